@@ -1,0 +1,1 @@
+"""From a bundle to forecasts, one interval at a time; never imports torch."""

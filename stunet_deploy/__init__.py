@@ -1,0 +1,1 @@
+"""The vocabulary every room shares; importing it imports nothing else."""

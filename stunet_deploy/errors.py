@@ -1,0 +1,53 @@
+"""Errors a user can act on: what came, what was expected, what to do next."""
+
+from __future__ import annotations
+
+
+class StunetError(Exception):
+    """An error in what the user gave or in the environment; the command line exits with code 2.
+
+    The message has three clauses, so that nobody has to read a traceback:
+
+    Args:
+        came: what was given or found, with the offending name or value.
+        expected: what would have been right.
+        action: what the user can do next, as a command where there is one.
+    """
+
+    exit_code = 2
+
+    def __init__(self, came: str, expected: str, action: str) -> None:
+        self.came = came
+        self.expected = expected
+        self.action = action
+        super().__init__(f"{came}; expected {expected}; {action}")
+
+
+class DataError(StunetError):
+    """A data file, graph file or array does not hold what its use needs."""
+
+
+class ConfigError(StunetError):
+    """A setting is unknown or out of range; ``came`` names the field."""
+
+
+class CheckpointError(StunetError):
+    """A checkpoint is damaged, foreign or of another schema."""
+
+
+class BundleError(StunetError):
+    """A bundle is incomplete, altered, foreign or of another schema."""
+
+
+class BackendError(StunetError):
+    """An inference backend is missing, or is not the one that was asked for."""
+
+
+class StreamError(StunetError):
+    """A push that the stream cannot accept: wrong sensors, shape or time."""
+
+
+class CheckFailed(Exception):
+    """A check ran and did not pass (verification, deadline, accuracy gate); exit code 1."""
+
+    exit_code = 1

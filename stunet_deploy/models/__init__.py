@@ -1,0 +1,1 @@
+"""The models, in torch, each with initial_lines, step and forward."""

@@ -1,0 +1,1 @@
+"""From recorded history to a checkpoint."""
