@@ -1,0 +1,256 @@
+"""The bundle: the one artifact that is deployed, a folder that explains and proves itself.
+
+manifest.json    what it is: contract, sensors, units, clock, limits, provenance, accuracy, hashes
+step.onnx        the float32 step, weights and Chebyshev bases inside
+golden.npz       a recorded stream and the float64 reference's forecasts, to verify any device with
+engines/         compiled engines, the only part that changes after export
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stunet_deploy.contract import StepContract
+from stunet_deploy.errors import BundleError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+STEP = "step.onnx"
+GOLDEN = "golden.npz"
+ENGINES = "engines"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a device needs to know about a bundle, as stored in ``manifest.json``.
+
+    Attributes:
+        contract: inputs, outputs and state of one step.
+        model: the model family, for instance ``stunet``.
+        config: the model's configuration as JSON.
+        sensor_ids: in the order of the node axis.
+        features: input features, in the order of the feature axis.
+        units: unit of each feature.
+        targets: forecast features, in the order of the target axis.
+        limits: (low, high) per feature in physical units; values outside are treated as unobserved.
+        mean, std: training mean and standard deviation per feature, in physical units.
+        interval_s: length of an interval in seconds.
+        stamp: whether a time stamp is an interval's ``start`` or ``end``.
+        timezone: IANA zone of the local time that the model's time features use.
+        horizon: number of intervals forecast.
+        window: number of intervals of the window protocol the model was trained for.
+        tolerance: largest allowed difference from the float64 reference, in units of the target.
+        latitude, longitude: sensor coordinates in degrees, or None.
+        training: provenance: data, seed, budget, epochs, versions.
+        accuracy: evaluation results of the checkpoint, as ``stunet evaluate --json`` prints them, per precision.
+        parity: measured difference from the float64 reference, per precision.
+        versions: tool versions that wrote the bundle.
+        files: sha256 of every file of the bundle but the manifest and the engines.
+        bundle_id: identity of the model: sha256 over step.onnx, contract and sensor ids.
+        schema: version of this layout.
+    """
+
+    contract: StepContract
+    model: str
+    config: Mapping[str, Any]
+    sensor_ids: tuple[str, ...]
+    features: tuple[str, ...]
+    units: tuple[str, ...]
+    targets: tuple[str, ...]
+    limits: tuple[tuple[float, float], ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interval_s: int
+    stamp: str
+    timezone: str
+    horizon: int
+    window: int
+    tolerance: float
+    latitude: tuple[float, ...] | None = None
+    longitude: tuple[float, ...] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    bundle_id: str = ""
+    schema: int = SCHEMA
+
+    @property
+    def horizons_min(self) -> tuple[float, ...]:
+        """Lead time of each forecast step in minutes."""
+        return tuple(step * self.interval_s / 60 for step in range(1, self.horizon + 1))
+
+    def essentials(self) -> dict[str, str]:
+        """Return what a lone ``step.onnx`` must carry in its metadata to explain itself, as JSON strings."""
+        names = (
+            "model sensor_ids features units targets limits interval_s stamp timezone horizon window".split()
+        )
+        values = {name: getattr(self, name) for name in names} | {"contract": self.contract.to_json()}
+        return {f"stunet.{name}": json.dumps(value, sort_keys=True) for name, value in values.items()}
+
+    def to_json(self) -> str:
+        """Return the text of ``manifest.json``: sorted keys, so that equal manifests are equal bytes."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)} | {"contract": self.contract.to_json()}
+        return json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            BundleError: if it is damaged, lacks a field or has another schema.
+        """
+        again = "export the model again with this version of stunet-export"
+        try:
+            data = json.loads(text)
+            schema = data["schema"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BundleError(
+                f"a damaged {MANIFEST} ({error})", "the JSON that stunet-export writes", again
+            ) from error
+        if schema != SCHEMA:
+            raise BundleError(f"a bundle of schema {schema}", f"schema {SCHEMA}", again)
+        try:
+            data["contract"] = StepContract.from_json(data["contract"])
+            data["limits"] = tuple((float(low), float(high)) for low, high in data["limits"])
+            lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
+            return cls(**(data | lists))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"a {MANIFEST} with a missing or unknown field ({error})", "a whole one", again
+            ) from error
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A recorded stream and what the float64 reference forecast on it, to verify a device without torch.
+
+    Attributes:
+        timestamps: [time] seconds since the epoch, UTC.
+        values: [time, node, feature] float32 in physical units; 0 where unobserved.
+        observed: [time, node, feature] bool.
+        scored: [issue] indices into time of the intervals whose reference forecast is stored.
+        forecast: [issue, horizon, node, target] float32, the reference rounded once.
+    """
+
+    timestamps: NDArray[np.int64]
+    values: NDArray[np.float32]
+    observed: NDArray[np.bool_]
+    scored: NDArray[np.int64]
+    forecast: NDArray[np.float32]
+
+    def save(self, path: Path) -> None:
+        """Write the arrays uncompressed; equal arrays give equal bytes."""
+        np.savez(path, **asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Golden:
+        """Read a recorded stream.
+
+        Raises:
+            BundleError: if the file is missing, damaged or lacks an array.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(**{f.name: arrays[f.name] for f in fields(cls)})
+        except Exception as error:  # numpy raises many kinds for a damaged zip
+            raise BundleError(
+                f"{path} cannot be read ({error})",
+                "the golden stream that stunet-export writes",
+                "copy the bundle again or export the model again",
+            ) from error
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk: its folder and its manifest. Immutable, and shared by all streams of it."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """Open a bundle and check that its step graph is the one the manifest describes.
+
+        Raises:
+            BundleError: if the folder is no bundle, is incomplete, or ``step.onnx`` was altered.
+        """
+        folder = Path(path)
+        manifest_path = folder / MANIFEST
+        if not manifest_path.is_file():
+            kind = "a file" if folder.is_file() else "a folder" if folder.is_dir() else "nothing"
+            raise BundleError(
+                f"{folder} is {kind} without {MANIFEST}",
+                "a bundle folder",
+                "make one with 'stunet-export model.pt'",
+            )
+        try:
+            text = manifest_path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(
+                f"{manifest_path} cannot be read ({error})", "a text file", "copy the bundle again"
+            ) from error
+        bundle = cls(folder, Manifest.from_json(text))
+        bundle.check_files([STEP])
+        if bundle.manifest.bundle_id != bundle_id(
+            bundle.step.read_bytes(), bundle.manifest.contract, bundle.manifest.sensor_ids
+        ):
+            raise BundleError(
+                f"{folder}: contract or sensor ids do not belong to this {STEP}",
+                f"the identity {bundle.manifest.bundle_id[:12]}",
+                "copy the bundle again or export the model again",
+            )
+        return bundle
+
+    @property
+    def step(self) -> Path:
+        """Path of the float32 step graph."""
+        return self.path / STEP
+
+    @property
+    def engines(self) -> Path:
+        """Folder of what was compiled for a device; may not exist."""
+        return self.path / ENGINES
+
+    def golden(self) -> Golden:
+        """Return the recorded stream after checking its hash."""
+        self.check_files([GOLDEN])
+        return Golden.load(self.path / GOLDEN)
+
+    def check_files(self, names: Sequence[str] | None = None) -> None:
+        """Compare files with the manifest's hashes (all of them by default).
+
+        Raises:
+            BundleError: naming the first file that is missing or altered.
+        """
+        for name in self.manifest.files if names is None else names:
+            path = self.path / name
+            if not path.is_file() or name not in self.manifest.files:
+                raise BundleError(f"{self.path} without {name}", "a whole bundle", "copy the bundle again")
+            found = sha256(path.read_bytes())
+            if found != self.manifest.files[name]:
+                raise BundleError(
+                    f"{path} was altered (sha256 {found[:12]}…)",
+                    f"sha256 {self.manifest.files[name][:12]}…",
+                    "copy the bundle again or export the model again",
+                )
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of ``data`` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def bundle_id(step: bytes, contract: StepContract, sensor_ids: Sequence[str]) -> str:
+    """Return a bundle's identity; another precision or engine of the same model does not change it."""
+    described = json.dumps([contract.to_json(), list(sensor_ids)], sort_keys=True).encode()
+    return sha256(sha256(step).encode() + described)

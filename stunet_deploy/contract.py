@@ -1,0 +1,195 @@
+"""The step contract: what one recurrent step reads, writes and remembers.
+
+A state entry has a *delay* d: the tensor that the step writes at interval t is read at interval t + d, and at the younger
+ages listed in its *taps*. The step never shifts or copies a line of states; who owns the slots is the runtime's business::
+
+    interval t        reads  state.<name>        slot (t - d) mod R        age d
+                      reads  state.<name>.age1   slot (t - 1) mod R        only if 1 is among the taps
+                      writes next_state.<name>   slot  t      mod R        R = largest delay + 1
+
+The same names are used in the checkpoint, in ONNX, in engines, snapshots and logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stunet_deploy.errors import BundleError
+
+STATE = "state."
+NEXT_STATE = "next_state."
+
+#: What a delay line looks like to a caller: one array [delay, batch, ...] per state entry, oldest interval first.
+Lines = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, axes, shape and dtype of one input or output of a step.
+
+    Attributes:
+        name: the tensor's name in every format.
+        axes: a word for each axis, the first being ``batch``.
+        shape: the length of each axis; ``None`` for the batch axis, whose length the caller chooses.
+        dtype: a numpy dtype name.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if len(self.axes) != len(self.shape) or self.axes[:1] != ("batch",) or self.shape[0] is not None:
+            raise BundleError(
+                f"tensor {self.name!r} with axes {self.axes} and shape {self.shape}",
+                "one word per axis, the first being a free 'batch'",
+                "correct the model's contract",
+            )
+
+    def with_batch(self, batch: int) -> tuple[int, ...]:
+        """Return the concrete shape for ``batch`` rows."""
+        return tuple(batch if length is None else length for length in self.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form read by :meth:`StepContract.from_json`."""
+        return {"name": self.name, "axes": list(self.axes), "shape": list(self.shape), "dtype": self.dtype}
+
+
+@dataclass(frozen=True)
+class StateSpec(TensorSpec):
+    """A state entry: a tensor written at interval t and read at t + delay.
+
+    Attributes:
+        delay: age in intervals at which the state is read (the dilation of a dilated layer).
+        taps: all ages that the step reads, oldest first; the delay alone by default.
+    """
+
+    delay: int = 1
+    taps: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.taps:
+            object.__setattr__(self, "taps", (self.delay,))
+        ages_valid = self.delay >= 1 and all(1 <= age <= self.delay for age in self.taps)
+        if (
+            not ages_valid
+            or self.taps[0] != self.delay
+            or list(self.taps) != sorted(set(self.taps), reverse=True)
+        ):
+            raise BundleError(
+                f"state {self.name!r} with delay {self.delay} and taps {self.taps}",
+                "a delay of at least 1 and distinct taps from the delay downwards",
+                "correct the model's contract",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form read by :meth:`StepContract.from_json`."""
+        return super().to_json() | {"delay": self.delay, "taps": list(self.taps)}
+
+
+class Tap(NamedTuple):
+    """One state input of a step: entry ``state`` read at ``age`` under the tensor name ``name``."""
+
+    name: str
+    state: StateSpec
+    age: int
+
+
+@dataclass(frozen=True)
+class StepContract:
+    """Inputs, outputs and state of one step, in the order in which every format lists them."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[StateSpec, ...]
+
+    def __post_init__(self) -> None:
+        names = [*self.input_names, *self.output_names]
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise BundleError(
+                f"tensor names used twice: {twice}", "distinct names", "correct the model's contract"
+            )
+
+    @property
+    def slots(self) -> int:
+        """Number of slots R per state entry: the largest delay plus the slot being written."""
+        return max((state.delay for state in self.states), default=0) + 1
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """Every state input of the step: ``state.<name>`` at age = delay, ``state.<name>.age<a>`` for younger taps."""
+        return tuple(
+            Tap(STATE + state.name + ("" if age == state.delay else f".age{age}"), state, age)
+            for state in self.states
+            for age in state.taps
+        )
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of all step inputs, ordinary inputs first."""
+        return (*(spec.name for spec in self.inputs), *(tap.name for tap in self.taps))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of all step outputs, ordinary outputs first."""
+        return (*(spec.name for spec in self.outputs), *(NEXT_STATE + state.name for state in self.states))
+
+    def initial_lines(self, batch: int) -> Lines:
+        """Return the lines of a fresh stream: zeros [delay, batch, ...] per state entry."""
+        return {s.name: np.zeros((s.delay, *s.with_batch(batch)), dtype=s.dtype) for s in self.states}
+
+    def state_bytes(self, batch: int = 1) -> int:
+        """Return the memory that all slots of all state entries take, in bytes."""
+        row_bytes = (int(np.prod(s.with_batch(batch))) * np.dtype(s.dtype).itemsize for s in self.states)
+        return self.slots * sum(row_bytes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form stored in a bundle's manifest."""
+        return {
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
+            "states": [spec.to_json() for spec in self.states],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StepContract:
+        """Read a contract back from :meth:`to_json`.
+
+        Raises:
+            BundleError: if an entry is missing or malformed.
+        """
+        try:
+            return cls(
+                inputs=tuple(TensorSpec(**_spec_fields(entry)) for entry in data["inputs"]),
+                outputs=tuple(TensorSpec(**_spec_fields(entry)) for entry in data["outputs"]),
+                states=tuple(StateSpec(**_spec_fields(entry)) for entry in data["states"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise BundleError(
+                f"a step contract that cannot be read ({error})",
+                "inputs, outputs and states as 'stunet-export' writes them",
+                "export the model again",
+            ) from error
+
+
+def _spec_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+
+
+def advance(lines: Lines, next_state: Mapping[str, NDArray[np.float32]]) -> Lines:
+    """Append the states just written to their lines and drop the oldest: the slow meaning of the slot rule."""
+    return {name: np.concatenate([line, next_state[name][None]])[1:] for name, line in lines.items()}
+
+
+def read_taps(contract: StepContract, lines: Lines) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield (tensor name, [batch, ...]) for every tap of a step from lines [delay, batch, ...], oldest first."""
+    for tap in contract.taps:
+        yield tap.name, lines[tap.state.name][tap.state.delay - tap.age]
