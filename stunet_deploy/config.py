@@ -1,0 +1,203 @@
+"""Settings of models and training: frozen dataclasses, validated when built, stored as JSON beside every artifact."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import dacite
+
+from stunet_deploy.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def _require(valid: bool, name: str, value: object, expected: str) -> None:
+    if not valid:
+        raise ConfigError(f"{name} = {value!r}", expected, f"correct {name} in the config file")
+
+
+def _one_of(name: str, value: object, choices: Collection[str]) -> None:
+    _require(value in choices, name, value, "one of " + ", ".join(choices))
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What the channels of a model mean, in physical units; prepared from the training span.
+
+    Attributes:
+        features: names of the input features, in the order of the feature axis.
+        targets: names of the forecast features, in the order of the target axis; each is also an input feature.
+        mean, std: per input feature, over the observed cells of the training span.
+        low, high: physical limits per input feature; values are clipped to them inside the graph.
+    """
+
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        lengths = {len(getattr(self, name)) for name in ("features", "mean", "std", "low", "high")}
+        _require(lengths == {len(self.features)}, "signal", sorted(lengths), "one number per feature")
+        _require(bool(self.targets), "targets", self.targets, "at least one target")
+        _require(set(self.targets) <= set(self.features), "targets", self.targets, f"features of {self.features}")
+        _require(all(std > 0 for std in self.std), "std", self.std, "positive numbers")
+        _require(all(a < b for a, b in zip(self.low, self.high, strict=True)), "low", self.low, "low below high")
+
+    @property
+    def target_index(self) -> tuple[int, ...]:
+        """Position of each target among the input features."""
+        return tuple(self.features.index(target) for target in self.targets)
+
+
+@dataclass(frozen=True)
+class STUNetConfig:
+    """Architecture of an ST-UNet (Yu, Yin, Zhu 2019); the defaults are the paper's where it speaks.
+
+    Attributes:
+        scales: (pool levels, dilation) from the finest to the coarsest scale. Pool levels are matchings since the
+            previous scale (each halves the graph at best); dilations are absolute, in intervals.
+        hidden: channels of every recurrent layer.
+        chebyshev_order: K, the number of Chebyshev polynomials T0 … T(K−1) of a graph convolution.
+        partition: how matchings are found: ``gpa`` (Global Path Algorithm) or ``pga`` (the paper's Algorithm 1).
+        symmetrise: how a directed adjacency becomes symmetric: ``max`` or ``mean``.
+        pooling: ``max`` or ``mean`` over the members of a super node.
+        skip: concatenate the contracting side's output before each expanding layer.
+        layer_norm: normalise each recurrent layer's output over channels (not inside the recurrence).
+        fill: what replaces an unobserved value: ``last`` (the last filled value) or ``mean`` (the training mean).
+        time_features: ``week`` (sine and cosine of day and week), ``day`` (sine and cosine of the day),
+            ``fraction`` (time of day in [0, 1), as in DCRNN) or ``none`` (the paper).
+        mask_channel: feed the observed mask as further input channels.
+        horizon: number of intervals forecast.
+        window: number of input intervals of the window protocol.
+    """
+
+    scales: tuple[tuple[int, int], ...] = ((2, 2),)
+    hidden: int = 64
+    chebyshev_order: int = 3
+    partition: Literal["gpa", "pga"] = "gpa"
+    symmetrise: Literal["max", "mean"] = "max"
+    pooling: Literal["max", "mean"] = "max"
+    skip: bool = True
+    layer_norm: bool = True
+    fill: Literal["last", "mean"] = "last"
+    time_features: Literal["week", "day", "fraction", "none"] = "week"
+    mask_channel: bool = True
+    horizon: int = 12
+    window: int = 12
+
+    def __post_init__(self) -> None:
+        scales_valid = bool(self.scales) and all(pool >= 0 and dilation >= 1 for pool, dilation in self.scales)
+        _require(scales_valid, "scales", self.scales, "(pool levels ≥ 0, dilation ≥ 1) for at least one scale")
+        for name in ("hidden", "chebyshev_order", "horizon", "window"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _one_of("partition", self.partition, ("gpa", "pga"))
+        _one_of("symmetrise", self.symmetrise, ("max", "mean"))
+        _one_of("pooling", self.pooling, ("max", "mean"))
+        _one_of("fill", self.fill, ("last", "mean"))
+        _one_of("time_features", self.time_features, ("week", "day", "fraction", "none"))
+
+
+#: The paper's ablation, by configuration alone (its Table 3).
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "GCGRU": {"scales": ((0, 1),), "skip": False},
+    "T-UNet": {"scales": ((0, 2),)},
+    "S-UNet": {"scales": ((2, 1),)},
+    "ST-UNet": {"scales": ((2, 2),)},
+}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained; the defaults are this project's, the paper's are named where they differ.
+
+    Attributes:
+        regime: ``stream`` (contiguous chunks, a loss after every interval past the warm-up: the state is trained as it
+            is deployed), ``window`` (the paper's: forecast after the last of ``window`` intervals from zero state) or
+            ``mixed`` (chunks, and a loss on windows too).
+        warm_up: intervals of a chunk before its first loss.
+        chunk: intervals of a chunk with a loss.
+        batch: chunks (or windows) per update; the paper's is 50.
+        epochs: passes over the training span; the paper's is 80.
+        learning_rate: Adam's; the paper's is 1e-2.
+        decay, decay_every: the learning rate is multiplied by ``decay`` every ``decay_every`` epochs (0.7 and 8 in
+            the paper); ignored by the cosine schedule.
+        schedule: ``step`` (the paper's) or ``cosine`` (to zero over the planned epochs).
+        weight_decay: decoupled weight decay (AdamW); 0 in the paper.
+        clip_norm: largest norm of the gradient.
+        loss: ``paper`` (½(mean|e| + mean e²)) or ``mae`` in normalised units, masked where the label is missing.
+        dropout: share of layer outputs dropped in training.
+        hide: share of observed cells hidden at random in training inputs, so that a model learns to do without.
+        average: decay of the exponential moving average of the weights that is evaluated and kept; 0 for none.
+        patience: epochs without a better validation error before training stops early.
+        precision: ``fp32`` or ``bf16`` (autocast).
+        threads: CPU threads; 0 leaves the choice to torch.
+    """
+
+    regime: Literal["stream", "window", "mixed"] = "stream"
+    warm_up: int = 12
+    chunk: int = 36
+    batch: int = 16
+    epochs: int = 80
+    learning_rate: float = 3e-3
+    decay: float = 0.7
+    decay_every: int = 8
+    schedule: Literal["step", "cosine"] = "cosine"
+    weight_decay: float = 1e-4
+    clip_norm: float = 5.0
+    loss: Literal["paper", "mae"] = "mae"
+    dropout: float = 0.0
+    hide: float = 0.0
+    average: float = 0.99
+    patience: int = 20
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("regime", self.regime, ("stream", "window", "mixed"))
+        _one_of("schedule", self.schedule, ("step", "cosine"))
+        _one_of("loss", self.loss, ("paper", "mae"))
+        _one_of("precision", self.precision, ("fp32", "bf16"))
+        for name in ("chunk", "batch", "epochs", "decay_every", "patience"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("warm_up", "threads", "weight_decay"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        for name in ("learning_rate", "decay", "clip_norm"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
+        for name in ("dropout", "hide", "average"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a share in [0, 1)")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A config file: the tables ``[model]`` and ``[training]``; whatever is left out keeps its default."""
+
+    model: STUNetConfig = field(default_factory=STUNetConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+def from_mapping(kind: type[T], data: Mapping[str, Any]) -> T:
+    """Build a config dataclass from parsed TOML or JSON.
+
+    Raises:
+        ConfigError: for an unknown field, a wrong type or a value out of range.
+    """
+    settings = dacite.Config(strict=True, cast=[tuple], type_hooks={float: float})
+    try:
+        return dacite.from_dict(kind, _lists_to_tuples(data), settings)
+    except dacite.UnexpectedDataError as error:
+        known = ", ".join(f.name for f in dataclasses.fields(kind))  # type: ignore[arg-type]
+        raise ConfigError(f"unknown field {sorted(error.keys)}", f"fields of {known}", "correct the config") from error
+    except (dacite.DaciteError, ValueError, TypeError) as error:
+        raise ConfigError(f"a config that cannot be read ({error})", "the documented types", "correct it") from error
+
+
+def _lists_to_tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _lists_to_tuples(entry) for key, entry in value.items()}
+    return tuple(_lists_to_tuples(entry) for entry in value) if isinstance(value, list | tuple) else value

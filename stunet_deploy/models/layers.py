@@ -1,0 +1,85 @@
+"""Graph convolution and the graph-convolutional GRU cell."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class GraphConvolution(nn.Module):
+    """Chebyshev graph convolution y = Σk Tk X Θk + b (ST-UNet, Eq. 2).
+
+    Each product is taken in the cheaper order: (Tk X) Θk, or Tk (X Θk) when the output has fewer channels.
+
+    Args:
+        basis: dense polynomials T1 … T(K−1), [order, node, node]; T0 is the identity and never multiplied.
+        in_channels, out_channels: channels per node.
+    """
+
+    basis: Tensor
+
+    def __init__(self, basis: Float[Tensor, "order node node"], in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.register_buffer("basis", basis, persistent=False)
+        self.weight = nn.Parameter(torch.empty(basis.shape[0] + 1, in_channels, out_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.xavier_uniform_(self.weight.view(-1, out_channels))
+
+    def forward(self, x: Float[Tensor, "*batch node in"]) -> Float[Tensor, "*batch node out"]:
+        """Convolve the last two axes."""
+        _, in_channels, out_channels = self.weight.shape
+        if out_channels >= in_channels:
+            return propagate(self.basis, x) @ self.weight.flatten(0, 1) + self.bias
+        y = x @ self.weight[0] + self.bias
+        for polynomial, weight in zip(self.basis, self.weight[1:], strict=True):
+            y = y + polynomial @ (x @ weight)
+        return y
+
+
+def propagate(
+    basis: Float[Tensor, "order node node"], x: Float[Tensor, "*batch node channel"]
+) -> Float[Tensor, "*batch node propagated"]:
+    """Return [X, T1 X, …, T(K−1) X] side by side on the channel axis."""
+    return torch.cat([x, *(polynomial @ x for polynomial in basis)], dim=-1)
+
+
+class GCGRUCell(nn.Module):
+    """Graph-convolutional GRU cell (ST-UNet, Eq. 7) in two halves: what needs no state, and the recurrence.
+
+    z, r = σ(W ∗ X + U ∗ h), h' = tanh(Wh ∗ X + Uh ∗ (r ⊙ h)), h ← z ⊙ h + (1 − z) ⊙ h'. The reset gate is applied
+    *before* the convolution and z keeps the old state, so torch.nn.GRU is no oracle for this cell. The three
+    convolutions of X share their propagation, as do those of h; the biases of W and U are one.
+    """
+
+    basis: Tensor
+
+    def __init__(self, basis: Float[Tensor, "order node node"], in_channels: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.register_buffer("basis", basis, persistent=False)
+        polynomials = basis.shape[0] + 1
+        self.input_weight = nn.Parameter(torch.empty(polynomials * in_channels, 3 * hidden))
+        self.gate_weight = nn.Parameter(torch.empty(polynomials * hidden, 2 * hidden))
+        self.candidate_weight = nn.Parameter(torch.empty(polynomials * hidden, hidden))
+        self.bias = nn.Parameter(torch.zeros(3 * hidden))
+        for weight in (self.input_weight, self.gate_weight, self.candidate_weight):
+            for gate in weight.split(hidden, dim=1):
+                nn.init.xavier_uniform_(gate)
+        with torch.no_grad():
+            self.bias[: 2 * hidden] = 1.0  # gates start open, as in DCRNN
+
+    def project(self, x: Float[Tensor, "*batch node channel"]) -> Float[Tensor, "*batch node gates"]:
+        """Return W ∗ X + b of the gates z, r and the candidate, side by side: the half without state."""
+        return propagate(self.basis, x) @ self.input_weight + self.bias
+
+    def update(
+        self, projected: Float[Tensor, "*batch node gates"], hidden: Float[Tensor, "*batch node hidden"]
+    ) -> Float[Tensor, "*batch node hidden"]:
+        """Return the next state from the projected input and the state read: the recurrent half."""
+        gate_input, candidate_input = projected.split([2 * self.hidden, self.hidden], dim=-1)
+        gates = torch.sigmoid(gate_input + propagate(self.basis, hidden) @ self.gate_weight)
+        keep, reset = gates.chunk(2, dim=-1)
+        candidate = candidate_input + propagate(self.basis, reset * hidden) @ self.candidate_weight
+        candidate = torch.tanh(candidate)
+        return candidate + keep * (hidden - candidate)

@@ -1,0 +1,66 @@
+"""The dilated recurrent layer: one step, and a whole sequence at once."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stunet_deploy.models.layers import GCGRUCell
+
+
+class DilatedGCGRU(nn.Module):
+    """GCGRU layer that reads its own state of ``dilation`` intervals ago: h_t = cell(X_t, h_{t−s}) (ST-UNet, Eq. 8).
+
+    Over a sequence this is s independent chains, interleaved in time::
+
+        s = 2    h_0 ← line[0]   h_1 ← line[1]   h_2 ← h_0   h_3 ← h_1   h_4 ← h_2 …
+
+    ``forward`` runs the chains side by side: T/s sequential updates on s·batch rows.
+
+    Args:
+        basis: Chebyshev polynomials of the layer's graph, [order, node, node].
+        in_channels, hidden: channels per node.
+        dilation: s, the delay of the layer's state in intervals.
+        layer_norm: normalise the output over channels; the recurrence itself stays as it is.
+    """
+
+    def __init__(
+        self, basis: Float[Tensor, "order node node"], in_channels: int, hidden: int, dilation: int, layer_norm: bool
+    ) -> None:
+        super().__init__()
+        self.cell = GCGRUCell(basis, in_channels, hidden)
+        self.norm = nn.LayerNorm(hidden) if layer_norm else nn.Identity()
+        self.dilation = dilation
+
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """(node, hidden) of the layer's state."""
+        return self.cell.basis.shape[-1], self.cell.hidden
+
+    def step(
+        self, x: Float[Tensor, "batch node channel"], hidden: Float[Tensor, "batch node hidden"]
+    ) -> tuple[Float[Tensor, "batch node hidden"], Float[Tensor, "batch node hidden"]]:
+        """Return (output, state to be read ``dilation`` intervals later) for one interval."""
+        hidden = self.cell.update(self.cell.project(x), hidden)
+        return self.norm(hidden), hidden
+
+    def forward(
+        self, x: Float[Tensor, "batch time node channel"], line: Float[Tensor, "delay batch node hidden"]
+    ) -> tuple[Float[Tensor, "batch time node hidden"], Float[Tensor, "delay batch node hidden"]]:
+        """Return (outputs, final line) for a sequence; ``line`` holds the last ``dilation`` states, oldest first."""
+        time, chains = x.shape[1], self.dilation
+        projected = self.cell.project(x)
+        # The end is padded, never the front: a cell fed zeros still changes its state.
+        padding = -time % chains
+        if padding:
+            projected = nn.functional.pad(projected, (0, 0, 0, 0, 0, padding))
+        chained = projected.unflatten(1, (-1, chains))
+        hidden = line.transpose(0, 1)
+        states = []
+        for rows in chained.unbind(1):
+            hidden = self.cell.update(rows, hidden)
+            states.append(hidden)
+        sequence = torch.cat(states, dim=1)[:, :time]
+        final = torch.cat([line, sequence[:, -chains:].transpose(0, 1)])[-chains:]
+        return self.norm(sequence), final

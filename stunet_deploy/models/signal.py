@@ -1,0 +1,134 @@
+"""The ends of a step graph: from physical units to channels, and back."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stunet_deploy.config import Signal
+
+DAY_S = 86_400
+WEEK_S = 7 * DAY_S
+TIME_CHANNELS = {"week": 4, "day": 2, "fraction": 1, "none": 0}
+
+
+class SignalEncoder(nn.Module):
+    """Clip, normalise and fill the readings of an interval, and add mask and time channels.
+
+    A value under ``observed`` = 0 is selected away with Where, never multiplied: not even a NaN there can leak.
+
+    Args:
+        signal: features, limits and normalisation.
+        fill: ``last`` (keep the last filled value) or ``mean`` (zero in normalised units).
+        time_features: a key of ``TIME_CHANNELS``.
+        mask_channel: append the mask to the channels.
+    """
+
+    low: Tensor
+    high: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, signal: Signal, fill: str, time_features: str, mask_channel: bool) -> None:
+        super().__init__()
+        for name in ("low", "high", "mean", "std"):
+            self.register_buffer(name, torch.tensor(getattr(signal, name)), persistent=False)
+        self.fill = fill
+        self.time_features = time_features
+        self.mask_channel = mask_channel
+
+    @property
+    def channels(self) -> int:
+        """Number of channels that the first layer receives."""
+        return len(self.mean) * (2 if self.mask_channel else 1) + TIME_CHANNELS[self.time_features]
+
+    def normalise(self, values: Float[Tensor, "*batch node feature"]) -> Float[Tensor, "*batch node feature"]:
+        """Clip to the physical limits and normalise."""
+        return (torch.maximum(torch.minimum(values, self.high), self.low) - self.mean) / self.std
+
+    def fill_step(
+        self,
+        values: Float[Tensor, "batch node feature"],
+        observed: Float[Tensor, "batch node feature"],
+        last: Float[Tensor, "batch node feature"],
+    ) -> Float[Tensor, "batch node feature"]:
+        """Return normalised readings, unobserved ones replaced by ``last`` (zeros for fill ``mean``)."""
+        return torch.where(observed > 0.5, self.normalise(values), last)
+
+    def fill_sequence(
+        self,
+        values: Float[Tensor, "batch time node feature"],
+        observed: Float[Tensor, "batch time node feature"],
+        last: Float[Tensor, "batch node feature"],
+    ) -> Float[Tensor, "batch time node feature"]:
+        """Fill a whole sequence at once; equal to :meth:`fill_step` interval by interval."""
+        seen = observed > 0.5
+        normalised = self.normalise(values)
+        if self.fill == "mean":
+            return torch.where(seen, normalised, 0.0)
+        position = torch.arange(1, values.shape[1] + 1, device=values.device)[:, None, None]
+        newest = torch.where(seen, position, 0).cummax(dim=1).values
+        return torch.cat([last[:, None], normalised], dim=1).gather(1, newest)
+
+    def channelise(
+        self,
+        filled: Float[Tensor, "*batch node feature"],
+        observed: Float[Tensor, "*batch node feature"],
+        time_of_week: Float[Tensor, "*batch 1"],
+    ) -> Float[Tensor, "*batch node channel"]:
+        """Return the first layer's input: filled readings, mask, time of day and week (the same at every node)."""
+        parts = [filled]
+        if self.mask_channel:
+            parts.append((observed > 0.5).to(filled.dtype))
+        if self.time_features != "none":
+            time = self._time_channels(time_of_week)[..., None, :]
+            parts.append(time.expand(*filled.shape[:-1], time.shape[-1]))
+        return torch.cat(parts, dim=-1)
+
+    def _time_channels(self, seconds: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch channel"]:
+        # The fraction is taken before the sine: float32 is exact enough there for any time given.
+        day = seconds / DAY_S - torch.floor(seconds / DAY_S)
+        if self.time_features == "fraction":
+            return day
+        angles = [2 * math.pi * day]
+        if self.time_features == "week":
+            angles.append(2 * math.pi * (seconds / WEEK_S - torch.floor(seconds / WEEK_S)))
+        return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=-1)
+
+
+class ForecastDecoder(nn.Module):
+    """Denormalise residual forecasts and clip them to the targets' limits: the last node of the graph.
+
+    Args:
+        signal: features, limits and normalisation.
+        horizon: number of intervals forecast.
+    """
+
+    low: Tensor
+    high: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, signal: Signal, horizon: int) -> None:
+        super().__init__()
+        self.target_index = list(signal.target_index)
+        for name in ("low", "high", "mean", "std"):
+            numbers = [getattr(signal, name)[index] for index in signal.target_index]
+            self.register_buffer(name, torch.tensor(numbers), persistent=False)
+        self.horizon = horizon
+
+    def forward(
+        self,
+        head: Float[Tensor, "*batch node horizon_target"],
+        filled: Float[Tensor, "*batch node feature"],
+        clip: bool = True,
+    ) -> Float[Tensor, "*batch horizon node target"]:
+        """Return forecast_h = filled target + head_h in physical units; training leaves the limits out."""
+        residual = head.unflatten(-1, (self.horizon, len(self.target_index))).movedim(-2, -3)
+        if self.target_index != list(range(filled.shape[-1])):
+            filled = filled[..., self.target_index]
+        forecast = (residual + filled.unsqueeze(-3)) * self.std + self.mean
+        return torch.maximum(torch.minimum(forecast, self.high), self.low) if clip else forecast
