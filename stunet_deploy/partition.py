@@ -1,7 +1,7 @@
 """Pair up the sensors of a graph, level by level, into the super nodes of a coarser graph.
 
-Every step is ordered by sorted edges and node ids and adds weights one after the other, so the same adjacency gives
-the same partition, byte for byte, on every machine.
+Every step is ordered by sorted edges and node ids and adds weights one after the other, so the same adjacency
+gives the same partition, byte for byte, on every machine.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Partition(NamedTuple):
 
 
 def sorted_edges(adjacency: NDArray[np.float64]) -> Edges:
-    """List the edges of a symmetric adjacency [node, node] by (-weight, lower id, higher id), without zero weights."""
+    """List the edges of a symmetric adjacency [node, node], sorted; a zero weight is no edge."""
     low, high = np.nonzero(np.triu(adjacency, k=1))
     weight = adjacency[low, high]
     order = np.lexsort((high, low, -weight))
@@ -59,8 +59,9 @@ def sorted_edges(adjacency: NDArray[np.float64]) -> Edges:
 def global_paths(edges: Edges, nodes: int) -> list[Path]:
     """Collect heavy edges into disjoint paths and even cycles, the first half of the Global Path Algorithm.
 
-    Heaviest first, an edge is taken if both ends are still path end points and it joins two paths, or closes one
-    whose edge count is odd. A path is read from its lower end, a cycle from its lowest node along its heavier edge.
+    Heaviest first, an edge is taken if both ends are still path end points and it joins two paths, or closes
+    one whose edge count is odd. A path is read from its lower end, a cycle from its lowest node along its
+    heavier edge.
 
     Source: Maue & Sanders, "Engineering Algorithms for Approximate Weighted Matching" (2007), section 3.
     """
@@ -87,7 +88,9 @@ def global_paths(edges: Edges, nodes: int) -> list[Path]:
     for start in on_cycles:
         if not visited[start]:
             cycle = _follow(start, links, visited)
-            cycle.weights.append(links[start][1][1])  # the walk left by the first link, the second one closes it
+            cycle.weights.append(
+                links[start][1][1]
+            )  # the walk left by the first link, the second one closes it
             paths.append(cycle)
     return paths
 
@@ -95,8 +98,8 @@ def global_paths(edges: Edges, nodes: int) -> list[Path]:
 def growing_paths(edges: Edges, nodes: int) -> list[Path]:
     """Grow disjoint paths along heaviest edges, lines 2-12 of ST-UNet's Algorithm 1 (PGA').
 
-    Each path starts at the lowest node with edges left and follows the heaviest edge to a node no path has visited,
-    ties to the lowest id.
+    Each path starts at the lowest node with edges left and follows the heaviest edge to a node that no path
+    has visited, ties to the lowest id.
 
     Source: Yu, Yin & Zhu, "ST-UNet" (2019), Algorithm 1, after Drake & Hougardy (2003).
     """
@@ -161,8 +164,8 @@ def match(adjacency: NDArray[np.float64], method: PartitionMethod = "gpa") -> ND
         method: how paths are found, `global_paths` ("gpa") or `growing_paths` ("pga").
 
     Returns:
-        The partner of every node, [node]; an unmatched node is its own partner. The weight of the pairs is at least
-        half of the heaviest matching's.
+        The partner of every node, [node]; an unmatched node is its own partner. The pairs weigh at least half
+        as much as the heaviest matching.
     """
     nodes = len(adjacency)
     edges = sorted_edges(adjacency)
@@ -198,7 +201,7 @@ def coarsen(adjacency: NDArray[np.float64], partner: NDArray[np.int64]) -> Parti
     return Partition(cluster.astype(np.int64), coarse + coarse.T)
 
 
-def partition(adjacency: NDArray[np.float64], levels: int, method: PartitionMethod = "gpa") -> Partition:
+def partitioned(adjacency: NDArray[np.float64], levels: int, method: PartitionMethod = "gpa") -> Partition:
     """Coarsen a graph by `levels` matchings, into clusters of 1 to 2**levels nodes.
 
     Args:
