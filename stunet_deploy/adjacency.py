@@ -178,7 +178,7 @@ def adjacency_from_coordinates(
 
     Every sensor is joined to its nearest neighbours as the crow flies (ties: lowest index), in either
     direction. The weight is `kernel_adjacency` at the root mean square of those distances: with DCRNN's
-    scale, their spread, the cut-off would take most neighbours away again, because they are about equally far.
+    scale, their spread, the cut-off would take most neighbours away again, as they are about equally far.
 
     Args:
         latitude: degrees north, [node].
