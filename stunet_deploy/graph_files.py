@@ -177,7 +177,7 @@ def _from_npz(content: bytes, name: str) -> SensorGraph:
     arrays, keys = load_npz(content, name, {"adjacency", "sensor_ids", "latitude", "longitude"})
     if "adjacency" not in arrays or "sensor_ids" not in arrays:
         raise DataError(
-            f"{name} with {', '.join(keys) or 'no arrays'}",
+            f"{name} with {', '.join(keys[:5]) or 'no arrays'}",
             "arrays adjacency and sensor_ids",
             "add them, or give another file",
         )
@@ -274,7 +274,7 @@ def _from_table(table: _Table, wanted: tuple[str, ...] | None) -> SensorGraph:
             return _from_coordinates(table, 0, (0, 1, 2), wanted)
         return _from_edges(table, 0, (0, 1, 2), wanted, are_distances=None)
     raise DataError(
-        f"{table.name}: a table of {rows} rows and {columns} columns that begins {','.join(table.rows[0][:4])}",
+        f"{table.name}: {rows} rows and {columns} columns, beginning with {','.join(table.rows[0][:4])}",
         GRAPH_KINDS,
         "give one of these, comma-separated",
     )
@@ -293,7 +293,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _has_constant_diagonal(table: _Table, first_row: int, first_column: int) -> bool:
-    """Tell a square matrix of 3 columns from as many edges or positions; of other columns it needs no telling."""
+    """Tell a square matrix from a few edges or positions, which have 3 columns; other sizes need no telling."""
     diagonal = [row[index + first_column] for index, row in enumerate(table.rows[first_row:])]
     return len(table.rows[0]) != 3 or all(
         _is_number(cell) and float(cell) == float(diagonal[0]) for cell in diagonal
