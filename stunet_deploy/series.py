@@ -145,8 +145,8 @@ def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
 
     The layout is told from the content, never from the suffix alone: the project's own npz, METR-LA and
     PeMSD7(M) weeks as npz, ``metr-la.h5`` and ``pems-bay.h5`` as DCRNN distributes them,
-    ``PeMSD7_V_<n>.csv``, ``los_speed.csv``, and CSV or Parquet of one's own (first column the time, one column per sensor; or long
-    form ``timestamp,sensor_id,<feature>…``). A Parquet file needs pyarrow, an HDF5 file h5py.
+    ``PeMSD7_V_<n>.csv``, ``los_speed.csv``, and CSV or Parquet of one's own (first column the time, then one
+    column per sensor; or long form ``timestamp,sensor_id,<feature>…``). Parquet needs pyarrow, HDF5 h5py.
 
     Wall-clock times without an offset are taken to be in ``timezone``. Of an hour that occurs twice (clocks
     set back) the first occurrence is meant, so the second one is a gap; an hour that does not exist (clocks
