@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -85,7 +86,7 @@ class Series:
                     f"one value for each of the {shape[1]} sensors",
                     f"correct {name} or leave it out",
                 )
-        _check_unique(self.sensor_ids)
+        _check_ids(self.sensor_ids)
         if self.stamp not in ("start", "end"):
             raise DataError(f"stamp {self.stamp!r}", "'start' or 'end'", "correct the stamp of the series")
         if self.interval_s < 1:
@@ -206,7 +207,7 @@ def time_of_week(timestamps_utc: ArrayLike, timezone: str) -> NDArray[np.float32
         DataError: the zone is unknown, or the machine has no time zone database.
     """
     utc = np.asarray(timestamps_utc, np.int64)
-    return ((local_times(utc, timezone) + _MONDAY_S) % WEEK_S).astype(np.float32)
+    return np.asarray((local_times(utc, timezone) + _MONDAY_S) % WEEK_S, np.float32)
 
 
 def parse_time(text: str, timezone: str = "UTC") -> int:
@@ -263,11 +264,16 @@ def _offset_s(moment: dt.datetime) -> int:
     return 0 if offset is None else int(offset.total_seconds())
 
 
-def _check_unique(sensor_ids: tuple[str, ...]) -> None:
+def _check_ids(sensor_ids: tuple[str, ...]) -> None:
+    if "" in sensor_ids:
+        raise DataError(
+            f"sensor {sensor_ids.index('') + 1} without an id",
+            "a name for every sensor",
+            "name or drop the column",
+        )
     if len(set(sensor_ids)) == len(sensor_ids):
         return
-    seen: set[str] = set()
-    repeated = next(name for name in sensor_ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    repeated = next(name for name, count in Counter(sensor_ids).items() if count > 1)
     raise DataError(
         f"sensor id {repeated!r} more than once", "distinct sensor ids", "rename or drop the repeated column"
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,11 @@ _KNOWN = "a CSV or Parquet table, the project's npz, or an HDF5 file in the pand
 _OWN_KEYS = {
     "values", "scale", "observed", "timestamps", "sensor_ids", "features", "units", "timezone", "interval_s",
 }  # fmt: skip
+# What zipfile, zlib and numpy raise on altered bytes, down to numpy's parser of array headers.
+_NPZ_DAMAGE = (
+    OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
+)  # fmt: skip
 _TICKS_PER_S = {"": 10**9, "[ns]": 10**9, "[us]": 10**6, "[ms]": 10**3, "[s]": 1}
 
 
@@ -34,6 +41,11 @@ def read_table(path: Path) -> FileTable:
         raise DataError(
             f"{path}, which cannot be read ({error.strerror})", "a data file", "check the path"
         ) from error
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, hence unobserved
+        return _read(path, head)
+
+
+def _read(path: Path, head: bytes) -> FileTable:
     if head.startswith(b"PK"):
         return _read_npz(path)
     if head.startswith(b"\x89HDF"):
@@ -59,13 +71,13 @@ def read_table(path: Path) -> FileTable:
 
 def _read_npz(path: Path) -> FileTable:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             keys = set(archive.files)
             if keys >= _OWN_KEYS:
                 return _own_npz(path.name, archive)
             if keys >= {"speed", "sensor_ids", "meta"}:
                 return _week_npz(path.name, archive)
-    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except _NPZ_DAMAGE as error:
         raise DataError(
             f"{path.name}, a damaged npz file ({error})",
             "a whole file of plain arrays",
@@ -90,7 +102,7 @@ def _own_npz(name: str, archive: Any) -> FileTable:
             "make the file again",
         )
     values = (stored * scale).astype(np.float32)
-    stamp = str(archive["stamp"]) if "stamp" in archive.files else "start"
+    stamp = cast(Literal["start", "end"], str(archive["stamp"]) if "stamp" in archive.files else "start")
     return FileTable(
         name,
         "npz",
@@ -102,7 +114,7 @@ def _own_npz(name: str, archive: Any) -> FileTable:
         _strings(archive["units"]),
         timezone=str(archive["timezone"]),
         interval_s=int(archive["interval_s"]),
-        stamp="end" if stamp == "end" else "start",
+        stamp=stamp,
         latitude=_degrees(archive, "latitude"),
         longitude=_degrees(archive, "longitude"),
         notes=_described(archive),

@@ -148,11 +148,14 @@ def read_parquet(path: Path) -> FileTable:
             f"{path.name}, a Parquet file", "pyarrow to read it", "pip install pyarrow, or export CSV"
         ) from error
     try:
-        columns: dict[str, Any] = {name: column for name, column in _arrow_columns(parquet.read_table(path))}
-    except (pyarrow.ArrowInvalid, OSError) as error:
+        table = parquet.read_table(path)
+        columns: dict[str, Any] = dict(zip(table.column_names, table.columns, strict=True))
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(
             f"{path.name}, a damaged Parquet file ({error})", "a whole file", "copy it again"
         ) from error
+    if len(columns) < table.num_columns:
+        raise DataError(f"{path.name} with a column name twice", "distinct columns", "rename one of them")
     times_name = next(
         (name for name, column in columns.items() if pyarrow.types.is_timestamp(column.type)),
         "timestamp" if "timestamp" in columns else next(iter(columns), ""),
@@ -165,7 +168,7 @@ def read_parquet(path: Path) -> FileTable:
         numbers = np.column_stack(
             [np.asarray(column.cast("float64").to_numpy(), np.float32) for column in columns.values()]
         )
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, ValueError) as error:
+    except (pyarrow.ArrowException, ValueError) as error:
         raise DataError(
             f"{path.name}: a column that is not numeric ({error})",
             "numbers in every column but the time and sensor_id",
@@ -175,9 +178,8 @@ def read_parquet(path: Path) -> FileTable:
         return FileTable(
             path.name, "Parquet, one column per sensor", numbers[..., None], times, local, tuple(columns)
         )
-    return _pivot(
-        path.name, "Parquet, long form", times, local, ids.cast("string").to_pylist(), numbers, columns
-    )
+    sensors = ["" if sensor is None else str(sensor) for sensor in ids.to_pylist()]
+    return _pivot(path.name, "Parquet, long form", times, local, sensors, numbers, columns)
 
 
 def _parse_time(text: str) -> tuple[int, bool]:
@@ -245,8 +247,7 @@ def _numbers(cells: list[str], name: str, line: int, columns: Sequence[str]) -> 
             _number(cell, f"{name}: line {line}, column {column!r}")
             for cell, column in zip(cells, columns, strict=True)
         ]
-    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, hence unobserved
-        return np.array(row, np.float32)
+    return np.array(row, np.float32)
 
 
 def _stack(rows: list[NDArray[np.float32]], columns: int) -> NDArray[np.float32]:
@@ -370,10 +371,6 @@ def _pivot(
     values[rows, nodes] = numbers
     names = tuple(features)
     return FileTable(name, layout, values, grid, local, tuple(order), names, ("",) * len(names))
-
-
-def _arrow_columns(table: Any) -> Iterable[tuple[str, Any]]:
-    return zip(table.column_names, table.columns, strict=True)
 
 
 def _arrow_times(column: Any, name: str) -> tuple[NDArray[np.int64], bool]:

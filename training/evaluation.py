@@ -70,9 +70,9 @@ def evaluate(
 ) -> list[Result]:
     """Score forecasters on the test windows of a split, over observed labels in physical units.
 
-    ``window`` is the literature's protocol A or B. ``stream`` (protocol S) runs through the test span in order
-    with the state carried, warmed up on the rows before it and started anew after every break of the recording;
-    it is scored at exactly the same issue times and labels, so that the two compare.
+    ``window`` is the literature's protocol A or B. ``stream`` (protocol S) runs through the test span in
+    order with the state carried, warmed up on the rows before it and started anew after every break of the
+    recording; it is scored at exactly the same issue times and labels, so that the two compare.
 
     Args:
         series: the whole recording.
