@@ -1,0 +1,228 @@
+"""Evaluation with forecasters whose errors are known, in both regimes."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stunet_deploy.errors import ConfigError, DataError
+from stunet_deploy.metrics import score
+from stunet_deploy.series import Series, parse_time, read_series
+from training.baselines import baselines, persistence
+from training.evaluation import Result, evaluate, scored_horizons, table, to_json
+from training.protocols import choose_protocol, protocol_a, protocol_b
+
+DATA = Path(os.environ.get("STUNET_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+needs_data = pytest.mark.skipif(not (DATA / "metr-la.npz").is_file(), reason=f"no public data in {DATA}")
+
+
+def make_series(days: int = 7, *, weekdays: bool = False) -> Series:
+    """Hourly readings of two sensors; as weekdays it starts on a Tuesday and jumps the weekend."""
+    rng = np.random.default_rng(11)
+    first = np.datetime64("2012-05-01")
+    dates = np.busday_offset(first, list(range(days))) if weekdays else first + np.arange(days)
+    midnight = dates.astype("datetime64[s]").astype(np.int64)
+    values = rng.uniform(10, 70, (24 * days, 2, 1)).astype(np.float32)
+    observed = rng.random(values.shape) > 0.1
+    return Series(
+        values=np.where(observed, values, 0),
+        observed=observed,
+        timestamps=(midnight[:, None] + 3600 * np.arange(24)).ravel(),
+        sensor_ids=("a", "b"),
+        features=("speed",),
+        units=("mph",),
+        interval_s=3600,
+    )
+
+
+@dataclass
+class LastRows:
+    """Forecasts how many rows it has stepped through since zero state; remembers what it was asked for."""
+
+    horizon: int
+    chunk: int = 5
+    name: str = "rows since zero state"
+    runs: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def window(self, series: Series, issue: np.ndarray, length: int) -> Iterator[np.ndarray]:
+        for first in range(0, len(issue), self.chunk):
+            yield self._forecast(series, np.full(len(issue[first : first + self.chunk]), length))
+
+    def stream(self, series: Series, start: int, issue: np.ndarray) -> Iterator[np.ndarray]:
+        self.runs.append((start, int(issue[0]), int(issue[-1])))
+        for first in range(0, len(issue), self.chunk):
+            yield self._forecast(series, issue[first : first + self.chunk] - start + 1)
+
+    def _forecast(self, series: Series, stepped: np.ndarray) -> np.ndarray:
+        shape = (len(stepped), self.horizon, len(series.sensor_ids), 1)
+        return np.broadcast_to(stepped[:, None, None, None], shape).astype(np.float32)
+
+
+def assert_same_scores(results: list[Result], expected: list[Result]) -> None:
+    def facts(result: Result) -> tuple[object, ...]:
+        return (result.model, result.target, result.horizon_minutes, result.count)
+
+    assert [facts(result) for result in results] == [facts(result) for result in expected]
+    for name in ("mae", "mape", "rmse"):
+        np.testing.assert_allclose(
+            [getattr(result, name) for result in results],
+            [getattr(result, name) for result in expected],
+            rtol=1e-12,
+        )
+
+
+def test_window_forecasts_see_exactly_the_window() -> None:
+    series = make_series()
+    split = protocol_a(series, window=6, horizon=4)
+    results = evaluate(series, split, [LastRows(4)], regimes=("window",))
+    assert [result.horizon_minutes for result in results] == [60, 120, 240]
+    for result, ahead in zip(results, (1, 2, 4), strict=True):
+        rows = split.test + ahead
+        errors = np.abs(series.values[rows] - 6)[series.observed[rows]]
+        assert result.mae == pytest.approx(errors.mean())
+        assert result.rmse == pytest.approx(np.sqrt((errors**2).mean()))
+        assert result.count == series.observed[rows].sum()
+        assert result.protocol == "window"
+
+
+@pytest.mark.parametrize(("warm_up", "before"), [(None, 24), (0, 0), (5, 5), (10_000, 10_000)])
+def test_stream_starts_before_the_test_span(warm_up: int | None, before: int) -> None:
+    series = make_series()
+    split = protocol_a(series, window=6, horizon=4)
+    forecaster = LastRows(4)
+    results = evaluate(series, split, [forecaster], regimes=("stream",), warm_up=warm_up)
+    start = max(0, split.test_start - before)
+    assert forecaster.runs == [(start, split.test[0], split.test[-1])]
+    rows = split.test + 4
+    errors = np.abs(series.values[rows] - (split.test - start + 1)[:, None, None])[series.observed[rows]]
+    assert results[-1].mae == pytest.approx(errors.mean())
+
+
+def test_stream_starts_anew_after_a_weekend() -> None:
+    series = make_series(9, weekdays=True)  # test days: Friday, Monday, Tuesday
+    split = protocol_b(series, (2, 1, 3), window=6, horizon=4)
+    forecaster = LastRows(4)
+    evaluate(series, split, [forecaster], regimes=("stream",))
+    monday = 4 * 24
+    assert split.test_start == 3 * 24
+    assert forecaster.runs == [
+        (2 * 24, 3 * 24 + 5, monday - 5),
+        (monday, monday + 5, 6 * 24 - 5),
+    ]
+
+
+def test_both_regimes_score_the_same_labels() -> None:
+    series = make_series(9, weekdays=True)
+    split = protocol_b(series, (2, 1, 3), window=6, horizon=4)
+    results = evaluate(series, split, baselines(series, split))
+    assert len(results) == 3 * 2 * 3
+    window, stream = ([r for r in results if r.protocol == regime] for regime in ("window", "stream"))
+    assert_same_scores(window, stream)
+
+
+def test_protocol_b_has_its_own_percentage() -> None:
+    series = make_series()
+    series.observed[:] = True
+    series.values[series.values < 40] += 20
+    split = protocol_b(series, (5, 1, 1), window=6, horizon=4)
+    (baseline,) = baselines(series, split)[:1]
+    result = evaluate(series, split, [baseline], regimes=("window",))[-1]
+    label = series.values[split.test[:, None] + np.arange(1, 5)].astype(np.float64)
+    error = np.abs(baseline.predict(split.test) - label)
+    assert result.mape == pytest.approx(100 * (error / (label + 1e-5)).mean(axis=(0, 2))[3, 0], rel=1e-9)
+
+
+def test_targets_are_scored_apart() -> None:
+    single = make_series()
+    series = replace(
+        single,
+        values=np.concatenate([single.values, 10 * single.values], axis=2),
+        observed=np.concatenate([single.observed, single.observed], axis=2),
+        features=("speed", "flow"),
+        units=("mph", "veh/h"),
+    )
+    split = protocol_a(series, window=6, horizon=4)
+    both = evaluate(series, split, [persistence(series, split)], regimes=("window",))
+    speed, flow = ([result for result in both if result.target == name] for name in ("speed", "flow"))
+    np.testing.assert_allclose([r.mae for r in flow], [10 * r.mae for r in speed], rtol=1e-6)
+    only = evaluate(
+        series, split, [persistence(series, split, ("flow",))], targets=("flow",), regimes=("window",)
+    )
+    assert_same_scores(only, flow)
+    assert {"target"} == set(to_json(series, split, both)["results"][0]) - set(
+        to_json(series, split, only)["results"][0]
+    )
+    assert "persistence (flow)" in table(both)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "expected"), [(12, (3, 6, 12)), (1, (1,)), (2, (1, 2)), (6, (2, 3, 6)), (24, (6, 12, 24))]
+)
+def test_tables_show_a_quarter_half_and_all_of_the_horizon(horizon: int, expected: tuple[int, ...]) -> None:
+    assert scored_horizons(horizon) == expected
+
+
+def test_json_has_the_promised_keys_and_no_nan() -> None:
+    series = make_series()
+    split = protocol_a(series, window=6, horizon=4)
+    series.observed[split.test[0] :] = False
+    report = to_json(series, split, evaluate(series, split, baselines(series, split)))
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert list(report) == ["data", "split", "results"]
+    assert report["split"]["test"] == len(split.test)
+    assert parse_time(report["split"]["first_test_issue"]) == series.timestamps[split.test[0]]
+    assert {result["model"] for result in report["results"]} == {
+        "persistence",
+        "historical_average",
+        "time_of_day_average",
+    }
+    for result in report["results"]:
+        assert list(result) == ["model", "protocol", "horizon_minutes", "mae", "mape", "rmse", "count"]
+        assert (result["mae"], result["count"]) == (None, 0)
+
+
+def test_table_lines_up() -> None:
+    series = make_series()
+    split = protocol_a(series, window=6, horizon=4)
+    results = evaluate(series, split, baselines(series, split))
+    lines = table(results).splitlines()
+    assert len(lines) == 2 + 3 * 2
+    assert len({len(line) for line in lines[1:]}) == 1
+    assert [minutes in lines[0] for minutes in ("60 min", "120 min", "240 min")] == [True] * 3
+    assert f"{results[0].mae:.2f}" in lines[2]
+
+
+def test_wrong_forecasts_are_refused() -> None:
+    series = make_series()
+    split = protocol_a(series, window=6, horizon=4)
+    with pytest.raises(DataError, match="one shape"):
+        evaluate(series, split, [LastRows(3)])
+    with pytest.raises(ConfigError, match="warm-up of -1"):
+        evaluate(series, split, [], warm_up=-1)
+
+    class Short(LastRows):
+        def window(self, series: Series, issue: np.ndarray, length: int) -> Iterator[np.ndarray]:
+            yield from list(super().window(series, issue, length))[:-1]
+
+    with pytest.raises(RuntimeError, match="forecasts for"):
+        evaluate(series, split, [Short(4)], regimes=("window",))
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["metr-la.npz", "pemsd7-m.npz"])
+def test_public_weeks_equal_one_array_of_all_forecasts(name: str) -> None:
+    series = read_series(DATA / name)
+    split = choose_protocol(series)
+    baseline = persistence(series, split)
+    results = evaluate(series, split, [baseline], regimes=("stream",))
+    rows = split.test[:, None] + np.arange(1, 13)
+    whole = score(baseline.predict(split.test), series.values[rows], series.observed[rows])
+    assert [result.horizon_minutes for result in results] == [15, 30, 60]
+    for result, horizon in zip(results, (3, 6, 12), strict=True):
+        assert result.mae == pytest.approx(whole.mae[horizon - 1, 0], rel=1e-12)
+        assert result.rmse == pytest.approx(whole.rmse[horizon - 1, 0], rel=1e-12)
+        assert result.mape == pytest.approx(whole.mape[horizon - 1, 0], rel=1e-5)

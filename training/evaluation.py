@@ -1,0 +1,219 @@
+"""Score forecasters on one recording, each forecast from a window alone or within a running stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stunet_deploy.errors import ConfigError
+from stunet_deploy.metrics import STGCN_EPSILON, ErrorSums
+from stunet_deploy.series import Series
+from stunet_deploy.series_table import DAY_S, format_time
+from training.baselines import target_columns
+from training.protocols import Split
+
+Regime = Literal["window", "stream"]
+
+
+class Forecaster(Protocol):
+    """Anything that forecasts: a model in torch, a bundle on a backend, a baseline.
+
+    Both methods yield forecasts ``[chunk, horizon, node, target]`` in physical units, in the order of
+    ``issue`` and in chunks of any size. They must not look past the row a forecast is issued at.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in the results."""
+
+    def window(self, series: Series, issue: NDArray[np.int64], length: int) -> Iterable[NDArray[np.float32]]:
+        """Forecasts at the rows ``issue``, each from zero state over exactly the last ``length`` rows."""
+
+    def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterable[NDArray[np.float32]]:
+        """Forecasts at the rows ``issue`` of one run from zero state at row ``start``, state carried.
+
+        The rows from ``start`` to ``issue[-1]`` are consecutive; all of them are stepped through.
+        """
+
+
+@dataclass(frozen=True)
+class Result:
+    """Errors of one forecaster in one regime at one horizon."""
+
+    model: str
+    protocol: Regime
+    target: str
+    horizon_minutes: float
+    mae: float
+    """In the target's unit; NaN where no label was observed."""
+    mape: float
+    """In percent."""
+    rmse: float
+    """In the target's unit."""
+    count: int
+    """Labels that counted."""
+
+
+def evaluate(
+    series: Series,
+    split: Split,
+    forecasters: Iterable[Forecaster],
+    *,
+    targets: Sequence[str] | None = None,
+    regimes: Sequence[Regime] = ("window", "stream"),
+    warm_up: int | None = None,
+) -> list[Result]:
+    """Score forecasters on the test windows of a split, over observed labels in physical units.
+
+    ``window`` is the literature's protocol A or B. ``stream`` (protocol S) runs through the test span in
+    order with the state carried, warmed up on the rows before it and started anew after every break of the
+    recording; it is scored at exactly the same issue times and labels, so that the two compare.
+
+    Args:
+        series: the whole recording.
+        split: made from it.
+        forecasters: what to score; each is asked once per regime.
+        targets: the features forecast, in the order of the forecasts' last axis; None means all.
+        regimes: which of ``window`` and ``stream``.
+        warm_up: rows to run before the test span in the stream regime; None means a day.
+
+    Raises:
+        ConfigError: a negative warm-up.
+        DataError: a forecast of another shape than its labels, or an unknown target.
+    """
+    columns = target_columns(series, targets)
+    rows_before = DAY_S // series.interval_s if warm_up is None else warm_up
+    if rows_before < 0:
+        raise ConfigError(f"a warm-up of {rows_before} rows", "none or more", "choose another warm-up")
+    results = []
+    for forecaster in forecasters:
+        for regime in regimes:
+            if regime == "window":
+                forecasts: Iterable[NDArray[np.float32]] = forecaster.window(series, split.test, split.window)
+            else:
+                forecasts = _stream(forecaster, series, split, rows_before)
+            scores = _sum_errors(forecaster.name, forecasts, series, split, columns).scores()
+            for horizon in scored_horizons(split.horizon):
+                for position, column in enumerate(columns):
+                    cell = (horizon - 1, position)
+                    results.append(
+                        Result(
+                            model=forecaster.name,
+                            protocol=regime,
+                            target=series.features[column],
+                            horizon_minutes=horizon * series.interval_s / 60,
+                            mae=float(scores.mae[cell]),
+                            mape=float(scores.mape[cell]),
+                            rmse=float(scores.rmse[cell]),
+                            count=int(scores.count[cell]),
+                        )
+                    )
+    return results
+
+
+def scored_horizons(horizon: int) -> tuple[int, ...]:
+    """The horizons that tables show, in intervals: a quarter, half and all of the reach (3, 6, 12 of 12)."""
+    return tuple(sorted({math.ceil(horizon / 4), math.ceil(horizon / 2), horizon}))
+
+
+def table(results: Sequence[Result]) -> str:
+    """The results as aligned text, one line per model and regime, MAE / MAPE % / RMSE per horizon."""
+    horizons = list(dict.fromkeys(result.horizon_minutes for result in results))
+    several = len({result.target for result in results}) > 1
+    lines: dict[tuple[str, str], dict[float, str]] = {}
+    for result in results:
+        model = f"{result.model} ({result.target})" if several else result.model
+        errors = f"{result.mae:7.2f} {result.mape:6.1f}% {result.rmse:7.2f}"
+        lines.setdefault((model, result.protocol), {})[result.horizon_minutes] = errors
+    width = max((len(model) for model, _ in lines), default=0)
+    blank = " " * len(f"{0:7.2f} {0:6.1f}% {0:7.2f}")
+    titles = "  ".join(f"{f'{minutes:g} min':^{len(blank)}}" for minutes in horizons)
+    units = "  ".join(f"{'MAE':>7} {'MAPE':>7} {'RMSE':>7}" for _ in horizons)
+    text = [f"{'':{width}}  {'':6}  {titles}".rstrip(), f"{'model':{width}}  {'':6}  {units}"]
+    text += [
+        f"{model:{width}}  {regime:6}  " + "  ".join(errors.get(minutes, blank) for minutes in horizons)
+        for (model, regime), errors in lines.items()
+    ]
+    return "\n".join(text)
+
+
+def to_json(series: Series, split: Split, results: Sequence[Result]) -> dict[str, Any]:
+    """The results as plain JSON values: ``{"data": …, "split": …, "results": [{"model", "protocol", …}]}``.
+
+    A score without labels is null; ``target`` is there only where results differ in it.
+    """
+    several = len({result.target for result in results}) > 1
+    return {
+        "data": {
+            "source": series.source,
+            "sensors": len(series.sensor_ids),
+            "intervals": len(series.timestamps),
+            "interval_s": series.interval_s,
+            "timezone": series.timezone,
+            "features": list(series.features),
+            "units": list(series.units),
+            "observed_share": round(float(series.observed.mean()), 6),
+        },
+        "split": {
+            "protocol": split.protocol,
+            "window": split.window,
+            "horizon": split.horizon,
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "test": len(split.test),
+            "first_test_issue": format_time(series.timestamps[split.test[0]]),
+            "last_test_issue": format_time(series.timestamps[split.test[-1]]),
+        },
+        "results": [
+            {
+                "model": result.model,
+                "protocol": result.protocol,
+                **({"target": result.target} if several else {}),
+                "horizon_minutes": _plain(result.horizon_minutes),
+                "mae": _plain(result.mae),
+                "mape": _plain(result.mape),
+                "rmse": _plain(result.rmse),
+                "count": result.count,
+            }
+            for result in results
+        ],
+    }
+
+
+def _stream(
+    forecaster: Forecaster, series: Series, split: Split, warm_up: int
+) -> Iterator[NDArray[np.float32]]:
+    """Forecasts at the test issue times, a fresh stream for every unbroken run of rows."""
+    for segment in series.segments():
+        issue = split.test[(split.test >= segment.start) & (split.test < segment.stop)]
+        if len(issue):
+            start = max(segment.start, min(split.test_start, int(issue[0])) - warm_up)
+            yield from forecaster.stream(series, start, issue)
+
+
+def _sum_errors(
+    name: str, forecasts: Iterable[NDArray[np.float32]], series: Series, split: Split, columns: list[int]
+) -> ErrorSums:
+    sums = ErrorSums(STGCN_EPSILON if split.protocol == "b" else 0.0)
+    ahead = np.arange(1, split.horizon + 1)
+    done = 0
+    for forecast in forecasts:
+        issue = split.test[done : done + len(forecast)]
+        rows = issue[:, None] + ahead
+        sums.add(forecast, series.values[rows][..., columns], series.observed[rows][..., columns])
+        done += len(forecast)
+    if done != len(split.test):
+        raise RuntimeError(f"{name} gave {done} forecasts for {len(split.test)} issue times")
+    return sums
+
+
+def _plain(number: float) -> float | int | None:
+    """A number as JSON has it: no NaN, and no fraction where there is none."""
+    if not math.isfinite(number):
+        return None
+    return int(number) if number == int(number) else number
