@@ -164,20 +164,20 @@ class GraphHierarchy:
         return hierarchy
 
     def _check_shapes(self) -> None:
-        nodes = [len(level.adjacency) for level in self.levels]
-        order = len(self.levels[0].basis)
+        nodes = [level.basis.shape[-1] if level.basis.ndim == 3 else 0 for level in self.levels]
+        order = self.levels[0].basis.shape[:1]
         fits = [
-            level.adjacency.shape == (count, count) and level.basis.shape == (order, count, count)
+            count > 0
+            and level.adjacency.shape == (count, count)
+            and level.basis.shape == (*order, count, count)
             for level, count in zip(self.levels, nodes, strict=True)
         ]
-        for transition, fine, coarse in zip(self.transitions, nodes, nodes[1:], strict=False):
-            pool, unpool = transition.pool, transition.unpool
-            fits.append(
-                pool.ndim == 2
-                and len(pool) == coarse
-                and unpool.shape == (fine,)
-                and np.array_equal(pool, Transition.from_cluster(unpool).pool)
-            )
+        fits += [
+            transition.unpool.shape == (fine,)
+            and np.array_equal(np.unique(transition.unpool), np.arange(coarse))
+            and np.array_equal(transition.pool, Transition.from_cluster(transition.unpool).pool)
+            for transition, fine, coarse in zip(self.transitions, nodes, nodes[1:], strict=False)
+        ]
         if not all(fits):
             raise CheckpointError("graph whose arrays do not fit together", "one hierarchy", "train again")
 

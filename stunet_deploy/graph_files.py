@@ -293,7 +293,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _has_constant_diagonal(table: _Table, first_row: int, first_column: int) -> bool:
-    """Tell a square matrix from a few edges or positions, which have 3 columns; other sizes need no telling."""
+    """Tell a square matrix from a few edges or positions, which have 3 columns; other sizes tell."""
     diagonal = [row[index + first_column] for index, row in enumerate(table.rows[first_row:])]
     return len(table.rows[0]) != 3 or all(
         _is_number(cell) and float(cell) == float(diagonal[0]) for cell in diagonal

@@ -218,7 +218,11 @@ def test_arrays_round_trip(pool_levels, order):
         ("levels.1.basis", None),
         ("levels.7.basis", np.zeros((2, 3, 3))),
         ("levels.1.basis", np.zeros((1, 1, 1))),
+        ("levels.0.basis", np.float32(1)),
+        ("levels.0.adjacency", np.float64(1)),
         ("transitions.0.unpool", np.zeros(3, dtype=np.int64)),
+        ("transitions.0.unpool", np.zeros(20, dtype=np.int64)),
+        ("transitions.0.unpool", np.full(20, -1)),
         ("transitions.0.pool", np.zeros((1, 1), dtype=np.int64)),
     ],
 )
@@ -237,7 +241,8 @@ def test_arrays_that_do_not_fit_are_refused(name, value):
 PRINT_HASH = """
 import hashlib, numpy as np
 from stunet_deploy.graph import GraphHierarchy
-adjacency = np.round(np.random.default_rng(0).random((60, 60)), 1) * (np.random.default_rng(1).random((60, 60)) < 0.1)
+rng = np.random.default_rng(0)
+adjacency = np.round(rng.random((60, 60)), 1) * (rng.random((60, 60)) < 0.1)
 for method in ("gpa", "pga"):
     arrays = GraphHierarchy.build(adjacency, pool_levels=[2, 1], partition=method).to_arrays()
     print(method, hashlib.sha256(b"".join(array.tobytes() for array in arrays.values())).hexdigest())

@@ -151,7 +151,7 @@ def test_coarse_nodes_ascend_by_smallest_member():
 
 
 def test_parallel_edges_are_summed_one_after_the_other_in_sorted_order():
-    # Nodes 0-1 and 2-3 merge; four edges join them. With the small ones first, the sum would round differently.
+    # Nodes 0-1 and 2-3 merge; four edges join them. The small ones first would give another sum.
     adjacency = graph_of([(0, 1, 1.0), (2, 3, 1.0), (0, 2, 1e16), (0, 3, 1.0), (1, 2, 1.0), (1, 3, 0.5)], 4)
     cluster, coarse = coarsen(adjacency, np.array([1, 0, 3, 2]))
     assert cluster.tolist() == [0, 0, 1, 1]
