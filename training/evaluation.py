@@ -191,7 +191,7 @@ def _stream(
     for segment in series.segments():
         issue = split.test[(split.test >= segment.start) & (split.test < segment.stop)]
         if len(issue):
-            start = max(segment.start, min(split.test_start, int(issue[0])) - warm_up)
+            start = max(segment.start, split.test_start - warm_up)
             yield from forecaster.stream(series, start, issue)
 
 
