@@ -13,7 +13,7 @@ STGCN_EPSILON = 1e-5
 """What STGCN adds to a label before it divides by it (protocol B)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scores:
     """Errors per horizon and target, each ``[horizon, target]``; NaN where no cell counted."""
 

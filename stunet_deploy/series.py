@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,7 @@ WEEK_S = 7 * DAY_S
 _MONDAY_S = 3 * DAY_S  # 1970-01-01 was a Thursday
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Series:
     """Readings of every sensor at every interval, in physical units.
 
@@ -112,6 +113,22 @@ class Series:
         breaks = np.flatnonzero(np.diff(self.timestamps) != self.interval_s) + 1
         borders = [0, *breaks.tolist(), len(self.timestamps)]
         return [slice(first, last) for first, last in pairwise(borders)]
+
+    def feature_indices(self, names: Sequence[str] | None = None) -> list[int]:
+        """Positions of the named features on the last axis, in the order of the names; all for None.
+
+        Raises:
+            DataError: a name is no feature of the series.
+        """
+        wanted = self.features if names is None else names
+        unknown = [name for name in wanted if name not in self.features]
+        if unknown:
+            raise DataError(
+                f"feature {unknown[0]!r}",
+                f"one of {', '.join(self.features)}",
+                "choose another, or data with that feature",
+            )
+        return [self.features.index(name) for name in wanted]
 
     def rows(self, selection: slice) -> Series:
         """The same series cut to a contiguous range of rows; arrays are views."""

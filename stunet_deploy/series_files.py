@@ -219,4 +219,4 @@ def _described(archive: Any) -> tuple[str, ...]:
     if "meta" not in archive.files:
         return ()
     meta = json.loads(str(archive["meta"]))
-    return tuple(str(meta[key]) for key in ("dataset", "timestamps") if key in meta)
+    return tuple(str(meta[key]) for key in ("title", "dataset", "timestamps") if key in meta)

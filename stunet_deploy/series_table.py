@@ -21,7 +21,7 @@ _EARLIEST_S, _LATEST_S = 10**8, 10**11  # 1973 and 5138: row numbers and millise
 _OWN_LAYOUT = "a header, then rows of a time (ISO 8601 or epoch seconds) and one number per sensor"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FileTable:
     """Content of a series file: one row per time stamp of the file, NaN where nothing was measured.
 

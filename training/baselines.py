@@ -57,7 +57,7 @@ def persistence(series: Series, split: Split, targets: Sequence[str] | None = No
 
     Before a sensor's first reading it is the sensor's mean over the training span.
     """
-    columns = target_columns(series, targets)
+    columns = series.feature_indices(targets)
     observed = series.observed[..., columns]
     row = np.arange(len(observed)).reshape(-1, 1, 1)
     last = np.maximum.accumulate(np.where(observed, row, -1), axis=0)
@@ -76,7 +76,7 @@ def historical_average(series: Series, split: Split, targets: Sequence[str] | No
     (DCRNN's and STGCN's "HA" average the same time of earlier days or weeks: that is nearer to
     :func:`time_of_day_average` here.) A sensor never observed there gets the mean of all sensors.
     """
-    mean = _sensor_mean(series, split, target_columns(series, targets)).astype(np.float32)
+    mean = _sensor_mean(series, split, series.feature_indices(targets)).astype(np.float32)
 
     def predict(issue: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.broadcast_to(mean, (len(issue), split.horizon, *mean.shape)).copy()
@@ -89,7 +89,7 @@ def time_of_day_average(series: Series, split: Split, targets: Sequence[str] | N
 
     A slot never observed at a sensor gets the sensor's mean, a sensor never observed the mean of all.
     """
-    columns = target_columns(series, targets)
+    columns = series.feature_indices(targets)
     train = split.train_rows
     observed = series.observed[train][..., columns]
     values = np.where(observed, series.values[train][..., columns], 0).astype(np.float64)
@@ -112,23 +112,6 @@ def time_of_day_average(series: Series, split: Split, targets: Sequence[str] | N
         return profile[slot_of(series.timestamps[issue][:, None] + ahead)]
 
     return Baseline("time_of_day_average", predict)
-
-
-def target_columns(series: Series, targets: Sequence[str] | None) -> list[int]:
-    """Feature indices of the target names; all of them for None.
-
-    Raises:
-        DataError: a target is no feature of the series.
-    """
-    names = series.features if targets is None else targets
-    unknown = [name for name in names if name not in series.features]
-    if unknown:
-        raise DataError(
-            f"target {unknown[0]!r}",
-            f"one of the features {', '.join(series.features)}",
-            "choose another target, or data with that feature",
-        )
-    return [series.features.index(name) for name in names]
 
 
 def _sensor_mean(series: Series, split: Split, columns: list[int]) -> NDArray[np.float64]:

@@ -14,7 +14,6 @@ from stunet_deploy.errors import ConfigError
 from stunet_deploy.metrics import STGCN_EPSILON, ErrorSums
 from stunet_deploy.series import Series
 from stunet_deploy.series_table import DAY_S, format_time
-from training.baselines import target_columns
 from training.protocols import Split
 
 Regime = Literal["window", "stream"]
@@ -86,7 +85,7 @@ def evaluate(
         ConfigError: a negative warm-up.
         DataError: a forecast of another shape than its labels, or an unknown target.
     """
-    columns = target_columns(series, targets)
+    columns = series.feature_indices(targets)
     rows_before = DAY_S // series.interval_s if warm_up is None else warm_up
     if rows_before < 0:
         raise ConfigError(f"a warm-up of {rows_before} rows", "none or more", "choose another warm-up")
@@ -192,7 +191,7 @@ def _stream(
     for segment in series.segments():
         issue = split.test[(split.test >= segment.start) & (split.test < segment.stop)]
         if len(issue):
-            start = max(segment.start, min(split.test_start, int(issue[0])) - warm_up)
+            start = max(segment.start, split.test_start - warm_up)
             yield from forecaster.stream(series, start, issue)
 
 

@@ -14,7 +14,7 @@ from stunet_deploy.series import Series, local_times
 from stunet_deploy.series_table import DAY_S
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Three spans of issue times, in order.
 

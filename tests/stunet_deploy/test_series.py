@@ -76,6 +76,20 @@ def test_rows_and_slice_time_cut_all_arrays_alike() -> None:
         series.rows(slice(0, 6, 2))
 
 
+def test_features_are_found_by_name() -> None:
+    series = make_series(
+        2,
+        values=np.zeros((2, 2, 2), np.float32),
+        observed=np.ones((2, 2, 2), np.bool_),
+        features=("speed", "flow"),
+        units=("", ""),
+    )
+    assert series.feature_indices() == [0, 1]
+    assert series.feature_indices(("flow",)) == [1]
+    with pytest.raises(DataError, match=r"'occupancy'.*speed, flow"):
+        series.feature_indices(("occupancy",))
+
+
 def test_segments_are_runs_of_consecutive_intervals() -> None:
     times = NEW_YEAR + 300 * np.array([0, 1, 2, 700, 701, 1400])
     assert make_series(6, timestamps=times).segments() == [slice(0, 3), slice(3, 5), slice(5, 6)]

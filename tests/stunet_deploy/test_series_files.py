@@ -147,6 +147,26 @@ def test_own_npz(tmp_path: Path) -> None:
     assert read_series(own_npz(tmp_path / "end.npz", stamp=np.array("end"))).stamp == "end"
 
 
+@pytest.mark.parametrize("with_times", [False, True])
+def test_npz_of_one_speed_matrix(tmp_path: Path, with_times: bool) -> None:
+    content = {
+        "speed": np.array([[60, 61], [62, 63], [64, np.nan]], np.float32),
+        "observed": np.array([[1, 0], [-1, 1], [1, 1]], np.int8),
+        "sensor_ids": np.array(["773869", "767541"]),
+        "adjacency": np.eye(2),
+        "meta": np.array(json.dumps({"start": "2012-03-01T00:00", "freq_minutes": 5, "unit": "mph"})),
+    }
+    if with_times:
+        content["timestamps"] = np.array(["2012-03-01T00:00", "2012-03-01T00:05", "2012-03-01T00:10"])
+    np.savez(tmp_path / "week.npz", **content)
+    series = read_series(tmp_path / "week.npz", timezone="America/Los_Angeles")
+    assert series.timestamps.tolist() == [parse_time("2012-03-01T08:00Z") + 300 * row for row in range(3)]
+    assert series.units == ("mph",)
+    np.testing.assert_array_equal(
+        readings(tmp_path / "week.npz")[..., 0], [[60, np.nan], [62, 63], [64, np.nan]]
+    )
+
+
 @pytest.mark.parametrize(
     ("key", "kind", "ticks"),
     [

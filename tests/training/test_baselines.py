@@ -145,7 +145,7 @@ def test_window_and_stream_give_the_same_chunks_in_order() -> None:
 def test_unknown_targets_and_empty_training_are_refused() -> None:
     series = make_series()
     split = protocol_a(series)
-    with pytest.raises(DataError, match="target 'occupancy'"):
+    with pytest.raises(DataError, match="feature 'occupancy'"):
         baselines(series, split, ("occupancy",))
     series.observed[split.train_rows] = False
     with pytest.raises(DataError, match="without any reading"):
