@@ -35,7 +35,7 @@ class SignalEncoder(nn.Module):
     def __init__(self, signal: Signal, fill: str, time_features: str, mask_channel: bool) -> None:
         super().__init__()
         for name in ("low", "high", "mean", "std"):
-            self.register_buffer(name, torch.tensor(getattr(signal, name)), persistent=False)
+            self.register_buffer(name, torch.tensor(getattr(signal, name), dtype=torch.float32), persistent=False)
         self.fill = fill
         self.time_features = time_features
         self.mask_channel = mask_channel
@@ -117,18 +117,17 @@ class ForecastDecoder(nn.Module):
         self.target_index = list(signal.target_index)
         for name in ("low", "high", "mean", "std"):
             numbers = [getattr(signal, name)[index] for index in signal.target_index]
-            self.register_buffer(name, torch.tensor(numbers), persistent=False)
+            self.register_buffer(name, torch.tensor(numbers, dtype=torch.float32), persistent=False)
         self.horizon = horizon
 
     def forward(
         self,
         head: Float[Tensor, "*batch node horizon_target"],
         filled: Float[Tensor, "*batch node feature"],
-        clip: bool = True,
     ) -> Float[Tensor, "*batch horizon node target"]:
-        """Return forecast_h = filled target + head_h in physical units; training leaves the limits out."""
+        """Return forecast_h = filled target + head_h in physical units."""
         residual = head.unflatten(-1, (self.horizon, len(self.target_index))).movedim(-2, -3)
         if self.target_index != list(range(filled.shape[-1])):
             filled = filled[..., self.target_index]
         forecast = (residual + filled.unsqueeze(-3)) * self.std + self.mean
-        return torch.maximum(torch.minimum(forecast, self.high), self.low) if clip else forecast
+        return torch.maximum(torch.minimum(forecast, self.high), self.low)

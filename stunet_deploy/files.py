@@ -1,0 +1,34 @@
+"""Writing files whole: to a temporary name in the same folder, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stunet_deploy.errors import StunetError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path whose file takes the place of ``path`` when the block ends, or nothing if it fails.
+
+    Raises:
+        StunetError: if the folder does not exist, is read-only or full; ``path`` is then as it was before.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise StunetError(
+            f"{target} cannot be written ({error.strerror or error})",
+            "a folder that exists, with write permission and enough space",
+            "choose another --out or free some space",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,85 @@
+"""A recording as tensors: chunks, windows and labels cut from it by index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stunet_deploy.models.stunet import StepInputs
+from stunet_deploy.series import Series
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A series on a torch device.
+
+    Attributes:
+        values: [time, node, feature] in physical units, 0 where unobserved.
+        observed: [time, node, feature], 1 or 0.
+        time_of_week: [time, 1] seconds.
+        target_index: position of each target among the features.
+    """
+
+    values: Float[Tensor, "time node feature"]
+    observed: Float[Tensor, "time node feature"]
+    time_of_week: Float[Tensor, "time 1"]
+    target_index: tuple[int, ...]
+
+    @classmethod
+    def of(cls, series: Series, target_index: tuple[int, ...], device: torch.device) -> Recording:
+        """Copy a series to a device."""
+        values = np.where(series.observed, series.values, 0.0).astype(np.float32)
+        arrays = (values, series.observed.astype(np.float32), series.time_of_week()[:, None])
+        return cls(*(torch.from_numpy(array).to(device) for array in arrays), target_index)
+
+    def inputs(self, rows: Int64[Tensor, "batch time"]) -> StepInputs:
+        """Return the step inputs of the given rows."""
+        return StepInputs(self.values[rows], self.observed[rows], self.time_of_week[rows])
+
+    def labels(
+        self, issue: Int64[Tensor, "batch time"], horizon: int
+    ) -> tuple[Float[Tensor, "batch time horizon node target"], Bool[Tensor, "batch time horizon node target"]]:
+        """Return the raw labels of the ``horizon`` rows after each issue row, and which of them were observed."""
+        ahead = issue[..., None] + torch.arange(1, horizon + 1, device=issue.device)
+        return self.values[ahead][..., self.target_index], self.observed[ahead][..., self.target_index] > 0.5
+
+
+@dataclass(frozen=True)
+class ChunkSampler:
+    """Random contiguous chunks of the training rows, none of them across a break of the recording.
+
+    Attributes:
+        starts: [start] first row of every possible chunk.
+        length: rows of a chunk.
+    """
+
+    starts: NDArray[np.int64]
+    length: int
+
+    @classmethod
+    def of(cls, runs: list[slice], length: int, horizon: int) -> ChunkSampler:
+        """Allow every chunk of up to ``length`` rows whose labels lie in its run too; short runs shorten all chunks."""
+        longest = max(run.stop - run.start for run in runs)
+        length = min(length, longest - horizon)
+        starts = [np.arange(run.start, run.stop - length - horizon + 1) for run in runs]
+        return cls(np.concatenate(starts).astype(np.int64), length)
+
+    def epoch(self, batch: int, scored: int, generator: torch.Generator) -> Iterator[Int64[Tensor, "batch time"]]:
+        """Yield the rows of random chunks until about as many rows were scored as there are starts.
+
+        Args:
+            batch: chunks a draw.
+            scored: rows of a chunk that count.
+            generator: source of randomness.
+        """
+        starts = torch.from_numpy(self.starts)
+        draws = max(1, -(-len(starts) // (batch * max(1, scored))))
+        for _ in range(draws):
+            chosen = starts[torch.randint(len(starts), (batch,), generator=generator)]
+            yield chosen[:, None] + torch.arange(self.length)

@@ -1,0 +1,48 @@
+"""A torch model as the evaluation sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stunet_deploy.models.stunet import STUNet
+from stunet_deploy.series import Series
+from training.data import Recording
+
+_WINDOWS_AT_ONCE = 64
+_ROWS_AT_ONCE = 288
+
+
+@dataclass(frozen=True)
+class ModelForecaster:
+    """Forecasts of a model in torch, by its sequence form."""
+
+    model: STUNet
+    name: str = "stunet"
+
+    @torch.inference_mode()
+    def window(self, series: Series, issue: NDArray[np.int64], length: int) -> Iterator[NDArray[np.float32]]:
+        """Forecast at each row of ``issue`` from zero state over the last ``length`` rows."""
+        recording = self._recording(series)
+        rows = torch.from_numpy(issue)[:, None] + torch.arange(1 - length, 1)
+        for some in rows.split(_WINDOWS_AT_ONCE):
+            forecast, _ = self.model(recording.inputs(some), self.model.initial_lines(len(some)))
+            yield forecast[:, -1].cpu().numpy()
+
+    @torch.inference_mode()
+    def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        """Forecast at each row of ``issue`` with the state carried from zero at row ``start``."""
+        recording, lines = self._recording(series), self.model.initial_lines(1)
+        for rows in torch.arange(start, int(issue[-1]) + 1).split(_ROWS_AT_ONCE):
+            forecast, lines = self.model(recording.inputs(rows[None]), lines)
+            wanted = issue[(issue >= int(rows[0])) & (issue <= int(rows[-1]))] - int(rows[0])
+            if len(wanted):
+                yield forecast[0, torch.from_numpy(wanted)].cpu().numpy()
+
+    def _recording(self, series: Series) -> Recording:
+        device = next(self.model.parameters()).device
+        return Recording.of(series, self.model.signal.target_index, device)

@@ -1,0 +1,237 @@
+"""The training loop: epochs over random chunks, validated on a carried stream, resumable after a kill."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from stunet_deploy.config import TrainingConfig
+from stunet_deploy.errors import CheckpointError
+from stunet_deploy.files import replacing
+from stunet_deploy.models.stunet import STUNet
+from stunet_deploy.series import Series
+from training.data import ChunkSampler, Recording
+from training.evaluation import Regime, evaluate
+from training.forecaster import ModelForecaster
+from training.protocols import Split
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the training log; errors in the target's unit, averaged over the scored horizons."""
+
+    epoch: int
+    loss: float
+    validation_mae: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass
+class Trainer:
+    """Everything that changes during training, and the rules by which it does.
+
+    Args:
+        model: trained in place; holds the best weights after :meth:`run`.
+        series, split: the recording and its split; only ``split.train_rows`` is trained on.
+        config: how to train.
+        seed: of chunk choice, hidden cells and dropout.
+        max_minutes: stop after this much training time, annealing the learning rate towards it; the result then
+            depends on the machine's speed. None: all epochs, the same result on every run on one machine.
+        state_file: where training can be resumed from; written after every epoch.
+        report: called after every epoch.
+    """
+
+    model: STUNet
+    series: Series
+    split: Split
+    config: TrainingConfig
+    seed: int
+    max_minutes: float | None = None
+    state_file: Path | None = None
+    report: Callable[[Epoch], None] = lambda epoch: None
+    history: list[Epoch] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.device = next(self.model.parameters()).device
+        self.recording = Recording.of(self.series, self.model.signal.target_index, self.device)
+        self.generator = torch.Generator().manual_seed(self.seed)
+        self.model.dropout.p = self.config.dropout
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        ema = get_ema_multi_avg_fn(self.config.average)
+        self.average = AveragedModel(self.model, multi_avg_fn=ema) if self.config.average else None
+        self.best = math.inf
+        self.best_weights = self._weights()
+        window_regime = self.config.regime == "window"
+        warm_up = self.split.window - 1 if window_regime else self.config.warm_up
+        rows = warm_up + (1 if window_regime else self.config.chunk)
+        train = self.split.train_rows
+        runs = [slice(max(run.start, train.start), min(run.stop, train.stop)) for run in self.series.segments()]
+        self.sampler = ChunkSampler.of([run for run in runs if run.stop > run.start], rows, self.split.horizon)
+        self.warm_up = min(warm_up, self.sampler.length - 1)
+
+    def run(self) -> list[Epoch]:
+        """Train until the epochs, the patience or the time are used up; leave the best weights in the model.
+
+        Returns:
+            The log, an entry per epoch, those before a resume included.
+        """
+        torch.manual_seed(self.seed + len(self.history))
+        while len(self.history) < self.config.epochs and not self._out_of_patience():
+            started = time.perf_counter()
+            loss = self._epoch()
+            error = self._validate()
+            seconds = time.perf_counter() - started
+            rate = self.optimizer.param_groups[0]["lr"]
+            self.history.append(Epoch(len(self.history) + 1, loss, error, rate, seconds))
+            if error < self.best:
+                self.best, self.best_weights = error, self._weights()
+            self._save_state()
+            self.report(self.history[-1])
+            if self.max_minutes is not None and self._spent() + seconds / 2 > 60 * self.max_minutes:
+                break
+            torch.manual_seed(self.seed + len(self.history))
+        self.model.load_state_dict(self.best_weights)
+        self.model.eval()
+        return self.history
+
+    def resume(self) -> None:
+        """Continue from ``state_file``: the remaining epochs give what an uninterrupted run on this machine gives.
+
+        Raises:
+            CheckpointError: if the file is damaged or belongs to another model, config, seed or recording.
+        """
+        assert self.state_file is not None
+        try:
+            state = torch.load(self.state_file, map_location=self.device, weights_only=True)
+            identity = state["identity"]
+        except Exception as error:
+            reason = str(error).splitlines()[0][:200]
+            raise CheckpointError(
+                f"{self.state_file} cannot be read ({reason})",
+                "the training state written after each epoch",
+                "train again without --resume",
+            ) from error
+        if identity != self._identity():
+            raise CheckpointError(
+                f"{self.state_file} belongs to another run",
+                "the same data, config and seed",
+                "give those of the interrupted run, or train again without --resume",
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.generator.set_state(state["generator"].cpu())
+        self.best, self.best_weights = state["best"], state["best_weights"]
+        self.history = [Epoch(**entry) for entry in json.loads(state["history"])]
+
+    def _epoch(self) -> float:
+        """Train one epoch and return its mean loss."""
+        self.model.train()
+        losses = []
+        scored = self.sampler.length - self.warm_up
+        updates = list(self.sampler.epoch(self.config.batch, scored, self.generator))
+        for done, rows in enumerate(updates):
+            self._set_learning_rate(len(self.history) + done / len(updates))
+            loss = self._loss(rows.to(self.device))
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            losses.append(loss.item())
+        return sum(losses) / len(losses)
+
+    def _loss(self, rows: Tensor) -> Tensor:
+        """Return the loss of a batch of chunks, in normalised units, over the observed labels past the warm-up."""
+        inputs = self.recording.inputs(rows)
+        if self.config.hide:
+            kept = torch.rand(inputs.observed.shape, generator=self.generator).to(self.device) >= self.config.hide
+            inputs = inputs._replace(observed=inputs.observed * kept)
+        labels, observed = self.recording.labels(rows[:, self.warm_up :], self.split.horizon)
+        bf16 = self.config.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext():
+            forecast, _ = self.model(inputs, self.model.initial_lines(len(rows)))
+        error = (forecast[:, self.warm_up :].float() - labels) / self.model.decoder.std
+        error = torch.where(observed, error, 0.0)
+        count = observed.sum().clamp(min=1)
+        absolute = error.abs().sum() / count
+        return absolute if self.config.loss == "mae" else (absolute + error.square().sum() / count) / 2
+
+    def _validate(self) -> float:
+        """Return the carried MAE on the validation span, averaged over the scored horizons."""
+        model = self.model if self.average is None else self.average.module
+        model.eval()
+        span = replace(
+            self.split,
+            test=self.split.validation,
+            test_start=int(self.split.validation[0]) - self.split.window + 1,
+        )
+        regime: Regime = "window" if self.config.regime == "window" else "stream"
+        results = evaluate(
+            self.series, span, [ModelForecaster(model)], targets=self.model.signal.targets, regimes=[regime]
+        )
+        return sum(result.mae for result in results) / len(results)
+
+    def _set_learning_rate(self, epochs_done: float) -> None:
+        if self.config.schedule == "step":
+            factor = self.config.decay ** (int(epochs_done) // self.config.decay_every)
+        else:
+            progress = epochs_done / self.config.epochs
+            if self.max_minutes is not None:
+                progress = max(progress, self._spent() / (60 * self.max_minutes))
+            factor = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * factor
+
+    def _spent(self) -> float:
+        return sum(epoch.seconds for epoch in self.history)
+
+    def _out_of_patience(self) -> bool:
+        errors = [epoch.validation_mae for epoch in self.history]
+        return bool(errors) and len(errors) - 1 - errors.index(min(errors)) >= self.config.patience
+
+    def _weights(self) -> dict[str, Tensor]:
+        model = self.model if self.average is None else self.average.module
+        return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    def _identity(self) -> str:
+        parts = {
+            "model": asdict(self.model.config),
+            "signal": asdict(self.model.signal),
+            "training": asdict(self.config),
+            "seed": self.seed,
+            "sensors": self.series.sensor_ids,
+            "rows": [int(self.series.timestamps[0]), len(self.series.timestamps)],
+        }
+        return json.dumps(parts, sort_keys=True)
+
+    def _save_state(self) -> None:
+        if self.state_file is None:
+            return
+        state: dict[str, Any] = {
+            "identity": self._identity(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "generator": self.generator.get_state(),
+            "best": self.best,
+            "best_weights": self.best_weights,
+            "history": json.dumps([asdict(epoch) for epoch in self.history]),
+        }
+        with replacing(self.state_file) as temporary:
+            torch.save(state, temporary)
