@@ -1,0 +1,73 @@
+"""What the documents tell a reader to type or open is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")])
+README_CODE = "\n".join(re.findall(r"^```\w*\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S))
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+
+HELP_WITHOUT_TORCH = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "onnx", "scipy"):
+            raise ModuleNotFoundError(f"{name} is blocked in this test", name=name)
+
+sys.meta_path.insert(0, Blocker())
+from stunet_deploy import cli
+
+function = getattr(cli, sys.argv.pop(1))
+sys.exit(function())
+"""
+
+
+def readme_commands() -> list[tuple[str, ...]]:
+    """The entry function and verb of every stunet command in the README's code."""
+    verbs = re.findall(r"(?:^|[\s/])stunet ([a-z]+)", README_CODE)
+    commands = {("main", verb) for verb in verbs}
+    if re.search(r"(?:^|[\s/])stunet-export\b", README_CODE):
+        commands.add(("export_main",))
+    return sorted(commands)
+
+
+def test_the_readme_names_make_targets_that_exist() -> None:
+    named = set(re.findall(r"^make ([a-z]+)", README_CODE, re.M))
+
+    assert {"demo", "test"} <= named <= TARGETS
+
+
+@pytest.mark.needs_system_package("make")
+def test_make_help_lists_every_target() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert set(re.findall(r"make ([a-z]+)", shown)) == TARGETS
+
+
+@pytest.mark.parametrize("command", readme_commands(), ids=" ".join)
+def test_a_readme_command_explains_itself_without_torch(command: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELP_WITHOUT_TORCH, *command, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout.lower()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text())
+    local = [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+    assert [target for target in local if not (document.parent / target).exists()] == []

@@ -1,0 +1,86 @@
+"""A controller with numpy and one inference engine can import everything it runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+VOCABULARY_ON_DEVICE = ("errors", "contract", "bundle", "series", "compare", "metrics")
+WITHOUT_TORCH_AND_ONNX = ("training.protocols", "training.baselines", "training.evaluation", "export.engine")
+
+IMPORT_ALL = """
+import importlib, json, sys, traceback
+
+names, blocked, allowed = json.loads(sys.argv[1])
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in blocked or (allowed and top not in allowed and top not in sys.stdlib_module_names):
+            raise ModuleNotFoundError(f"{name} is blocked in this test", name=name)
+
+sys.meta_path.insert(0, Blocker())
+failures = {}
+for name in names:
+    try:
+        importlib.import_module(name)
+    except Exception:
+        failures[name] = traceback.format_exc()
+print(json.dumps([failures, sorted(sys.modules)]))
+"""
+
+
+def import_all(
+    names: list[str], *, blocked: tuple[str, ...] = (), allowed: tuple[str, ...] = ()
+) -> tuple[dict[str, str], list[str]]:
+    """Import the modules in a new process; return the failures by name and all that got loaded."""
+    request = json.dumps([names, blocked, allowed])
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, request], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    failures, loaded = json.loads(done.stdout)
+    return failures, loaded
+
+
+def modules_under(room: str) -> list[str]:
+    paths = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / room).rglob("*.py"))
+    return sorted(".".join(path.parts).removesuffix(".__init__") for path in paths)
+
+
+def existing(names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if _exists(name)]
+
+
+def _exists(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def test_the_blocker_blocks() -> None:
+    failures, _ = import_all(["numpy"], blocked=("numpy",))
+
+    assert list(failures) == ["numpy"]
+
+
+def test_what_runs_on_the_device_imports_with_numpy_alone() -> None:
+    vocabulary = existing(tuple(f"stunet_deploy.{name}" for name in VOCABULARY_ON_DEVICE))
+
+    failures, loaded = import_all(
+        [*modules_under("runtime"), *vocabulary], allowed=("numpy", "stunet_deploy", "runtime")
+    )
+
+    assert not failures, "\n".join(failures.values())
+    ours = {name.split(".")[1] for name in loaded if name.startswith("stunet_deploy.")}
+    assert ours <= set(VOCABULARY_ON_DEVICE)
+
+
+@pytest.mark.parametrize("name", existing(WITHOUT_TORCH_AND_ONNX))
+def test_what_needs_no_torch_imports_none(name: str) -> None:
+    failures, _ = import_all([name], blocked=("torch", "onnx", "onnxscript"))
+
+    assert not failures, failures[name]
