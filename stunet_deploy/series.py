@@ -1,0 +1,339 @@
+"""A history of sensor readings on a regular time grid, and the one way to read it from a file."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stunet_deploy.errors import DataError
+from stunet_deploy.series_files import read_table
+from stunet_deploy.series_table import DAY_S, FileTable, format_time, parse_times
+
+WEEK_S = 7 * DAY_S
+_MONDAY_S = 3 * DAY_S  # 1970-01-01 was a Thursday
+
+
+@dataclass(frozen=True)
+class Series:
+    """Readings of every sensor at every interval, in physical units.
+
+    The grid is regular except for breaks of a day or more (weekday-only recordings jump the weekend);
+    shorter gaps of a file have been filled with unobserved rows.
+
+    Raises:
+        DataError: shapes disagree, sensor ids repeat, times do not lie on the grid, unknown time zone.
+    """
+
+    values: NDArray[np.float32]
+    """Readings ``[time, node, feature]``; where ``observed`` is False the content means nothing (it is 0)."""
+    observed: NDArray[np.bool_]
+    """Whether a reading was measured, ``[time, node, feature]``."""
+    timestamps: NDArray[np.int64]
+    """Seconds since 1970-01-01 UTC, ``[time]``, strictly increasing."""
+    sensor_ids: tuple[str, ...]
+    """One id per node, in the order of ``values``."""
+    features: tuple[str, ...]
+    """Names of the features, such as ``("speed",)``."""
+    units: tuple[str, ...]
+    """Unit of each feature; empty where the file does not say."""
+    interval_s: int
+    """Length of an interval in seconds."""
+    timezone: str = "UTC"
+    """IANA name of the zone that the time features follow."""
+    stamp: Literal["start", "end"] = "start"
+    """Whether a time stamp is the start or the end of its interval."""
+    latitude: NDArray[np.float64] | None = None
+    """Degrees north ``[node]``, where the file holds them."""
+    longitude: NDArray[np.float64] | None = None
+    """Degrees east ``[node]``, where the file holds them."""
+    source: str = ""
+    """Where the series comes from and what the reader assumed or repaired, for reports."""
+
+    def __post_init__(self) -> None:
+        shape = (len(self.timestamps), len(self.sensor_ids), len(self.features))
+        for name in ("values", "observed"):
+            if getattr(self, name).shape != shape:
+                raise DataError(
+                    f"{name} of shape {getattr(self, name).shape}",
+                    f"[time, node, feature] = {shape} as timestamps, sensor_ids and features say",
+                    "give arrays that agree",
+                )
+        if 0 in shape:
+            raise DataError(
+                f"a series of shape {shape}",
+                "at least one interval, one sensor and one feature",
+                "give a file that holds readings",
+            )
+        if len(self.units) != len(self.features):
+            raise DataError(
+                f"{len(self.units)} units for {len(self.features)} features",
+                "one unit per feature",
+                "give an empty unit where none is known",
+            )
+        for name in ("latitude", "longitude"):
+            degrees = getattr(self, name)
+            if degrees is not None and degrees.shape != (shape[1],):
+                raise DataError(
+                    f"{name} of shape {degrees.shape}",
+                    f"one value for each of the {shape[1]} sensors",
+                    f"correct {name} or leave it out",
+                )
+        _check_unique(self.sensor_ids)
+        if self.stamp not in ("start", "end"):
+            raise DataError(f"stamp {self.stamp!r}", "'start' or 'end'", "correct the stamp of the series")
+        if self.interval_s < 1:
+            raise DataError(
+                f"an interval of {self.interval_s} s", "at least one second", "give the interval in seconds"
+            )
+        steps = np.diff(self.timestamps)
+        if (steps <= 0).any() or (steps % self.interval_s).any():
+            row = int(np.flatnonzero((steps <= 0) | (steps % self.interval_s != 0))[0])
+            raise DataError(
+                f"{format_time(self.timestamps[row])} followed by {format_time(self.timestamps[row + 1])}",
+                f"increasing times, whole intervals of {self.interval_s} s apart",
+                "put the readings on a regular grid",
+            )
+        find_zone(self.timezone)
+
+    def time_of_week(self) -> NDArray[np.float32]:
+        """Seconds since local Monday 00:00 of every interval, ``[time]``."""
+        return time_of_week(self.timestamps, self.timezone)
+
+    def segments(self) -> list[slice]:
+        """Runs of consecutive intervals as row slices, in order; one slice where nothing is missing."""
+        breaks = np.flatnonzero(np.diff(self.timestamps) != self.interval_s) + 1
+        borders = [0, *breaks.tolist(), len(self.timestamps)]
+        return [slice(first, last) for first, last in pairwise(borders)]
+
+    def rows(self, selection: slice) -> Series:
+        """The same series cut to a contiguous range of rows; arrays are views."""
+        if selection.step not in (None, 1):
+            raise DataError(f"a step of {selection.step}", "consecutive rows", "cut without a step")
+        return replace(
+            self,
+            values=self.values[selection],
+            observed=self.observed[selection],
+            timestamps=self.timestamps[selection],
+        )
+
+    def slice_time(self, start: int | None = None, stop: int | None = None) -> Series:
+        """The rows with ``start <= timestamp < stop`` (seconds UTC; None leaves an end open).
+
+        Raises:
+            DataError: no interval lies in that span.
+        """
+        first = 0 if start is None else int(np.searchsorted(self.timestamps, start))
+        last = len(self.timestamps) if stop is None else int(np.searchsorted(self.timestamps, stop))
+        if first >= last:
+            raise DataError(
+                "a span of time without any interval",
+                f"a span within {format_time(self.timestamps[0])} … {format_time(self.timestamps[-1])}",
+                "choose other ends",
+            )
+        return self.rows(slice(first, last))
+
+
+def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
+    """Read a series from any file layout the project knows.
+
+    The layout is told from the content, never from the suffix alone: the project's own npz, METR-LA and
+    PeMSD7(M) weeks as npz, ``metr-la.h5`` and ``pems-bay.h5`` as DCRNN distributes them,
+    ``PeMSD7_V_<n>.csv``, ``los_speed.csv``, and CSV or Parquet of one's own (first column the time, one column per sensor; or long
+    form ``timestamp,sensor_id,<feature>…``). A Parquet file needs pyarrow, an HDF5 file h5py.
+
+    Wall-clock times without an offset are taken to be in ``timezone``. Of an hour that occurs twice (clocks
+    set back) the first occurrence is meant, so the second one is a gap; an hour that does not exist (clocks
+    set forward) is refused when it runs into the hours after it: read such a recording as UTC, or with a
+    zone without clock changes.
+
+    Args:
+        path: the file.
+        timezone: IANA name; None keeps the file's own zone, or UTC where it names none.
+
+    Raises:
+        DataError: the file is missing, damaged, of another kind, or its times make no grid.
+    """
+    table = read_table(Path(path))
+    zone = timezone or table.timezone or "UTC"
+    find_zone(zone)
+    utc = _utc_times(table, zone)
+    timestamps, rows, interval_s, notes = _grid(utc, table)
+    values = np.zeros((len(timestamps), *table.values.shape[1:]), np.float32)
+    observed = np.zeros(values.shape, np.bool_)
+    present = np.isfinite(table.values)
+    values[rows] = np.where(present, table.values, np.float32(0))
+    observed[rows] = present
+    if not observed.any():
+        raise DataError(
+            f"{table.name} without a single reading",
+            "numbers in the sensor columns",
+            "check the file's export",
+        )
+    silent = int((~observed.any(axis=(0, 2))).sum())
+    if silent:
+        notes.append(f"{silent} of {len(table.sensor_ids)} sensors without a single reading")
+    return Series(
+        values=values,
+        observed=observed,
+        timestamps=timestamps,
+        sensor_ids=table.sensor_ids,
+        features=table.features,
+        units=table.units,
+        interval_s=interval_s,
+        timezone=zone,
+        stamp=table.stamp,
+        latitude=table.latitude,
+        longitude=table.longitude,
+        source="; ".join([f"{table.name} ({table.layout})", *table.notes, *notes]),
+    )
+
+
+def time_of_week(timestamps_utc: ArrayLike, timezone: str) -> NDArray[np.float32]:
+    """Seconds since Monday 00:00 on the wall clock of ``timezone``, of the shape given; exact in float32.
+
+    Args:
+        timestamps_utc: seconds since 1970-01-01 UTC.
+        timezone: IANA name.
+
+    Raises:
+        DataError: the zone is unknown, or the machine has no time zone database.
+    """
+    utc = np.asarray(timestamps_utc, np.int64)
+    return ((local_times(utc, timezone) + _MONDAY_S) % WEEK_S).astype(np.float32)
+
+
+def parse_time(text: str, timezone: str = "UTC") -> int:
+    """Seconds UTC of one time as a user writes it: ISO 8601 (wall clock of ``timezone``) or epoch seconds.
+
+    Raises:
+        DataError: the text is no time, or the zone is unknown.
+    """
+    seconds, local = parse_times([text], "time")
+    return int((utc_times(seconds, timezone) if local else seconds)[0])
+
+
+def local_times(timestamps_utc: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
+    """Wall-clock seconds (since 1970-01-01 00:00 of the wall clock) of UTC seconds, of the shape given."""
+    zone = find_zone(timezone)
+    if zone is None:
+        return timestamps_utc
+    offsets = [
+        _offset_s(dt.datetime.fromtimestamp(second, zone)) for second in timestamps_utc.ravel().tolist()
+    ]
+    return timestamps_utc + np.array(offsets, np.int64).reshape(timestamps_utc.shape)
+
+
+def utc_times(local: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
+    """UTC seconds of wall-clock seconds ``[time]``; an hour that occurs twice means its first occurrence."""
+    zone = find_zone(timezone)
+    if zone is None:
+        return local
+    epoch = dt.datetime(1970, 1, 1, tzinfo=zone)
+    offsets = [_offset_s(epoch + dt.timedelta(seconds=second)) for second in local.tolist()]
+    return local - np.array(offsets, np.int64)
+
+
+def find_zone(name: str) -> ZoneInfo | None:
+    """The time zone of an IANA name; None for UTC, which needs no database.
+
+    Raises:
+        DataError: the zone is unknown, or the machine has no time zone database.
+    """
+    if name == "UTC":
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise DataError(
+            f"time zone {name!r}, which this machine does not know",
+            "an IANA name such as America/Los_Angeles, and a time zone database",
+            "correct the name, or install the database with `pip install tzdata`",
+        ) from error
+
+
+def _offset_s(moment: dt.datetime) -> int:
+    offset = moment.utcoffset()
+    return 0 if offset is None else int(offset.total_seconds())
+
+
+def _check_unique(sensor_ids: tuple[str, ...]) -> None:
+    if len(set(sensor_ids)) == len(sensor_ids):
+        return
+    seen: set[str] = set()
+    repeated = next(name for name in sensor_ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    raise DataError(
+        f"sensor id {repeated!r} more than once", "distinct sensor ids", "rename or drop the repeated column"
+    )
+
+
+def _utc_times(table: FileTable, zone: str) -> NDArray[np.int64]:
+    """UTC seconds of a table's rows, strictly increasing."""
+    _check_increasing(table.times, table, "sort the rows by time")
+    if not table.local:
+        return table.times
+    utc = utc_times(table.times, zone)
+    _check_increasing(
+        utc,
+        table,
+        f"the clock of {zone} changes here: write the times with their UTC offset, or read the file with "
+        "--timezone UTC (or a zone without clock changes, such as Etc/GMT+8)",
+    )
+    return utc
+
+
+def _check_increasing(seconds: NDArray[np.int64], table: FileTable, action: str) -> None:
+    steps = np.diff(seconds)
+    if (steps > 0).all():
+        return
+    row = int(np.flatnonzero(steps <= 0)[0])
+    before, after = (format_time(table.times[index]).rstrip("Z") for index in (row, row + 1))
+    if table.times[row] == table.times[row + 1]:
+        raise DataError(
+            f"{table.name}: time {after} occurs twice (row {row + 2})",
+            "one row per time",
+            "drop the repeated row; for the hour that occurs twice when clocks are set back, "
+            "write the times with their UTC offset",
+        )
+    raise DataError(
+        f"{table.name}: {before} is followed by {after} (row {row + 2})", "increasing times", action
+    )
+
+
+def _grid(
+    utc: NDArray[np.int64], table: FileTable
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int, list[str]]:
+    """Grid times, the grid row of each table row, the interval and what was filled."""
+    if len(utc) < 2 and table.interval_s is None:
+        raise DataError(
+            f"{table.name} with {len(utc)} row(s)", "at least two intervals", "give a longer recording"
+        )
+    steps = np.diff(utc)
+    lengths, counts = np.unique(steps, return_counts=True)
+    interval_s = table.interval_s or int(lengths[counts.argmax()])
+    uneven = np.flatnonzero(steps % interval_s)
+    if len(uneven):
+        row = int(uneven[0])
+        raise DataError(
+            f"{table.name}: {format_time(utc[row])} and then {format_time(utc[row + 1])} (row {row + 2})",
+            f"times that are whole intervals of {interval_s} s apart, as most of them are",
+            "round the times to the interval, or aggregate the readings per interval",
+        )
+    # A day or more without a row is a break in the recording; anything shorter is an outage to bridge.
+    breaks = steps - interval_s >= DAY_S
+    ahead = np.append(np.where(breaks, 1, steps // interval_s), 1)
+    rows = np.cumsum(ahead) - ahead
+    timestamps = np.repeat(utc, ahead) + (np.arange(ahead.sum()) - np.repeat(rows, ahead)) * interval_s
+    filled = len(timestamps) - len(utc)
+    notes = []
+    if filled:
+        notes.append(f"{filled} missing intervals filled as unobserved")
+    if breaks.any():
+        notes.append(f"{breaks.sum()} break(s) of a day or more")
+    return timestamps, rows, interval_s, notes
