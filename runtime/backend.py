@@ -54,9 +54,7 @@ class Backend(Protocol):
         """Give the device's memory back; the backend must not be used afterwards."""
 
 
-def open_backend(
-    bundle: Bundle, backend: str = ONNXRUNTIME, *, batch: int = 1, threads: int = 1
-) -> Backend:
+def open_backend(bundle: Bundle, backend: str = ONNXRUNTIME, *, batch: int = 1, threads: int = 1) -> Backend:
     """Open a bundle's step on a device.
 
     Args:
@@ -76,8 +74,6 @@ def open_backend(
     if backend == ONNXRUNTIME:
         return OnnxRuntimeBackend(bundle, batch=batch, threads=threads)
     if backend in BACKENDS or backend.startswith(TRITON):
-        raise BackendError(
-            f"backend {backend!r} is not built in yet", ONNXRUNTIME, f"use '--backend {ONNXRUNTIME}'"
-        )
+        raise BackendError(f"backend {backend!r} is not built in yet", ONNXRUNTIME, f"use '--backend {ONNXRUNTIME}'")
     known = ", ".join((*BACKENDS, TRITON + "host:port/model"))
     raise BackendError(f"unknown backend {backend!r}", f"one of {known}", "choose one of these")

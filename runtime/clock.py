@@ -72,7 +72,7 @@ def to_seconds(timestamp: Timestamp) -> float:
         return moment.timestamp()
     try:
         seconds = math.nan if isinstance(moment, bool) else float(moment)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not abs(seconds) < 1e11:
         raise StreamError(

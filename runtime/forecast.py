@@ -54,8 +54,7 @@ class Forecast:
     def valid_at(self) -> tuple[datetime, ...]:
         """Stamp of the interval that each forecast step describes, in UTC."""
         return tuple(
-            _utc(self.issued_s + step * self.manifest.interval_s)
-            for step in range(1, self.manifest.horizon + 1)
+            _utc(self.issued_s + step * self.manifest.interval_s) for step in range(1, self.manifest.horizon + 1)
         )
 
     def to_json_line(self) -> str:

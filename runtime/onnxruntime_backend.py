@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -78,9 +79,7 @@ class OnnxRuntimeBackend:
             )
         for name, buffer in self._inputs.items():
             if inputs[name].shape != buffer.shape:
-                raise StreamError(
-                    f"step input {name!r} of shape {inputs[name].shape}", f"{buffer.shape}", "reshape it"
-                )
+                raise StreamError(f"step input {name!r} of shape {inputs[name].shape}", f"{buffer.shape}", "reshape it")
         for name, buffer in self._inputs.items():
             buffer[...] = inputs[name]
         try:
@@ -114,14 +113,13 @@ class OnnxRuntimeBackend:
 
 def _import_onnxruntime() -> ModuleType:
     try:
-        import onnxruntime
+        return import_module("onnxruntime")
     except ImportError as error:
         raise BackendError(
             f"onnxruntime cannot be imported ({error})",
             "ONNX Runtime",
             "install it with: pip install 'stunet-deploy[cpu]'",
         ) from error
-    return onnxruntime
 
 
 def _open_session(ort: ModuleType, bundle: Bundle, threads: int) -> Any:

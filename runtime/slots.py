@@ -57,8 +57,7 @@ class HostSlots:
         self.batch = batch
         self.phase = 0
         self.arrays: dict[str, NDArray[Any]] = {
-            state.name: np.zeros((contract.slots, *state.with_batch(batch)), state.dtype)
-            for state in contract.states
+            state.name: np.zeros((contract.slots, *state.with_batch(batch)), state.dtype) for state in contract.states
         }
 
     def advance(self) -> None:

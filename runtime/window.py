@@ -37,7 +37,8 @@ class Carry:
 
     def step(self, inputs: Inputs) -> NDArray[np.float32]:
         """Run one interval and return a copy of its forecast [horizon, node, target]."""
-        return self.backend.step(inputs)[FORECAST][0].copy()
+        forecast: NDArray[np.float32] = self.backend.step(inputs)[FORECAST][0].copy()
+        return forecast
 
     def reset(self) -> None:
         """Return to zero state."""
@@ -68,7 +69,7 @@ class Window:
         window = self.backend.batch
         rows = {name: np.broadcast_to(row, (window, *row.shape[1:])) for name, row in inputs.items()}
         row = (self._interval + 1) % window
-        forecast = self.backend.step(rows)[FORECAST][row].copy()
+        forecast: NDArray[np.float32] = self.backend.step(rows)[FORECAST][row].copy()
         self.backend.reset([row])
         self._interval += 1
         return forecast

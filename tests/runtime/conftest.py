@@ -117,9 +117,7 @@ def make_example(folder: Path, taps: tuple[tuple[int, ...], ...], *, window: int
             TensorSpec("observed", cell, (None, NODES, 2)),
             TensorSpec("time_of_week", ("batch", "one"), (None, 1)),
         ),
-        outputs=(
-            TensorSpec("forecast", ("batch", "horizon", "node", "target"), (None, HORIZON, NODES, 1)),
-        ),
+        outputs=(TensorSpec("forecast", ("batch", "horizon", "node", "target"), (None, HORIZON, NODES, 1)),),
         states=tuple(
             StateSpec(f"layer{index}.hidden", cell, (None, NODES, 2), delay=ages[0], taps=ages)
             for index, ages in enumerate(taps)

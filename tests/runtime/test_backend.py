@@ -102,7 +102,7 @@ def test_other_backends_say_that_they_are_not_built_in_yet(example, name):
 
 
 def test_unknown_backend_lists_the_known_ones(example):
-    with pytest.raises(BackendError, match="onnxruntime-cuda.*tensorrt-rtx.*triton://"):
+    with pytest.raises(BackendError, match=r"onnxruntime-cuda.*tensorrt-rtx.*triton://"):
         open_backend(example.bundle, "onnxrt")
 
 
