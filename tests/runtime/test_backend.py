@@ -12,6 +12,7 @@ from stunet_deploy.bundle import Bundle, Manifest
 from stunet_deploy.contract import StepContract, TensorSpec
 from stunet_deploy.errors import BackendError, BundleError, ConfigError, StreamError
 from stunet_deploy.series import time_of_week
+from stunet_deploy.testing import verify_stateful_step
 
 ZONE = "America/Los_Angeles"
 
@@ -42,6 +43,12 @@ def test_steps_equal_the_recurrence_for_any_delays_and_taps(build_example, readi
     backend = open_backend(example.bundle)
     found = run(backend, readings, range(40))
     np.testing.assert_allclose(found, example.forecast(*readings), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("taps", [((1,),), ((1,), (2,), (4, 3, 2, 1)), ((5, 2),)])
+def test_backend_keeps_the_step_contract(build_example, taps):
+    bundle = build_example(*taps).bundle
+    verify_stateful_step(lambda batch: open_backend(bundle, batch=batch), np.random.default_rng(0))
 
 
 def test_reset_equals_fresh(example, readings):
