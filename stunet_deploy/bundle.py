@@ -91,9 +91,8 @@ class Manifest:
 
     def essentials(self) -> dict[str, str]:
         """Return what a lone ``step.onnx`` must carry in its metadata to explain itself, as JSON strings."""
-        names = (
-            "model sensor_ids features units targets limits interval_s stamp timezone horizon window".split()
-        )
+        names = ["model", "sensor_ids", "features", "units", "targets", "limits"]
+        names += ["interval_s", "stamp", "timezone", "horizon", "window"]
         values = {name: getattr(self, name) for name in names} | {"contract": self.contract.to_json()}
         return {f"stunet.{name}": json.dumps(value, sort_keys=True) for name, value in values.items()}
 

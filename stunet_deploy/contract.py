@@ -1,7 +1,8 @@
 """The step contract: what one recurrent step reads, writes and remembers.
 
-A state entry has a *delay* d: the tensor that the step writes at interval t is read at interval t + d, and at the younger
-ages listed in its *taps*. The step never shifts or copies a line of states; who owns the slots is the runtime's business::
+A state entry has a *delay* d: the tensor that the step writes at interval t is read at interval t + d, and at the
+younger ages listed in its *taps*. The step never shifts or copies a line of states; who owns the slots is the
+runtime's business::
 
     interval t        reads  state.<name>        slot (t - d) mod R        age d
                       reads  state.<name>.age1   slot (t - 1) mod R        only if 1 is among the taps

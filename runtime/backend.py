@@ -1,0 +1,79 @@
+"""Backends: what runs one step of a bundle and owns the memory of its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from runtime.onnxruntime_backend import OnnxRuntimeBackend
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.contract import Lines, StepContract
+from stunet_deploy.errors import BackendError, ConfigError
+
+ONNXRUNTIME = "onnxruntime"
+#: Every backend name that commands and calls accept; a model on a Triton server is named by its address.
+BACKENDS = (ONNXRUNTIME, "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx")
+TRITON = "triton://"
+
+
+class Backend(Protocol):
+    """One step of one bundle on one device, with ``batch`` independent rows of state. Not for use from two threads."""
+
+    @property
+    def name(self) -> str:
+        """Name by which :func:`open_backend` opens it."""
+
+    @property
+    def batch(self) -> int:
+        """Number of rows that step together."""
+
+    @property
+    def contract(self) -> StepContract:
+        """Inputs, outputs and state of the step."""
+
+    def step(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Run one interval; the outputs [batch, ...] are overwritten by the next step.
+
+        Raises:
+            StreamError: if an input is missing, unknown or of another shape; the state is unchanged.
+            BackendError: if the device fails.
+        """
+
+    def reset(self, rows: Sequence[int] | None = None) -> None:
+        """Zero every slot of every state entry, for all batch rows or for some."""
+
+    def read_lines(self) -> Lines:
+        """Return a copy of the state by age: [delay, batch, ...] per entry, oldest first."""
+
+    def write_lines(self, lines: Lines) -> None:
+        """Replace the state by lines that :meth:`read_lines` returned, here or on another backend."""
+
+    def close(self) -> None:
+        """Give the device's memory back; the backend must not be used afterwards."""
+
+
+def open_backend(bundle: Bundle, backend: str = ONNXRUNTIME, *, batch: int = 1, threads: int = 1) -> Backend:
+    """Open a bundle's step on a device.
+
+    Args:
+        bundle: what to run.
+        backend: one of :data:`BACKENDS` or ``triton://host:port/model``.
+        batch: number of independent rows.
+        threads: CPU threads of one step; one is best for small graphs on a controller.
+
+    Raises:
+        BackendError: if the backend is unknown, not built in or not installed.
+        BundleError: if the step graph does not fit the bundle's contract.
+        ConfigError: if ``batch`` or ``threads`` is below one.
+    """
+    for name, value in (("batch", batch), ("threads", threads)):
+        if value < 1:
+            raise ConfigError(f"{name} = {value}", "at least 1", f"choose another {name}")
+    if backend == ONNXRUNTIME:
+        return OnnxRuntimeBackend(bundle, batch=batch, threads=threads)
+    if backend in BACKENDS or backend.startswith(TRITON):
+        raise BackendError(f"backend {backend!r} is not built in yet", ONNXRUNTIME, f"use '--backend {ONNXRUNTIME}'")
+    known = ", ".join((*BACKENDS, TRITON + "host:port/model"))
+    raise BackendError(f"unknown backend {backend!r}", f"one of {known}", "choose one of these")

@@ -1,0 +1,88 @@
+"""The interval clock: time stamps of any spelling, snapped to the interval grid in UTC."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timezone
+from typing import Union
+
+from stunet_deploy.errors import ConfigError, StreamError
+from stunet_deploy.series import time_of_week
+
+#: Seconds since the epoch, a datetime with a time zone, or ISO 8601 text with one.
+Timestamp = Union[int, float, str, datetime]  # noqa: UP007 - evaluated at import, also by Python 3.10 with numpy types
+
+_ANCHOR_S = 1_577_836_800  # 2020-01-01T00:00:00Z: any moment serves, this one is without daylight saving up north
+
+
+class Clock:
+    """The grid of interval stamps: whole intervals from local midnight on a Monday.
+
+    Args:
+        interval_s: length of an interval in seconds.
+        zone: IANA zone; it moves the grid only where an interval is longer than the zone's offset is round.
+        tolerance: how far a stamp may lie from the grid, as a share of an interval up to 0.5.
+    """
+
+    def __init__(self, interval_s: int, zone: str, tolerance: float = 0.25) -> None:
+        if not 0 <= tolerance <= 0.5:
+            raise ConfigError(f"tolerance = {tolerance}", "a share from 0 to 0.5", "choose another tolerance")
+        self.interval_s = interval_s
+        self.tolerance_s = tolerance * interval_s
+        self._anchor_s = _ANCHOR_S - int(time_of_week([_ANCHOR_S], zone)[0])
+
+    def snap(self, timestamp: Timestamp) -> int:
+        """Return the grid stamp nearest to a time stamp, in seconds since the epoch, UTC.
+
+        Raises:
+            StreamError: if it cannot be read, has no time zone, or lies too far from the grid.
+        """
+        seconds = to_seconds(timestamp)
+        intervals = round((seconds - self._anchor_s) / self.interval_s)
+        snapped = self._anchor_s + intervals * self.interval_s
+        if abs(seconds - snapped) > self.tolerance_s:
+            raise StreamError(
+                f"timestamp {timestamp}, {abs(seconds - snapped):g} s from {format_stamp(snapped)}",
+                f"at most {self.tolerance_s:g} s from the grid of {self.interval_s} s intervals",
+                "push one value per interval with the interval's own stamp, or raise the stream's tolerance",
+            )
+        return snapped
+
+
+def to_seconds(timestamp: Timestamp) -> float:
+    """Return seconds since the epoch, UTC.
+
+    Raises:
+        StreamError: if the time stamp cannot be read or has no time zone.
+    """
+    moment: object = timestamp
+    if isinstance(moment, str):
+        try:
+            # Python 3.10 does not read the Z of UTC.
+            moment = datetime.fromisoformat(moment.strip().replace("Z", "+00:00"))
+        except ValueError:
+            moment = None
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise StreamError(
+                f"timestamp {timestamp} without a time zone",
+                "an offset, as in 2012-03-01T08:00:00-08:00 or …Z",
+                "add the zone of the controller's clock",
+            )
+        return moment.timestamp()
+    try:
+        seconds = math.nan if isinstance(moment, bool) else float(moment)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not abs(seconds) < 1e11:
+        raise StreamError(
+            f"timestamp {timestamp!r}",
+            "seconds since the epoch, a datetime or ISO 8601 text",
+            "correct the time stamp (milliseconds are not read)",
+        )
+    return seconds
+
+
+def format_stamp(seconds: int) -> str:
+    """Return a stamp as ISO 8601 text in UTC."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,281 @@
+"""A stream: readings of one interval in, one forecast out; it owns the clock, the state and the missing-data policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from runtime.backend import ONNXRUNTIME, Backend, open_backend
+from runtime.clock import Clock, Timestamp, format_stamp
+from runtime.forecast import Forecast
+from runtime.readings import Interval, Readings, Values
+from runtime.window import Carry, Mode, Window, check_contract
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.contract import Lines
+from stunet_deploy.errors import BackendError, ConfigError, StreamError
+from stunet_deploy.series import time_of_week
+
+
+@dataclass
+class Counters:
+    """What a stream has met since it was opened."""
+
+    pushes: int = 0
+    """Intervals accepted, repeats not counted."""
+    repeats: int = 0
+    """Pushes of the last interval once more, with the same readings."""
+    refused: int = 0
+    """Pushes refused for their time stamp, shape, sensors or readings."""
+    bridged: int = 0
+    """Missing intervals that were run as unobserved."""
+    resets: int = 0
+    """Resets because a gap was too long to bridge."""
+    outside_limits: int = 0
+    """Readings dropped because they lie outside the manifest's limits."""
+    unknown: int = 0
+    """Readings of unknown sensors that were ignored."""
+
+
+class Stream:
+    """Forecasts of one sensor network, one interval at a time; open one with :meth:`open`.
+
+    Not for use from two threads. The bundle is shared, the state is the stream's own.
+
+    Args:
+        bundle: the model.
+        mode: how it runs on its backend.
+        name: appears in every forecast.
+        max_gap: number of missing intervals that are bridged; after a longer gap the stream starts from zero.
+        min_observed: share of readings below which a forecast is marked as degraded.
+        ignore_unknown: skip unknown sensor ids instead of refusing them.
+        tolerance: how far a time stamp may lie from the interval grid, as a share of an interval.
+
+    Raises:
+        BundleError: if the bundle's step does not have the inputs and outputs of a forecaster.
+        ConfigError: if an option is out of range.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        mode: Mode,
+        *,
+        name: str = "stream",
+        max_gap: int = 12,
+        min_observed: float = 0.5,
+        ignore_unknown: bool = False,
+        tolerance: float = 0.25,
+    ) -> None:
+        if max_gap < 0 or not 0 <= min_observed <= 1:
+            raise ConfigError(
+                f"max_gap = {max_gap}, min_observed = {min_observed}",
+                "max_gap of at least 0 and a share from 0 to 1",
+                "correct the option",
+            )
+        self.bundle = bundle
+        self.name = name
+        self.counters = Counters()
+        self._mode = mode
+        self._max_gap = max_gap
+        self._min_observed = min_observed
+        self._clock = Clock(bundle.manifest.interval_s, bundle.manifest.timezone, tolerance)
+        self._readings = Readings(bundle.manifest, ignore_unknown=ignore_unknown)
+        self._age = 0  # intervals since zero state
+        self._last: tuple[Interval, Forecast] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        bundle: Bundle | str | Path,
+        *,
+        backend: str = ONNXRUNTIME,
+        mode: Literal["carry", "window"] = "carry",
+        threads: int = 1,
+        name: str = "stream",
+        max_gap: int = 12,
+        min_observed: float = 0.5,
+        ignore_unknown: bool = False,
+        tolerance: float = 0.25,
+    ) -> Stream:
+        """Open a bundle on a backend and return a fresh stream of it.
+
+        Args:
+            bundle: a bundle or its folder.
+            backend: see :func:`runtime.backend.open_backend`.
+            mode: ``carry`` keeps the state for ever; ``window`` forecasts from exactly the last
+                ``manifest.window`` intervals, as the literature's protocol does.
+            threads: CPU threads of one step.
+            name, max_gap, min_observed, ignore_unknown, tolerance: see :class:`Stream`.
+
+        Raises:
+            BundleError, BackendError, ConfigError: if the bundle, the backend or an option does not serve.
+        """
+        if mode not in ("carry", "window"):
+            raise ConfigError(f"mode {mode!r}", "'carry' or 'window'", "choose one of them")
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        check_contract(opened.manifest)
+        rows = opened.manifest.window if mode == "window" else 1
+        runner = open_backend(opened, backend, batch=rows, threads=threads)
+        return cls(
+            opened,
+            Window(runner) if mode == "window" else Carry(runner),
+            name=name,
+            max_gap=max_gap,
+            min_observed=min_observed,
+            ignore_unknown=ignore_unknown,
+            tolerance=tolerance,
+        )
+
+    @property
+    def backend(self) -> Backend:
+        """The backend that runs the steps."""
+        return self._mode.backend
+
+    @property
+    def last(self) -> Forecast | None:
+        """The last forecast; None for a fresh stream."""
+        return None if self._last is None else self._last[1]
+
+    def push(self, values: Values, timestamp: Timestamp, observed: ArrayLike | None = None) -> Forecast:
+        """Take the readings of one interval and forecast the next ones.
+
+        Args:
+            values: [node, feature] (or [node] for a single feature) in manifest order, NaN where unobserved; or a
+                mapping of sensor id to a number, None, or numbers by feature, absent where unobserved.
+            timestamp: the interval's stamp: seconds since the epoch, a datetime with a zone, or ISO 8601 text.
+            observed: of the shape of ``values``, 0 or False where a value must not be used.
+
+        Returns:
+            The forecast. The same interval with the same readings again returns the same forecast and changes nothing.
+
+        Raises:
+            StreamError: if the readings or their time cannot be accepted; the stream is unchanged.
+            BackendError: if the backend fails; reset the stream before it is used again.
+        """
+        try:
+            interval = self._readings.read(values, observed)
+            stamp = self._clock.snap(timestamp)
+            repeated = self._repeated(interval, stamp)
+        except StreamError:
+            self.counters.refused += 1
+            raise
+        if repeated is not None:
+            self.counters.repeats += 1
+            return repeated
+        forecast = self._accept(interval, stamp)
+        self.counters.pushes += 1
+        self.counters.outside_limits += interval.outside_limits
+        self.counters.unknown += interval.unknown
+        self._last = (interval, forecast)
+        return forecast
+
+    def warm_up(
+        self, values: Iterable[Values], timestamps: Iterable[Timestamp], observed: Iterable[ArrayLike] | None = None
+    ) -> None:
+        """Push a history, oldest interval first; values [time, node, feature], timestamps and observed likewise.
+
+        Raises:
+            StreamError: if an interval cannot be accepted; those before it have been.
+            ValueError: if the lengths differ.
+        """
+        if observed is None:
+            for interval, timestamp in zip(values, timestamps, strict=True):
+                self.push(interval, timestamp)
+        else:
+            for interval, timestamp, mask in zip(values, timestamps, observed, strict=True):
+                self.push(interval, timestamp, mask)
+
+    def reset(self) -> None:
+        """Forget everything but the counters: zero state, no clock."""
+        self._mode.reset()
+        self._age = 0
+        self._last = None
+
+    def read_lines(self) -> Lines:
+        """Return a copy of the state by age: [delay, batch, ...] per entry, oldest first."""
+        return self.backend.read_lines()
+
+    def write_lines(self, lines: Lines) -> None:
+        """Replace the state by lines of another stream of this bundle and mode; the clock stays."""
+        self.backend.write_lines(lines)
+
+    def close(self) -> None:
+        """Give the backend's memory back; the stream must not be used afterwards."""
+        self.backend.close()
+
+    def _repeated(self, interval: Interval, stamp: int) -> Forecast | None:
+        """Return the last forecast if this is the last interval again; refuse a past that would be rewritten."""
+        if self._last is None or stamp > self._last[1].issued_s:
+            return None
+        last_interval, forecast = self._last
+        if stamp == forecast.issued_s and interval.same_readings(last_interval):
+            return forecast
+        kind = "again with other readings" if stamp == forecast.issued_s else "older than the last interval"
+        raise StreamError(
+            f"timestamp {format_stamp(stamp)} {kind} (last: {format_stamp(forecast.issued_s)})",
+            "an interval after the last one",
+            "push every interval once and in order, or reset the stream",
+        )
+
+    def _accept(self, interval: Interval, stamp: int) -> Forecast:
+        """Bridge the gap before an interval, run it and forecast."""
+        manifest = self.bundle.manifest
+        gap_reasons = []
+        missing = 0
+        if self._last is not None:
+            missing = (stamp - self._last[1].issued_s) // manifest.interval_s - 1
+        if missing > self._max_gap:
+            self.reset()
+            self.counters.resets += 1
+            gap_reasons.append(f"reset after a gap of {missing} intervals")
+            missing = 0
+        elif missing:
+            self.counters.bridged += missing
+            gap_reasons.append(f"bridged a gap of {missing} intervals")
+        begin = time.perf_counter_ns()
+        for before in range(missing, 0, -1):
+            self._run(self._readings.nothing(), stamp - before * manifest.interval_s)
+        forecast = self._run(interval, stamp)
+        step_us = (time.perf_counter_ns() - begin) / 1000
+        share = float(interval.observed.mean())
+        return Forecast(
+            values=forecast,
+            issued_s=stamp,
+            observed_share=share,
+            reasons=(*gap_reasons, *self._reasons(interval, share)),
+            step_us=step_us,
+            stream=self.name,
+            manifest=manifest,
+        )
+
+    def _reasons(self, interval: Interval, share: float) -> list[str]:
+        reasons = []
+        window = self.bundle.manifest.window
+        if self._age < window:
+            reasons.append(f"warming up: {self._age} of {window} intervals seen")
+        if share < self._min_observed:
+            seen = np.count_nonzero(interval.observed)
+            reasons.append(f"too few sensors: {seen} of {interval.observed.size} readings observed")
+        return reasons
+
+    def _run(self, interval: Interval, stamp: int) -> NDArray[np.float32]:
+        inputs = {
+            "values": interval.values[None],
+            "observed": interval.observed[None].astype(np.float32),
+            "time_of_week": time_of_week(np.array([[stamp]], np.int64), self.bundle.manifest.timezone),
+        }
+        forecast = self._mode.step(inputs)
+        self._age += 1
+        if not np.isfinite(forecast).all():
+            raise BackendError(
+                f"backend {self.backend.name!r} forecast a number that is not finite",
+                "finite forecasts for any input",
+                "run 'stunet verify' on the bundle with this backend",
+            )
+        return forecast

@@ -1,0 +1,98 @@
+"""Two ways to run a step: carry the state for ever, or forecast from exactly the last J intervals."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backend import Backend
+from stunet_deploy.bundle import Manifest
+from stunet_deploy.errors import BundleError
+
+FORECAST = "forecast"
+
+#: The inputs of one interval, one row: [1, ...] each.
+Inputs = dict[str, NDArray[Any]]
+
+
+class Mode(Protocol):
+    """How a stream uses its backend: which rows step, and whose forecast counts."""
+
+    backend: Backend
+
+    def step(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Run one interval and return a copy of its forecast [horizon, node, target]."""
+
+    def reset(self) -> None:
+        """Return to zero state."""
+
+
+class Carry:
+    """Carry one state for ever: one step an interval."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def step(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Run one interval and return a copy of its forecast [horizon, node, target]."""
+        forecast: NDArray[np.float32] = self.backend.step(inputs)[FORECAST][0].copy()
+        return forecast
+
+    def reset(self) -> None:
+        """Return to zero state."""
+        self.backend.reset()
+
+
+class Window:
+    """Forecast from exactly the last J intervals, from zero state, without stepping through them again.
+
+    J staggered rows share one batch, and each sees every interval. After the step of interval t, row (t + 1) mod J
+    holds the state of exactly the last J intervals: it forecasts, then starts from zero::
+
+        interval    0 1 2 3 4 5        J = 3
+        row 0       . . F|. . F|       F| forecasts, then is zeroed
+        row 1       F|. . F|. .        the first J - 1 forecasts have seen fewer intervals
+        row 2       . F|. . F|.
+
+    The row is zeroed in all slots of all entries: with delays above 1, a younger slot would otherwise bring the
+    previous window back.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._interval = 0
+
+    def step(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Run one interval and return a copy of its forecast [horizon, node, target]."""
+        window = self.backend.batch
+        rows = {name: np.broadcast_to(row, (window, *row.shape[1:])) for name, row in inputs.items()}
+        row = (self._interval + 1) % window
+        forecast: NDArray[np.float32] = self.backend.step(rows)[FORECAST][row].copy()
+        self.backend.reset([row])
+        self._interval += 1
+        return forecast
+
+    def reset(self) -> None:
+        """Return to zero state."""
+        self.backend.reset()
+        self._interval = 0
+
+
+def check_contract(manifest: Manifest) -> None:
+    """Check that a bundle's step has the inputs and outputs of a forecaster.
+
+    Raises:
+        BundleError: if it has others.
+    """
+    nodes, features = len(manifest.sensor_ids), len(manifest.features)
+    inputs = {"values": (None, nodes, features), "observed": (None, nodes, features), "time_of_week": (None, 1)}
+    outputs = {FORECAST: (None, manifest.horizon, nodes, len(manifest.targets))}
+    for kind, expected, specs in (
+        ("inputs", inputs, manifest.contract.inputs),
+        ("outputs", outputs, manifest.contract.outputs),
+    ):
+        found = {spec.name: spec.shape for spec in specs}
+        if found != expected:
+            raise BundleError(f"a step with the {kind} {found}", f"{expected}", "export the model again")

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+
+from runtime.clock import Clock
+from stunet_deploy.errors import ConfigError, StreamError
+
+STAMP = 1_330_617_600  # 2012-03-01T16:00:00Z
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        STAMP,
+        float(STAMP),
+        np.int64(STAMP),
+        "2012-03-01T16:00:00Z",
+        "2012-03-01T08:00:00-08:00",
+        datetime(2012, 3, 1, 16, tzinfo=timezone.utc),
+        datetime(2012, 3, 1, 8, tzinfo=timezone(timedelta(hours=-8))),
+        STAMP + 74,
+        STAMP - 74.9,
+    ],
+)
+def test_spellings_of_one_moment_snap_to_one_stamp(timestamp):
+    assert Clock(300, "America/Los_Angeles").snap(timestamp) == STAMP
+
+
+def test_grid_follows_local_midnight_where_an_offset_is_no_whole_interval():
+    assert Clock(3600, "Asia/Kolkata").snap("2012-03-01T08:00:00+05:30") % 3600 == 1800
+
+
+@pytest.mark.parametrize("timestamp", [STAMP + 76, STAMP - 80, "2012-03-01T16:02:30Z"])
+def test_far_from_the_grid_is_refused(timestamp):
+    with pytest.raises(StreamError, match="from the grid of 300 s"):
+        Clock(300, "UTC").snap(timestamp)
+
+
+def test_tolerance_may_be_raised():
+    assert Clock(300, "UTC", tolerance=0.5).snap(STAMP + 140) == STAMP
+
+
+@pytest.mark.parametrize("timestamp", [datetime(2012, 3, 1, 16), "2012-03-01 16:00:00", "2012-03-01"])
+def test_time_without_a_zone_is_refused(timestamp):
+    with pytest.raises(StreamError, match="without a time zone"):
+        Clock(300, "UTC").snap(timestamp)
+
+
+@pytest.mark.parametrize(
+    "timestamp", ["yesterday", "", None, True, float("nan"), float("inf"), 10**400, STAMP * 1000, [1], 1 + 2j]
+)
+def test_what_is_no_time_is_refused(timestamp):
+    with pytest.raises(StreamError, match="seconds since the epoch"):
+        Clock(300, "UTC").snap(timestamp)
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, 0.6, float("nan")])
+def test_tolerance_out_of_range_is_refused(tolerance):
+    with pytest.raises(ConfigError, match="tolerance"):
+        Clock(300, "UTC", tolerance=tolerance)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from runtime.readings import Readings
+from stunet_deploy.errors import StreamError
+
+
+@pytest.fixture
+def reader(example):
+    return Readings(example.bundle.manifest)
+
+
+def test_array_and_mapping_of_the_same_readings_are_the_same_interval(reader):
+    array = np.full((5, 2), np.nan)
+    array[0] = 40, 0.25
+    array[3, 0] = 12.5
+    by_id = {"s3": {"speed": 12.5, "trend": None}, "s0": {"trend": 0.25, "speed": 40}, "s1": None}
+    found = reader.read(by_id)
+    assert found.same_readings(reader.read(array))
+    np.testing.assert_array_equal(found.observed, ~np.isnan(array))
+    np.testing.assert_array_equal(found.values, np.nan_to_num(array).astype(np.float32))
+
+
+def test_what_is_marked_unobserved_is_dropped_whatever_it_holds(reader):
+    values = np.full((5, 2), 0.5)
+    mask = np.ones((5, 2))
+    mask[2] = 0
+    garbage = values.copy()
+    garbage[2] = np.inf, 1e300
+    found = reader.read(garbage, mask)
+    assert found.same_readings(reader.read(values, mask))
+    assert found.outside_limits == 0
+    assert not found.observed[2].any()
+
+
+def test_outside_the_limits_counts_as_unobserved_and_is_counted(reader):
+    values = np.full((5, 2), 0.5)
+    values[:, 0] = 80, 80.01, -0.01, np.inf, 1e300
+    found = reader.read(values)
+    assert found.outside_limits == 4
+    np.testing.assert_array_equal(found.observed[:, 0], [True, False, False, False, False])
+    assert found.observed[:, 1].all()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((4, 2)), r"values of shape \[4, 2\]"),
+        (np.zeros(5), r"values of shape \[5\]"),
+        (np.zeros((1, 5, 2)), r"shape \[1, 5, 2\]"),
+        ([["a", "b"]] * 5, "no array of numbers"),
+        ([[1], [1, 2]], "no array of numbers"),
+        (None, "values"),
+        ({"s9": 1.0}, "'s9'"),
+        ({"s0": 1.0}, "one number for sensor 's0'"),
+        ({"s0": {"flow": 1.0}}, "unknown feature 'flow'"),
+        ({"s0": {"speed": "40"}}, "reading '40'"),
+        ({"s0": {"speed": True}}, "reading True"),
+        ({"s0": {"speed": 10**400}}, "reading 1000"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(reader, values, message):
+    with pytest.raises(StreamError, match=message):
+        reader.read(values)
+
+
+def test_unknown_sensors_may_be_ignored(example):
+    reader = Readings(example.bundle.manifest, ignore_unknown=True)
+    found = reader.read({"s9": 1.0, "x": "what", "s1": {"speed": 3}})
+    assert found.unknown == 2
+    assert found.observed.sum() == 1
+
+
+def test_mask_beside_a_mapping_or_of_another_shape_is_refused(reader):
+    with pytest.raises(StreamError, match="leave unobserved sensors out"):
+        reader.read({}, np.ones((5, 2)))
+    with pytest.raises(StreamError, match="observed of shape"):
+        reader.read(np.zeros((5, 2)), np.ones(5))
+
+
+def test_nobody_heard_is_an_interval_of_unobserved_readings(reader):
+    assert reader.read({}).same_readings(reader.nothing())

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from datetime import datetime, timezone
+
+import numpy as np
+import pytest
+
+from runtime.stream import Stream
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.errors import BackendError, BundleError, ConfigError, StreamError
+
+INTERVAL_S = 300
+
+
+def push_all(stream, readings, intervals):
+    values, _, timestamps = readings
+    return np.stack([stream.push(values[t], timestamps[t]).values for t in intervals])
+
+
+def test_forecasts_are_those_of_the_recurrence(example, readings):
+    stream = Stream.open(example.bundle)
+    np.testing.assert_allclose(push_all(stream, readings, range(40)), example.forecast(*readings), rtol=1e-5, atol=1e-5)
+    assert stream.counters.pushes == 40
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 7])
+def test_window_mode_equals_a_fresh_stream_over_the_last_intervals(build_example, readings, window):
+    values, _, timestamps = readings
+    bundle = build_example((1,), (3, 1), (5, 2), window=window).bundle
+    found = push_all(Stream.open(bundle, mode="window"), readings, range(40))
+    for t in range(40):
+        fresh = Stream.open(bundle)
+        fresh.warm_up(values[max(0, t - window + 1) : t], timestamps[max(0, t - window + 1) : t])
+        expected = fresh.push(values[t], timestamps[t]).values
+        np.testing.assert_allclose(found[t], expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["carry", "window"])
+def test_reset_equals_fresh(example, readings, mode):
+    stream = Stream.open(example.bundle, mode=mode)
+    fresh = push_all(stream, readings, range(11))
+    stream.reset()
+    assert stream.last is None
+    np.testing.assert_array_equal(push_all(stream, readings, range(11)), fresh)
+
+
+@pytest.mark.parametrize("mode", ["carry", "window"])
+def test_the_same_push_again_changes_nothing(example, readings, mode):
+    values, _, timestamps = readings
+    stream, other = Stream.open(example.bundle, mode=mode), Stream.open(example.bundle, mode=mode)
+    for t in range(8):
+        first = stream.push(values[t], timestamps[t])
+        again = stream.push(values[t].astype(np.float64), datetime.fromtimestamp(timestamps[t] + 9, timezone.utc))
+        assert again is first
+        np.testing.assert_array_equal(first.values, other.push(values[t], timestamps[t]).values)
+    assert stream.counters.repeats == 8
+    assert stream.counters.pushes == 8
+
+
+def test_a_past_that_would_be_rewritten_is_refused_and_leaves_the_stream_as_it_was(example, readings):
+    values, _, timestamps = readings
+    stream, other = Stream.open(example.bundle), Stream.open(example.bundle)
+    for each in (stream, other):
+        each.warm_up(values[:5], timestamps[:5])
+    with pytest.raises(StreamError, match=r"2012-03-01T08:20:00Z again with other readings"):
+        stream.push(values[5], timestamps[4])
+    with pytest.raises(StreamError, match=r"2012-03-01T08:10:00Z older .*last: 2012-03-01T08:20:00Z"):
+        stream.push(values[2], timestamps[2])
+    with pytest.raises(StreamError, match="values of shape"):
+        stream.push(values, timestamps[5])
+    with pytest.raises(StreamError, match="without a time zone"):
+        stream.push(values[5], "2012-03-01T08:25:00")
+    assert stream.counters.refused == 4
+    np.testing.assert_array_equal(
+        stream.push(values[5], timestamps[5]).values, other.push(values[5], timestamps[5]).values
+    )
+
+
+@pytest.mark.parametrize("mode", ["carry", "window"])
+@pytest.mark.parametrize("missing", [1, 3, 12])
+def test_a_gap_is_bridged_with_unobserved_intervals_at_their_own_times(example, readings, mode, missing):
+    values, observed, timestamps = readings
+    stream, other = Stream.open(example.bundle, mode=mode), Stream.open(example.bundle, mode=mode)
+    stream.warm_up(values[:6], timestamps[:6])
+    other.warm_up(values[:6], timestamps[:6])
+    after = 6 + missing
+    found = stream.push(values[after], timestamps[after])
+    for t in range(6, after):
+        other.push(np.full_like(values[t], np.nan), timestamps[t])
+    np.testing.assert_array_equal(found.values, other.push(values[after], timestamps[after]).values)
+    assert found.reasons[0] == f"bridged a gap of {missing} intervals"
+    assert stream.counters.bridged == missing
+    if mode == "carry":
+        hidden = observed.copy()
+        hidden[6:after] = False
+        expected = example.forecast(values, hidden, timestamps)[after]
+        np.testing.assert_allclose(found.values, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_gap_beyond_the_limit_resets_and_says_so(example, readings):
+    values, _, timestamps = readings
+    stream = Stream.open(example.bundle, max_gap=3)
+    stream.warm_up(values[:6], timestamps[:6])
+    found = stream.push(values[10], timestamps[10])
+    np.testing.assert_array_equal(found.values, Stream.open(example.bundle).push(values[10], timestamps[10]).values)
+    assert found.reasons[:2] == ("reset after a gap of 4 intervals", "warming up: 1 of 4 intervals seen")
+    assert stream.counters.resets == 1
+    assert stream.counters.bridged == 0
+
+
+def test_reasons_and_shares(example, readings):
+    values, observed, timestamps = readings
+    stream = Stream.open(example.bundle, min_observed=0.3)
+    found = [stream.push(values[t], timestamps[t]) for t in range(5)]
+    assert [forecast.degraded for forecast in found] == [True, True, True, False, False]
+    assert found[2].reasons == ("warming up: 3 of 4 intervals seen",)
+    assert found[4].observed_share == pytest.approx(observed[4].mean())
+    silent = stream.push({"s1": {"speed": 30, "trend": 900}}, timestamps[5])
+    assert silent.reasons == ("too few sensors: 1 of 10 readings observed",)
+    assert stream.counters.outside_limits == 1
+
+
+def test_options_out_of_range_are_refused(example):
+    for options in ({"max_gap": -1}, {"min_observed": 1.5}, {"tolerance": 2.0}, {"mode": "both"}, {"threads": 0}):
+        with pytest.raises(ConfigError):
+            Stream.open(example.bundle, **options)
+
+
+def test_warm_up_with_a_mask_equals_pushes(example, readings):
+    values, observed, timestamps = readings
+    stream = Stream.open(example.bundle)
+    stream.warm_up(np.nan_to_num(values), timestamps, observed)
+    np.testing.assert_array_equal(stream.last.values, push_all(Stream.open(example.bundle), readings, range(40))[-1])
+    with pytest.raises(ValueError, match="shorter"):
+        stream.warm_up(values[:2], timestamps[-1:] + INTERVAL_S)
+
+
+def test_lines_move_between_streams(example, readings):
+    source, target = Stream.open(example.bundle), Stream.open(example.bundle)
+    push_all(source, readings, range(9))
+    push_all(target, readings, range(5, 9))
+    target.write_lines(source.read_lines())
+    np.testing.assert_array_equal(push_all(target, readings, range(9, 30)), push_all(source, readings, range(9, 30)))
+
+
+def test_forecast_line_holds_the_forecast(example, readings):
+    values, _, timestamps = readings
+    stream = Stream.open(str(example.bundle.path), name="north")
+    stream.warm_up(values[:6], timestamps[:6])
+    forecast = stream.last
+    line = json.loads(forecast.to_json_line())
+    assert list(line) == [
+        "bundle_id",
+        "stream",
+        "issued_at",
+        "interval_s",
+        "horizons_min",
+        "sensors",
+        "values",
+        "quantiles",
+        "observed_share",
+        "degraded",
+        "reasons",
+        "step_us",
+    ]
+    assert "\n" not in forecast.to_json_line()
+    assert line["bundle_id"] == example.bundle.manifest.bundle_id
+    assert (line["stream"], line["issued_at"], line["interval_s"]) == ("north", "2012-03-01T08:25:00Z", 300)
+    assert line["horizons_min"] == [5, 10, 15]
+    assert line["sensors"] == ["s0", "s1", "s2", "s3", "s4"]
+    assert line["quantiles"] is None
+    assert (line["degraded"], line["reasons"]) == (False, [])
+    np.testing.assert_array_equal(np.array(line["values"]["speed"], np.float32), forecast.values[..., 0])
+    assert forecast.issued_at == datetime(2012, 3, 1, 8, 25, tzinfo=timezone.utc)
+    assert forecast.valid_at[2] == datetime(2012, 3, 1, 8, 40, tzinfo=timezone.utc)
+    assert forecast.step_us > 0
+
+
+def test_a_step_that_is_no_forecaster_is_refused(example):
+    fewer = replace(example.bundle.manifest.contract, inputs=example.bundle.manifest.contract.inputs[:2])
+    with pytest.raises(BundleError, match="a step with the inputs"):
+        Stream.open(Bundle(example.bundle.path, replace(example.bundle.manifest, contract=fewer)))
+
+
+def test_a_forecast_that_is_not_finite_is_never_issued(example, readings):
+    values, _, timestamps = readings
+    stream = Stream.open(example.bundle)
+    stream.write_lines({name: np.full_like(line, np.nan) for name, line in stream.read_lines().items()})
+    with pytest.raises(BackendError, match="not finite"):
+        stream.push(values[0], timestamps[0])
+
+
+def test_a_whole_stream_runs_without_torch_onnx_and_scipy(example):
+    script = textwrap.dedent("""
+        import sys
+        for name in ("torch", "onnx", "scipy", "h5py", "pyarrow", "rich"):
+            sys.modules[name] = None
+        import numpy as np
+        from runtime.stream import Stream
+        for mode in ("carry", "window"):
+            stream = Stream.open(sys.argv[1], mode=mode)
+            for t in range(9):
+                line = stream.push(np.full((5, 2), 0.5), 1_330_588_800 + 300 * t).to_json_line()
+        print(line)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, str(example.bundle.path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["degraded"] is False

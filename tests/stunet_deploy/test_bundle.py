@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle, Golden, Manifest, bundle_id, sha256
+from stunet_deploy.contract import StateSpec, StepContract, TensorSpec
+from stunet_deploy.errors import BundleError
+
+CONTRACT = StepContract(
+    (TensorSpec("values", ("batch", "node"), (None, 2)),),
+    (TensorSpec("forecast", ("batch", "horizon", "node"), (None, 3, 2)),),
+    (StateSpec("hidden", ("batch", "node"), (None, 2), delay=2),),
+)
+MANIFEST_FIELDS = Manifest(
+    contract=CONTRACT,
+    model="stunet",
+    config={"hidden": 4},
+    sensor_ids=("a", "b"),
+    features=("speed",),
+    units=("mph",),
+    targets=("speed",),
+    limits=((0.0, 90.0),),
+    mean=(50.0,),
+    std=(9.0,),
+    interval_s=300,
+    stamp="start",
+    timezone="UTC",
+    horizon=3,
+    window=12,
+    tolerance=1e-3,
+    latitude=(34.0, 34.1),
+)
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Bundle:
+    (tmp_path / STEP).write_bytes(b"step graph")
+    time = np.arange(4)
+    cells = np.ones((4, 2, 1), np.float32)
+    golden = Golden(time, cells, cells > 0, time[2:], np.ones((2, 3, 2, 1), np.float32))
+    golden.save(tmp_path / GOLDEN)
+    manifest = replace(
+        MANIFEST_FIELDS,
+        files={name: sha256((tmp_path / name).read_bytes()) for name in (STEP, GOLDEN)},
+        bundle_id=bundle_id(b"step graph", CONTRACT, ("a", "b")),
+    )
+    (tmp_path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return Bundle.load(tmp_path)
+
+
+def test_manifest_round_trip(bundle):
+    text = bundle.manifest.to_json()
+    assert Manifest.from_json(text) == bundle.manifest
+    assert Manifest.from_json(text).to_json() == text
+    assert bundle.manifest.horizons_min == (5, 10, 15)
+
+
+def test_a_lone_graph_can_explain_itself():
+    essentials = MANIFEST_FIELDS.essentials()
+    assert json.loads(essentials["stunet.sensor_ids"]) == ["a", "b"]
+    assert StepContract.from_json(json.loads(essentials["stunet.contract"])) == CONTRACT
+
+
+def test_golden_round_trip(bundle):
+    golden = bundle.golden()
+    np.testing.assert_array_equal(golden.scored, [2, 3])
+    assert golden.observed.dtype == np.bool_
+
+
+def test_files_are_those_of_the_manifest(bundle):
+    bundle.check_files()
+    (bundle.path / GOLDEN).write_bytes(b"altered")
+    Bundle.load(bundle.path)
+    with pytest.raises(BundleError, match=r"golden\.npz was altered"):
+        bundle.check_files()
+    with pytest.raises(BundleError, match=r"golden\.npz was altered"):
+        bundle.golden()
+    (bundle.path / STEP).write_bytes(b"another graph")
+    with pytest.raises(BundleError, match=r"step\.onnx was altered"):
+        Bundle.load(bundle.path)
+    (bundle.path / STEP).unlink()
+    with pytest.raises(BundleError, match=r"without step\.onnx"):
+        Bundle.load(bundle.path)
+
+
+def test_damaged_golden_with_a_right_hash_is_refused(bundle):
+    (bundle.path / GOLDEN).write_bytes(b"no zip")
+    files = {**bundle.manifest.files, GOLDEN: sha256(b"no zip")}
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle(bundle.path, replace(bundle.manifest, files=files)).golden()
+
+
+def test_sensor_ids_belong_to_the_graph(bundle):
+    swapped = replace(bundle.manifest, sensor_ids=("b", "a"))
+    (bundle.path / MANIFEST).write_text(swapped.to_json(), encoding="utf-8")
+    with pytest.raises(BundleError, match="do not belong to this"):
+        Bundle.load(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ("{}", "damaged"),
+        ('{"schema": 99}', "schema 99"),
+        ('{"schema": 1}', "missing or unknown field"),
+        (MANIFEST_FIELDS.to_json().replace('"horizon"', '"horizont"'), "missing or unknown field"),
+        (MANIFEST_FIELDS.to_json().replace('"delay": 2', '"delay": 0'), "a delay of at least 1"),
+    ],
+)
+def test_damaged_manifests_are_refused(bundle, text, message):
+    (bundle.path / MANIFEST).write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match=message):
+        Bundle.load(bundle.path)
+
+
+def test_what_is_no_bundle_is_refused(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for path, kind in ((tmp_path, "a folder"), (tmp_path / "file", "a file"), (tmp_path / "none", "nothing")):
+        with pytest.raises(BundleError, match=f"is {kind} without"):
+            Bundle.load(path)
+    (tmp_path / MANIFEST).write_bytes(b"\xff\xfe")
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.load(tmp_path)
