@@ -85,9 +85,7 @@ def kernel_adjacency(
     Source: Li et al., "DCRNN" (2018), section 4; Yu et al., "STGCN" (2018), Eq. (10).
     """
     if distances.ndim != 2 or distances.shape[0] != distances.shape[1]:
-        raise DataError(
-            f"distances of shape {list(distances.shape)}", "a square matrix", "give one row per sensor"
-        )
+        raise DataError(f"distances of shape {list(distances.shape)}", "a square matrix", "give one row per sensor")
     bad = np.argwhere(~(distances >= 0))
     if len(bad):
         row, column = bad[0].tolist()
@@ -115,9 +113,7 @@ def _cut_kernel(distances: NDArray[np.float64], sigma: float, threshold: float) 
     return weights
 
 
-def adjacency_from_edges(
-    sensor_ids: Sequence[str], edges: Iterable[tuple[str, str, float]]
-) -> NDArray[np.float64]:
+def adjacency_from_edges(sensor_ids: Sequence[str], edges: Iterable[tuple[str, str, float]]) -> NDArray[np.float64]:
     """Directed adjacency [node, node] from (from, to, weight); the largest weight of a repeated edge counts.
 
     Raises:
@@ -129,9 +125,7 @@ def adjacency_from_edges(
     return checked_adjacency(adjacency)
 
 
-def distances_from_edges(
-    sensor_ids: Sequence[str], edges: Iterable[tuple[str, str, float]]
-) -> NDArray[np.float64]:
+def distances_from_edges(sensor_ids: Sequence[str], edges: Iterable[tuple[str, str, float]]) -> NDArray[np.float64]:
     """Directed distances [node, node] from (from, to, distance), for `kernel_adjacency`.
 
     The shortest distance of a repeated edge counts; where no edge is listed it is infinite.
@@ -153,9 +147,7 @@ def _edge_arrays(
     for source, target, _ in edges:
         for sensor in (source, target):
             if sensor not in position:
-                raise DataError(
-                    f"an edge at sensor {sensor!r}", "sensors of the list", "add it to the sensor list"
-                )
+                raise DataError(f"an edge at sensor {sensor!r}", "sensors of the list", "add it to the sensor list")
     row = np.array([position[source] for source, _, _ in edges], dtype=np.int64)
     column = np.array([position[target] for _, target, _ in edges], dtype=np.int64)
     return row, column, np.array([value for _, _, value in edges], dtype=np.float64)

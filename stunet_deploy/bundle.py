@@ -113,9 +113,7 @@ class Manifest:
             data = json.loads(text)
             schema = data["schema"]
         except (ValueError, KeyError, TypeError) as error:
-            raise BundleError(
-                f"a damaged {MANIFEST} ({error})", "the JSON that stunet-export writes", again
-            ) from error
+            raise BundleError(f"a damaged {MANIFEST} ({error})", "the JSON that stunet-export writes", again) from error
         if schema != SCHEMA:
             raise BundleError(f"a bundle of schema {schema}", f"schema {SCHEMA}", again)
         try:

@@ -117,7 +117,9 @@ class Checkpoint:
             raise CheckpointError(f"{path} is not a readable checkpoint ({reason})", expected, "train again") from error
         if schema != SCHEMA:
             raise CheckpointError(
-                f"{path} has schema {schema}", f"schema {SCHEMA}", "train again with this version, or use the one it names"
+                f"{path} has schema {schema}",
+                f"schema {SCHEMA}",
+                "train again with this version, or use the one it names",
             )
         try:
             graph = GraphHierarchy.from_arrays({name: tensor.numpy() for name, tensor in content["graph"].items()})

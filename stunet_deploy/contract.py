@@ -79,11 +79,7 @@ class StateSpec(TensorSpec):
         if not self.taps:
             object.__setattr__(self, "taps", (self.delay,))
         ages_valid = self.delay >= 1 and all(1 <= age <= self.delay for age in self.taps)
-        if (
-            not ages_valid
-            or self.taps[0] != self.delay
-            or list(self.taps) != sorted(set(self.taps), reverse=True)
-        ):
+        if not ages_valid or self.taps[0] != self.delay or list(self.taps) != sorted(set(self.taps), reverse=True):
             raise BundleError(
                 f"state {self.name!r} with delay {self.delay} and taps {self.taps}",
                 "a delay of at least 1 and distinct taps from the delay downwards",
@@ -115,9 +111,7 @@ class StepContract:
         names = [*self.input_names, *self.output_names]
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise BundleError(
-                f"tensor names used twice: {twice}", "distinct names", "correct the model's contract"
-            )
+            raise BundleError(f"tensor names used twice: {twice}", "distinct names", "correct the model's contract")
 
     @property
     def slots(self) -> int:

@@ -99,9 +99,7 @@ class GraphHierarchy:
         Source: ST-UNet (Yu, Yin & Zhu 2019), Algorithm 1 and Eq. (2).
         """
         if bad := [count for count in pool_levels if count < 0]:
-            raise ConfigError(
-                f"pool_levels {bad[0]}", "0 or more per scale", "correct the scales in the config"
-            )
+            raise ConfigError(f"pool_levels {bad[0]}", "0 or more per scale", "correct the scales in the config")
         if partition not in get_args(PartitionMethod):
             raise ConfigError(f"partition {partition!r}", "gpa or pga", "correct partition in the config")
         weights = symmetrised(adjacency, symmetrise)
@@ -135,9 +133,7 @@ class GraphHierarchy:
         """
         count = (len(arrays) + 2) // 4
         expected = {f"levels.{index}.{name}" for index in range(count) for name in ("adjacency", "basis")}
-        expected |= {
-            f"transitions.{index}.{name}" for index in range(count - 1) for name in ("pool", "unpool")
-        }
+        expected |= {f"transitions.{index}.{name}" for index in range(count - 1) for name in ("pool", "unpool")}
         if count == 0 or (differing := sorted(expected ^ set(arrays))):
             named = ", ".join(differing[:5]) if count else "no arrays"
             raise CheckpointError(
@@ -167,9 +163,7 @@ class GraphHierarchy:
         nodes = [level.basis.shape[-1] if level.basis.ndim == 3 else 0 for level in self.levels]
         order = self.levels[0].basis.shape[:1]
         fits = [
-            count > 0
-            and level.adjacency.shape == (count, count)
-            and level.basis.shape == (*order, count, count)
+            count > 0 and level.adjacency.shape == (count, count) and level.basis.shape == (*order, count, count)
             for level, count in zip(self.levels, nodes, strict=True)
         ]
         fits += [
@@ -201,9 +195,7 @@ def largest_eigenvalue(laplacian: NDArray[np.float64]) -> float:
     """Largest eigenvalue of a symmetric matrix [node, node]; a sparse solver takes over for many nodes."""
     nodes = len(laplacian)
     if nodes <= LARGEST_DENSE_SPECTRUM:
-        return float(
-            scipy.linalg.eigh(laplacian, eigvals_only=True, subset_by_index=(nodes - 1, nodes - 1))[0]
-        )
+        return float(scipy.linalg.eigh(laplacian, eigvals_only=True, subset_by_index=(nodes - 1, nodes - 1))[0])
     # The solver's own start vector is random. A constant one is an eigenvector of regular graphs.
     start = np.random.default_rng(0).random(nodes) - 0.5
     values = scipy.sparse.linalg.eigsh(

@@ -167,9 +167,7 @@ def _from_matrix(matrix: NDArray[Any], sensor_ids: tuple[str, ...] | None, name:
     off_diagonal = adjacency[~np.eye(nodes, dtype=np.bool_)]
     if nodes > 1 and not np.diagonal(matrix).any() and np.median(off_diagonal) > DISTANCE_MEDIAN:
         adjacency = kernel_adjacency(adjacency, sigma=STGCN_SIGMA_METRES, threshold=STGCN_THRESHOLD)
-        source = (
-            f"{name}: distance matrix of {nodes} sensors in metres, STGCN kernel, cut below {STGCN_THRESHOLD}"
-        )
+        source = f"{name}: distance matrix of {nodes} sensors in metres, STGCN kernel, cut below {STGCN_THRESHOLD}"
     return SensorGraph(adjacency, sensor_ids, None, None, source)
 
 
@@ -185,9 +183,7 @@ def _from_npz(content: bytes, name: str) -> SensorGraph:
     graph = _from_matrix(arrays["adjacency"], sensor_ids, name)
     for key in ("latitude", "longitude"):
         if key in arrays and arrays[key].shape != (len(sensor_ids),):
-            raise DataError(
-                f"{name}: {key} of shape {list(arrays[key].shape)}", "one per sensor", "correct it"
-            )
+            raise DataError(f"{name}: {key} of shape {list(arrays[key].shape)}", "one per sensor", "correct it")
     return replace(graph, latitude=arrays.get("latitude"), longitude=arrays.get("longitude"))
 
 
@@ -224,9 +220,7 @@ def _read_table(content: bytes, name: str) -> _Table:
     if not text.strip():
         raise DataError(f"{name} is empty", GRAPH_KINDS, "copy the file again")
     if text.lstrip().startswith("<"):
-        raise DataError(
-            f"{name} is an HTML or XML page", GRAPH_KINDS, "download the file itself, not its page"
-        )
+        raise DataError(f"{name} is an HTML or XML page", GRAPH_KINDS, "download the file itself, not its page")
     reader = csv.reader(io.StringIO(text, newline=""))
     rows, lines = [], []
     try:
@@ -236,9 +230,7 @@ def _read_table(content: bytes, name: str) -> _Table:
                 rows.append(cells)
                 lines.append(reader.line_num)
     except csv.Error as error:
-        raise DataError(
-            f"{name}, line {reader.line_num}: {error}", GRAPH_KINDS, "give one of these"
-        ) from error
+        raise DataError(f"{name}, line {reader.line_num}: {error}", GRAPH_KINDS, "give one of these") from error
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(rows[0]):
             raise DataError(
@@ -295,9 +287,7 @@ def _is_number(cell: str) -> bool:
 def _has_constant_diagonal(table: _Table, first_row: int, first_column: int) -> bool:
     """Tell a square matrix from a few edges or positions, which have 3 columns; other sizes tell."""
     diagonal = [row[index + first_column] for index, row in enumerate(table.rows[first_row:])]
-    return len(table.rows[0]) != 3 or all(
-        _is_number(cell) and float(cell) == float(diagonal[0]) for cell in diagonal
-    )
+    return len(table.rows[0]) != 3 or all(_is_number(cell) and float(cell) == float(diagonal[0]) for cell in diagonal)
 
 
 def _are_coordinates(table: _Table) -> bool:
@@ -353,9 +343,7 @@ def _from_edges(
     known = {sensor for edge in edges for sensor in edge[:2]}
     if wanted is None:
         nodes = tuple(sorted(known, key=int) if all(map(str.isdecimal, known)) else sorted(known))
-    elif known.isdisjoint(wanted) and all(
-        sensor.isdecimal() and int(sensor) < len(wanted) for sensor in known
-    ):
+    elif known.isdisjoint(wanted) and all(sensor.isdecimal() and int(sensor) < len(wanted) for sensor in known):
         nodes = wanted
         edges = [(wanted[int(source)], wanted[int(target)], value) for source, target, value in edges]
     else:
@@ -385,14 +373,10 @@ def _from_coordinates(
     if wanted is not None:
         _require_present(wanted, set(known), table.name)
     # Neighbours are counted among the sensors of the series only.
-    rows = [
-        row for row, sensor_id in zip(every, known, strict=True) if wanted is None or sensor_id in set(wanted)
-    ]
+    rows = [row for row, sensor_id in zip(every, known, strict=True) if wanted is None or sensor_id in set(wanted)]
     latitude = np.array([_number(table, row, north, -math.inf) for row in rows])
     longitude = np.array([_number(table, row, east, -math.inf) for row in rows])
     adjacency = adjacency_from_coordinates(latitude, longitude)
-    description = (
-        f"{table.name}: positions of {len(rows)} sensors, each joined to its {NEAREST_NEIGHBOURS} nearest"
-    )
+    description = f"{table.name}: positions of {len(rows)} sensors, each joined to its {NEAREST_NEIGHBOURS} nearest"
     sensor_ids = tuple(table.rows[row][sensor] for row in rows)
     return SensorGraph(adjacency, sensor_ids, latitude, longitude, description)

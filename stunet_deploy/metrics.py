@@ -87,9 +87,7 @@ class ErrorSums:
             )
 
 
-def score(
-    forecast: ArrayLike, label: ArrayLike, mask: ArrayLike | None = None, *, epsilon: float = 0.0
-) -> Scores:
+def score(forecast: ArrayLike, label: ArrayLike, mask: ArrayLike | None = None, *, epsilon: float = 0.0) -> Scores:
     """Errors of forecasts ``[issue, horizon, node, target]``; see :meth:`ErrorSums.add`."""
     sums = ErrorSums(epsilon)
     sums.add(forecast, label, mask)

@@ -88,9 +88,7 @@ def global_paths(edges: Edges, nodes: int) -> list[Path]:
     for start in on_cycles:
         if not visited[start]:
             cycle = _follow(start, links, visited)
-            cycle.weights.append(
-                links[start][1][1]
-            )  # the walk left by the first link, the second one closes it
+            cycle.weights.append(links[start][1][1])  # the walk left by the first link, the second one closes it
             paths.append(cycle)
     return paths
 

@@ -242,9 +242,7 @@ def local_times(timestamps_utc: NDArray[np.int64], timezone: str) -> NDArray[np.
     zone = find_zone(timezone)
     if zone is None:
         return timestamps_utc
-    offsets = [
-        _offset_s(dt.datetime.fromtimestamp(second, zone)) for second in timestamps_utc.ravel().tolist()
-    ]
+    offsets = [_offset_s(dt.datetime.fromtimestamp(second, zone)) for second in timestamps_utc.ravel().tolist()]
     return timestamps_utc + np.array(offsets, np.int64).reshape(timestamps_utc.shape)
 
 
@@ -324,19 +322,13 @@ def _check_increasing(seconds: NDArray[np.int64], table: FileTable, action: str)
             "drop the repeated row; for the hour that occurs twice when clocks are set back, "
             "write the times with their UTC offset",
         )
-    raise DataError(
-        f"{table.name}: {before} is followed by {after} (row {row + 2})", "increasing times", action
-    )
+    raise DataError(f"{table.name}: {before} is followed by {after} (row {row + 2})", "increasing times", action)
 
 
-def _grid(
-    utc: NDArray[np.int64], table: FileTable
-) -> tuple[NDArray[np.int64], NDArray[np.int64], int, list[str]]:
+def _grid(utc: NDArray[np.int64], table: FileTable) -> tuple[NDArray[np.int64], NDArray[np.int64], int, list[str]]:
     """Grid times, the grid row of each table row, the interval and what was filled."""
     if len(utc) < 2 and table.interval_s is None:
-        raise DataError(
-            f"{table.name} with {len(utc)} row(s)", "at least two intervals", "give a longer recording"
-        )
+        raise DataError(f"{table.name} with {len(utc)} row(s)", "at least two intervals", "give a longer recording")
     steps = np.diff(utc)
     lengths, counts = np.unique(steps, return_counts=True)
     interval_s = table.interval_s or int(lengths[counts.argmax()])

@@ -38,9 +38,7 @@ def read_table(path: Path) -> FileTable:
         with path.open("rb") as file:
             head = file.read(8)
     except OSError as error:
-        raise DataError(
-            f"{path}, which cannot be read ({error.strerror})", "a data file", "check the path"
-        ) from error
+        raise DataError(f"{path}, which cannot be read ({error.strerror})", "a data file", "check the path") from error
     with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, hence unobserved
         return _read(path, head)
 
@@ -157,9 +155,7 @@ def _read_hdf5(path: Path) -> FileTable:
         raise DataError(f"{path.name}, an HDF5 file", "h5py to read it", "pip install h5py") from error
     try:
         with h5py.File(path) as file:
-            frames = [
-                group for group in file.values() if isinstance(group, h5py.Group) and "block0_values" in group
-            ]
+            frames = [group for group in file.values() if isinstance(group, h5py.Group) and "block0_values" in group]
             if len(frames) != 1 or "block1_values" in frames[0]:
                 raise DataError(
                     f"{path.name} with {len(frames)} pandas frame(s), keys {', '.join(file)}",
@@ -184,9 +180,7 @@ def _read_hdf5(path: Path) -> FileTable:
     unit = kind.removeprefix("datetime64")
     if unit not in _TICKS_PER_S or items != ids:
         raise DataError(
-            f"{path.name}: an index of kind {kind!r}"
-            if unit not in _TICKS_PER_S
-            else f"{path.name}: mixed blocks",
+            f"{path.name}: an index of kind {kind!r}" if unit not in _TICKS_PER_S else f"{path.name}: mixed blocks",
             "a DatetimeIndex and one block of numbers",
             "export the frame as CSV",
         )

@@ -61,9 +61,7 @@ class FileTable:
                 "export the file again",
             )
         if 0 in shape:
-            raise DataError(
-                f"{self.name} without readings: shape {shape}", _OWN_LAYOUT, "check the file's export"
-            )
+            raise DataError(f"{self.name} without readings: shape {shape}", _OWN_LAYOUT, "check the file's export")
         earliest, latest = int(self.times.min()), int(self.times.max())
         if earliest < _EARLIEST_S or latest > _LATEST_S:
             raise DataError(
@@ -151,9 +149,7 @@ def read_parquet(path: Path) -> FileTable:
         table = parquet.read_table(path)
         columns: dict[str, Any] = dict(zip(table.column_names, table.columns, strict=True))
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(
-            f"{path.name}, a damaged Parquet file ({error})", "a whole file", "copy it again"
-        ) from error
+        raise DataError(f"{path.name}, a damaged Parquet file ({error})", "a whole file", "copy it again") from error
     if len(columns) < table.num_columns:
         raise DataError(f"{path.name} with a column name twice", "distinct columns", "rename one of them")
     times_name = next(
@@ -175,9 +171,7 @@ def read_parquet(path: Path) -> FileTable:
             "drop the other columns",
         ) from error
     if ids is None:
-        return FileTable(
-            path.name, "Parquet, one column per sensor", numbers[..., None], times, local, tuple(columns)
-        )
+        return FileTable(path.name, "Parquet, one column per sensor", numbers[..., None], times, local, tuple(columns))
     sensors = ["" if sensor is None else str(sensor) for sensor in ids.to_pylist()]
     return _pivot(path.name, "Parquet, long form", times, local, sensors, numbers, columns)
 

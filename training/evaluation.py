@@ -184,9 +184,7 @@ def to_json(series: Series, split: Split, results: Sequence[Result]) -> dict[str
     }
 
 
-def _stream(
-    forecaster: Forecaster, series: Series, split: Split, warm_up: int
-) -> Iterator[NDArray[np.float32]]:
+def _stream(forecaster: Forecaster, series: Series, split: Split, warm_up: int) -> Iterator[NDArray[np.float32]]:
     """Forecasts at the test issue times, a fresh stream for every unbroken run of rows."""
     for segment in series.segments():
         issue = split.test[(split.test >= segment.start) & (split.test < segment.stop)]

@@ -72,9 +72,7 @@ def protocol_a(series: Series, window: int = 12, horizon: int = 12) -> Split:
     )
 
 
-def protocol_b(
-    series: Series, days: tuple[int, int, int] | None = None, window: int = 12, horizon: int = 12
-) -> Split:
+def protocol_b(series: Series, days: tuple[int, int, int] | None = None, window: int = 12, horizon: int = 12) -> Split:
     """Protocol B (STGCN): split by local day, windows within one day; 265 windows in a day of 288 intervals.
 
     Args:
@@ -177,14 +175,9 @@ def normalisation(
 def _issue_rows(runs: list[slice], window: int, horizon: int) -> NDArray[np.int64]:
     """Rows t whose window and horizon lie within one run of rows."""
     if window < 1 or horizon < 1:
-        raise ConfigError(
-            f"window {window} and horizon {horizon}", "at least one interval each", "choose longer ones"
-        )
+        raise ConfigError(f"window {window} and horizon {horizon}", "at least one interval each", "choose longer ones")
     return np.concatenate(
-        [
-            np.arange(rows.start + window - 1, max(rows.start + window - 1, rows.stop - horizon))
-            for rows in runs
-        ]
+        [np.arange(rows.start + window - 1, max(rows.start + window - 1, rows.stop - horizon)) for rows in runs]
     ).astype(np.int64)
 
 

@@ -69,9 +69,7 @@ class STUNet(nn.Module):
             for level, (basis, dilation) in enumerate(zip(bases, dilations, strict=True))
         )
         merged = 2 * width if config.skip else width
-        self.expanding = nn.ModuleList(
-            DilatedGCGRU(basis, merged, width, 1, config.layer_norm) for basis in bases[:-1]
-        )
+        self.expanding = nn.ModuleList(DilatedGCGRU(basis, merged, width, 1, config.layer_norm) for basis in bases[:-1])
         self.pools = nn.ModuleList(SpatialPool(t, config.pooling) for t in hierarchy.transitions)
         self.unpools = nn.ModuleList(SpatialUnpool(t) for t in hierarchy.transitions)
         self.dropout = nn.Dropout(0.0)

@@ -55,9 +55,7 @@ def literal_basis(adjacency, order):
 def test_basis_is_the_literal_recurrence(order, adjacency):
     weights = np.maximum(adjacency, adjacency.T)
     np.fill_diagonal(weights, 0)
-    np.testing.assert_allclose(
-        chebyshev_basis(weights, order), literal_basis(weights, order), rtol=0, atol=1e-12
-    )
+    np.testing.assert_allclose(chebyshev_basis(weights, order), literal_basis(weights, order), rtol=0, atol=1e-12)
 
 
 @given(adjacency=adjacencies())

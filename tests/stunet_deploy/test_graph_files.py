@@ -12,9 +12,7 @@ from stunet_deploy.graph_files import read_graph
 
 DATA = Path(os.environ.get("STUNET_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 LAYOUTS = DATA / "layouts"
-needs_data = pytest.mark.skipif(
-    not LAYOUTS.is_dir(), reason="the public graph files are not at hand (STUNET_DATA)"
-)
+needs_data = pytest.mark.skipif(not LAYOUTS.is_dir(), reason="the public graph files are not at hand (STUNET_DATA)")
 
 WEIGHTS = np.array([[1, 0.5, 0], [0.25, 1, 0], [0, 0.75, 1]], dtype=np.float32)
 OFF_DIAGONAL = [[0, 0.5, 0], [0.25, 0, 0], [0, 0.75, 0]]
@@ -389,9 +387,7 @@ def test_pems_bay_distances_give_the_published_adjacency():
     published = read_graph(LAYOUTS / "adj_mx_bay.pkl")
     made = read_graph(LAYOUTS / "distances_bay_2017.csv", published.sensor_ids)
     np.testing.assert_allclose(made.adjacency, published.adjacency, atol=2e-7)
-    assert read_graph(LAYOUTS / "graph_sensor_locations_bay.csv", published.sensor_ids).latitude.shape == (
-        325,
-    )
+    assert read_graph(LAYOUTS / "graph_sensor_locations_bay.csv", published.sensor_ids).latitude.shape == (325,)
     assert read_graph(DATA / "pems-bay-graph.npz").sensor_ids == published.sensor_ids
 
 
@@ -431,9 +427,7 @@ def test_pems03_edge_list_by_id():
 
 
 @needs_data
-@pytest.mark.parametrize(
-    "name", ["PeMSD7_V_228.csv", "los_speed.csv", "metr-la.h5", "PEMS03.txt", "biwi_eth.txt"]
-)
+@pytest.mark.parametrize("name", ["PeMSD7_V_228.csv", "los_speed.csv", "metr-la.h5", "PEMS03.txt", "biwi_eth.txt"])
 def test_files_that_are_no_graph(name):
     with pytest.raises(DataError, match="expected adj_mx"):
         read_graph(LAYOUTS / name)

@@ -64,9 +64,7 @@ def test_each_horizon_and_target_has_its_own_score() -> None:
             errors = (forecast - label)[cell][mask[cell]]
             assert scores.mae[horizon, target] == pytest.approx(np.abs(errors).mean())
             assert scores.rmse[horizon, target] == pytest.approx(np.sqrt((errors**2).mean()))
-            assert scores.mape[horizon, target] == pytest.approx(
-                100 * np.abs(errors / label[cell][mask[cell]]).mean()
-            )
+            assert scores.mape[horizon, target] == pytest.approx(100 * np.abs(errors / label[cell][mask[cell]]).mean())
             assert scores.count[horizon, target] == mask[cell].sum()
 
 

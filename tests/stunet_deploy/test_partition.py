@@ -28,9 +28,7 @@ def adjacencies(draw):
     """Small graphs with many equal and zero weights, where ties and isolated nodes are common."""
     nodes = draw(st.integers(1, 9))
     pairs = nodes * (nodes - 1) // 2
-    weights = draw(
-        st.lists(st.sampled_from([0.0, 0.0, 0.1, 0.25, 0.3, 1.0, 3.0]), min_size=pairs, max_size=pairs)
-    )
+    weights = draw(st.lists(st.sampled_from([0.0, 0.0, 0.1, 0.25, 0.3, 1.0, 3.0]), min_size=pairs, max_size=pairs))
     adjacency = np.zeros((nodes, nodes))
     adjacency[np.triu_indices(nodes, k=1)] = weights
     return adjacency + adjacency.T

@@ -197,9 +197,7 @@ def test_clocks_set_forward_leave_no_gap_when_the_missing_hour_is_absent(tmp_pat
 
 def test_an_hour_that_never_was_is_refused_with_the_flag(tmp_path: Path) -> None:
     path = write_times(tmp_path / "own.csv", wall_clock("2012-03-11T01:00", "2012-03-11T04:00"))
-    with pytest.raises(
-        DataError, match=r"2012-03-11T02:55:00 is followed by 2012-03-11T03:00:00.*--timezone UTC"
-    ):
+    with pytest.raises(DataError, match=r"2012-03-11T02:55:00 is followed by 2012-03-11T03:00:00.*--timezone UTC"):
         read_series(path, timezone="America/Los_Angeles")
     assert read_series(path).observed.all()
     assert read_series(path, timezone="Etc/GMT+8").observed.all()
@@ -211,9 +209,7 @@ def test_the_hour_that_occurs_twice_means_its_first(tmp_path: Path) -> None:
     assert len(series.timestamps) == len(once) + 12
     gap = np.flatnonzero(~series.observed[:, 0, 0])
     assert series.timestamps[gap[0]] == parse_time("2012-11-04T01:00:00-08:00")
-    twice = wall_clock("2012-11-04T00:30", "2012-11-04T01:55") + wall_clock(
-        "2012-11-04T01:00", "2012-11-04T03:00"
-    )
+    twice = wall_clock("2012-11-04T00:30", "2012-11-04T01:55") + wall_clock("2012-11-04T01:00", "2012-11-04T03:00")
     with pytest.raises(DataError, match="increasing times"):
         read_series(write_times(tmp_path / "twice.csv", twice), timezone="America/Los_Angeles")
 

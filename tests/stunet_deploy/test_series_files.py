@@ -79,9 +79,7 @@ def test_own_csv_in_wide_form(tmp_path: Path) -> None:
     np.testing.assert_array_equal(readings(path)[..., 0], WIDE_VALUES)
 
 
-@pytest.mark.parametrize(
-    "encode", [lambda text: text.replace("\n", "\r\n").encode(), lambda t: t.encode("utf-8-sig")]
-)
+@pytest.mark.parametrize("encode", [lambda text: text.replace("\n", "\r\n").encode(), lambda t: t.encode("utf-8-sig")])
 def test_windows_line_ends_and_byte_order_mark(tmp_path: Path, encode: Callable[[str], bytes]) -> None:
     path = tmp_path / "own.csv"
     path.write_bytes(encode(WIDE + "\n"))
@@ -162,9 +160,7 @@ def test_npz_of_one_speed_matrix(tmp_path: Path, with_times: bool) -> None:
     series = read_series(tmp_path / "week.npz", timezone="America/Los_Angeles")
     assert series.timestamps.tolist() == [parse_time("2012-03-01T08:00Z") + 300 * row for row in range(3)]
     assert series.units == ("mph",)
-    np.testing.assert_array_equal(
-        readings(tmp_path / "week.npz")[..., 0], [[60, np.nan], [62, 63], [64, np.nan]]
-    )
+    np.testing.assert_array_equal(readings(tmp_path / "week.npz")[..., 0], [[60, np.nan], [62, 63], [64, np.nan]])
 
 
 @pytest.mark.parametrize(
@@ -328,9 +324,7 @@ def write_parquet(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [own_npz, pandas_h5, write_parquet])
-def test_cut_or_altered_bytes_never_escape_as_another_error(
-    tmp_path: Path, make: Callable[[Path], Path]
-) -> None:
+def test_cut_or_altered_bytes_never_escape_as_another_error(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     whole = make(tmp_path / "whole.npz").read_bytes()  # numpy insists on the suffix, the reader does not
     rng = np.random.default_rng(7)
     path = tmp_path / "damaged"
@@ -361,16 +355,12 @@ def test_reading_csv_and_npz_needs_numpy_alone(tmp_path: Path) -> None:
         "import training.evaluation\n"
         f"read_series({str(tmp_path / 'own.csv')!r}); read_series({str(tmp_path / 'own.npz')!r})\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("module", "suffix"), [("h5py", ".h5"), ("pyarrow", ".parquet")])
-def test_a_missing_library_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, suffix: str
-) -> None:
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, suffix: str) -> None:
     path = (pandas_h5 if module == "h5py" else write_parquet)(tmp_path / f"own{suffix}")
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DataError, match=f"pip install {module}"):

@@ -149,9 +149,7 @@ def test_targets_are_scored_apart() -> None:
     both = evaluate(series, split, [persistence(series, split)], regimes=("window",))
     speed, flow = ([result for result in both if result.target == name] for name in ("speed", "flow"))
     np.testing.assert_allclose([r.mae for r in flow], [10 * r.mae for r in speed], rtol=1e-6)
-    only = evaluate(
-        series, split, [persistence(series, split, ("flow",))], targets=("flow",), regimes=("window",)
-    )
+    only = evaluate(series, split, [persistence(series, split, ("flow",))], targets=("flow",), regimes=("window",))
     assert_same_scores(only, flow)
     assert {"target"} == set(to_json(series, split, both)["results"][0]) - set(
         to_json(series, split, only)["results"][0]
