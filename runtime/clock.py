@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timezone
-from typing import Union
 
 from stunet_deploy.errors import ConfigError, StreamError
 from stunet_deploy.series import time_of_week
 
 #: Seconds since the epoch, a datetime with a time zone, or ISO 8601 text with one.
-Timestamp = Union[int, float, str, datetime]  # noqa: UP007 - evaluated at import, also by Python 3.10 with numpy types
+Timestamp = int | float | str | datetime
 
 _ANCHOR_S = 1_577_836_800  # 2020-01-01T00:00:00Z: any moment serves, this one is without daylight saving up north
 
@@ -20,7 +19,7 @@ class Clock:
 
     Args:
         interval_s: length of an interval in seconds.
-        zone: IANA zone; it moves the grid only where an interval is longer than the zone's offset is round.
+        zone: IANA zone of that midnight; it matters where its offset is no whole number of intervals.
         tolerance: how far a stamp may lie from the grid, as a share of an interval up to 0.5.
     """
 

@@ -130,6 +130,8 @@ def _open_session(ort: ModuleType, bundle: Bundle, threads: int) -> Any:
     # A spinning pool burns whole cores between intervals.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # Without a planned pattern the arena stays smaller (162 instead of 180 MB in window mode) at the same speed.
+    options.enable_mem_pattern = False
     options.log_severity_level = 3
     try:
         session = ort.InferenceSession(str(bundle.step), options, providers=[CPU_PROVIDER])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +13,9 @@ from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import StreamError
 
 #: One sensor's reading: a number, None where unobserved, or numbers by feature.
-Reading = Union[float, None, Mapping[str, Union[float, None]]]  # noqa: UP007 - evaluated at import by Python 3.10
+Reading = float | None | Mapping[str, float | None]
 #: One interval's readings: [node, feature], [node] for a single feature, or by sensor id in any order.
-Values = Union[ArrayLike, Mapping[str, Reading]]  # noqa: UP007
+Values = ArrayLike | Mapping[str, Reading]
 
 
 @dataclass(frozen=True)

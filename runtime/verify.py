@@ -1,0 +1,135 @@
+"""Verification: a bundle proves itself on this device, by forecasting its golden stream again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from runtime.backend import ONNXRUNTIME, open_backend
+from runtime.clock import format_stamp
+from runtime.window import FORECAST, check_contract
+from stunet_deploy.bundle import GOLDEN, Bundle, Golden, Manifest
+from stunet_deploy.compare import Comparison, compare, course, json_number
+from stunet_deploy.errors import BundleError
+from stunet_deploy.series import time_of_week
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of :func:`verify`; true when it passes.
+
+    Attributes:
+        backend: what was verified.
+        intervals: number of intervals that were streamed, state carried.
+        comparison: of the forecasts with the float64 reference, in units of the target.
+        worst: where the difference is largest: issued_at, horizon_min, sensor, target, found, expected.
+    """
+
+    backend: str
+    intervals: int
+    comparison: Comparison
+    worst: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every forecast is within the manifest's tolerance."""
+        return self.comparison.passed
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    @property
+    def max_abs_error(self) -> float:
+        """Largest absolute difference."""
+        return self.comparison.max_abs_error
+
+    @property
+    def mean_abs_error(self) -> float:
+        """Mean absolute difference."""
+        return self.comparison.mean_abs_error
+
+    @property
+    def tolerance(self) -> float:
+        """Largest difference that passes."""
+        return self.comparison.tolerance
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verification as JSON, with the course of the error over time last."""
+        return {
+            "passed": self.passed,
+            "backend": self.backend,
+            "intervals": self.intervals,
+            "max_abs_error": json_number(self.max_abs_error),
+            "mean_abs_error": json_number(self.mean_abs_error),
+            "tolerance": self.tolerance,
+            "worst": self.worst,
+            "scored": self.comparison.intervals,
+            "course": course(self.comparison),
+        }
+
+
+def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, threads: int = 1) -> Verification:
+    """Check every file of a bundle, then replay its golden stream and compare with the float64 reference.
+
+    Args:
+        bundle: what to verify.
+        backend: see :func:`runtime.backend.open_backend`.
+        threads: CPU threads of one step.
+
+    Raises:
+        BundleError: if a file is missing or altered, or the golden stream does not fit the manifest.
+        BackendError: if the backend does not serve.
+    """
+    bundle.check_files()
+    manifest = bundle.manifest
+    check_contract(manifest)
+    golden = bundle.golden()
+    _check_golden(golden, manifest)
+    scored = {int(t): issue for issue, t in enumerate(golden.scored)}
+    found = np.empty_like(golden.forecast)
+    times_of_week = time_of_week(golden.timestamps, manifest.timezone)
+    runner = open_backend(bundle, backend, threads=threads)
+    try:
+        for t in range(len(golden.timestamps)):
+            outputs = runner.step(
+                {
+                    "values": golden.values[t][None],
+                    "observed": golden.observed[t][None].astype(np.float32),
+                    "time_of_week": times_of_week[t].reshape(1, 1),
+                }
+            )
+            if t in scored:
+                found[scored[t]] = outputs[FORECAST][0]
+    finally:
+        runner.close()
+    comparison = compare(found, golden.forecast, manifest.tolerance)
+    issue, horizon, node, target = comparison.worst
+    return Verification(
+        backend=backend,
+        intervals=len(golden.timestamps),
+        comparison=comparison,
+        worst={
+            "issued_at": format_stamp(int(golden.timestamps[golden.scored[issue]])),
+            "horizon_min": manifest.horizons_min[horizon],
+            "sensor": manifest.sensor_ids[node],
+            "target": manifest.targets[target],
+            "found": json_number(float(found[comparison.worst])),
+            "expected": json_number(float(golden.forecast[comparison.worst])),
+        },
+    )
+
+
+def _check_golden(golden: Golden, manifest: Manifest) -> None:
+    time, issues, nodes = len(golden.timestamps), len(golden.scored), len(manifest.sensor_ids)
+    cells = (time, nodes, len(manifest.features))
+    forecasts = (issues, manifest.horizon, nodes, len(manifest.targets))
+    shapes = (golden.values.shape, golden.observed.shape, golden.forecast.shape)
+    inside = issues > 0 and bool(((golden.scored >= 0) & (golden.scored < time)).all())
+    if shapes != (cells, cells, forecasts) or not inside or len(set(golden.scored.tolist())) < issues:
+        raise BundleError(
+            f"{GOLDEN} with values, observed and forecast of shapes {shapes}",
+            f"{(cells, cells, forecasts)}, and scored intervals among them",
+            "export the model again",
+        )

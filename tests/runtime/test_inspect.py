@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from runtime.inspect import explain, inspect
+from stunet_deploy.bundle import GOLDEN, STEP, Bundle
+from stunet_deploy.contract import StepContract
+from stunet_deploy.errors import BundleError
+
+
+def test_a_bundle_is_described_as_json(example):
+    described = json.loads(json.dumps(inspect(example.bundle)))
+    assert list(described)[:5] == ["contract", "files", "precisions", "engines", "accuracy"]
+    assert StepContract.from_json(described["contract"]) == example.bundle.manifest.contract
+    assert described["contract"]["slots"] == 6
+    assert described["contract"]["state_bytes"] == 6 * 3 * 5 * 2 * 4
+    assert described["files"].keys() == {STEP, GOLDEN}
+    assert described["files"][STEP]["bytes"] == example.bundle.step.stat().st_size
+    assert described["precisions"]["fp32"]["file"] == STEP
+    assert described["engines"] == []
+
+
+def test_engines_are_listed_with_what_their_builder_noted(build_example):
+    bundle = build_example((1,)).bundle
+    bundle.engines.mkdir()
+    (bundle.engines / "sm87.engine").write_bytes(b"plan")
+    (bundle.engines / "sm87.json").write_text('{"seconds": 12}', encoding="utf-8")
+    (bundle.engines / "sm89.engine").write_bytes(b"a plan")
+    assert inspect(bundle)["engines"] == [
+        {"file": "sm87.engine", "bytes": 4, "built": {"seconds": 12}},
+        {"file": "sm89.engine", "bytes": 6, "built": None},
+    ]
+
+
+def test_a_bundle_is_explained_in_plain_words(example):
+    result = {"model": "stunet", "protocol": "stream", "horizon_minutes": 15, "mae": 2.7182}
+    manifest = replace(example.bundle.manifest, accuracy={"fp32": {"results": [result]}})
+    text = explain(Bundle(example.bundle.path, manifest))
+    assert "speed at 5 sensors, 5 to 15 minutes ahead, every 5 minutes" in text
+    assert "speed 0 to 80 mph" in text
+    assert "3 states in 6 slots" in text
+    assert "stream 15 min MAE 2.72" in text
+    assert "verified to 0.001 mph" in text
+    assert "not evaluated" in explain(example.bundle)
+
+
+def test_an_altered_bundle_is_not_described(build_example):
+    bundle = build_example((1,)).bundle
+    (bundle.path / GOLDEN).unlink()
+    with pytest.raises(BundleError, match="without golden"):
+        inspect(bundle)
