@@ -26,7 +26,7 @@ check: $(READY) ## Check format, lint, types, import rules and Python 3.10 on th
 	@echo "ruff format"; $(BIN)/ruff format --check --quiet .
 	@echo "ruff check"; $(BIN)/ruff check --quiet .
 	@echo "mypy --strict"; $(BIN)/mypy $(addprefix --package ,$(ROOMS))
-	@echo "lint-imports"; $(BIN)/lint-imports
+	@echo "lint-imports"; $(BIN)/lint-imports --no-logo
 	@echo "vermin 3.10"; $(BIN)/vermin --quiet --violations --no-tips --target=3.10- $(ON_DEVICE)
 
 bench: $(READY) ## Run the benchmarks; results in benchmarks/results/
