@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +125,8 @@ class Network:
         end = [index[link.end] for link in self.links]
         roads = coo_array((np.ones(len(start)), (start, end)), shape=(len(index),) * 2)
         distance = dijkstra(roads.tocsr(), indices=[index[place.node] for place in self.origins])
-        return np.isfinite(distance[:, [index[place.node] for place in self.destinations]])
+        reached: NDArray[np.bool_] = np.isfinite(distance)
+        return reached[:, [index[place.node] for place in self.destinations]]
 
 
 def crossing_freeways() -> Network:
@@ -161,7 +163,7 @@ def _add_carriageway(
     nodes.append(_node(way, f"{way} start", -arm))
     origins.append(Place(f"{way} start", _THROUGH[way][0], homes=0.62))
     previous, number = f"{way} start", 0
-    for begin, end in zip(stops, stops[1:], strict=False):
+    for begin, end in pairwise(stops):
         pieces = math.ceil((end - begin) / _LINK_KM - 1e-9)
         for piece in range(1, pieces + 1):
             number += 1

@@ -2,8 +2,8 @@
 
 Vehicles, queues and their spill-back come from UXsim (Seo 2025, "UXsim: lightweight mesoscopic
 traffic flow simulator in pure Python", JOSS): Newell's car-following model on a triangular
-fundamental diagram, here with its C++ engine. This file adds who travels when, incidents, rain and
-what imperfect detectors make of it.
+fundamental diagram, here with its C++ engine. This file adds who travels when, incidents and rain;
+``training.detectors`` what imperfect detectors make of it.
 
     python -m training.simulate --out FILE [--days 28] [--seed 0]
 """
@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -27,10 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import ConfigError
+from training.detectors import INTERVAL, SCALE, measure
 from training.freeway import STEP_S, Network, crossing_freeways, distance_kernel
-
-INTERVAL = 300
-"""Seconds between readings; a reading's timestamp is the start of its interval."""
 
 START = int(datetime(2025, 3, 3, tzinfo=timezone.utc).timestamp())
 """Monday 3 March 2025, 00:00. The zone is at UTC all year, so four weeks have no clock change."""
@@ -62,10 +60,7 @@ CROSSING = 0.5
 UXSIM_OUTFLOW = 2.0
 """Outflow limit of a link without an incident, in capacities: UXsim's own default, no limit in effect."""
 
-SCALE = np.array([0.1, 12.0])
-"""Size of one stored unit: 0.1 km/h of speed, and one vehicle in five minutes of flow."""
-
-DAY_OF_WEEK = np.array([0.97, 1.0, 1.01, 1.02, 1.04, 0.76, 0.64])
+DAY_OF_WEEK = np.array([0.97, 1.0, 1.01, 1.02, 1.04, 0.82, 0.68])
 """Trips from Monday to Sunday, as a share of an average weekday's."""
 
 
@@ -114,17 +109,33 @@ def simulate_day(network: Network, day: int, seed: int, until: int = DAY) -> Day
     Raises:
         ConfigError: UXsim is not installed.
     """
-    World = _uxsim_world()
     rng = np.random.default_rng([seed, day])
     incidents = _draw_incidents(network, day, rng)
     rain = _draw_rain(rng)
-    world = World(
+    world, links = _build_world(network, WARM_UP + until, int(rng.integers(2**31)))
+    _add_trips(world, network, day, until, rng)
+    _run(world, links, network, incidents, rain, until)
+    speed, vehicles = _observe(links[: len(network.sensors)], until)
+    return Day(speed, vehicles, incidents, rain)
+
+
+def _build_world(network: Network, duration: int, seed: int) -> tuple[Any, list[Any]]:
+    """The network as a UXsim world that runs for ``duration`` seconds, and its links."""
+    try:
+        import uxsim
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "UXsim is not installed",
+            "the traffic simulator that makes the data set",
+            "pip install 'stunet-deploy[simulate]'",
+        ) from error
+    world = uxsim.World(
         deltan=PLATOON,
         reaction_time=REACTION_TIME,
-        tmax=WARM_UP + until,
-        duo_update_time=WARM_UP + DAY,
+        tmax=duration,
+        duo_update_time=duration,  # there is one way from here to there, so no route is chosen anew
         vehicle_logging_timestep_interval=-1,
-        random_seed=int(rng.integers(2**31)),
+        random_seed=seed,
         print_mode=0,
         save_mode=0,
         show_mode=0,
@@ -145,40 +156,21 @@ def simulate_day(network: Network, day: int, seed: int, until: int = DAY) -> Day
         )
         for link in network.links
     ]
-    _add_trips(world, network, day, until, rng)
-    _run(world, links, network, incidents, rain, until)
-    speed, vehicles = _observe(links[: len(network.sensors)], until)
-    return Day(speed, vehicles, incidents, rain)
-
-
-def _uxsim_world() -> Any:
-    """UXsim's World class."""
-    try:
-        from uxsim import World
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "UXsim is not installed",
-            "the traffic simulator that makes the data set",
-            "pip install 'stunet-deploy[simulate]'",
-        ) from error
-    return World
+    return world, links
 
 
 def _profile(day: int, hours: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of a day's trips per hour in the morning peak, the evening peak and at other times [3, hours]."""
 
-    def peak(at: float, width: float) -> NDArray[np.float64]:
-        return np.exp(-0.5 * ((hours - at) / width) ** 2) / (width * np.sqrt(2 * np.pi))
+    def peak(share: float, at: float, width: float) -> NDArray[np.float64]:
+        curve: NDArray[np.float64] = np.exp(-0.5 * ((hours - at) / width) ** 2)
+        return share / (width * np.sqrt(2 * np.pi)) * curve
 
-    night = np.full(hours.shape, 1 / 24)
-    weekday = day % 7
-    if weekday >= 5:
+    if day % 7 >= 5:
         none = np.zeros(hours.shape)
-        return np.stack([none, none, 0.93 * peak(14.0, 4.3) + 0.07 * night])
-    evening = 16.6 if weekday == 4 else 17.2
-    return np.stack(
-        [0.15 * peak(7.7, 0.95), 0.19 * peak(evening, 1.3), 0.62 * peak(13.5, 4.0) + 0.04 * night]
-    )
+        return np.stack([none, none, peak(0.93, 14.0, 4.3) + 0.07 / 24])
+    evening = 16.6 if day % 7 == 4 else 17.2
+    return np.stack([peak(0.15, 7.7, 0.95), peak(0.185, evening, 1.3), peak(0.625, 13.5, 4.0) + 0.04 / 24])
 
 
 def _add_trips(world: Any, network: Network, day: int, until: int, rng: np.random.Generator) -> None:
@@ -293,47 +285,6 @@ def _observe(links: Sequence[Any], until: int) -> tuple[NDArray[np.float64], NDA
     return speed, vehicles
 
 
-def measure(
-    speed: NDArray[np.float64], vehicles: NDArray[np.int64], rng: np.random.Generator
-) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """What detectors make of the traffic.
-
-    A detector counts all vehicles. Its speed is the mean over the vehicles of one lane, who differ
-    from each other, times a calibration error of its own. Without a vehicle there is a flow of zero
-    and no speed. Readings are lost one by one, for hours at one detector, and for hours at a roadside
-    cabinet that serves four detectors in a row.
-
-    Args:
-        speed: true mean speed in km/h [intervals, sensors], NaN without vehicles.
-        vehicles: true number of vehicles [intervals, sensors].
-        rng: the source of noise.
-
-    Returns:
-        Stored values [intervals, sensors, 2] (speed, flow) in units of ``SCALE``, zero where they
-        are not observed, and whether they are observed, of the same shape.
-    """
-    intervals, sensors = speed.shape
-    calibration = rng.normal(1.0, 0.015, size=sensors)
-    spread = 3.0 + 0.07 * speed
-    noise = rng.standard_normal(speed.shape) * spread / np.sqrt(np.maximum(1.0, vehicles / 3.0))
-    measured = np.maximum(1.0, speed * calibration + noise)
-    lost = rng.uniform(size=speed.shape) < 0.01
-    for first, count, hours_between in _outage_groups(sensors):
-        for _ in range(rng.poisson(intervals * INTERVAL / 3600 / hours_between)):
-            start = rng.integers(intervals)
-            length = int(np.ceil(rng.lognormal(1.0, 0.8) * 3600 / INTERVAL))
-            lost[start : start + length, first : first + count] = True
-    observed = np.stack([~lost & (vehicles > 0), ~lost], axis=-1)
-    values = np.stack([np.nan_to_num(measured) / SCALE[0], vehicles.astype(np.float64)], axis=-1)
-    return np.where(observed, np.rint(values), 0).astype(np.int16), observed
-
-
-def _outage_groups(sensors: int) -> list[tuple[int, int, float]]:
-    """First detector, number of detectors and mean hours between outages: detectors, then cabinets."""
-    alone = [(first, 1, 240.0) for first in range(sensors)]
-    return alone + [(first, 4, 1500.0) for first in range(0, sensors, 4)]
-
-
 def pack(network: Network, simulated: Sequence[Day], seed: int) -> dict[str, Any]:
     """The arrays of the data set, by name, from consecutive simulated days."""
     speed = np.concatenate([day.speed for day in simulated])
@@ -382,7 +333,7 @@ def _meta(simulated: Sequence[Day], seed: int) -> dict[str, Any]:
         "timestamp": "start of the interval, seconds since 1970-01-01 UTC; the zone has no clock changes",
         "values": "stored integers [time, sensor, feature]; times scale gives units; 0 where not observed",
         "observed": "1 measured, 0 not: lost readings, and speed in intervals without a vehicle",
-        "speed": "mean over a lane's vehicles on the link of the sensor",
+        "speed": "mean over the vehicles on the link of the sensor",
         "flow": "vehicles of all lanes in the interval, per hour",
         "adjacency": "weight from sensor i to sensor j downstream: exp(-(road distance / sigma)^2), "
         "distances up to 8 km, sigma their standard deviation, below 0.1 zero, zero diagonal",
