@@ -29,8 +29,8 @@ _CONNECTOR_KM = 0.8
 _LINK_KM = 1.2
 """Longest freeway link; each has one detector."""
 
-_SIDE_KM = 0.08
-"""Carriageways are drawn this far to the right of their freeway's middle line."""
+_SIDE_KM = 0.25
+"""Carriageways are drawn this far to the right of their freeway's middle line, so that both show."""
 
 _CAR_SPEED, _CONNECTOR_SPEED, _RAMP_SPEED = 30.0, 20.0, 15.0
 """Free speeds in m/s."""
@@ -204,7 +204,7 @@ def _add_ramp(
 ) -> None:
     """Add an exit or entrance ramp of one lane and the place it leads to or comes from."""
     street = f"{way} {kind} street"
-    nodes.append(_node(way, street, at, side=0.3))
+    nodes.append(_node(way, street, at, side=0.5))
     ends = (f"{way} {kind}", street) if kind.startswith("exit") else (street, f"{way} {kind}")
     links.append(Link(f"{way} {kind}", *ends, length=405.0, lanes=1, speed=_RAMP_SPEED, sensor=False))
     inner = abs(at) < 4.0

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -163,8 +163,8 @@ def _profile(day: int, hours: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of a day's trips per hour in the morning peak, the evening peak and at other times [3, hours]."""
 
     def peak(share: float, at: float, width: float) -> NDArray[np.float64]:
-        curve: NDArray[np.float64] = np.exp(-0.5 * ((hours - at) / width) ** 2)
-        return share / (width * np.sqrt(2 * np.pi)) * curve
+        bell: NDArray[np.float64] = np.exp(-0.5 * ((hours - at) / width) ** 2)
+        return bell * share / (width * math.sqrt(2 * math.pi))
 
     if day % 7 >= 5:
         none = np.zeros(hours.shape)
@@ -346,14 +346,13 @@ def _meta(simulated: Sequence[Day], seed: int) -> dict[str, Any]:
 
 def write(arrays: dict[str, Any], out: Path) -> None:
     """Write the arrays to a compressed npz, whole or not at all; equal arrays give equal bytes."""
-    with tempfile.NamedTemporaryFile(dir=out.parent, prefix=out.name, suffix=".part", delete=False) as file:
-        try:
+    unfinished = out.with_name(f"{out.name}.part")
+    try:
+        with unfinished.open("wb") as file:
             np.savez_compressed(file, **arrays)
-            file.close()
-            os.replace(file.name, out)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        os.replace(unfinished, out)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -363,6 +362,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--days", type=int, default=28, help="days from Monday 3 March 2025 (default 28)")
     parser.add_argument("--seed", type=int, default=0, help="seed of all randomness (default 0)")
     options = parser.parse_args(arguments)
+    if options.days < 1:
+        parser.error(f"--days {options.days}: at least one day is needed")
     network = crossing_freeways()
     simulated = []
     for day in range(options.days):
