@@ -64,14 +64,16 @@ class SignalEncoder(nn.Module):
         observed: Float[Tensor, "batch time node feature"],
         last: Float[Tensor, "batch node feature"],
     ) -> Float[Tensor, "batch time node feature"]:
-        """Fill a whole sequence at once; equal to :meth:`fill_step` interval by interval."""
+        """Fill a whole sequence: :meth:`fill_step` interval by interval, on normalised readings."""
         seen = observed > 0.5
         normalised = self.normalise(values)
         if self.fill == "mean":
             return torch.where(seen, normalised, 0.0)
-        position = torch.arange(1, values.shape[1] + 1, device=values.device)[:, None, None]
-        newest = torch.where(seen, position, 0).cummax(dim=1).values
-        return torch.cat([last[:, None], normalised], dim=1).gather(1, newest)
+        filled = []
+        for now, reading in zip(seen.unbind(1), normalised.unbind(1), strict=True):
+            last = torch.where(now, reading, last)
+            filled.append(last)
+        return torch.stack(filled, dim=1)
 
     def channelise(
         self,
