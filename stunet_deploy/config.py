@@ -175,10 +175,21 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A config file: the tables ``[model]`` and ``[training]``; whatever is left out keeps its default."""
+    """A config file: ``targets`` and the tables ``[model]`` and ``[training]``; what is left out keeps its default.
+
+    Attributes:
+        model, training: see there.
+        targets: names of the features to forecast; empty means all of the recording's.
+        protocol: how the recording is split: ``a`` (70/10/20 of the windows), ``b`` (by day) or ``auto``.
+    """
 
     model: STUNetConfig = field(default_factory=STUNetConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    targets: tuple[str, ...] = ()
+    protocol: Literal["auto", "a", "b"] = "auto"
+
+    def __post_init__(self) -> None:
+        _one_of("protocol", self.protocol, ("auto", "a", "b"))
 
 
 def from_mapping(kind: type[T], data: Mapping[str, Any]) -> T:

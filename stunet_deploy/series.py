@@ -141,6 +141,33 @@ class Series:
             timestamps=self.timestamps[selection],
         )
 
+    def aligned(self, sensor_ids: Sequence[str], features: Sequence[str]) -> Series:
+        """The same series with just these sensors and features, in this order.
+
+        Raises:
+            DataError: a sensor or feature is not in the series; up to five are named.
+        """
+        features_wanted = self.feature_indices(features)
+        position = {sensor: node for node, sensor in enumerate(self.sensor_ids)}
+        missing = [sensor for sensor in sensor_ids if sensor not in position]
+        if missing:
+            raise DataError(
+                f"{self.source or 'a series'} without {len(missing)} sensors, for instance {', '.join(missing[:5])}",
+                f"all {len(sensor_ids)} sensors of the model",
+                "give a recording of the network that the model was trained on",
+            )
+        nodes = [position[sensor] for sensor in sensor_ids]
+        return replace(
+            self,
+            values=self.values[:, nodes][:, :, features_wanted],
+            observed=self.observed[:, nodes][:, :, features_wanted],
+            sensor_ids=tuple(sensor_ids),
+            features=tuple(features),
+            units=tuple(self.units[feature] for feature in features_wanted),
+            latitude=None if self.latitude is None else self.latitude[nodes],
+            longitude=None if self.longitude is None else self.longitude[nodes],
+        )
+
     def slice_time(self, start: int | None = None, stop: int | None = None) -> Series:
         """The rows with ``start <= timestamp < stop`` (seconds UTC; None leaves an end open).
 

@@ -35,8 +35,13 @@ class Recording:
     def of(cls, series: Series, target_index: tuple[int, ...], device: torch.device) -> Recording:
         """Copy a series to a device."""
         values = np.where(series.observed, series.values, 0.0).astype(np.float32)
-        arrays = (values, series.observed.astype(np.float32), series.time_of_week()[:, None])
-        return cls(*(torch.from_numpy(array).to(device) for array in arrays), target_index)
+        observed, time = series.observed.astype(np.float32), series.time_of_week()[:, None]
+        return cls(
+            torch.from_numpy(values).to(device),
+            torch.from_numpy(observed).to(device),
+            torch.from_numpy(time).to(device),
+            target_index,
+        )
 
     def inputs(self, rows: Int64[Tensor, "batch time"]) -> StepInputs:
         """Return the step inputs of the given rows."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -174,8 +174,7 @@ class Trainer:
 
     def _validate(self) -> float:
         """Return the carried MAE on the validation span, averaged over the scored horizons."""
-        model = self.model if self.average is None else self.average.module
-        model.eval()
+        model = self._evaluated().eval()
         span = replace(
             self.split,
             test=self.split.validation,
@@ -206,8 +205,11 @@ class Trainer:
         return bool(errors) and len(errors) - 1 - errors.index(min(errors)) >= self.config.patience
 
     def _weights(self) -> dict[str, Tensor]:
-        model = self.model if self.average is None else self.average.module
-        return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        return {name: tensor.detach().clone() for name, tensor in self._evaluated().state_dict().items()}
+
+    def _evaluated(self) -> STUNet:
+        """Return the weights that are validated and kept: the moving average where there is one."""
+        return self.model if self.average is None else cast(STUNet, self.average.module)
 
     def _identity(self) -> str:
         parts = {

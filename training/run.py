@@ -1,0 +1,134 @@
+"""One training run: from a recording and its graph to a checkpoint."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
+from stunet_deploy.config import RunConfig, Signal
+from stunet_deploy.errors import DataError
+from stunet_deploy.graph import GraphHierarchy
+from stunet_deploy.graph_files import SensorGraph
+from stunet_deploy.models.stunet import STUNet
+from stunet_deploy.series import Series
+from training.loop import Epoch, Trainer
+from training.protocols import Split, choose_protocol, normalisation
+
+REFERENCE_INTERVALS = 1_300
+REFERENCE_BYTES = 64 * 2**20
+#: The upper physical limit lies this factor above the largest training value.
+HEADROOM = 1.2
+
+
+def train(
+    series: Series,
+    graph: SensorGraph,
+    config: RunConfig,
+    *,
+    seed: int = 0,
+    max_minutes: float | None = None,
+    state_file: Path | None = None,
+    resume: bool = False,
+    report: Callable[[Epoch], None] = lambda epoch: None,
+    device: str = "cpu",
+) -> Checkpoint:
+    """Train an ST-UNet on the training span of a recording; the test span is never looked at.
+
+    Args:
+        series: the whole recording.
+        graph: of the same sensors in the same order.
+        config: architecture, training, targets and split.
+        seed: of initial weights and of everything random in training.
+        max_minutes: see :class:`training.loop.Trainer`.
+        state_file: where the run can be resumed from after a kill.
+        resume: continue from ``state_file``.
+        report: called after every epoch.
+        device: a torch device.
+
+    Raises:
+        DataError: the graph has other sensors, or the recording is too short.
+        ConfigError: an unknown target.
+        CheckpointError: nothing to resume from, or another run's state.
+    """
+    if len(graph.adjacency) != len(series.sensor_ids):
+        raise DataError(
+            f"a graph of {len(graph.adjacency)} sensors for a series of {len(series.sensor_ids)}",
+            "the same sensors",
+            "give the graph of this network with --graph",
+        )
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
+    signal = prepare_signal(series, split, config.targets)
+    hierarchy = GraphHierarchy.build(
+        graph.adjacency,
+        pool_levels=[levels for levels, _ in config.model.scales],
+        chebyshev_order=config.model.chebyshev_order,
+        partition=config.model.partition,
+        symmetrise=config.model.symmetrise,
+    )
+    torch.manual_seed(seed)
+    model = STUNet(config.model, hierarchy, signal).to(device)
+    trainer = Trainer(model, series, split, config.training, seed, max_minutes, state_file, report)
+    if resume:
+        trainer.resume()
+    history = trainer.run()
+    best = min(history, key=lambda epoch: epoch.validation_mae)
+    coordinates = {
+        name: None if degrees is None else tuple(degrees.tolist())
+        for name, degrees in (
+            ("latitude", series.latitude if graph.latitude is None else graph.latitude),
+            ("longitude", series.longitude if graph.longitude is None else graph.longitude),
+        )
+    }
+    site = Site(series.sensor_ids, series.units, series.interval_s, series.stamp, series.timezone, **coordinates)
+    provenance = {
+        "data": series.source,
+        "graph": graph.source,
+        "protocol": split.protocol,
+        "train_rows": [split.train_rows.start, split.train_rows.stop],
+        "test_start": split.test_start,
+        "config": asdict(config.training),
+        "seed": seed,
+        "max_minutes": max_minutes,
+        "epochs": len(history),
+        "best_epoch": best.epoch,
+        "validation_mae": best.validation_mae,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+    return Checkpoint(model.cpu(), site, reference_stream(series, split), provenance)
+
+
+def prepare_signal(series: Series, split: Split, targets: tuple[str, ...]) -> Signal:
+    """Return names, normalisation and limits per feature, from the training span alone."""
+    mean, std = normalisation(series, split)
+    rows = series.values[split.train_rows], series.observed[split.train_rows]
+    low, high = np.where(rows[1], rows[0], np.inf).min((0, 1)), np.where(rows[1], rows[0], -np.inf).max((0, 1))
+    # Negative readings are only possible where training saw some.
+    low = np.where(low < 0, HEADROOM * low, 0.0)
+    high = np.maximum(HEADROOM * high, low + std)
+    columns = (_floats(column) for column in (mean, std, low, high))
+    return Signal(series.features, targets or series.features, *columns)
+
+
+def reference_stream(series: Series, split: Split) -> ReferenceStream:
+    """Return the last consecutive intervals before the test span, as many as a checkpoint may hold."""
+    row_bytes = series.values[0].nbytes + series.observed[0].nbytes
+    longest = max(1, min(REFERENCE_INTERVALS, REFERENCE_BYTES // row_bytes))
+    before = [run for run in series.segments() if run.start < split.test_start]
+    stop = min(before[-1].stop, split.test_start)
+    rows = slice(max(before[-1].start, stop - longest), stop)
+    observed = series.observed[rows].copy()
+    values = np.where(observed, series.values[rows], 0.0).astype(np.float32)
+    return ReferenceStream(series.timestamps[rows].copy(), values, observed)
+
+
+def _floats(column: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(number) for number in column)
