@@ -135,7 +135,12 @@ class StepContract:
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of all step outputs, ordinary outputs first."""
-        return (*(spec.name for spec in self.outputs), *(NEXT_STATE + state.name for state in self.states))
+        return (*(spec.name for spec in self.outputs), *self.next_state_names)
+
+    @property
+    def next_state_names(self) -> tuple[str, ...]:
+        """Names of the tensors that carry the states written, in the order of the entries."""
+        return tuple(NEXT_STATE + state.name for state in self.states)
 
     def initial_lines(self, batch: int) -> Lines:
         """Return the lines of a fresh stream: zeros [delay, batch, ...] per state entry."""

@@ -47,8 +47,7 @@ def test_keys_shapes_and_types(data):
         "meta": ("str", ()),
     }
     found = {
-        name: ("str" if array.dtype.kind == "U" else array.dtype.name, array.shape)
-        for name, array in data.items()
+        name: ("str" if array.dtype.kind == "U" else array.dtype.name, array.shape) for name, array in data.items()
     }
     assert found == expected
     assert data["features"].tolist() == ["speed", "flow"]

@@ -1,0 +1,209 @@
+"""From a checkpoint to a verified bundle: nothing appears under its name before it has proved itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxscript
+import torch
+
+from export.golden import make_golden
+from export.step_graph import export_step
+from runtime.backend import open_backend
+from runtime.verify import Verification, verify
+from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle, Manifest, bundle_id, sha256
+from stunet_deploy.checkpoint import Checkpoint
+from stunet_deploy.errors import BundleError, CheckFailed, StunetError
+from stunet_deploy.metrics import ErrorSums
+from stunet_deploy.series import time_of_week
+
+FP32 = "fp32"
+#: Largest difference from the float64 reference, in training standard deviations of the target.
+TOLERANCE_STD = 5e-5
+
+
+def export_bundle(checkpoint: Checkpoint, out: str | Path, report: Callable[[str], None] = lambda line: None) -> Bundle:
+    """Export, verify and put in place.
+
+    The bundle is made in a temporary folder beside ``out`` and renamed when its verification has passed; an existing
+    bundle is replaced whole. The same checkpoint, machine and versions give the same bytes.
+
+    Args:
+        checkpoint: what to export.
+        out: the bundle's folder.
+        report: called with a line of text before each part of the work.
+
+    Returns:
+        The bundle in its place.
+
+    Raises:
+        BundleError: if ``out`` is something else than a bundle or an empty folder.
+        CheckFailed: if the verification fails; nothing is left behind.
+        StunetError: if the folder cannot be written.
+    """
+    target = Path(out)
+    check_replaceable(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    try:
+        made = scratch / target.name
+        made.mkdir()
+        _write(checkpoint, made, report)
+        if target.exists():
+            os.replace(target, scratch / "replaced")
+        os.replace(made, target)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Bundle.load(target)
+
+
+def check_replaceable(target: Path) -> None:
+    """Refuse a target that holds anything else than a bundle.
+
+    Raises:
+        BundleError: naming what is there.
+    """
+    if target.is_dir() and (not any(target.iterdir()) or (target / MANIFEST).is_file()):
+        return
+    if target.exists():
+        kind = "a folder with other files" if target.is_dir() else "a file"
+        raise BundleError(f"{target} is {kind}", "a new name, an empty folder or a bundle", "choose another --out")
+
+
+def _write(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) -> None:
+    """Write a whole bundle: the manifest twice, the second time with what was measured on the first."""
+    manifest = _describe(checkpoint)
+    report("exporting the step")
+    step = export_step(checkpoint.model, manifest.essentials()).SerializeToString(deterministic=True)
+    (folder / STEP).write_bytes(step)
+    report("forecasting the golden stream in float64")
+    make_golden(checkpoint).save(folder / GOLDEN)
+    manifest = replace(
+        manifest,
+        files={name: sha256((folder / name).read_bytes()) for name in (STEP, GOLDEN)},
+        bundle_id=bundle_id(step, manifest.contract, manifest.sensor_ids),
+    )
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    bundle = Bundle.load(folder)
+    report("verifying against the golden stream")
+    outcome = verify(bundle)
+    if not outcome:
+        raise CheckFailed(
+            f"the exported step differs from the float64 reference by {outcome.max_abs_error:.3g} "
+            f"(tolerance {outcome.tolerance:.3g}, worst at {outcome.worst}); no bundle was written"
+        )
+    report("scoring the reference stream")
+    manifest = replace(
+        manifest, parity={FP32: _parity(outcome)}, accuracy={FP32: {"results": score_reference(bundle, checkpoint)}}
+    )
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def _describe(checkpoint: Checkpoint) -> Manifest:
+    model, site = checkpoint.model, checkpoint.site
+    signal = model.signal
+    return Manifest(
+        contract=model.contract,
+        model="stunet",
+        config=asdict(model.config),
+        sensor_ids=site.sensor_ids,
+        features=signal.features,
+        units=site.units,
+        targets=signal.targets,
+        limits=tuple(zip(signal.low, signal.high, strict=True)),
+        mean=signal.mean,
+        std=signal.std,
+        interval_s=site.interval_s,
+        stamp=site.stamp,
+        timezone=site.timezone,
+        horizon=model.config.horizon,
+        window=model.config.window,
+        tolerance=TOLERANCE_STD * min(signal.std[index] for index in signal.target_index),
+        latitude=site.latitude,
+        longitude=site.longitude,
+        training=checkpoint.training,
+        versions={
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxscript": onnxscript.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+    )
+
+
+def _parity(outcome: Verification) -> dict[str, Any]:
+    measured = outcome.to_json()
+    return {key: measured[key] for key in ("backend", "intervals", "max_abs_error", "mean_abs_error", "course")}
+
+
+def score_reference(bundle: Bundle, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """Return the carried errors of a bundle on the checkpoint's reference stream, as ``stunet evaluate`` prints them.
+
+    The stream is the one before the test span: most of it was trained on. It serves to compare precisions with one
+    another, not to judge the model; for that, evaluate on recordings of your own.
+    """
+    reference, manifest, signal = checkpoint.reference, bundle.manifest, checkpoint.model.signal
+    columns = list(signal.target_index)
+    labels, known = reference.values[..., columns], reference.observed[..., columns]
+    time = time_of_week(reference.timestamps, manifest.timezone)
+    sums = ErrorSums()
+    backend = open_backend(bundle)
+    try:
+        for t in range(len(reference.timestamps) - manifest.horizon):
+            outputs = backend.step(
+                {
+                    "values": reference.values[t][None],
+                    "observed": reference.observed[t][None].astype(np.float32),
+                    "time_of_week": time[t].reshape(1, 1),
+                }
+            )
+            if t >= manifest.window - 1:
+                ahead = slice(t + 1, t + 1 + manifest.horizon)
+                sums.add(outputs["forecast"], labels[ahead][None], known[ahead][None])
+    finally:
+        backend.close()
+    scores = sums.scores()
+    return [
+        {
+            "model": manifest.model,
+            "protocol": "stream",
+            "span": "reference",
+            "target": target,
+            "horizon_minutes": minutes,
+            "mae": _rounded(scores.mae[step, column]),
+            "mape": _rounded(scores.mape[step, column]),
+            "rmse": _rounded(scores.rmse[step, column]),
+            "count": int(scores.count[step, column]),
+        }
+        for step, minutes in enumerate(manifest.horizons_min)
+        for column, target in enumerate(manifest.targets)
+    ]
+
+
+def _rounded(number: float) -> float | None:
+    return round(float(number), 6) if np.isfinite(number) else None
+
+
+def _unwritable(target: Path, error: OSError) -> StunetError:
+    return StunetError(
+        f"{target} cannot be written ({error.strerror or error})",
+        "a place with write permission and enough space",
+        "choose another --out or free some space",
+    )
