@@ -1,0 +1,202 @@
+"""The streamed step against recomputing the window, in one run on one graph.
+
+    python benchmarks/bench_step.py [--data metr-la.npz] [--hidden 96] [--rounds 200]
+
+Five ways to the same kind of forecast, timed in turn so that a slow minute of the machine meets all of them alike:
+
+    push      Stream.push on ONNX Runtime, one thread: what a controller does every interval
+    push x2   the same on two threads
+    eager     the 12-interval window through the model in PyTorch, one thread, `forward` (the fast sequence form)
+    stepwise  the same window as 12 calls of the model's `step` in PyTorch, one thread
+    window    the same window as one graph through ONNX Runtime, one thread
+
+Weights are random (seeded): time does not depend on them. Writes benchmarks/results/bench_step.{json,md}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from export.bundle import export_bundle
+from runtime.stream import Stream
+from runtime.timing import Samples, environment, interleave, paired_ratio
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.checkpoint import Checkpoint, Site
+from stunet_deploy.config import STUNetConfig
+from stunet_deploy.files import replacing
+from stunet_deploy.graph import GraphHierarchy
+from stunet_deploy.graph_files import read_graph
+from stunet_deploy.models.stunet import StepInputs, STUNet, unroll
+from stunet_deploy.series import Series, read_series
+from training.protocols import protocol_a
+from training.run import prepare_signal, reference_stream
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+SHARED = Path(os.environ.get("STUNET_DATA", ROOT.parent / "shared" / "data"))
+
+
+class WindowForecast(torch.nn.Module):
+    """The forecast after a window from zero state: what one deploys without a step."""
+
+    def __init__(self, model: STUNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, values: torch.Tensor, observed: torch.Tensor, time_of_week: torch.Tensor) -> torch.Tensor:
+        """Return [batch, horizon, node, target] from inputs [batch, time, node, feature]."""
+        forecast, _ = self.model(StepInputs(values, observed, time_of_week), self.model.initial_lines(len(values)))
+        return forecast[:, -1]
+
+
+def random_checkpoint(series: Series, data: Path, hidden: int) -> Checkpoint:
+    """Return an untrained model of the series' network, its head randomised so that nothing is zero."""
+    config = STUNetConfig(hidden=hidden)
+    graph = read_graph(data, series.sensor_ids)
+    hierarchy = GraphHierarchy.build(graph.adjacency, pool_levels=[levels for levels, _ in config.scales])
+    split = protocol_a(series)
+    torch.manual_seed(0)
+    model = STUNet(config, hierarchy, prepare_signal(series, split, ())).eval()
+    torch.nn.init.normal_(model.head.weight, std=0.02)
+    site = Site(series.sensor_ids, series.units, series.interval_s, series.stamp, series.timezone)
+    return Checkpoint(model, site, reference_stream(series, split), {"note": "random weights, for timing"})
+
+
+def window_session(model: WindowForecast, inputs: tuple[torch.Tensor, ...]) -> Callable[[], Any]:
+    """Export the window as one graph and return a call that runs it on one thread."""
+    program = torch.onnx.export(model, inputs, dynamo=True, external_data=False, verbose=False)
+    assert program is not None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    feed = {entry.name: tensor.numpy() for entry, tensor in zip(session.get_inputs(), inputs, strict=True)}
+    return lambda: session.run(None, feed)
+
+
+def streaming(bundle: Bundle, series: Series, threads: int) -> Callable[[], Any]:
+    """Return a call that pushes the next interval of the series, over and over, with a running clock."""
+    stream = Stream.open(bundle, threads=threads)
+    values = np.where(series.observed, series.values, np.nan)
+    clock = iter(range(10**9))
+
+    def push() -> Any:
+        t = next(clock)
+        return stream.push(values[t % len(values)], t * series.interval_s)
+
+    return push
+
+
+def cold_start(bundle: Path) -> dict[str, Any]:
+    """Measure import, load, first forecast and memory in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "cold_start.py"), str(bundle)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Run the benchmark and write its results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=SHARED / "metr-la.npz", help="recording with its graph")
+    parser.add_argument("--hidden", type=int, default=96, help="channels of the model")
+    parser.add_argument("--rounds", type=int, default=200, help="how often each way is timed")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    options = parser.parse_args()
+    if not options.data.is_file():
+        parser.error(f"no file {options.data}; name a recording with a graph by --data, or set STUNET_DATA")
+
+    torch.set_num_threads(1)
+    series = read_series(options.data)
+    checkpoint = random_checkpoint(series, options.data, options.hidden)
+    model, length = checkpoint.model, checkpoint.model.config.window
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        bundle = export_bundle(checkpoint, Path(folder) / "step.bundle")
+        rows = slice(0, length)
+        inputs = (
+            torch.from_numpy(series.values[None, rows]),
+            torch.from_numpy(series.observed[None, rows].astype(np.float32)),
+            torch.from_numpy(series.time_of_week()[None, rows, None]),
+        )
+        window = WindowForecast(model)
+        calls = {
+            "push": streaming(bundle, series, 1),
+            "push x2": streaming(bundle, series, 2),
+            "eager": lambda: window(*inputs),
+            "stepwise": lambda: unroll(model, StepInputs(*inputs), model.initial_lines(1)),
+            "window": window_session(window, inputs),
+        }
+        samples = interleave(calls, options.rounds, warm_up=10)
+        start = cold_start(bundle.path)
+        max_abs_error = bundle.manifest.parity["fp32"]["max_abs_error"]
+    result = {
+        "graph": {"data": options.data.name, "sensors": len(series.sensor_ids)},
+        "model": asdict(model.config),
+        "environment": environment() | {"torch": torch.__version__},
+        "max_abs_error": max_abs_error,
+        "calls": {name: one.summary() for name, one in samples.items()},
+        "ratios": {name: paired_ratio(samples[name], samples["push"]) for name in samples if name != "push"},
+        "cold_start": start,
+        "samples_us": {name: (one.nanoseconds / 1000).round(1).tolist() for name, one in samples.items()},
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    text = report(result, samples)
+    for name, content in (("bench_step.json", json.dumps(result) + "\n"), ("bench_step.md", text)):
+        with replacing(options.out / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    print(text)
+
+
+def report(result: dict[str, Any], samples: dict[str, Samples]) -> str:
+    """Return the results as Markdown."""
+    where, graph, start = result["environment"], result["graph"], result["cold_start"]
+    lines = [
+        "# Streamed step against recomputed window",
+        "",
+        f"`python benchmarks/bench_step.py`: {graph['data']}, {graph['sensors']} sensors, ST-UNet with "
+        f"{result['model']['hidden']} channels, window of {result['model']['window']}; random weights.",
+        "",
+        f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "
+        f"torch {where['torch']}, onnxruntime {where['onnxruntime']}, commit {(where['commit'] or 'unknown')[:12]}.",
+        "",
+        "| way | threads | median ms | p90 ms | p95 ms | times the push (paired median) |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, one in samples.items():
+        ratio = "1" if name == "push" else f"{result['ratios'][name]:.2f}"
+        tail = [one.percentile(percent) for percent in (90.0, 95.0)]
+        cells = " | ".join("–" if value is None else f"{value / 1000:.2f}" for value in (one.median_us, *tail))
+        lines.append(f"| {name} | {2 if name.endswith('x2') else 1} | {cells} | {ratio} |")
+    lines += [
+        "",
+        f"A fresh process: import {start['import_ms']:.0f} ms, load and open {start['load_ms']:.0f} ms, first forecast "
+        f"{start['first_forecast_ms']:.1f} ms, {start['rss_mb']:.0f} MB resident after 100 forecasts, "
+        f"torch imported: {'yes' if start['torch_imported'] else 'no'}.",
+        "",
+        f"The step differs from the float64 reference by at most {result['max_abs_error']:.1e} over its golden stream.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
