@@ -111,11 +111,16 @@ def test_a_value_of_a_wrong_type_is_refused_by_its_name(kind, name, value):
     assert caught.value.came == f"{name} = {value!r}"
 
 
-@pytest.mark.parametrize("scales", [[2, 2], [[2]], [[2, 2, 2]], [[2, "2"]], [[2, 1.5]], [[True, True]], "22", {"2": 2}])
+@pytest.mark.parametrize("scales", [[2, 2], [[2]], [[2, 2, 2]], [[2, "2"]], [[2, 1.5]], [[True, True]], "22", 2])
 def test_scales_of_another_form_are_refused_as_written(scales):
     with pytest.raises(ConfigError) as caught:
         from_mapping(RunConfig, {"model": {"scales": scales}})
     assert caught.value.came == f"model.scales = {scales!r}"
+
+
+def test_a_table_instead_of_scales_is_refused():
+    with pytest.raises(ConfigError, match="cannot be read"):
+        from_mapping(RunConfig, {"model": {"scales": {"2": 2}}})
 
 
 @pytest.mark.parametrize("name", SIGNAL)
