@@ -64,7 +64,7 @@ class GCGRUCell(nn.Module):
         self.candidate_weight = nn.Parameter(torch.empty(polynomials * hidden, hidden))
         self.bias = nn.Parameter(torch.zeros(3 * hidden))
         for weight in (self.input_weight, self.gate_weight, self.candidate_weight):
-            for gate in weight.split(hidden, dim=1):
+            for gate in torch.split(weight, hidden, dim=1):
                 nn.init.xavier_uniform_(gate)
         with torch.no_grad():
             self.bias[: 2 * hidden] = 1.0  # gates start open, as in DCRNN
@@ -77,7 +77,7 @@ class GCGRUCell(nn.Module):
         self, projected: Float[Tensor, "*batch node gates"], hidden: Float[Tensor, "*batch node hidden"]
     ) -> Float[Tensor, "*batch node hidden"]:
         """Return the next state from the projected input and the state read: the recurrent half."""
-        gate_input, candidate_input = projected.split([2 * self.hidden, self.hidden], dim=-1)
+        gate_input, candidate_input = torch.split(projected, [2 * self.hidden, self.hidden], dim=-1)
         gates = torch.sigmoid(gate_input + propagate(self.basis, hidden) @ self.gate_weight)
         keep, reset = gates.chunk(2, dim=-1)
         candidate = candidate_input + propagate(self.basis, reset * hidden) @ self.candidate_weight

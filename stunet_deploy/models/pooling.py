@@ -30,7 +30,7 @@ class SpatialPool(nn.Module):
         """Pool the node axis."""
         if self.identity:
             return x
-        members = x.index_select(-2, self.index).unflatten(-2, self.weight.shape[:2])
+        members = torch.unflatten(x.index_select(-2, self.index), -2, self.weight.shape[:2])
         return members.amax(-2) if self.how == "max" else (members * self.weight).sum(-2)
 
 

@@ -55,7 +55,7 @@ class DilatedGCGRU(nn.Module):
         padding = -time % chains
         if padding:
             projected = nn.functional.pad(projected, (0, 0, 0, 0, 0, padding))
-        chained = projected.unflatten(1, (-1, chains))
+        chained = torch.unflatten(projected, 1, (-1, chains))
         hidden = line.transpose(0, 1)
         states = []
         for rows in chained.unbind(1):

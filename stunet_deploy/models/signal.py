@@ -128,7 +128,7 @@ class ForecastDecoder(nn.Module):
         filled: Float[Tensor, "*batch node feature"],
     ) -> Float[Tensor, "*batch horizon node target"]:
         """Return forecast_h = filled target + head_h in physical units."""
-        residual = head.unflatten(-1, (self.horizon, len(self.target_index))).movedim(-2, -3)
+        residual = torch.unflatten(head, -1, (self.horizon, len(self.target_index))).movedim(-2, -3)
         if self.target_index != list(range(filled.shape[-1])):
             filled = filled[..., self.target_index]
         forecast = (residual + filled.unsqueeze(-3)) * self.std + self.mean

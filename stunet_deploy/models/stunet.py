@@ -126,6 +126,7 @@ class STUNet(nn.Module):
             final[FILLED] = filled[None, :, -1]
 
         def layer(entry: str, module: DilatedGCGRU, x: Tensor) -> Tensor:
+            output: Tensor
             output, final[entry] = module(x, lines[entry])
             return output
 
@@ -147,7 +148,8 @@ class STUNet(nn.Module):
             if self.config.skip:
                 x = torch.cat([x, skips[level]], dim=-1)
             x = self.dropout(layer(entry, module, x))
-        return self.decoder(self.head(x), filled)
+        forecast: Tensor = self.decoder(self.head(x), filled)
+        return forecast
 
     def _recurrent(self, side: str) -> list[tuple[str, DilatedGCGRU]]:
         """Return (state entry, layer) of one side of the U, finest level first."""
