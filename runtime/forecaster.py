@@ -1,0 +1,89 @@
+"""A bundle on a backend as the evaluation sees it: scored through the stream that will serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backend import ONNXRUNTIME
+from runtime.stream import Stream
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.errors import DataError
+from stunet_deploy.series import Series
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class StreamForecaster:
+    """Forecasts of a bundle, pushed interval by interval through a :class:`runtime.stream.Stream`.
+
+    The series must have the bundle's sensors and features in the bundle's order; see ``Series.aligned``.
+
+    Attributes:
+        bundle: the model.
+        backend: see :func:`runtime.backend.open_backend`.
+        threads: CPU threads of one step.
+    """
+
+    bundle: Bundle
+    backend: str = ONNXRUNTIME
+    threads: int = 1
+
+    @property
+    def name(self) -> str:
+        """Name in the results: the model family."""
+        return self.bundle.manifest.model
+
+    def window(self, series: Series, issue: NDArray[np.int64], length: int) -> Iterator[NDArray[np.float32]]:
+        """Yield forecasts [chunk, horizon, node, target] at the rows ``issue``, each over the last ``length`` rows.
+
+        Raises:
+            DataError: if the bundle's window has another length, or the series other sensors or features.
+        """
+        if length != self.bundle.manifest.window:
+            raise DataError(
+                f"windows of {length} intervals",
+                f"{self.bundle.manifest.window}, as the bundle was exported",
+                "evaluate with the bundle's own window",
+            )
+        return self._forecasts(series, int(issue[0]) - length + 1, issue, "window")
+
+    def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        """Yield forecasts [chunk, horizon, node, target] at the rows ``issue``, state carried from row ``start``.
+
+        Raises:
+            DataError: if the series has other sensors or features.
+        """
+        return self._forecasts(series, start, issue, "carry")
+
+    def _forecasts(
+        self, series: Series, start: int, issue: NDArray[np.int64], mode: Literal["carry", "window"]
+    ) -> Iterator[NDArray[np.float32]]:
+        manifest = self.bundle.manifest
+        if (series.sensor_ids, series.features) != (manifest.sensor_ids, manifest.features):
+            raise DataError(
+                f"a series of {len(series.sensor_ids)} sensors and {list(series.features)}",
+                f"the {len(manifest.sensor_ids)} sensors and {list(manifest.features)} of the bundle, in its order",
+                "bring it into that order with Series.aligned",
+            )
+        wanted = set(issue.tolist())
+        # The rows of a series are consecutive but for breaks of a day or more, after which a stream starts anew.
+        stream = Stream.open(self.bundle, backend=self.backend, mode=mode, threads=self.threads, max_gap=0)
+        chunk = []
+        try:
+            for row in range(start, int(issue[-1]) + 1):
+                forecast = stream.push(series.values[row], int(series.timestamps[row]), series.observed[row])
+                if row in wanted:
+                    chunk.append(forecast.values)
+                if len(chunk) == _CHUNK:
+                    yield np.stack(chunk)
+                    chunk = []
+            if chunk:
+                yield np.stack(chunk)
+        finally:
+            stream.close()

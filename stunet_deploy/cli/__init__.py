@@ -1,0 +1,99 @@
+"""The program ``stunet``: one verb per job; the room behind a verb is imported when the verb runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from importlib import metadata
+
+from stunet_deploy.cli import evaluate, export, inspect, run, train, verify
+from stunet_deploy.cli.console import Console, standard_console
+from stunet_deploy.errors import CheckFailed, StunetError
+
+VERBS = (train, evaluate, export, verify, run, inspect)
+DISTRIBUTION = "stunet-deploy"
+#: Exit codes beside 0 (done), 1 (a check failed) and 2 (user or environment error): 128 + the signal's number.
+INTERRUPTED, READER_GONE = 130, 141
+#: Packages of the extra ``train``, named when one of them is missing.
+TRAIN_PACKAGES = (
+    "torch", "onnx", "onnxscript", "scipy", "dacite", "jaxtyping", "matplotlib", "tensorboard", "tomli",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``stunet`` and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="stunet",
+        description="From a sensor graph and its history to a traffic forecast on the controller, every interval.",
+        epilog="Try it: stunet demo. Each verb explains itself: stunet train --help",
+    )
+    parser.add_argument("--version", action="version", version=f"stunet {_version()}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for verb in VERBS:
+        name = verb.__name__.rpartition(".")[2]
+        _declare(verbs.add_parser(name, help=verb.HELP, description=verb.HELP, epilog=verb.EXAMPLE), verb.run)
+        verb.add_arguments(verbs.choices[name])
+    return _execute(parser.parse_args(arguments))
+
+
+def export_main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``stunet-export``, which is ``stunet export``, and return its exit code."""
+    parser = argparse.ArgumentParser(prog="stunet-export", description=export.HELP, epilog=export.EXAMPLE)
+    _declare(parser, export.run)
+    export.add_arguments(parser)
+    return _execute(parser.parse_args(arguments))
+
+
+def _declare(parser: argparse.ArgumentParser, function: object) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    parser.set_defaults(function=function)
+
+
+def _execute(arguments: argparse.Namespace) -> int:
+    """Run the chosen verb; what a user can act on becomes three clauses and an exit code."""
+    console = standard_console(arguments.json)
+    try:
+        # A library that prints must not spoil the answer.
+        with redirect_stdout(console.err):
+            code: int = arguments.function(arguments, console)
+        console.out.flush()
+        return code
+    except StunetError as error:
+        console.fail(error)
+        return error.exit_code
+    except CheckFailed as failed:
+        console.say(f"failed: {failed}")
+        return failed.exit_code
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in TRAIN_PACKAGES:
+            raise
+        console.fail(_missing(package))
+    except BrokenPipeError:
+        return _reader_gone(console)
+    except OSError as error:
+        name = error.filename or "a file"
+        console.fail(StunetError(f"{name}: {error.strerror or error}", "access to it", "check the path and its rights"))
+    except KeyboardInterrupt:
+        console.say("interrupted")
+        return INTERRUPTED
+    return StunetError.exit_code
+
+
+def _missing(package: str) -> StunetError:
+    return StunetError(f"{package} is not installed", "what this verb needs", f"pip install '{DISTRIBUTION}[train]'")
+
+
+def _reader_gone(console: Console) -> int:
+    """Be quiet when the reader of a pipe has seen enough, also in the interpreter's last flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), console.out.fileno())
+    return READER_GONE
+
+
+def _version() -> str:
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,165 @@
+"""``stunet evaluate``: how good a checkpoint or a bundle is on a recording, beside the baselines."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.cli.console import Console
+from stunet_deploy.cli.options import add_backend, add_data
+from stunet_deploy.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from stunet_deploy.series import Series
+    from training.evaluation import Forecaster
+
+HELP = (
+    "Score a checkpoint or a bundle on the test span of a recording, by window and as a stream, beside the baselines."
+)
+EXAMPLE = "example: stunet evaluate model.bundle --data metr-la.h5 --plots plots"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("model", type=Path, metavar="model.pt|bundle/", help="what to score; a bundle needs no torch")
+    add_data(parser, "the model's")
+    add_backend(parser)
+    parser.add_argument(
+        "--protocol",
+        choices=["auto", "a", "b"],
+        help="split by 70/10/20 of the windows (a), by day (b), or by what the recording looks like (auto); "
+        "default: as the model was trained",
+    )
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write pictures: forecast against observation")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Score and print the table."""
+    from training.baselines import baselines
+    from training.evaluation import evaluate, table, to_json
+    from training.protocols import choose_protocol
+
+    if arguments.plots is not None:
+        from stunet_deploy.cli import pictures  # a missing matplotlib must not cost an evaluation
+    subject = open_subject(arguments.model, arguments.backend)
+    series = subject.read(arguments.data, arguments.timezone)
+    split = choose_protocol(series, arguments.protocol or subject.protocol, subject.window, subject.horizon)
+    console.say(f"data: {series.source}\nsplit {split.protocol}: {len(split.test)} forecasts to score")
+    forecasters = [subject.forecaster, *baselines(series, split, subject.targets)]
+    results = evaluate(series, split, forecasters, targets=subject.targets)
+    if arguments.plots is not None:
+        for path in pictures.write_plots(arguments.plots, series, split, subject.forecaster, subject.targets, results):
+            console.say(f"wrote {path}")
+    unit = (
+        series.units[series.features.index(subject.targets[0])] if len(subject.targets) == 1 else "each target's unit"
+    )
+    console.answer(
+        to_json(series, split, results), f"{table(results)}\nMAE and RMSE in {unit or 'the unit of the data'}"
+    )
+    if subject.is_bundle:
+        console.next(f"stunet run {arguments.model} --replay {arguments.data}")
+    else:
+        console.next(f"stunet-export {arguments.model}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is scored, and the network and clock that it knows."""
+
+    forecaster: Forecaster
+    is_bundle: bool
+    sensor_ids: tuple[str, ...]
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    interval_s: int
+    stamp: Literal["start", "end"]
+    timezone: str
+    window: int
+    horizon: int
+    protocol: Literal["auto", "a", "b"]
+
+    def read(self, data: Path, zone: str | None) -> Series:
+        """Read a recording as the model knows it: its sensors by id, its time zone, its meaning of a stamp.
+
+        Raises:
+            DataError: if the recording lacks sensors or features, or has another interval.
+        """
+        from stunet_deploy.series import read_series
+
+        series = read_series(data, timezone=zone or self.timezone).aligned(self.sensor_ids, self.features)
+        if series.interval_s != self.interval_s:
+            raise DataError(
+                f"{data.name} with intervals of {series.interval_s} s",
+                f"{self.interval_s} s, as the model was trained",
+                "aggregate the readings to the model's interval",
+            )
+        shift = {("start", "end"): self.interval_s, ("end", "start"): -self.interval_s}
+        timestamps = series.timestamps + shift.get((series.stamp, self.stamp), 0)
+        return replace(series, timestamps=timestamps, timezone=self.timezone, stamp=self.stamp)
+
+
+def open_subject(path: Path, backend: str) -> Subject:
+    """Open a bundle folder without torch, or a checkpoint with it.
+
+    Raises:
+        BundleError, CheckpointError: if it is neither.
+        ConfigError: if a backend is chosen for a checkpoint.
+    """
+    if path.is_dir():
+        return _from_bundle(path, backend)
+    if backend != "onnxruntime":
+        raise ConfigError(
+            f"--backend {backend} for the checkpoint {path}",
+            "a bundle",
+            f"run 'stunet-export {path}' and evaluate that",
+        )
+    return _from_checkpoint(path)
+
+
+def _from_bundle(path: Path, backend: str) -> Subject:
+    from runtime.forecaster import StreamForecaster
+
+    bundle = Bundle.load(path)
+    manifest = bundle.manifest
+    return Subject(
+        forecaster=StreamForecaster(bundle, backend),
+        is_bundle=True,
+        sensor_ids=manifest.sensor_ids,
+        features=manifest.features,
+        targets=manifest.targets,
+        interval_s=manifest.interval_s,
+        stamp=_stamp(manifest.stamp),
+        timezone=manifest.timezone,
+        window=manifest.window,
+        horizon=manifest.horizon,
+        protocol=manifest.training.get("protocol", "auto"),
+    )
+
+
+def _from_checkpoint(path: Path) -> Subject:
+    from stunet_deploy.checkpoint import Checkpoint
+    from training.forecaster import ModelForecaster
+
+    checkpoint = Checkpoint.load(path)
+    model, site = checkpoint.model, checkpoint.site
+    return Subject(
+        forecaster=ModelForecaster(model),
+        is_bundle=False,
+        sensor_ids=site.sensor_ids,
+        features=model.signal.features,
+        targets=model.signal.targets,
+        interval_s=site.interval_s,
+        stamp=_stamp(site.stamp),
+        timezone=site.timezone,
+        window=model.config.window,
+        horizon=model.config.horizon,
+        protocol=checkpoint.training.get("protocol", "auto"),
+    )
+
+
+def _stamp(text: str) -> Literal["start", "end"]:
+    return "end" if text == "end" else "start"

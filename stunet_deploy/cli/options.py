@@ -1,0 +1,29 @@
+"""Options that several verbs share, declared once so that they are spelled alike."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_data(parser: argparse.ArgumentParser, zone: str) -> None:
+    """Declare ``--data`` and ``--timezone``; ``zone`` says which zone is the default."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="recording: npz, HDF5, CSV or Parquet, see docs/data.md",
+    )
+    parser.add_argument("--timezone", metavar="IANA", help=f"zone of times without an offset (default: {zone})")
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--backend``."""
+    parser.add_argument(
+        "--backend",
+        default="onnxruntime",
+        metavar="B",
+        help="onnxruntime (default), onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, tensorrt-rtx "
+        "or triton://host:port/model",
+    )

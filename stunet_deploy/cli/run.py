@@ -1,0 +1,181 @@
+"""``stunet run``: stream a recording, or lines of JSON, through a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stunet_deploy.cli.console import Console
+from stunet_deploy.cli.options import add_backend
+from stunet_deploy.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from runtime.forecast import Forecast
+    from runtime.replay import Record
+    from runtime.stream import Stream
+    from runtime.timing import Samples
+    from stunet_deploy.bundle import Manifest
+
+HELP = "Stream a recording through a bundle, one interval in, one forecast out."
+EXAMPLE = "example: stunet run model.bundle --replay metr-la.h5 --from 2012-03-07 --json-lines"
+
+STANDARD_INPUT = "-"
+SENSORS_SHOWN = 8
+#: Intervals between two lines of progress.
+PROGRESS_EVERY = 500
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("bundle", type=Path, metavar="bundle/", help="folder that stunet-export wrote")
+    parser.add_argument(
+        "--replay",
+        required=True,
+        metavar="FILE",
+        help="a recording, the bundle's golden.npz, or - for lines of JSON on standard input: "
+        '{"timestamp": …, "values": {sensor: number|null}}',
+    )
+    parser.add_argument(
+        "--mode",
+        choices=["carry", "window"],
+        default="carry",
+        help="carry the state for ever (default), or forecast from exactly the last window",
+    )
+    parser.add_argument("--from", dest="start", metavar="T", help="first time: ISO 8601 (the bundle's zone) or seconds")
+    parser.add_argument("--to", dest="stop", metavar="T", help="time to stop before")
+    parser.add_argument("--json-lines", action="store_true", help="print every forecast as a line of JSON")
+    add_backend(parser)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Push every interval and print the forecasts, or a summary of them."""
+    from runtime.stream import Stream
+    from stunet_deploy.bundle import Bundle
+
+    if arguments.json and arguments.json_lines:
+        raise ConfigError("--json and --json-lines", "one of them", "choose a summary or every forecast")
+    bundle = Bundle.load(arguments.bundle)
+    records = _records(arguments, bundle.manifest)
+    stream = Stream.open(bundle, backend=arguments.backend, mode=arguments.mode)
+    summary = Summary()
+    live = arguments.replay == STANDARD_INPUT
+    try:
+        for record in records:
+            forecast = stream.push(*record)
+            summary.add(forecast)
+            if arguments.json_lines:
+                console.line(forecast.to_json_line(), flush=live)
+            elif len(summary.step_us) % PROGRESS_EVERY == 0:
+                console.say(f"{len(summary.step_us)} intervals, at {forecast.issued_at:%Y-%m-%d %H:%M} UTC")
+    finally:
+        stream.close()
+    if summary.last is None:
+        raise DataError(
+            f"no interval in {arguments.replay}" + (" between --from and --to" if not live else ""),
+            "at least one interval to forecast from",
+            "choose other times or another recording",
+        )
+    if arguments.json_lines:
+        console.say(summary.headline(stream))
+    else:
+        console.answer(summary.to_json(stream), summary.to_text(stream))
+    console.next(f"stunet evaluate {arguments.bundle} --data FILE scores these forecasts against what came")
+    return 0
+
+
+def _records(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Record]:
+    from runtime.replay import open_replay, read_json_lines
+    from stunet_deploy.series import parse_time
+
+    zone = manifest.timezone
+    start, stop = (None if text is None else parse_time(text, zone) for text in (arguments.start, arguments.stop))
+    if arguments.replay != STANDARD_INPUT:
+        return open_replay(arguments.replay, manifest, start=start, stop=stop)
+    if (start, stop) != (None, None):
+        raise ConfigError("--from or --to for standard input", "a recording to cut", "leave them out")
+    return read_json_lines(sys.stdin)
+
+
+class Summary:
+    """What a run has seen and said."""
+
+    def __init__(self) -> None:
+        self.step_us: list[float] = []
+        self.degraded = 0
+        self.reasons: Counter[str] = Counter()
+        self.first: Forecast | None = None
+        self.last: Forecast | None = None
+
+    def add(self, forecast: Forecast) -> None:
+        """Count one forecast."""
+        self.first = self.first or forecast
+        self.last = forecast
+        self.step_us.append(forecast.step_us)
+        self.degraded += forecast.degraded
+        # "warming up: 3 of 12 intervals seen" and "warming up: 4 of …" are one reason.
+        self.reasons.update(reason.partition(":")[0] for reason in forecast.reasons)
+
+    def to_json(self, stream: Stream) -> dict[str, Any]:
+        """Return the summary as JSON; the last forecast is a forecast line."""
+        import json
+
+        assert self.first is not None
+        assert self.last is not None
+        return {
+            "bundle_id": self.last.bundle_id,
+            "backend": stream.backend.name,
+            "intervals": len(self.step_us),
+            "first": self.first.issued_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "last": self.last.issued_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "degraded": self.degraded,
+            "reasons": dict(self.reasons),
+            "counters": asdict(stream.counters),
+            "latency": self.samples().summary(),
+            "last_forecast": json.loads(self.last.to_json_line()),
+        }
+
+    def headline(self, stream: Stream) -> str:
+        """Return counts and latency in one line."""
+        samples = self.samples()
+        p99 = samples.percentile(99)
+        tail = f"p99 {p99:.0f}" if p99 is not None else f"max {samples.nanoseconds.max() / 1000:.0f}"
+        why = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
+        return (
+            f"{len(self.step_us)} forecasts on {stream.backend.name}, "
+            f"step median {samples.median_us:.0f} µs, {tail} µs; {self.degraded} degraded"
+            + (f" ({why})" if why else "")
+        )
+
+    def to_text(self, stream: Stream) -> str:
+        """Return the summary for people, with the last forecast at the first sensors."""
+        assert self.last is not None
+        manifest, values = self.last.manifest, self.last.values
+        horizons = sorted({-(-manifest.horizon // 4), -(-manifest.horizon // 2), manifest.horizon})
+        target, unit = manifest.targets[0], manifest.units[manifest.features.index(manifest.targets[0])]
+        title = f"{target} {unit}".strip()
+        width = max(len(title), *(len(sensor) for sensor in manifest.sensor_ids[:SENSORS_SHOWN]))
+        minutes = "".join(f"{f'{manifest.horizons_min[h - 1]:g} min':>9}" for h in horizons)
+        lines = [
+            self.headline(stream),
+            f"last forecast, issued at {self.last.issued_at:%Y-%m-%d %H:%M} UTC:",
+            f"  {title:{width}}{minutes}",
+        ]
+        for node, sensor in enumerate(manifest.sensor_ids[:SENSORS_SHOWN]):
+            lines.append(f"  {sensor:{width}}" + "".join(f"{values[h - 1, node, 0]:9.1f}" for h in horizons))
+        hidden = len(manifest.sensor_ids) - SENSORS_SHOWN
+        if hidden > 0:
+            lines.append(f"  … and {hidden} more: --json-lines prints all")
+        return "\n".join(lines)
+
+    def samples(self) -> Samples:
+        """Return the step times as samples of the timing harness."""
+        import numpy as np
+
+        from runtime.timing import Samples
+
+        return Samples((np.array(self.step_us) * 1000).astype(np.int64))

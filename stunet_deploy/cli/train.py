@@ -1,0 +1,174 @@
+"""``stunet train``: from a recording and its graph to a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stunet_deploy.cli.console import Console
+from stunet_deploy.cli.options import add_data
+from stunet_deploy.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from stunet_deploy.config import RunConfig
+    from stunet_deploy.graph_files import SensorGraph
+    from stunet_deploy.series import Series
+
+HELP = "Train a model on a recording of a sensor network; the test span is never looked at."
+EXAMPLE = "example: stunet train --data metr-la.h5 --graph adj_mx.pkl --timezone America/Los_Angeles --out model.pt"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    add_data(parser, "the file's own, otherwise UTC")
+    parser.add_argument(
+        "--graph",
+        type=Path,
+        metavar="FILE",
+        help="adj_mx.pkl, a square weight matrix, from,to,weight|distance or sensor_id,latitude,longitude "
+        "(default: what the recording holds)",
+    )
+    parser.add_argument("--model", choices=["stunet"], default="stunet", help="model family (default: stunet)")
+    parser.add_argument("--out", type=Path, required=True, metavar="model.pt", help="checkpoint to write")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with targets, [model] and [training]")
+    parser.add_argument("--max-minutes", type=_minutes, metavar="M", help="stop after this much training time")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of all randomness (default: 0)")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted training of the same model.pt")
+    parser.add_argument("--device", default="cpu", help="torch device, such as cpu (default) or cuda")
+    parser.add_argument("--tensorboard", type=Path, metavar="DIR", help="also log to TensorBoard")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Train, and keep what is needed to resume until the checkpoint is written."""
+    from stunet_deploy.cli.training_log import TrainingLog
+    from stunet_deploy.series import read_series
+    from training.run import train
+
+    out: Path = arguments.out
+    check_writable(out)
+    state_file = out.with_name(f"{out.name}.state")
+    _check_resumable(state_file, arguments.resume, console)
+    config = read_config(arguments.config)
+    series = read_series(arguments.data, timezone=arguments.timezone)
+    graph = find_graph(arguments.graph, arguments.data, series)
+    console.say(f"data:  {series.source}\ngraph: {graph.source}")
+    started = time.perf_counter()
+    log_file = out.with_name(f"{out.stem}.log.csv")
+    try:
+        with TrainingLog(log_file, console, config.training.epochs, arguments.resume, arguments.tensorboard) as log:
+            checkpoint = train(
+                series,
+                graph,
+                config,
+                seed=arguments.seed,
+                max_minutes=arguments.max_minutes,
+                state_file=state_file,
+                resume=arguments.resume,
+                report=log.report,
+                device=arguments.device,
+            )
+    except KeyboardInterrupt:
+        if state_file.is_file():
+            console.next("the same command with --resume continues after the last finished epoch")
+        raise
+    checkpoint.save(out)
+    state_file.unlink(missing_ok=True)
+    trained = checkpoint.training
+    data: dict[str, Any] = {
+        "model": str(out),
+        "log": str(log_file),
+        "epochs": trained["epochs"],
+        "best_epoch": trained["best_epoch"],
+        "best_validation_mae": trained["validation_mae"],
+        "protocol": trained["protocol"],
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    console.answer(
+        data,
+        f"{out}: {data['epochs']} epochs, best validation MAE {data['best_validation_mae']:.3f} "
+        f"after epoch {data['best_epoch']}; log in {log_file}",
+    )
+    zone = f" --timezone {arguments.timezone}" if arguments.timezone else ""
+    console.next(f"stunet evaluate {out} --data {arguments.data}{zone}, then stunet-export {out}")
+    return 0
+
+
+def read_config(path: Path | None) -> RunConfig:
+    """Read a TOML config; the defaults without one.
+
+    Raises:
+        ConfigError: if it cannot be read or holds something unknown.
+    """
+    from stunet_deploy.config import RunConfig, from_mapping
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    if path is None:
+        return RunConfig()
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"config file {path} ({error})", "TOML with targets, [model] and [training]", "correct it"
+        ) from error
+    return from_mapping(RunConfig, settings)
+
+
+def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
+    """Return the graph of a recording: of ``--graph``, else of its own npz, else made of its coordinates.
+
+    Raises:
+        DataError: if the graph cannot be read, has other sensors, or there is none.
+    """
+    from stunet_deploy.adjacency import adjacency_from_coordinates
+    from stunet_deploy.array_files import load_npz
+    from stunet_deploy.graph_files import SensorGraph, read_graph
+
+    if path is not None:
+        return read_graph(path, series.sensor_ids)
+    content = data.read_bytes()
+    if content.startswith(b"PK") and "adjacency" in load_npz(content, data.name, set())[1]:
+        return read_graph(data, series.sensor_ids)
+    if series.latitude is not None and series.longitude is not None:
+        adjacency = adjacency_from_coordinates(series.latitude, series.longitude)
+        source = f"{data.name}: nearest neighbours by the recording's coordinates"
+        return SensorGraph(adjacency, series.sensor_ids, series.latitude, series.longitude, source)
+    raise DataError(
+        f"{data.name} without a graph or coordinates of its {len(series.sensor_ids)} sensors",
+        "a graph of the sensors",
+        "give one with --graph: adj_mx.pkl, a weight matrix, from,to,distance or sensor_id,latitude,longitude",
+    )
+
+
+def check_writable(out: Path) -> None:
+    """Refuse a file that cannot be written before the work is done instead of after it.
+
+    Raises:
+        ConfigError: if ``out`` is a folder or its folder does not exist.
+    """
+    if out.is_dir() or not out.parent.is_dir():
+        came = f"--out {out}, which is a folder" if out.is_dir() else f"--out {out} in a folder that does not exist"
+        raise ConfigError(came, "a file to write in an existing folder", "choose another --out or make the folder")
+
+
+def _check_resumable(state_file: Path, resume: bool, console: Console) -> None:
+    if resume and not state_file.is_file():
+        raise ConfigError(
+            f"--resume, but no interrupted training in {state_file}",
+            "the state that an interrupted training leaves beside its model",
+            "train without --resume, or give the --out of the interrupted run",
+        )
+    if not resume and state_file.is_file():
+        console.say(f"{state_file} of an interrupted training will be replaced; stop now and add --resume to continue")
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} minutes; expected a positive number")
+    return minutes
