@@ -1,0 +1,92 @@
+"""A small network of one's own as CSV files, trained and exported once through the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stunet_deploy.cli import export_main, main
+
+SENSORS = ("north", "east", "south", "west", "ramp")
+START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
+INTERVALS, INTERVAL_S = 700, 300
+CONFIG = """\
+[model]
+hidden = 4
+window = 6
+horizon = 6
+[training]
+epochs = {epochs}
+batch = 8
+chunk = 12
+warm_up = 4
+hide = 0.1
+threads = 1
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The files of the small network."""
+
+    folder: Path
+    speeds: Path
+    edges: Path
+    config: Path
+    model: Path
+    bundle: Path
+
+    def train_arguments(self, out: Path, config: Path | None = None) -> list[str]:
+        """Arguments of a training on these files."""
+        data = ["--data", str(self.speeds), "--graph", str(self.edges), "--config", str(config or self.config)]
+        return ["train", *data, "--timezone", "America/Los_Angeles", "--out", str(out)]
+
+
+def write_speeds(path: Path, order: tuple[str, ...] = SENSORS) -> None:
+    """Write two and a half days of speeds, local wall-clock times, 5 % of the cells empty; the same in any order."""
+    rng = np.random.default_rng(5)
+    time = np.arange(INTERVALS)
+    daily = 10 * np.sin(2 * np.pi * time / 288)
+    speeds = 55 + daily[:, None] + np.arange(len(SENSORS)) + rng.normal(0, 1, (INTERVALS, len(SENSORS)))
+    kept = rng.random(speeds.shape) > 0.05
+    stamps = np.datetime64("2012-03-01T00:00:00") + time * np.timedelta64(INTERVAL_S, "s")
+    columns = [SENSORS.index(sensor) for sensor in order]
+    lines = ["timestamp," + ",".join(order)]
+    for stamp, row, mask in zip(stamps, speeds, kept, strict=True):
+        lines.append(f"{stamp}".replace("T", " ") + "".join(f",{row[c]:.2f}" if mask[c] else "," for c in columns))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """The network's files with a trained model and its bundle; tests must not change them."""
+    folder = tmp_path_factory.mktemp("place")
+    names = ("speeds.csv", "edges.csv", "tiny.toml", "model.pt", "model.bundle")
+    made = Place(folder, *(folder / name for name in names))
+    write_speeds(made.speeds)
+    edges = [f"{a},{b},{400 + 150 * i}" for i, (a, b) in enumerate(zip(SENSORS, SENSORS[1:], strict=False))]
+    made.edges.write_text("from,to,distance\n" + "\n".join(edges) + "\n", encoding="utf-8")
+    made.config.write_text(CONFIG.format(epochs=2), encoding="utf-8")
+    assert main(made.train_arguments(made.model)) == 0
+    assert export_main([str(made.model)]) == 0
+    return made
+
+
+@pytest.fixture
+def answer(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Run a verb with --json, expect an exit code, and return the one JSON object that it printed."""
+
+    def run(*arguments: object, code: int = 0) -> Any:
+        capsys.readouterr()
+        assert main([*map(str, arguments), "--json"]) == code
+        out = capsys.readouterr().out
+        assert out.count("\n") == 1
+        return json.loads(out)
+
+    return run

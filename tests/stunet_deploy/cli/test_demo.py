@@ -1,0 +1,33 @@
+"""The demo, whole, with less training: every file it promises, and a report that needs nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stunet_deploy.cli import demo
+
+
+def test_the_demo_leaves_a_verified_bundle_and_a_self_contained_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(demo, "MODEL", {"hidden": 2})
+    monkeypatch.setattr(demo, "TRAINING", {"epochs": 1, "batch": 32, "chunk": 96, "threads": 1})
+
+    found = answer("demo", "--out", tmp_path / "demo")
+
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
+        "model.bundle", "model.log.csv", "model.pt", "report.html",
+    ]  # fmt: skip
+    assert found["verification"]["passed"]
+    assert {result["model"] for result in found["evaluation"]["results"]} >= {"stunet", "persistence"}
+    assert found["latency"]["count"] == 4 * 288
+    page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert "Simulated traffic" in page
+    assert page.count("<svg") >= 6
+    loaded = re.findall(r"""(?:\bsrc|<link[^>]*\bhref|xlink:href)=["']([^"']+)|url\(([^)]+)""", page)
+    assert all((link or url).strip("\"'").startswith(("#", "data:")) for link, url in loaded)

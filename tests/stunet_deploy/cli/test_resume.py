@@ -1,0 +1,61 @@
+"""A training that is interrupted, then killed, and resumed each time is the training that was left alone."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from stunet_deploy.cli import main
+
+from .conftest import CONFIG, Place
+
+ROOT = Path(__file__).resolve().parents[3]
+EPOCHS = 12
+
+
+def stop_after(epoch: int, how: signal.Signals, arguments: list[str]) -> tuple[int, str]:
+    """Start a training, send it a signal once an epoch is logged, return the exit code and the rest it said."""
+    command = [sys.executable, "-m", "stunet_deploy", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if line.startswith(f"epoch {epoch:3d}/"):
+                run.send_signal(how)
+                break
+        rest = run.stderr.read()
+    return run.returncode, rest
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return [{key: row[key] for key in row if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_interrupted_and_killed_trainings_resume_to_the_same_model(place: Place, tmp_path: Path) -> None:
+    config = tmp_path / "long.toml"
+    config.write_text(CONFIG.format(epochs=EPOCHS))
+    whole, broken = tmp_path / "whole.pt", tmp_path / "broken.pt"
+    assert main(place.train_arguments(whole, config)) == 0
+
+    code, said = stop_after(2, signal.SIGINT, place.train_arguments(broken, config))
+    assert code == 130
+    assert "--resume" in said
+    assert "Traceback" not in said
+    code, _ = stop_after(5, signal.SIGKILL, [*place.train_arguments(broken, config), "--resume"])
+    assert code == -signal.SIGKILL
+    assert not broken.exists()
+    assert (tmp_path / "broken.pt.state").is_file()
+    assert main([*place.train_arguments(broken, config), "--resume"]) == 0
+
+    expected, found = (torch.load(path, weights_only=True) for path in (whole, broken))
+    assert expected["weights"].keys() == found["weights"].keys()
+    for name, weight in expected["weights"].items():
+        assert torch.equal(weight, found["weights"][name]), name
+    assert expected["meta"] == found["meta"]
+    assert read_log(tmp_path / "broken.log.csv") == read_log(tmp_path / "whole.log.csv")
+    assert not (tmp_path / "broken.pt.state").exists()
