@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+import functools
+import math
+import operator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import dacite
 
@@ -42,9 +45,13 @@ class Signal:
     high: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        lengths = {len(getattr(self, name)) for name in ("features", "mean", "std", "low", "high")}
-        _require(lengths == {len(self.features)}, "signal", sorted(lengths), "one number per feature")
-        _require(bool(self.targets), "targets", self.targets, "at least one target")
+        for name in ("mean", "std", "low", "high"):
+            numbers = getattr(self, name)
+            _require(len(numbers) == len(self.features), name, numbers, f"one number for each of {self.features}")
+            _require(all(map(math.isfinite, numbers)), name, numbers, "finite numbers")
+        for name in ("features", "targets"):
+            names = getattr(self, name)
+            _require(0 < len(names) == len(set(names)), name, names, "at least one name, none twice")
         _require(set(self.targets) <= set(self.features), "targets", self.targets, f"features of {self.features}")
         _require(all(std > 0 for std in self.std), "std", self.std, "positive numbers")
         _require(all(a < b for a, b in zip(self.low, self.high, strict=True)), "low", self.low, "low below high")
@@ -166,9 +173,9 @@ class TrainingConfig:
         for name in ("chunk", "batch", "epochs", "decay_every", "patience"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("warm_up", "threads", "weight_decay"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of 0 or more")
         for name in ("learning_rate", "decay", "clip_norm"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
+            _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a positive number")
         for name in ("dropout", "hide", "average"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a share in [0, 1)")
 
@@ -187,12 +194,24 @@ def from_mapping(kind: type[T], data: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: for an unknown field, a wrong type or a value out of range.
     """
-    settings = dacite.Config(strict=True, cast=[tuple], type_hooks={float: float})
+    settings = dacite.Config(strict=True, type_hooks={kind: functools.partial(_no_bool, kind) for kind in (int, float)})
     try:
         return dacite.from_dict(kind, _lists_to_tuples(data), settings)
     except dacite.UnexpectedDataError as error:
-        known = ", ".join(f.name for f in dataclasses.fields(kind))  # type: ignore[arg-type]
-        raise ConfigError(f"unknown field {sorted(error.keys)}", f"fields of {known}", "correct the config") from error
+        unknown = ", ".join(sorted(map(str, error.keys)))
+        known = ", ".join(_field_names(kind))
+        raise ConfigError(f"unknown field {unknown}", f"fields of {known}", "correct the config") from error
+    except dacite.MissingValueError as error:
+        raise ConfigError(
+            f"no {error.field_path}", f"a value for {error.field_path}", "add it to the config"
+        ) from error
+    except dacite.WrongTypeError as error:
+        path = str(error.field_path)
+        value = functools.reduce(operator.getitem, path.split("."), data)
+        raise ConfigError(
+            f"{path} = {value!r}", _type_name(error.field_type), f"correct {path} in the config"
+        ) from error
+
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise ConfigError(f"a config that cannot be read ({error})", "the documented types", "correct it") from error
 
@@ -201,3 +220,23 @@ def _lists_to_tuples(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _lists_to_tuples(entry) for key, entry in value.items()}
     return tuple(_lists_to_tuples(entry) for entry in value) if isinstance(value, list | tuple) else value
+
+
+def _no_bool(kind: type[int] | type[float], value: Any) -> Any:
+    if isinstance(value, bool):  # a number to Python, but not to somebody who writes a config
+        raise dacite.WrongTypeError(kind, value)
+    return float(value) if kind is float and isinstance(value, int) else value
+
+
+def _field_names(kind: type[Any], prefix: str = "") -> Iterator[str]:
+    for name, hint in get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _field_names(cast(type[Any], hint), f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _type_name(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    return kind.__name__ if type(kind) is type else str(kind)
