@@ -14,17 +14,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from stunet_deploy.config import Signal, STUNetConfig, from_mapping
-from stunet_deploy.errors import CheckpointError, StunetError
+from stunet_deploy.errors import CheckpointError
 from stunet_deploy.files import replacing
 from stunet_deploy.graph import GraphHierarchy
 from stunet_deploy.models.stunet import STUNet
+from stunet_deploy.series import Series
 
 SCHEMA = 1
 FORMAT = "stunet-deploy checkpoint"
@@ -46,7 +47,7 @@ class Site:
     sensor_ids: tuple[str, ...]
     units: tuple[str, ...]
     interval_s: int
-    stamp: str
+    stamp: Literal["start", "end"]
     timezone: str
     latitude: tuple[float, ...] | None = None
     longitude: tuple[float, ...] | None = None
@@ -95,15 +96,16 @@ class Checkpoint:
         stream = {name: torch.from_numpy(array) for name, array in asdict(self.reference).items()}
         weights = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
         content = {"meta": json.dumps(meta, sort_keys=True), "weights": weights, "graph": graph, "stream": stream}
-        with replacing(path) as temporary:
-            torch.save(content, temporary)
+        # torch opens files by itself only with errors of its own, not OSError.
+        with replacing(path) as temporary, temporary.open("wb") as handle:
+            torch.save(content, handle)
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
         """Read a checkpoint; nothing in the file can run code.
 
         Raises:
-            CheckpointError: if the file is missing, damaged, foreign or of another schema.
+            CheckpointError: if the file is missing, damaged, foreign, of another schema or contradicts itself.
         """
         expected = "a checkpoint written by 'stunet train'"
         if not Path(path).is_file():
@@ -113,8 +115,8 @@ class Checkpoint:
             meta = json.loads(content["meta"])
             schema = meta["schema"] if meta["format"] == FORMAT else None
         except Exception as error:  # torch raises many kinds for foreign and damaged files
-            reason = str(error).splitlines()[0][:200]
-            raise CheckpointError(f"{path} is not a readable checkpoint ({reason})", expected, "train again") from error
+            came = f"{path} is not a readable checkpoint ({_reason(error)})"
+            raise CheckpointError(came, expected, "train again") from error
         if schema != SCHEMA:
             raise CheckpointError(
                 f"{path} has schema {schema}",
@@ -127,9 +129,37 @@ class Checkpoint:
             model.load_state_dict(content["weights"])
             site = from_mapping(Site, meta["site"])
             reference = ReferenceStream(**{name: tensor.numpy() for name, tensor in content["stream"].items()})
-        except StunetError:
-            raise
-        except Exception as error:
-            reason = str(error).splitlines()[0][:200]
-            raise CheckpointError(f"{path} contradicts itself ({reason})", expected, "train again") from error
-        return cls(model.eval(), site, reference, meta["training"])
+            checkpoint = cls(model.eval(), site, reference, meta["training"])
+            checkpoint._check_agreement()
+        except Exception as error:  # whatever the content lacks or holds too much of
+            came = f"{path} contradicts itself ({_reason(error)})"
+            raise CheckpointError(came, expected, "train again") from error
+        return checkpoint
+
+    def _check_agreement(self) -> None:
+        """Raise if site, signal, graph and reference stream are not of one network."""
+        site, signal, stream = self.site, self.model.signal, self.reference
+        Series(
+            values=stream.values,
+            observed=stream.observed,
+            timestamps=stream.timestamps,
+            sensor_ids=site.sensor_ids,
+            features=signal.features,
+            units=site.units,
+            interval_s=site.interval_s,
+            timezone=site.timezone,
+            stamp=site.stamp,
+            latitude=None if site.latitude is None else np.array(site.latitude),
+            longitude=None if site.longitude is None else np.array(site.longitude),
+        )
+        basis = self.model.hierarchy.levels[0].basis
+        for name, stated, found in (
+            ("sensors", len(site.sensor_ids), basis.shape[1]),
+            ("Chebyshev polynomials", self.model.config.chebyshev_order, 1 + basis.shape[0]),
+        ):
+            if stated != found:
+                raise CheckpointError(f"{stated} {name}", f"{found} as in the graph", "train again")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

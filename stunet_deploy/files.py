@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stunet_deploy.errors import StunetError
@@ -31,4 +31,5 @@ def replacing(path: str | Path) -> Iterator[Path]:
             "choose another --out or free some space",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder is none there is no file either
+            temporary.unlink()

@@ -5,11 +5,21 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from stunet_deploy.config import Signal, STUNetConfig
+    from stunet_deploy.contract import Lines
+    from stunet_deploy.models.stunet import STUNet
+    from stunet_deploy.testing import Arrays, ForwardFunction, StepFunction
 
 # Set before anything imports torch or numpy, and inherited by subprocesses: the test workers fill the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -56,3 +66,63 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder of real data sets: set STUNET_DATA to one")
     return folder
+
+
+@pytest.fixture(scope="session")
+def build_model() -> Callable[..., STUNet]:
+    """Make an ST-UNet of random weights, its head included: an untrained one forecasts persistence."""
+    import torch
+
+    from stunet_deploy.config import Signal
+    from stunet_deploy.graph import GraphHierarchy
+    from stunet_deploy.models.stunet import STUNet
+
+    def build(config: STUNetConfig, adjacency: ArrayLike, seed: int = 0, signal: Signal | None = None) -> STUNet:
+        graph = GraphHierarchy.build(
+            adjacency,
+            pool_levels=[pool for pool, _ in config.scales],
+            chebyshev_order=config.chebyshev_order,
+            partition=config.partition,
+            symmetrise=config.symmetrise,
+        )
+        speed = Signal(("speed",), ("speed",), mean=(52.0,), std=(12.5,), low=(0.0,), high=(84.0,))
+        model = STUNet(config, graph, signal or speed).eval()
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                width = parameter.shape[-2] if parameter.ndim > 1 else 4
+                parameter += torch.randn(parameter.shape, generator=generator) / width**0.5
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def as_numpy() -> Callable[[STUNet], tuple[StepFunction, ForwardFunction]]:
+    """See a torch model as the step and the forward that stunet_deploy.testing checks."""
+    import torch
+
+    from stunet_deploy.contract import read_taps
+    from stunet_deploy.models.stunet import StepInputs
+
+    def tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def arrays(tensors: Mapping[str, torch.Tensor]) -> Arrays:
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    def adapt(model: STUNet) -> tuple[StepFunction, ForwardFunction]:
+        @torch.no_grad()
+        def step(inputs: Arrays, lines: Lines) -> tuple[Arrays, Arrays]:
+            state = tensors(dict(read_taps(model.contract, lines)))
+            outputs, next_state = model.step(StepInputs(**tensors(inputs)), state)
+            return arrays(outputs._asdict()), arrays(next_state)
+
+        @torch.no_grad()
+        def forward(inputs: Arrays, lines: Lines) -> tuple[Arrays, Lines]:
+            forecast, final = model(StepInputs(**tensors(inputs)), tensors(lines))
+            return {"forecast": forecast.numpy()}, arrays(final)
+
+        return step, forward
+
+    return adapt
