@@ -1,0 +1,69 @@
+"""Pooling and unpooling against loops over the members of every super node."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stunet_deploy.graph import Transition
+from stunet_deploy.models.pooling import SpatialPool, SpatialUnpool
+
+CLUSTERS = {
+    "pairs": [0, 1, 0, 1, 2, 2],
+    "one to four members": [0, 1, 1, 2, 3, 2, 3, 3, 2, 3],
+    "three members": [0, 0, 1, 0],
+    "one super node": [0, 0, 0],
+    "no pooling": [0, 1, 2],
+    "one sensor": [0],
+}
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=CLUSTERS)
+@pytest.mark.parametrize("how", ["max", "mean"])
+@pytest.mark.parametrize("shape", [(2,), (2, 3)], ids=["step", "sequence"])
+def test_pool_is_the_literal_one(literal, cluster, how, shape):
+    x = np.random.default_rng(1).uniform(-1, 1, (*shape, len(cluster), 3))
+    pool = SpatialPool(Transition.from_cluster(np.array(cluster)), how).double()
+
+    found = pool(torch.from_numpy(x)).numpy()
+
+    expected = [literal.pool(cluster, how, frame) for frame in x.reshape(-1, *x.shape[-2:])]
+    np.testing.assert_allclose(found, np.reshape(expected, found.shape), rtol=0, atol=1e-10)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.sampled_from(["max", "mean"]))
+def test_padding_weighs_nothing_even_where_every_state_is_negative(labels, how):
+    first = {label: index for index, label in enumerate(dict.fromkeys(labels))}
+    cluster = np.array([first[label] for label in labels])
+    x = -np.arange(1.0, len(labels) + 1)[None, :, None]
+
+    found = SpatialPool(Transition.from_cluster(cluster), how).double()(torch.from_numpy(x)).numpy()
+
+    reduce = np.max if how == "max" else np.mean
+    expected = [reduce(x[0, cluster == super_node]) for super_node in range(cluster.max() + 1)]
+    np.testing.assert_allclose(found[0, :, 0], expected, rtol=1e-6)  # a third is stored in float32
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=CLUSTERS)
+def test_unpool_copies_the_super_node_to_each_member(literal, cluster):
+    x = np.random.default_rng(2).uniform(-1, 1, (2, 3, max(cluster) + 1, 4))
+
+    found = SpatialUnpool(Transition.from_cluster(np.array(cluster)))(torch.from_numpy(x)).numpy()
+
+    assert found.shape == (2, 3, len(cluster), 4)
+    for row in range(2):
+        for time in range(3):
+            np.testing.assert_array_equal(found[row, time], literal.unpool(cluster, x[row, time]))
+
+
+@pytest.mark.parametrize("how", ["max", "mean"])
+def test_gradients_of_padded_groups_count_each_member_once(how):
+    x = torch.tensor([[[3.0], [1.0], [2.0], [7.0], [7.5]]], requires_grad=True)
+    SpatialPool(Transition.from_cluster(np.array([0, 0, 0, 1, 1])), how)(x).sum().backward()
+
+    assert x.grad is not None
+    expected = [1, 0, 0, 0, 1] if how == "max" else [1 / 3, 1 / 3, 1 / 3, 1 / 2, 1 / 2]
+    np.testing.assert_allclose(x.grad[0, :, 0], expected, rtol=1e-6)

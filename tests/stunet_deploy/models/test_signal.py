@@ -1,0 +1,127 @@
+"""The ends of the network in physical units: clipping, filling, time of day and week, and the residual decoder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stunet_deploy.config import Signal
+from stunet_deploy.models.signal import TIME_CHANNELS, ForecastDecoder, SignalEncoder
+
+# Numbers that float32 holds exactly, so that float64 needs no excuse.
+SIGNAL = Signal(
+    features=("speed", "flow", "occupancy"),
+    targets=("flow", "speed"),
+    mean=(52.0, 310.5, 0.125),
+    std=(12.5, 96.0, 0.0625),
+    low=(0.0, 0.0, 0.0),
+    high=(84.0, 700.0, 0.375),
+)
+DAY, WEEK = 86_400, 604_800
+
+
+def encoder(fill: str = "last", time_features: str = "week", mask: bool = True) -> SignalEncoder:
+    return SignalEncoder(SIGNAL, fill, time_features, mask).double()
+
+
+def readings(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Readings that run over the limits on both sides."""
+    low, high = np.array(SIGNAL.low), np.array(SIGNAL.high)
+    return rng.uniform(low - 0.3 * high, 1.3 * high, (*shape, 3))
+
+
+def normalised(values: np.ndarray) -> np.ndarray:
+    return (np.clip(values, SIGNAL.low, SIGNAL.high) - SIGNAL.mean) / np.array(SIGNAL.std)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32), fill=st.sampled_from(["last", "mean"]), time=st.integers(1, 9))
+def test_filling_a_sequence_and_step_by_step_is_the_literal_fill(literal, seed, fill, time):
+    rng = np.random.default_rng(seed)
+    values, observed = readings(rng, 2, time, 4), (rng.random((2, time, 4, 3)) < rng.choice([0.1, 0.6])).astype(float)
+    last = rng.standard_normal((2, 4, 3)) if fill == "last" else np.zeros((2, 4, 3))
+    poisoned = np.where(observed == 1, values, rng.choice([np.nan, np.inf, -1e30], values.shape))
+    module = encoder(fill)
+
+    sequence = module.fill_sequence(*map(torch.from_numpy, (poisoned, observed, last)))
+
+    carried = torch.from_numpy(last)
+    for interval in range(time):
+        now = torch.from_numpy(poisoned[:, interval]), torch.from_numpy(observed[:, interval])
+        step = module.fill_step(*now, carried)
+        carried = step if fill == "last" else carried
+        torch.testing.assert_close(sequence[:, interval], step, rtol=0, atol=0)
+    for row in range(2):
+        expected = literal.fill(fill, normalised(values[row]), observed[row], last[row])
+        np.testing.assert_allclose(sequence[row], expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("how", TIME_CHANNELS)
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("shape", [(5,), (2, 5)], ids=["step", "sequence"])
+def test_channels_are_readings_mask_and_time(literal, how, mask, shape):
+    rng = np.random.default_rng(3)
+    filled, observed = rng.standard_normal((*shape, 4, 3)), (rng.random((*shape, 4, 3)) < 0.5).astype(float)
+    seconds = rng.uniform(0, WEEK, (*shape, 1))
+    module = encoder(time_features=how, mask=mask)
+
+    found = module.channelise(*map(torch.from_numpy, (filled, observed, seconds))).numpy()
+
+    assert found.shape == (*shape, 4, module.channels)
+    for index in np.ndindex(*shape):
+        time = np.tile(literal.time_channels(how, seconds[index][0]), (4, 1))
+        expected = np.concatenate([filled[index], *([observed[index]] if mask else []), time], axis=1)
+        np.testing.assert_allclose(found[index], expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, [0, 1, 0, 1]),
+        (DAY / 4, [1, 0, np.sin(np.pi / 14), np.cos(np.pi / 14)]),
+        (3.5 * DAY, [0, -1, 0, -1]),
+        (WEEK, [0, 1, 0, 1]),
+        (-DAY / 4, [-1, 0, -np.sin(np.pi / 14), np.cos(np.pi / 14)]),
+    ],
+)
+def test_time_channels_by_hand(seconds, expected):
+    one = torch.zeros(1, 1, 3, dtype=torch.float64)
+    channels = encoder(mask=False).channelise(one, one, torch.tensor([[float(seconds)]], dtype=torch.float64))
+    np.testing.assert_allclose(channels[0, 0, 3:], expected, rtol=0, atol=1e-12)
+
+
+@given(st.floats(0, WEEK, exclude_max=True, width=32))
+def test_time_channels_in_float32_are_close_to_the_exact_ones(seconds):
+    one = torch.zeros(1, 1, 3)
+    for how in ("week", "fraction"):
+        module = SignalEncoder(SIGNAL, "last", how, False)
+        found = module.channelise(one, one, torch.tensor([[seconds]]))[0, 0, 3:].numpy()
+        day, week = seconds % DAY / DAY, seconds % WEEK / WEEK
+        if how == "fraction":
+            # Just before midnight the fraction may round up and start again at 0.
+            assert min(abs(found[0] - day), 1 - abs(found[0] - day)) < 1e-6
+            assert 0 <= found[0] < 1
+        else:
+            exact = [wave(2 * np.pi * share) for share in (day, week) for wave in (np.sin, np.cos)]
+            np.testing.assert_allclose(found, exact, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("targets", [("flow", "speed"), ("occupancy",), SIGNAL.features])
+@pytest.mark.parametrize("shape", [(2,), (2, 3)], ids=["step", "sequence"])
+def test_decoder_adds_residuals_to_the_filled_targets(literal, targets, shape):
+    signal = Signal(SIGNAL.features, targets, SIGNAL.mean, SIGNAL.std, SIGNAL.low, SIGNAL.high)
+    rng = np.random.default_rng(5)
+    head, filled = rng.normal(0, 3, (*shape, 4, 6 * len(targets))), rng.normal(0, 3, (*shape, 4, 3))
+
+    found = ForecastDecoder(signal, 6).double()(torch.from_numpy(head), torch.from_numpy(filled)).numpy()
+
+    assert found.shape == (*shape, 6, 4, len(targets))
+    for index in np.ndindex(*shape):
+        expected = literal.decode(signal, 6, head[index], filled[index])
+        np.testing.assert_allclose(found[index], expected, rtol=0, atol=1e-10)
+    low, high = ([getattr(signal, name)[index] for index in signal.target_index] for name in ("low", "high"))
+    assert (found == low).any()
+    assert (found == high).any()
