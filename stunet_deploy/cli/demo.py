@@ -1,0 +1,170 @@
+"""``stunet demo``: the whole way on the data that ships with the package, in a few minutes."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stunet_deploy.cli.console import Console
+from stunet_deploy.errors import CheckFailed, ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stunet_deploy.bundle import Bundle
+    from stunet_deploy.config import RunConfig
+    from stunet_deploy.series import Series
+
+HELP = "Train, export, verify and stream on simulated traffic that ships with the package, and write a report."
+EXAMPLE = "example: stunet demo --out demo"
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "freeway.npz"
+#: The last days are streamed, after a day to warm up on.
+DAYS_STREAMED = 3
+#: Found by trial for one to two minutes of training on two cores.
+MODEL = {"hidden": 32}
+TRAINING = {"epochs": 12}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("--out", type=Path, default=Path("stunet-demo"), metavar="DIR", help="(default: stunet-demo)")
+    parser.add_argument("--minutes", type=float, default=1.5, metavar="M", help="training time (default: 1.5)")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Train, export, verify, evaluate, stream and report."""
+    from export.bundle import export_bundle
+    from runtime.forecaster import StreamForecaster
+    from runtime.verify import verify
+    from stunet_deploy.cli.report import Outcome, write_report
+    from stunet_deploy.cli.training_log import TrainingLog
+    from stunet_deploy.graph_files import read_graph
+    from stunet_deploy.series import read_series
+    from training.baselines import baselines
+    from training.evaluation import evaluate, table, to_json
+    from training.protocols import choose_protocol
+    from training.run import train
+
+    out: Path = arguments.out
+    if arguments.minutes <= 0:
+        raise ConfigError(f"--minutes {arguments.minutes}", "a positive number", "choose another")
+    out.mkdir(parents=True, exist_ok=True)
+    stages = Stages(console)
+    series = read_series(DATA)
+    with stages.time(f"training for {arguments.minutes:g} minutes on {len(series.sensor_ids)} simulated detectors"):
+        config = demo_config()
+        with TrainingLog(out / "model.log.csv", console, config.training.epochs, False, None) as log:
+            checkpoint = train(
+                series,
+                read_graph(DATA, series.sensor_ids),
+                config,
+                max_minutes=arguments.minutes,
+                report=log.report,
+            )
+        checkpoint.save(out / "model.pt")
+    with stages.time("exporting the step to ONNX"):
+        bundle = export_bundle(checkpoint, out / "model.bundle")
+    with stages.time("verifying the bundle against the float64 reference"):
+        verification = verify(bundle)
+        if not verification.passed:
+            raise CheckFailed(f"verification: largest error {verification.max_abs_error:g}")
+    targets = bundle.manifest.targets
+    split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
+    with stages.time("scoring the bundle on the test span, beside the baselines"):
+        forecasters = [StreamForecaster(bundle), *baselines(series, split, targets)]
+        results = evaluate(series, split, forecasters, targets=targets)
+    with stages.time(f"streaming the last {DAYS_STREAMED} days, one interval at a time"):
+        first_row, forecasts, step_us = stream_last_days(bundle, series)
+    outcome = Outcome(
+        series=series,
+        split=split,
+        results=results,
+        verification=verification,
+        bundle=bundle,
+        trained=checkpoint.training,
+        first_row=first_row,
+        forecasts=forecasts,
+        step_us=step_us,
+        stages=stages.seconds,
+    )
+    report = out / "report.html"
+    write_report(report, outcome)
+    latency = outcome.latency()
+    data: dict[str, Any] = {
+        "report": str(report),
+        "model": str(out / "model.pt"),
+        "bundle": str(bundle.path),
+        "evaluation": to_json(series, split, results),
+        "verification": verification.to_json(),
+        "latency": latency,
+        "seconds": stages.seconds,
+    }
+    shown = "  ".join(
+        f"{name.removesuffix('_us')} {latency[name]:.0f}" for name in LATENCIES if latency[name] is not None
+    )
+    console.answer(
+        data,
+        f"\n{table(results)}\nMAE and RMSE in km/h, simulated traffic\n\n"
+        f"one step of all {len(series.sensor_ids)} detectors, in µs, n = {latency['count']}: {shown}\n"
+        f"verified over {verification.intervals} intervals: largest error {verification.max_abs_error:.1e} km/h\n"
+        f"report: {report}",
+    )
+    console.next("stunet train --data YOURS.csv --graph YOUR_EDGES.csv --timezone YOUR/ZONE --out model.pt")
+    return 0
+
+
+LATENCIES = ("min_us", "median_us", "p90_us", "p95_us", "p99_us", "max_us")
+
+
+def demo_config() -> RunConfig:
+    """Return a config that reaches a useful model within a minute or two."""
+    from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig, from_mapping
+
+    return RunConfig(from_mapping(STUNetConfig, MODEL), from_mapping(TrainingConfig, TRAINING), targets=("speed",))
+
+
+def stream_last_days(bundle: Bundle, series: Series) -> tuple[int, NDArray[np.float32], NDArray[np.float64]]:
+    """Push the last days interval by interval, after a day to warm up on.
+
+    Returns:
+        The row of the first forecast that is kept, the forecasts [time, horizon, node, target] from there on, and
+        the time of every step in microseconds, those of the warm-up included.
+    """
+    import numpy as np
+
+    from runtime.replay import replay_series
+    from runtime.stream import Stream
+    from stunet_deploy.series_table import DAY_S
+
+    per_day = DAY_S // series.interval_s
+    rows = (DAYS_STREAMED + 1) * per_day
+    stream = Stream.open(bundle, name="demo")
+    try:
+        recording = series.rows(slice(len(series.timestamps) - rows, None))
+        forecasts = [stream.push(*record) for record in replay_series(recording, bundle.manifest)]
+    finally:
+        stream.close()
+    kept = np.stack([forecast.values for forecast in forecasts[per_day:]])
+    return len(series.timestamps) - len(kept), kept, np.array([forecast.step_us for forecast in forecasts])
+
+
+class Stages:
+    """The stages of the demo and how long each took, in seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self.seconds: dict[str, float] = {}
+        self._console = console
+
+    @contextmanager
+    def time(self, title: str) -> Iterator[None]:
+        """Announce a stage and time it."""
+        self._console.say(f"{len(self.seconds) + 1}. {title}")
+        started = time.perf_counter()
+        yield
+        self.seconds[title] = round(time.perf_counter() - started, 1)

@@ -1,0 +1,203 @@
+"""The demo's report: one HTML file with everything inside."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from string import Template
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.timing import Samples, environment
+from runtime.verify import Verification
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.cli import pictures
+from stunet_deploy.files import replacing
+from stunet_deploy.series import Series
+from stunet_deploy.series_table import DAY_S
+from training.evaluation import Result
+from training.protocols import Split
+
+TEMPLATE = Path(__file__).with_name("report.html")
+#: Lead times that the pictures show, in intervals of five minutes.
+LEADS = (6, 12)
+CORRIDORS = {"A east": "AE", "A west": "AW", "B north": "BN", "B south": "BS"}
+MODEL_NAMES = {
+    "stunet": "ST-UNet",
+    "persistence": "persistence",
+    "historical_average": "historical average",
+    "time_of_day_average": "time-of-day average",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the demo did and found.
+
+    Attributes:
+        series, split, results: the recording, what was scored and how.
+        verification: of the bundle on this machine.
+        bundle: what was exported.
+        trained: provenance of the training.
+        first_row: row of the first streamed forecast.
+        forecasts: [time, horizon, node, target] of the rows from ``first_row`` on.
+        step_us: [step] time of every step in microseconds.
+        stages: seconds by stage.
+    """
+
+    series: Series
+    split: Split
+    results: Sequence[Result]
+    verification: Verification
+    bundle: Bundle
+    trained: Mapping[str, Any]
+    first_row: int
+    forecasts: NDArray[np.float32]
+    step_us: NDArray[np.float64]
+    stages: Mapping[str, float]
+
+    def latency(self) -> dict[str, float | int | None]:
+        """Return count and percentiles of the steps, in microseconds."""
+        return Samples((self.step_us * 1000).astype(np.int64)).summary()
+
+    def busiest_day(self) -> pictures.Day:
+        """Return the streamed day with the lowest mean speed, its forecasts set at the times they were made for."""
+        rows = np.arange(self.first_row, len(self.series.timestamps))
+        column = self.series.features.index(self.bundle.manifest.targets[0])
+        whole = pictures.align_forecasts(self.series, rows, self.forecasts, 0, column, LEADS)
+        per_day = DAY_S // self.series.interval_s
+        means = [np.nanmean(whole.observed[at : at + per_day]) for at in range(0, len(rows), per_day)]
+        return whole.cut(slice(per_day * int(np.argmin(means)), per_day * (int(np.argmin(means)) + 1)))
+
+
+def write_report(path: Path, outcome: Outcome) -> None:
+    """Write the report."""
+    day = outcome.busiest_day()
+    unit, latency = day.unit, outcome.latency()
+    date = datetime.fromtimestamp(int(day.times[0]), ZoneInfo(day.zone))
+    lead = min(day.ahead)
+    corridors = {
+        name: [node for node, sensor in enumerate(day.sensor_ids) if sensor.startswith(prefix) and "-" not in sensor]
+        for name, prefix in CORRIDORS.items()
+    }
+    named = [Result(**{**vars(r), "model": MODEL_NAMES.get(r.model, r.model)}) for r in outcome.results]
+    marks = {"median": latency["median_us"], "p99": latency["p99_us"]}
+    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        sensors=len(day.sensor_ids),
+        date=f"{date:%A} {date.day} {date:%B %Y}",
+        lead=f"{lead:g}",
+        unit=html.escape(unit),
+        cards=_cards(outcome, unit),
+        map=json.dumps(_map(outcome.series, day, lead), separators=(",", ":")),
+        palette=json.dumps(pictures.SPEED_COLOURS),
+        day=pictures.to_svg(pictures.draw_day(day, day.liveliest(pictures.SENSORS_SHOWN), "speed")),
+        corridors=pictures.to_svg(pictures.draw_corridors(day, corridors, lead)),
+        horizons=pictures.to_svg(pictures.draw_horizons(named, unit)),
+        accuracy=_accuracy(named),
+        latency=pictures.to_svg(
+            pictures.draw_latency(outcome.step_us, {name: us for name, us in marks.items() if us is not None})
+        ),
+        timings=_rows([(name.removesuffix("_us"), f"{us:.0f}") for name, us in _percentiles(latency)]),
+        count=latency["count"],
+        stages=_rows([(title, f"{seconds:.1f} s") for title, seconds in outcome.stages.items()]),
+        machine=html.escape(_machine()),
+        source=html.escape(outcome.series.source),
+        first_test=f"{_local(outcome.series, outcome.split.test_start):%A %d %B}",
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _cards(outcome: Outcome, unit: str) -> str:
+    """Return the four numbers that matter most."""
+    errors = {(r.model, r.horizon_minutes): r.mae for r in outcome.results if r.protocol == "stream"}
+    furthest = max(minutes for _, minutes in errors)
+    model = outcome.bundle.manifest.model
+    gain = 100 * (1 - errors[model, furthest] / errors["persistence", furthest])
+    median = outcome.latency()["median_us"]
+    size = sum((outcome.bundle.path / name).stat().st_size for name in outcome.bundle.manifest.files)
+    verified = outcome.verification
+    cards = [
+        (
+            f"{errors[model, furthest]:.2f} {unit}",
+            f"mean error {furthest:g} minutes ahead; persistence {errors['persistence', furthest]:.2f} ({-gain:+.0f} %)",
+        ),
+        (
+            f"{median:.0f} µs",
+            f"median step: {len(outcome.series.sensor_ids)} detectors, 12 horizons, ONNX Runtime, one thread",
+        ),
+        (
+            f"{verified.max_abs_error:.0e} {unit}",
+            f"largest difference from float64 over {verified.intervals} streamed intervals",
+        ),
+        (f"{size / 1e6:.1f} MB", "bundle: step graph, manifest and the recording that proves it"),
+    ]
+    return "".join(
+        f"<div class=card><b>{html.escape(value)}</b><span>{html.escape(text)}</span></div>" for value, text in cards
+    )
+
+
+def _map(series: Series, day: pictures.Day, lead: float) -> dict[str, Any]:
+    """Return positions, roads and speeds of a day for the page's script, in whole units."""
+    assert series.latitude is not None
+    assert series.longitude is not None
+    with np.load(Path(__file__).resolve().parents[1] / "data" / "freeway.npz") as arrays:
+        edges = arrays["road_edges"].tolist()
+    hours = [f"{moment:%H:%M}" for moment in pictures.local_datetimes(day.times, day.zone)]
+    worst = int(np.nanargmin(np.nanmean(day.observed, axis=1)))
+    return {
+        "x": np.round(series.longitude * 111.2, 3).tolist(),
+        "y": np.round(series.latitude * 111.2, 3).tolist(),
+        "ids": list(day.sensor_ids),
+        "edges": edges,
+        "hours": hours,
+        "start": worst,
+        "observed": _whole(day.observed),
+        "forecast": _whole(day.ahead[lead]),
+        "top": int(np.nanmax(day.observed)),
+    }
+
+
+def _whole(values: NDArray[np.float32]) -> list[list[int | None]]:
+    return [[None if np.isnan(value) else round(float(value)) for value in row] for row in values]
+
+
+def _accuracy(results: Sequence[Result]) -> str:
+    """Return the table of errors, a row per model and regime; a baseline has no state, so one row says it all."""
+    horizons = sorted({result.horizon_minutes for result in results})
+    first = results[0].model
+    head = "<tr><th>model<th>regime" + "".join(f"<th colspan=3>{minutes:g} min" for minutes in horizons)
+    head += "<tr class=sub><th><th>" + "<th>MAE<th>MAPE<th>RMSE" * len(horizons)
+    body = []
+    for model in dict.fromkeys(result.model for result in results):
+        for regime in ("stream", "window") if model == first else ("stream",):
+            cells = [r for r in results if r.model == model and r.protocol == regime]
+            numbers = "".join(f"<td>{r.mae:.2f}<td>{r.mape:.1f} %<td>{r.rmse:.2f}" for r in cells)
+            shown = regime if model == first else "either"
+            body.append(f"<tr{' class=own' if model == first else ''}><th>{model}<td>{shown}{numbers}")
+    return f"<table><thead>{head}<tbody>{''.join(body)}</table>"
+
+
+def _percentiles(latency: Mapping[str, float | int | None]) -> list[tuple[str, float]]:
+    names = ("min_us", "median_us", "p90_us", "p95_us", "p99_us", "max_us")
+    return [(name, value) for name in names if (value := latency[name]) is not None]
+
+
+def _rows(pairs: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"<tr><th>{html.escape(name)}<td>{html.escape(value)}" for name, value in pairs)
+
+
+def _machine() -> str:
+    found = environment()
+    return f"{found['cpu']}, {found['cores_allowed'] or found['cores']} cores; ONNX Runtime {found['onnxruntime']}"
+
+
+def _local(series: Series, row: int) -> datetime:
+    return datetime.fromtimestamp(int(series.timestamps[row]), ZoneInfo(series.timezone))
