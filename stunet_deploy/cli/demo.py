@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stunet_deploy.bundle import Bundle
     from stunet_deploy.config import RunConfig
     from stunet_deploy.series import Series
+    from training.evaluation import Forecaster
 
 HELP = "Train, export, verify and stream on simulated traffic that ships with the package, and write a report."
 EXAMPLE = "example: stunet demo --out demo"
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     targets = bundle.manifest.targets
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
     with stages.time("scoring the bundle on the test span, beside the baselines"):
-        forecasters = [StreamForecaster(bundle), *baselines(series, split, targets)]
+        forecasters: list[Forecaster] = [StreamForecaster(bundle), *baselines(series, split, targets)]
         results = evaluate(series, split, forecasters, targets=targets)
     with stages.time(f"streaming the last {DAYS_STREAMED} days, one interval at a time"):
         first_row, forecasts, step_us = stream_last_days(bundle, series)

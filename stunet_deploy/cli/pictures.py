@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.dates import DateFormatter, date2num
+from matplotlib.dates import DateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from stunet_deploy.files import replacing
@@ -32,11 +34,15 @@ SPEED_MAP = LinearSegmentedColormap.from_list("speed", SPEED_COLOURS)
 SENSORS_SHOWN = 6
 #: A sensor that was silent for longer shows little.
 SEEN_ENOUGH = 0.8
+#: Two sensors with a higher correlation show the same queue.
+ALIKE = 0.7
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "text.color": INK,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.edgecolor": GRID,
     "axes.labelcolor": QUIET,
     "axes.spines.top": False,
@@ -80,13 +86,22 @@ class Day:
         return Day(self.times[rows], self.zone, self.sensor_ids, self.observed[rows], ahead, self.unit)
 
     def liveliest(self, count: int) -> list[int]:
-        """Return the nodes whose observations vary most, among those that were seen most of the time."""
-        seen = np.isfinite(self.observed).mean(axis=0)
-        counts = np.maximum(np.isfinite(self.observed).sum(axis=0), 1)
-        mean = np.nansum(self.observed, axis=0) / counts
-        spread = np.nansum((self.observed - mean) ** 2, axis=0) / counts
-        order = np.argsort(np.where(seen >= SEEN_ENOUGH, spread, -1.0), kind="stable")[::-1]
-        return sorted(order[:count].tolist())
+        """Return the nodes whose observations vary most, each telling something that the others do not.
+
+        Nodes that were silent for long come last, as do those that rise and fall with one already chosen.
+        """
+        seen = np.isfinite(self.observed)
+        mean = np.where(seen, self.observed, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+        deviation = np.where(seen, self.observed - mean, 0)
+        spread = np.sqrt((deviation**2).sum(axis=0)) + 1e-9
+        correlation = deviation.T @ deviation / np.outer(spread, spread)
+        order = np.argsort(np.where(seen.mean(axis=0) >= SEEN_ENOUGH, -spread, spread), kind="stable").tolist()
+        chosen: list[int] = []
+        for node in order:
+            if all(correlation[node, other] < ALIKE for other in chosen):
+                chosen.append(node)
+        chosen += [node for node in order if node not in chosen]
+        return sorted(chosen[:count])
 
 
 def align_forecasts(
@@ -143,7 +158,7 @@ def draw_corridors(day: Day, corridors: Mapping[str, Sequence[int]], minutes: fl
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(10, 1.25 * len(corridors) + 0.7), layout="constrained")
         grid = figure.subplots(len(corridors), 2, sharex=True, squeeze=False)
-        times = date2num(local_datetimes(day.times, day.zone))
+        times = day.times / DAY_S  # what matplotlib calls a date
         top = float(np.nanmax(day.observed))
         for row, (name, nodes) in zip(grid, corridors.items(), strict=True):
             for axes, values in zip(row, (day.observed, day.ahead[minutes]), strict=True):
@@ -177,8 +192,8 @@ def draw_horizons(results: Sequence[Result], unit: str) -> Figure:
         names = list(dict.fromkeys(result.model for result in results))
         for name, colour in zip(names, COLOURS, strict=False):
             points = [(r.horizon_minutes, r.mae) for r in results if r.model == name and r.protocol == "stream"]
-            style = {"linewidth": 2.4, "zorder": 3} if name == names[0] else {"linewidth": 1.5}
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=5, color=colour, label=name, **style)
+            width = 2.4 if name == names[0] else 1.5
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=5, color=colour, label=name, linewidth=width)
         axes.set_xticks(sorted({result.horizon_minutes for result in results}))
         axes.set_ylim(bottom=0)
         axes.set_xlabel("minutes ahead")
@@ -192,9 +207,13 @@ def draw_latency(step_us: NDArray[np.float64], marks: Mapping[str, float]) -> Fi
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.4), layout="constrained")
         axes = figure.subplots()
-        # A few steps that met another process would squeeze all the others into one bar.
-        longest = max(float(np.percentile(step_us, 99)), *marks.values()) * 1.15
-        axes.hist(step_us, bins=60, range=(float(step_us.min()), longest), color=COLOURS[0], alpha=0.85)
+        # Few steps meet another process and take ten times as long: a logarithmic axis shows them and the others.
+        bins = np.geomspace(step_us.min(), step_us.max() * 1.001, 70)
+        axes.hist(step_us, bins=bins.tolist(), color=COLOURS[0], alpha=0.85)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         for (name, value), colour in zip(marks.items(), (INK, COLOURS[1]), strict=False):
             axes.axvline(value, color=colour, linewidth=1.4, linestyle="--", label=f"{name} {value:.0f} µs")
         axes.set_xlabel("µs for one step of all sensors")
@@ -237,7 +256,7 @@ def to_svg(figure: Figure) -> str:
     """Return a figure as an SVG element to put into a page."""
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
@@ -248,5 +267,5 @@ def local_datetimes(timestamps: NDArray[np.int64], zone: str) -> list[datetime]:
 
 
 def _clock_axis(axes: Axes, zone: str) -> None:
-    axes.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=ZoneInfo(zone)))
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=ZoneInfo(zone)))  # type: ignore[no-untyped-call]
     axes.margins(x=0.01)

@@ -120,14 +120,13 @@ def _cards(outcome: Outcome, unit: str) -> str:
     errors = {(r.model, r.horizon_minutes): r.mae for r in outcome.results if r.protocol == "stream"}
     furthest = max(minutes for _, minutes in errors)
     model = outcome.bundle.manifest.model
-    gain = 100 * (1 - errors[model, furthest] / errors["persistence", furthest])
     median = outcome.latency()["median_us"]
     size = sum((outcome.bundle.path / name).stat().st_size for name in outcome.bundle.manifest.files)
     verified = outcome.verification
     cards = [
         (
             f"{errors[model, furthest]:.2f} {unit}",
-            f"mean error {furthest:g} minutes ahead; persistence {errors['persistence', furthest]:.2f} ({-gain:+.0f} %)",
+            f"mean error {furthest:g} minutes ahead; persistence has {errors['persistence', furthest]:.2f}",
         ),
         (
             f"{median:.0f} µs",
