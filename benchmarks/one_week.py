@@ -111,12 +111,16 @@ def report(found: dict[str, Any]) -> str:
         cell = f"{entry['mae']:.2f} / {entry['mape']:.1f} / {entry['rmse']:.2f}"
         rows.setdefault((entry["model"], entry["protocol"]), {})[entry["horizon_minutes"]] = cell
     trained, verified = found["train"], found["verify"]
+    name, machine = found["set"], f"{where['cpu']}, {where['cores']} cores"
+    versions = (
+        f"Python {where['python']}, onnxruntime {where['onnxruntime']}, commit {(where['commit'] or 'unknown')[:12]}"
+    )
     lines = [
         f"# {week.title}",
         "",
-        f"`python benchmarks/one_week.py --set {found['set']} --minutes {found['minutes']:g} --seed {found['seed']}` with "
-        f"[configs/{found['set']}.toml](../configs/{found['set']}.toml). Split: {week.split}. MAE (mph) / MAPE (%) / RMSE "
-        "(mph) over observed labels; `window` from zero state over 12 intervals, `stream` with the state carried.",
+        f"`python benchmarks/one_week.py --set {name} --minutes {found['minutes']:g} --seed {found['seed']}` with "
+        f"[configs/{name}.toml](../configs/{name}.toml). Split: {week.split}. MAE (mph) / MAPE (%) / RMSE (mph) over "
+        "observed labels; `window` from zero state over 12 intervals, `stream` with the state carried.",
         "",
         "| model | protocol | " + " | ".join(f"{minutes:g} min" for minutes in horizons) + " |",
         "| --- | --- |" + " --- |" * len(horizons),
@@ -129,14 +133,13 @@ def report(found: dict[str, Any]) -> str:
         + " | ".join(week.published)
         + " |",
         "",
-        f"Trained {trained['seconds'] / 60:.1f} minutes ({trained['epochs']} epochs, best validation MAE "
-        f"{trained['best_validation_mae']:.3f} after epoch {trained['best_epoch']}) on {where['cpu']}, {where['cores']} "
-        f"cores; Python {where['python']}, onnxruntime {where['onnxruntime']}, commit "
-        f"{(where['commit'] or 'unknown')[:12]}.",
+        f"Trained {trained['seconds'] / 60:.1f} minutes: {trained['epochs']} epochs, best validation MAE "
+        f"{trained['best_validation_mae']:.3f} after epoch {trained['best_epoch']}. {machine}; {versions}.",
         "",
         f"Verified on {verified['backend']} over {verified['intervals']} intervals with a tenth of the readings hidden: "
         f"largest difference from the float64 reference {verified['max_abs_error']:.1e} mph (tolerance "
-        f"{verified['tolerance']:.1e}), mean in the second half over the first {verified['course']['growth']:.2f}.",
+        f"{verified['tolerance']:.1e}), mean of the second half over that of the first "
+        f"{verified['course']['growth']:.2f}.",
         "",
     ]
     return "\n".join(lines)
