@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 
 ROOMS := stunet_deploy training export runtime
 # What a controller runs; JetPack 6 has Python 3.10.
-ON_DEVICE := runtime $(wildcard $(patsubst %,stunet_deploy/%.py,errors contract bundle series compare metrics))
+ON_DEVICE := runtime $(wildcard $(patsubst %,stunet_deploy/%.py,errors contract bundle series series_* compare metrics))
 BENCHMARKS := $(wildcard benchmarks/bench_*.py)
 
 .DEFAULT_GOAL := help
