@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from training.protocols import Split
 Regime = Literal["window", "stream"]
 
 
+@runtime_checkable
 class Forecaster(Protocol):
     """Anything that forecasts: a model in torch, a bundle on a backend, a baseline.
 
