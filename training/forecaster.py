@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from stunet_deploy.models.stunet import STUNet
+from stunet_deploy.models.stunet import StepInputs, STUNet
 from stunet_deploy.series import Series
 from training.data import Recording
 
@@ -24,24 +25,28 @@ class ModelForecaster:
     model: STUNet
     name: str = "stunet"
 
-    @torch.inference_mode()
     def window(self, series: Series, issue: NDArray[np.int64], length: int) -> Iterator[NDArray[np.float32]]:
         """Forecast at each row of ``issue`` from zero state over the last ``length`` rows."""
         recording = self._recording(series)
         rows = torch.from_numpy(issue)[:, None] + torch.arange(1 - length, 1)
         for some in rows.split(_WINDOWS_AT_ONCE):
-            forecast, _ = self.model(recording.inputs(some), self.model.initial_lines(len(some)))
+            forecast, _ = self._run(recording.inputs(some), self.model.initial_lines(len(some)))
             yield forecast[:, -1].cpu().numpy()
 
-    @torch.inference_mode()
     def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         """Forecast at each row of ``issue`` with the state carried from zero at row ``start``."""
         recording, lines = self._recording(series), self.model.initial_lines(1)
         for rows in torch.arange(start, int(issue[-1]) + 1).split(_ROWS_AT_ONCE):
-            forecast, lines = self.model(recording.inputs(rows[None]), lines)
+            forecast, lines = self._run(recording.inputs(rows[None]), lines)
             wanted = issue[(issue >= int(rows[0])) & (issue <= int(rows[-1]))] - int(rows[0])
             if len(wanted):
                 yield forecast[0, torch.from_numpy(wanted)].cpu().numpy()
+
+    @torch.inference_mode()
+    def _run(self, inputs: StepInputs, lines: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run a sequence; a function of its own, as a generator would leave inference mode at every ``yield``."""
+        forecast, final = self.model(inputs, lines)
+        return forecast, final
 
     def _recording(self, series: Series) -> Recording:
         device = next(self.model.parameters()).device

@@ -198,7 +198,7 @@ class Trainer:
             group["lr"] = self.config.learning_rate * factor
 
     def _spent(self) -> float:
-        return sum(epoch.seconds for epoch in self.history)
+        return sum((epoch.seconds for epoch in self.history), 0.0)
 
     def _out_of_patience(self) -> bool:
         errors = [epoch.validation_mae for epoch in self.history]
