@@ -52,8 +52,8 @@ def export_bundle(checkpoint: Checkpoint, out: str | Path, report: Callable[[str
         StunetError: if the folder cannot be written.
     """
     target = Path(out)
-    check_replaceable(target)
     try:
+        check_replaceable(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
@@ -62,9 +62,7 @@ def export_bundle(checkpoint: Checkpoint, out: str | Path, report: Callable[[str
         made = scratch / target.name
         made.mkdir()
         _write(checkpoint, made, report)
-        if target.exists():
-            os.replace(target, scratch / "replaced")
-        os.replace(made, target)
+        _put_in_place(made, target, scratch / "replaced")
     except OSError as error:
         raise _unwritable(target, error) from error
     finally:
@@ -78,11 +76,24 @@ def check_replaceable(target: Path) -> None:
     Raises:
         BundleError: naming what is there.
     """
-    if target.is_dir() and (not any(target.iterdir()) or (target / MANIFEST).is_file()):
+    is_bundle = all((target / name).is_file() for name in (MANIFEST, STEP))  # other programs have a manifest.json too
+    if target.is_dir() and (is_bundle or not any(target.iterdir())):
         return
     if target.exists():
         kind = "a folder with other files" if target.is_dir() else "a file"
         raise BundleError(f"{target} is {kind}", "a new name, an empty folder or a bundle", "choose another --out")
+
+
+def _put_in_place(made: Path, target: Path, replaced: Path) -> None:
+    """Rename a finished bundle to its target; what was there comes back if that fails."""
+    if target.exists():
+        os.replace(target, replaced)
+    try:
+        os.replace(made, target)
+    except OSError:
+        if replaced.exists():
+            os.replace(replaced, target)
+        raise
 
 
 def _write(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) -> None:
@@ -157,9 +168,12 @@ def score_reference(bundle: Bundle, checkpoint: Checkpoint) -> list[dict[str, An
     """Return the carried errors of a bundle on the checkpoint's reference stream, as ``stunet evaluate`` prints them.
 
     The stream is the one before the test span: most of it was trained on. It serves to compare precisions with one
-    another, not to judge the model; for that, evaluate on recordings of your own.
+    another, not to judge the model; for that, evaluate on recordings of your own. A stream shorter than a window and
+    its labels gives no errors.
     """
     reference, manifest, signal = checkpoint.reference, bundle.manifest, checkpoint.model.signal
+    if len(reference.timestamps) < manifest.window + manifest.horizon:
+        return []
     columns = list(signal.target_index)
     labels, known = reference.values[..., columns], reference.observed[..., columns]
     time = time_of_week(reference.timestamps, manifest.timezone)

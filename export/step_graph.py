@@ -51,7 +51,7 @@ def export_step(model: STUNet, metadata: Mapping[str, str]) -> onnx.ModelProto:
 
 
 def check_step(proto: onnx.ModelProto, contract: StepContract) -> None:
-    """Check a step graph: valid ONNX, whole shapes, no control flow, names and shapes of the contract.
+    """Check a step graph: valid ONNX, no control flow, names, order, types and shapes of the contract.
 
     Raises:
         BundleError: naming what differs.
@@ -61,7 +61,9 @@ def check_step(proto: onnx.ModelProto, contract: StepContract) -> None:
     forbidden = sorted({node.op_type for node in proto.graph.node} & FORBIDDEN)
     if forbidden:
         raise BundleError(f"a step graph with {', '.join(forbidden)}", "no control flow", "report this model's config")
-    wanted = {spec.name: spec.shape for spec in (*contract.inputs, *contract.outputs)}
+    wanted: dict[str, tuple[int | None, ...]] = {
+        spec.name: spec.shape for spec in (*contract.inputs, *contract.outputs)
+    }
     wanted |= {tap.name: tap.state.shape for tap in contract.taps}
     wanted |= {name: state.shape for name, state in zip(contract.next_state_names, contract.states, strict=True)}
     order = [value.name for value in (*inferred.graph.input, *inferred.graph.output)]
@@ -71,6 +73,8 @@ def check_step(proto: onnx.ModelProto, contract: StepContract) -> None:
         shape = tuple(None if dim.dim_param else dim.dim_value for dim in value.type.tensor_type.shape.dim)
         if shape != wanted[value.name]:
             raise BundleError(f"{value.name} of shape {shape}", f"{wanted[value.name]}", "report this model's config")
+        if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            raise BundleError(f"{value.name} of another type", "float32", "report this model's config")
 
 
 class _FlatStep(nn.Module):

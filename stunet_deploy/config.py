@@ -125,8 +125,7 @@ class TrainingConfig:
 
     Attributes:
         regime: ``stream`` (contiguous chunks, a loss after every interval past the warm-up: the state is trained as it
-            is deployed), ``window`` (the paper's: forecast after the last of ``window`` intervals from zero state) or
-            ``mixed`` (chunks, and a loss on windows too).
+            is deployed) or ``window`` (the paper's: forecast after the last of ``window`` intervals from zero state).
         warm_up: intervals of a chunk before its first loss.
         chunk: intervals of a chunk with a loss.
         batch: chunks (or windows) per update; the paper's is 50.
@@ -146,7 +145,7 @@ class TrainingConfig:
         threads: CPU threads; 0 leaves the choice to torch.
     """
 
-    regime: Literal["stream", "window", "mixed"] = "stream"
+    regime: Literal["stream", "window"] = "stream"
     warm_up: int = 12
     chunk: int = 36
     batch: int = 16
@@ -166,7 +165,7 @@ class TrainingConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        _one_of("regime", self.regime, ("stream", "window", "mixed"))
+        _one_of("regime", self.regime, ("stream", "window"))
         _one_of("schedule", self.schedule, ("step", "cosine"))
         _one_of("loss", self.loss, ("paper", "mae"))
         _one_of("precision", self.precision, ("fp32", "bf16"))

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stunet_deploy.errors import DataError
 from stunet_deploy.models.stunet import StepInputs
 from stunet_deploy.series import Series
 
@@ -69,8 +70,18 @@ class ChunkSampler:
 
     @classmethod
     def of(cls, runs: list[slice], length: int, horizon: int) -> ChunkSampler:
-        """Allow every chunk of up to ``length`` rows whose labels lie in its run too; short runs shorten all chunks."""
-        longest = max(run.stop - run.start for run in runs)
+        """Allow every chunk whose labels lie in its run too; all chunks are shorter where no run is long enough.
+
+        Raises:
+            DataError: if no run holds a single row and its labels.
+        """
+        longest = max((run.stop - run.start for run in runs), default=0)
+        if longest <= horizon:
+            raise DataError(
+                f"at most {longest} consecutive rows to train on",
+                f"more than the {horizon} that a forecast reaches ahead",
+                "give a longer recording",
+            )
         length = min(length, longest - horizon)
         starts = [np.arange(run.start, run.stop - length - horizon + 1) for run in runs]
         return cls(np.concatenate(starts).astype(np.int64), length)

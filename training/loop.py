@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stunet_deploy.config import TrainingConfig
-from stunet_deploy.errors import CheckpointError
+from stunet_deploy.errors import CheckpointError, ConfigError, DataError
 from stunet_deploy.files import replacing
 from stunet_deploy.models.stunet import STUNet
 from stunet_deploy.series import Series
@@ -43,13 +44,17 @@ class Trainer:
 
     Args:
         model: trained in place; holds the best weights after :meth:`run`.
-        series, split: the recording and its split; only ``split.train_rows`` is trained on.
+        series, split: the recording and its split; only ``split.train_rows`` is trained on, and no label of the test
+            is looked at.
         config: how to train.
         seed: of chunk choice, hidden cells and dropout.
         max_minutes: stop after this much training time, annealing the learning rate towards it; the result then
             depends on the machine's speed. None: all epochs, the same result on every run on one machine.
         state_file: where training can be resumed from; written after every epoch.
         report: called after every epoch.
+
+    Raises:
+        DataError: if the recording is too short to train or to validate on.
     """
 
     model: STUNet
@@ -74,22 +79,24 @@ class Trainer:
         self.average = AveragedModel(self.model, multi_avg_fn=ema) if self.config.average else None
         self.best = math.inf
         self.best_weights = self._weights()
-        window_regime = self.config.regime == "window"
-        warm_up = self.split.window - 1 if window_regime else self.config.warm_up
-        rows = warm_up + (1 if window_regime else self.config.chunk)
-        train = self.split.train_rows
-        runs = [slice(max(run.start, train.start), min(run.stop, train.stop)) for run in self.series.segments()]
-        self.sampler = ChunkSampler.of([run for run in runs if run.stop > run.start], rows, self.split.horizon)
+        self.sampler = self._sampler()
+        warm_up = self.split.window - 1 if self.config.regime == "window" else self.config.warm_up
         self.warm_up = min(warm_up, self.sampler.length - 1)
+        self.validation = self._validation_split()
+        self.identity = self._identity()
 
     def run(self) -> list[Epoch]:
         """Train until the epochs, the patience or the time are used up; leave the best weights in the model.
 
         Returns:
             The log, an entry per epoch, those before a resume included.
+
+        Raises:
+            DataError: if no label of the validation span was observed.
+            ConfigError: if no epoch gave a finite validation error.
         """
-        torch.manual_seed(self.seed + len(self.history))
-        while len(self.history) < self.config.epochs and not self._out_of_patience():
+        while not self._finished():
+            torch.manual_seed(self.seed + len(self.history))  # of dropout
             started = time.perf_counter()
             loss = self._epoch()
             error = self._validate()
@@ -100,9 +107,12 @@ class Trainer:
                 self.best, self.best_weights = error, self._weights()
             self._save_state()
             self.report(self.history[-1])
-            if self.max_minutes is not None and self._spent() + seconds / 2 > 60 * self.max_minutes:
-                break
-            torch.manual_seed(self.seed + len(self.history))
+        if not math.isfinite(self.best):
+            raise ConfigError(
+                f"a training that diverged at once (learning_rate = {self.config.learning_rate})",
+                "a finite error after at least one epoch",
+                "lower learning_rate in the config file",
+            )
         self.model.load_state_dict(self.best_weights)
         self.model.eval()
         return self.history
@@ -113,18 +123,23 @@ class Trainer:
         Raises:
             CheckpointError: if the file is damaged or belongs to another model, config, seed or recording.
         """
-        assert self.state_file is not None
+        if self.state_file is None or not self.state_file.is_file():
+            raise CheckpointError(
+                f"nothing to resume from ({self.state_file})",
+                "the training state written after each epoch",
+                "train again without --resume",
+            )
         try:
             state = torch.load(self.state_file, map_location=self.device, weights_only=True)
             identity = state["identity"]
         except Exception as error:
-            reason = str(error).splitlines()[0][:200]
+            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise CheckpointError(
                 f"{self.state_file} cannot be read ({reason})",
                 "the training state written after each epoch",
                 "train again without --resume",
             ) from error
-        if identity != self._identity():
+        if identity != self.identity:
             raise CheckpointError(
                 f"{self.state_file} belongs to another run",
                 "the same data, config and seed",
@@ -173,18 +188,38 @@ class Trainer:
         return absolute if self.config.loss == "mae" else (absolute + error.square().sum() / count) / 2
 
     def _validate(self) -> float:
-        """Return the carried MAE on the validation span, averaged over the scored horizons."""
-        model = self._evaluated().eval()
-        span = replace(
-            self.split,
-            test=self.split.validation,
-            test_start=int(self.split.validation[0]) - self.split.window + 1,
-        )
+        """Return the MAE on the validation span, in the regime of the training, averaged over the scored horizons."""
+        forecaster = ModelForecaster(self._evaluated().eval())
         regime: Regime = "window" if self.config.regime == "window" else "stream"
-        results = evaluate(
-            self.series, span, [ModelForecaster(model)], targets=self.model.signal.targets, regimes=[regime]
-        )
-        return sum(result.mae for result in results) / len(results)
+        targets = self.model.signal.targets
+        results = evaluate(self.series, self.validation, [forecaster], targets=targets, regimes=[regime])
+        errors = [result.mae for result in results if result.count]
+        if not errors:
+            raise DataError(
+                "a validation span without a reading", "readings to compare with", "give a longer recording"
+            )
+        mean = sum(errors) / len(errors)
+        return mean if math.isfinite(mean) else math.inf  # NaN would compare as neither better nor worse
+
+    def _sampler(self) -> ChunkSampler:
+        if self.config.regime == "window":  # those of the split: under protocol B none across midnight
+            return ChunkSampler(self.split.train - self.split.window + 1, self.split.window)
+        train = self.split.train_rows
+        runs = [slice(max(run.start, train.start), min(run.stop, train.stop)) for run in self.series.segments()]
+        runs = [run for run in runs if run.stop > run.start]
+        return ChunkSampler.of(runs, self.config.warm_up + self.config.chunk, self.split.horizon)
+
+    def _validation_split(self) -> Split:
+        """Return the split that scores the validation span, without the windows whose labels the test scores too."""
+        split = self.split
+        issue = split.validation[split.validation + split.horizon <= split.test[0]]
+        if not len(issue):
+            raise DataError(
+                f"{len(split.validation)} validation windows, none before the labels of the test",
+                f"more than {split.horizon - 1}",
+                "give a longer recording",
+            )
+        return replace(split, test=issue, test_start=int(issue[0]) - split.window + 1)
 
     def _set_learning_rate(self, epochs_done: float) -> None:
         if self.config.schedule == "step":
@@ -200,9 +235,15 @@ class Trainer:
     def _spent(self) -> float:
         return sum((epoch.seconds for epoch in self.history), 0.0)
 
-    def _out_of_patience(self) -> bool:
+    def _finished(self) -> bool:
+        """Return whether the epochs, the patience or the time are used up; the time to the nearest epoch."""
+        if not self.history:
+            return False
         errors = [epoch.validation_mae for epoch in self.history]
-        return bool(errors) and len(errors) - 1 - errors.index(min(errors)) >= self.config.patience
+        without_gain = len(errors) - 1 - errors.index(min(errors))
+        if len(errors) >= self.config.epochs or without_gain >= self.config.patience:
+            return True
+        return self.max_minutes is not None and self._spent() + self.history[-1].seconds / 2 > 60 * self.max_minutes
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self._evaluated().state_dict().items()}
@@ -212,13 +253,18 @@ class Trainer:
         return self.model if self.average is None else cast(STUNet, self.average.module)
 
     def _identity(self) -> str:
+        """Return what must be the same for a resumed run to end as an uninterrupted one."""
+        recording = (self.series.timestamps, self.series.values, self.series.observed)
+        hashed = hashlib.sha256()
+        for array in (*recording, self.split.train, self.split.validation, self.model.hierarchy.levels[0].adjacency):
+            hashed.update(array.tobytes())
         parts = {
             "model": asdict(self.model.config),
             "signal": asdict(self.model.signal),
             "training": asdict(self.config),
             "seed": self.seed,
             "sensors": self.series.sensor_ids,
-            "rows": [int(self.series.timestamps[0]), len(self.series.timestamps)],
+            "data": hashed.hexdigest(),
         }
         return json.dumps(parts, sort_keys=True)
 
@@ -226,7 +272,7 @@ class Trainer:
         if self.state_file is None:
             return
         state: dict[str, Any] = {
-            "identity": self._identity(),
+            "identity": self.identity,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
 from stunet_deploy.config import RunConfig, Signal
-from stunet_deploy.errors import DataError
+from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.graph import GraphHierarchy
 from stunet_deploy.graph_files import SensorGraph
 from stunet_deploy.models.stunet import STUNet
@@ -23,7 +23,7 @@ from training.protocols import Split, choose_protocol, normalisation
 
 REFERENCE_INTERVALS = 1_300
 REFERENCE_BYTES = 64 * 2**20
-#: The upper physical limit lies this factor above the largest training value.
+#: Physical limits lie this factor beyond the extremes of the training span.
 HEADROOM = 1.2
 
 
@@ -39,7 +39,7 @@ def train(
     report: Callable[[Epoch], None] = lambda epoch: None,
     device: str = "cpu",
 ) -> Checkpoint:
-    """Train an ST-UNet on the training span of a recording; the test span is never looked at.
+    """Train an ST-UNet on the training span of a recording; no label that the test scores is ever looked at.
 
     Args:
         series: the whole recording.
@@ -54,7 +54,7 @@ def train(
 
     Raises:
         DataError: the graph has other sensors, or the recording is too short.
-        ConfigError: an unknown target.
+        ConfigError: an unknown target, no time to train, or a training that diverges.
         CheckpointError: nothing to resume from, or another run's state.
     """
     if len(graph.adjacency) != len(series.sensor_ids):
@@ -63,6 +63,8 @@ def train(
             "the same sensors",
             "give the graph of this network with --graph",
         )
+    if max_minutes is not None and max_minutes <= 0:
+        raise ConfigError(f"max_minutes = {max_minutes}", "a positive number of minutes", "give --max-minutes more")
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
@@ -109,22 +111,28 @@ def train(
 def prepare_signal(series: Series, split: Split, targets: tuple[str, ...]) -> Signal:
     """Return names, normalisation and limits per feature, from the training span alone."""
     mean, std = normalisation(series, split)
-    rows = series.values[split.train_rows], series.observed[split.train_rows]
-    low, high = np.where(rows[1], rows[0], np.inf).min((0, 1)), np.where(rows[1], rows[0], -np.inf).max((0, 1))
+    values, observed = series.values[split.train_rows].astype(np.float64), series.observed[split.train_rows]
+    low = np.where(observed, values, np.inf).min((0, 1))
+    high = np.where(observed, values, -np.inf).max((0, 1))
     # Negative readings are only possible where training saw some.
     low = np.where(low < 0, HEADROOM * low, 0.0)
-    high = np.maximum(HEADROOM * high, low + std)
+    high = np.maximum(high + (HEADROOM - 1) * np.abs(high), low + std)
     columns = (_floats(column) for column in (mean, std, low, high))
     return Signal(series.features, targets or series.features, *columns)
 
 
 def reference_stream(series: Series, split: Split) -> ReferenceStream:
-    """Return the last consecutive intervals before the test span, as many as a checkpoint may hold."""
+    """Return consecutive intervals before the test span, as many as a checkpoint may hold, the latest of that length.
+
+    In a recording with breaks, an older run of rows is better than a short one: drift takes time to show.
+    """
     row_bytes = series.values[0].nbytes + series.observed[0].nbytes
     longest = max(1, min(REFERENCE_INTERVALS, REFERENCE_BYTES // row_bytes))
-    before = [run for run in series.segments() if run.start < split.test_start]
-    stop = min(before[-1].stop, split.test_start)
-    rows = slice(max(before[-1].start, stop - longest), stop)
+    before = [
+        slice(run.start, min(run.stop, split.test_start)) for run in series.segments() if run.start < split.test_start
+    ]
+    run = max(before, key=lambda run: (min(run.stop - run.start, longest), run.start))
+    rows = slice(max(run.start, run.stop - longest), run.stop)
     observed = series.observed[rows].copy()
     values = np.where(observed, series.values[rows], 0.0).astype(np.float32)
     return ReferenceStream(series.timestamps[rows].copy(), values, observed)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     names = ("speeds.csv", "edges.csv", "tiny.toml", "model.pt", "model.bundle")
     made = Place(folder, *(folder / name for name in names))
     write_speeds(made.speeds)
-    edges = [f"{a},{b},{400 + 150 * i}" for i, (a, b) in enumerate(zip(SENSORS, SENSORS[1:], strict=False))]
+    edges = [f"{a},{b},{400 + 150 * i}" for i, (a, b) in enumerate(pairwise(SENSORS))]
     made.edges.write_text("from,to,distance\n" + "\n".join(edges) + "\n", encoding="utf-8")
     made.config.write_text(CONFIG.format(epochs=2), encoding="utf-8")
     run_stunet(made.train_arguments(made.model))

@@ -1,0 +1,155 @@
+"""Small networks of every shape with weights that matter, and one bundle exported as a user would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.config import VARIANTS, Signal, STUNetConfig
+
+if TYPE_CHECKING:
+    import onnx
+
+    from stunet_deploy.checkpoint import Checkpoint
+
+NODES = 7
+ZONE = "America/Los_Angeles"
+SPEED = Signal(("speed",), ("speed",), (45.0,), (12.0,), (0.0,), (90.0,))
+SPEED_AND_FLOW = Signal(("flow", "speed"), ("speed",), (30.0, 45.0), (4.0, 12.0), (0.0, 0.0), (60.0, 90.0))
+SMALL = {"hidden": 4, "horizon": 3, "window": 6}
+
+#: Every variant of the paper and a deeper U, each with other settings so that all of them are exported once.
+NETWORKS: Mapping[str, tuple[STUNetConfig, Signal]] = {
+    "ST-UNet": (STUNetConfig(**VARIANTS["ST-UNet"], **SMALL), SPEED),
+    "GCGRU": (STUNetConfig(**VARIANTS["GCGRU"], **SMALL, time_features="none", mask_channel=False), SPEED),
+    "T-UNet": (STUNetConfig(**VARIANTS["T-UNet"], **SMALL, fill="mean", time_features="fraction"), SPEED),
+    "S-UNet": (STUNetConfig(**VARIANTS["S-UNet"], **SMALL, pooling="mean", layer_norm=False), SPEED),
+    "two scales": (
+        STUNetConfig(scales=((1, 2), (1, 4)), hidden=5, chebyshev_order=2, horizon=2, window=4, time_features="day"),
+        SPEED_AND_FLOW,
+    ),
+}
+
+
+def make_checkpoint(name: str = "ST-UNet", intervals: int = 120) -> Checkpoint:
+    """Return an untrained network with random weights everywhere and a random reference stream."""
+    import torch
+
+    from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
+    from stunet_deploy.graph import GraphHierarchy
+    from stunet_deploy.models.stunet import STUNet
+
+    config, signal = NETWORKS[name]
+    rng = np.random.default_rng(8)
+    adjacency = rng.random((NODES, NODES)) * (rng.random((NODES, NODES)) < 0.4)
+    adjacency[-1], adjacency[:, -1] = 0, 0  # an isolated sensor
+    hierarchy = GraphHierarchy.build(
+        adjacency, pool_levels=[levels for levels, _ in config.scales], chebyshev_order=config.chebyshev_order
+    )
+    model = STUNet(config, hierarchy, signal).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.from_numpy(rng.normal(0, 0.4, parameter.shape)))
+    shape = (intervals, NODES, len(signal.features))
+    observed = rng.random(shape) > 0.15
+    values = np.where(observed, rng.uniform(5, 80, shape), 0).astype(np.float32)
+    timestamps = 1_330_588_800 + 300 * np.arange(intervals, dtype=np.int64)
+    units = tuple({"speed": "mph", "flow": "veh/h"}[feature] for feature in signal.features)
+    site = Site(tuple(f"s{node}" for node in range(NODES)), units, 300, "end", ZONE)
+    return Checkpoint(model, site, ReferenceStream(timestamps, values, observed), {"seed": 8})
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A checkpoint and its step graph."""
+
+    checkpoint: Checkpoint
+    proto: onnx.ModelProto
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of ``step.onnx``."""
+        return self.proto.SerializeToString(deterministic=True)
+
+
+@pytest.fixture(scope="session")
+def export() -> Callable[[str], Exported]:
+    """Return a function that exports a network by name, once per session."""
+    from export.step_graph import export_step
+
+    done: dict[str, Exported] = {}
+
+    def once(name: str) -> Exported:
+        if name not in done:
+            checkpoint = make_checkpoint(name)
+            done[name] = Exported(checkpoint, export_step(checkpoint.model, {"stunet.model": '"stunet"'}))
+        return done[name]
+
+    return once
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    """Return the checkpoint of a small ST-UNet."""
+    return make_checkpoint()
+
+
+@pytest.fixture
+def make() -> Callable[..., Checkpoint]:
+    """Return the function of a network's name and a number of intervals that makes a checkpoint."""
+    return make_checkpoint
+
+
+EXPORT = """
+import sys
+from export.bundle import export_bundle
+from stunet_deploy.checkpoint import Checkpoint
+export_bundle(Checkpoint.load(sys.argv[1]), sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="session")
+def run_export(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Callable[[Path, str], Bundle]:
+    """Return a function of a folder and a hash seed that exports the small ST-UNet there, in a process of its own."""
+    model = tmp_path_factory.mktemp("model") / "model.pt"
+    make_checkpoint().save(model)
+
+    def run(out: Path, hash_seed: str) -> Bundle:
+        done = subprocess.run(
+            [sys.executable, "-c", EXPORT, model, out],
+            env=os.environ | {"PYTHONPATH": str(pytestconfig.rootpath), "PYTHONHASHSEED": hash_seed},
+            cwd=out.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        return Bundle.load(out)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def exported_bundle(run_export: Callable[[Path, str], Bundle], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Return the exported bundle; tests must not change its files."""
+    return run_export(tmp_path_factory.mktemp("exported") / "model.bundle", "1")
+
+
+@pytest.fixture
+def without_export(exported_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the step graph from the exported bundle: tests of what comes after need not wait for another."""
+    import onnx
+
+    import export.bundle
+
+    step = onnx.load(exported_bundle.step)
+    monkeypatch.setattr(export.bundle, "export_step", lambda model, metadata: step)

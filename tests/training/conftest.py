@@ -1,0 +1,74 @@
+"""A small recording that a small network can learn: a daily wave that travels round a ring of sensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
+from stunet_deploy.graph_files import SensorGraph
+from stunet_deploy.series import Series
+
+HOUR_S = 3600
+MONDAY = 1_330_905_600  # 2012-03-05T00:00:00Z
+NODES = 6
+
+
+def make_wave(hours: int = 360, features: int = 1, seed: int = 5) -> Series:
+    """Hourly readings; every eleventh hour of a sensor or so is unobserved, with garbage under it."""
+    rng = np.random.default_rng(seed)
+    phase = 2 * np.pi * (np.arange(hours)[:, None] / 24 - np.arange(NODES) / NODES)
+    speed = 45 + 20 * np.sin(phase) + rng.normal(0, 1, phase.shape)
+    values = np.stack([speed, 30 + rng.normal(0, 4, phase.shape)], axis=-1)[..., :features].astype(np.float32)
+    observed = rng.random(values.shape) > 0.09
+    return Series(
+        values=np.where(observed, values, np.float32(0)),
+        observed=observed,
+        timestamps=MONDAY + HOUR_S * np.arange(hours, dtype=np.int64),
+        sensor_ids=tuple(f"s{node}" for node in range(NODES)),
+        features=("speed", "flow")[:features],
+        units=("mph", "veh/h")[:features],
+        interval_s=HOUR_S,
+        source="a wave",
+    )
+
+
+@pytest.fixture
+def wave() -> Callable[..., Series]:
+    """Return the function of hours, features and seed that makes the recording."""
+    return make_wave
+
+
+@pytest.fixture
+def series() -> Series:
+    """Return 15 days of the wave."""
+    return make_wave()
+
+
+@pytest.fixture
+def broken() -> Series:
+    """Return the wave with 3 days missing after the fifth: rows 120 and on are three days later."""
+    whole = make_wave()
+    return replace(whole, timestamps=whole.timestamps + np.where(np.arange(360) >= 120, 72 * HOUR_S, 0))
+
+
+@pytest.fixture
+def graph() -> SensorGraph:
+    """Return the ring."""
+    ring = np.roll(np.eye(NODES), 1, axis=1)
+    return SensorGraph(ring + ring.T, None, None, None, "a ring")
+
+
+@pytest.fixture
+def config() -> Callable[..., RunConfig]:
+    """Return a function of training settings that gives a tiny network's config."""
+
+    def make(targets: tuple[str, ...] = (), **training: object) -> RunConfig:
+        network = STUNetConfig(scales=((1, 2),), hidden=4, horizon=3, window=6, time_features="day")
+        settings = {"epochs": 2, "chunk": 12, "warm_up": 5, "batch": 8, "threads": 1} | training
+        return RunConfig(network, TrainingConfig(**settings), targets)
+
+    return make
