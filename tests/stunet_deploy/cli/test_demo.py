@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
-import pytest
+ROOT = Path(__file__).resolve().parents[3]
 
-from stunet_deploy.cli import demo
+SMALLER = """
+import sys
+from stunet_deploy.cli import demo, main
+
+demo.MODEL = {"hidden": 2}
+demo.TRAINING = {"epochs": 1, "batch": 32, "chunk": 96, "threads": 1}
+sys.exit(main(sys.argv[1:]))
+"""
 
 
-def test_the_demo_leaves_a_verified_bundle_and_a_self_contained_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Any]
-) -> None:
-    monkeypatch.setattr(demo, "MODEL", {"hidden": 2})
-    monkeypatch.setattr(demo, "TRAINING", {"epochs": 1, "batch": 32, "chunk": 96, "threads": 1})
-
-    found = answer("demo", "--out", tmp_path / "demo")
+def test_the_demo_leaves_a_verified_bundle_and_a_self_contained_report(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SMALLER, "demo", "--out", str(tmp_path / "demo"), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
 
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
         "model.bundle", "model.log.csv", "model.pt", "report.html",

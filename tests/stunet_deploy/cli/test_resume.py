@@ -10,12 +10,10 @@ from pathlib import Path
 
 import torch
 
-from stunet_deploy.cli import main
-
-from .conftest import CONFIG, Place
+from .conftest import CONFIG, Place, run_stunet
 
 ROOT = Path(__file__).resolve().parents[3]
-EPOCHS = 12
+EPOCHS = 6
 
 
 def stop_after(epoch: int, how: signal.Signals, arguments: list[str]) -> tuple[int, str]:
@@ -40,17 +38,17 @@ def test_interrupted_and_killed_trainings_resume_to_the_same_model(place: Place,
     config = tmp_path / "long.toml"
     config.write_text(CONFIG.format(epochs=EPOCHS))
     whole, broken = tmp_path / "whole.pt", tmp_path / "broken.pt"
-    assert main(place.train_arguments(whole, config)) == 0
+    run_stunet(place.train_arguments(whole, config))
 
-    code, said = stop_after(2, signal.SIGINT, place.train_arguments(broken, config))
+    code, said = stop_after(1, signal.SIGINT, place.train_arguments(broken, config))
     assert code == 130
     assert "--resume" in said
     assert "Traceback" not in said
-    code, _ = stop_after(5, signal.SIGKILL, [*place.train_arguments(broken, config), "--resume"])
+    code, _ = stop_after(3, signal.SIGKILL, [*place.train_arguments(broken, config), "--resume"])
     assert code == -signal.SIGKILL
     assert not broken.exists()
     assert (tmp_path / "broken.pt.state").is_file()
-    assert main([*place.train_arguments(broken, config), "--resume"]) == 0
+    run_stunet([*place.train_arguments(broken, config), "--resume"])
 
     expected, found = (torch.load(path, weights_only=True) for path in (whole, broken))
     assert expected["weights"].keys() == found["weights"].keys()

@@ -82,8 +82,11 @@ def test_a_bundle_scores_what_its_model_scores(place: Place, answer: Answer) -> 
 
     assert bundle["data"] == model["data"]
     assert bundle["split"] == model["split"]
+    assert len(bundle["results"]) == len(model["results"])
     for ours, theirs in zip(bundle["results"], model["results"], strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)
+        numbers = ("mae", "mape", "rmse")
+        assert [ours.pop(n) for n in numbers] == pytest.approx([theirs.pop(n) for n in numbers], rel=1e-4)
+        assert ours == theirs
 
 
 def test_sensors_are_matched_by_id(place: Place, tmp_path: Path, answer: Answer) -> None:
@@ -185,13 +188,13 @@ def test_run_sums_up(place: Place, answer: Answer, capsys: pytest.CaptureFixture
     window = answer(*arguments, "--mode", "window")
 
     assert carried["intervals"] == INTERVALS
-    assert carried["degraded"] == 5
-    assert carried["reasons"] == {"warming up": 5}
+    assert carried["reasons"]["warming up"] == 5
+    assert carried["degraded"] >= 5
     assert carried["latency"]["count"] == INTERVALS
     assert list(carried["last_forecast"]) == FORECAST_LINE
     assert carried["last_forecast"]["values"] != window["last_forecast"]["values"]
     assert main([*map(str, arguments)]) == 0
-    assert "700 forecasts on onnxruntime" in capsys.readouterr().out
+    assert f"{INTERVALS} forecasts on onnxruntime" in capsys.readouterr().out
 
 
 def test_inspect_describes_bundle_and_model(place: Place, answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
