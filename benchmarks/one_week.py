@@ -136,7 +136,7 @@ def report(found: dict[str, Any]) -> str:
         f"Trained {trained['seconds'] / 60:.1f} minutes: {trained['epochs']} epochs, best validation MAE "
         f"{trained['best_validation_mae']:.3f} after epoch {trained['best_epoch']}. {machine}; {versions}.",
         "",
-        f"Verified on {verified['backend']} over {verified['intervals']} intervals with a tenth of the readings hidden: "
+        f"Verified on {verified['backend']} over {verified['intervals']} intervals with a tenth of readings hidden: "
         f"largest difference from the float64 reference {verified['max_abs_error']:.1e} mph (tolerance "
         f"{verified['tolerance']:.1e}), mean of the second half over that of the first "
         f"{verified['course']['growth']:.2f}.",
