@@ -139,6 +139,8 @@ class TrainingConfig:
         loss: ``paper`` (½(mean|e| + mean e²)) or ``mae`` in normalised units, masked where the label is missing.
         dropout: share of layer outputs dropped in training.
         hide: share of observed cells hidden at random in training inputs, so that a model learns to do without.
+        time_jitter: standard deviation, in minutes, of a random shift of each training chunk's time of week, so that
+            a model learns the shape of a day and not the hours of the few days it has seen.
         average: decay of the exponential moving average of the weights that is evaluated and kept; 0 for none.
         patience: epochs without a better validation error before training stops early.
         precision: ``fp32`` or ``bf16`` (autocast).
@@ -159,6 +161,7 @@ class TrainingConfig:
     loss: Literal["paper", "mae"] = "mae"
     dropout: float = 0.0
     hide: float = 0.0
+    time_jitter: float = 0.0
     average: float = 0.99
     patience: int = 20
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -171,7 +174,7 @@ class TrainingConfig:
         _one_of("precision", self.precision, ("fp32", "bf16"))
         for name in ("chunk", "batch", "epochs", "decay_every", "patience"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("warm_up", "threads", "weight_decay"):
+        for name in ("warm_up", "threads", "weight_decay", "time_jitter"):
             _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of 0 or more")
         for name in ("learning_rate", "decay", "clip_norm"):
             _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a positive number")

@@ -174,6 +174,9 @@ class Trainer:
     def _loss(self, rows: Tensor) -> Tensor:
         """Return the loss of a batch of chunks, in normalised units, over the observed labels past the warm-up."""
         inputs = self.recording.inputs(rows)
+        if self.config.time_jitter:
+            shift = 60 * self.config.time_jitter * torch.randn((len(rows), 1, 1), generator=self.generator)
+            inputs = inputs._replace(time_of_week=inputs.time_of_week + shift.to(self.device))
         if self.config.hide:
             kept = torch.rand(inputs.observed.shape, generator=self.generator).to(self.device) >= self.config.hide
             inputs = inputs._replace(observed=inputs.observed * kept)

@@ -49,6 +49,7 @@ OUT_OF_RANGE = {
         "loss": ["mse"],
         "dropout": [-0.1, 1.0, math.nan],
         "hide": [-0.1, 1.0],
+        "time_jitter": [-1.0],
         "average": [-0.1, 1.0],
         "patience": [0],
         "precision": ["fp16"],

@@ -116,6 +116,23 @@ def test_hiding_touches_inputs_and_never_labels(series, graph, config):
     np.testing.assert_array_equal(asked[0][1], series.observed[after])
 
 
+def test_time_jitter_shifts_a_chunk_as_a_whole_and_leaves_the_readings(series, graph, config):
+    trainer = make_trainer(series, graph, config(time_jitter=30.0))
+    trainer.model.eval()
+    rows = torch.tensor([20, 90])[:, None] + torch.arange(trainer.sampler.length)
+    seen = []
+    trainer.model.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+
+    trainer._loss(rows)
+
+    plain = trainer.recording.inputs(rows)
+    shift = seen[0].time_of_week - plain.time_of_week
+    assert torch.equal(seen[0].values, plain.values)
+    torch.testing.assert_close(shift, shift[:, :1].expand_as(shift), atol=0.1, rtol=0)
+    assert shift[0, 0, 0] != shift[1, 0, 0] != 0
+    assert shift.abs().max() < 5 * 30 * 60
+
+
 def test_chunks_keep_to_the_training_rows_and_the_runs_of_the_recording(broken, graph, config):
     trainer = make_trainer(broken, graph, config())
     train_rows = trainer.split.train_rows
