@@ -97,10 +97,10 @@ class Trainer:
         """
         while not self._finished():
             torch.manual_seed(self.seed + len(self.history))  # of dropout
-            started = time.perf_counter()
+            self._epoch_started = time.perf_counter()
             loss = self._epoch()
             error = self._validate()
-            seconds = time.perf_counter() - started
+            seconds = time.perf_counter() - self._epoch_started
             rate = self.optimizer.param_groups[0]["lr"]
             self.history.append(Epoch(len(self.history) + 1, loss, error, rate, seconds))
             if error < self.best:
@@ -230,7 +230,8 @@ class Trainer:
         else:
             progress = epochs_done / self.config.epochs
             if self.max_minutes is not None:
-                progress = max(progress, self._spent() / (60 * self.max_minutes))
+                spent = self._spent() + time.perf_counter() - self._epoch_started
+                progress = max(progress, spent / (60 * self.max_minutes))
             factor = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor

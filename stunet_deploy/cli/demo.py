@@ -29,7 +29,7 @@ DATA = Path(__file__).resolve().parents[1] / "data" / "freeway.npz"
 DAYS_STREAMED = 3
 #: Found by trial for one to two minutes of training on two cores.
 MODEL = {"hidden": 32}
-TRAINING = {"epochs": 12}
+TRAINING = {"epochs": 60, "batch": 4}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
