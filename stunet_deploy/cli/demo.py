@@ -28,13 +28,8 @@ DATA = Path(__file__).resolve().parents[1] / "data" / "freeway.npz"
 #: The last days are streamed, after a day to warm up on.
 DAYS_STREAMED = 3
 #: Found by trial for one to two minutes of training on two cores.
-<<<<<<< HEAD
-MODEL = {"hidden": 32}
-TRAINING = {"epochs": 60, "batch": 4}
-=======
 MODEL = {"hidden": 16}
 TRAINING = {"epochs": 20, "batch": 8, "warm_up": 12, "chunk": 12, "learning_rate": 1e-2}
->>>>>>> cli
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
