@@ -153,9 +153,11 @@ class Summary:
 
     def to_text(self, stream: Stream) -> str:
         """Return the summary for people, with the last forecast at the first sensors."""
+        from stunet_deploy.metrics import scored_horizons
+
         assert self.last is not None
         manifest, values = self.last.manifest, self.last.values
-        horizons = sorted({-(-manifest.horizon // 4), -(-manifest.horizon // 2), manifest.horizon})
+        horizons = scored_horizons(manifest.horizon)
         target, unit = manifest.targets[0], manifest.units[manifest.features.index(manifest.targets[0])]
         title = f"{target} {unit}".strip()
         width = max(len(title), *(len(sensor) for sensor in manifest.sensor_ids[:SENSORS_SHOWN]))
