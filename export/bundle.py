@@ -148,6 +148,7 @@ def _describe(checkpoint: Checkpoint) -> Manifest:
         tolerance=tuple(TOLERANCE_STD * signal.std[index] for index in signal.target_index),
         latitude=site.latitude,
         longitude=site.longitude,
+        phase_s=int(checkpoint.reference.timestamps[0]) % site.interval_s,
         training=checkpoint.training,
         versions={
             "python": platform.python_version(),

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from runtime.backend import ONNXRUNTIME, open_backend
-from runtime.clock import format_stamp
 from runtime.window import FORECAST, check_contract
 from stunet_deploy.bundle import GOLDEN, Bundle, Golden, Manifest
 from stunet_deploy.compare import Comparison, compare, course, json_number
 from stunet_deploy.errors import BundleError
-from stunet_deploy.series import time_of_week
+from stunet_deploy.series import format_time, time_of_week
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, threads: int = 1) -> V
         intervals=len(golden.timestamps),
         comparison=comparison,
         worst={
-            "issued_at": format_stamp(int(golden.timestamps[golden.scored[issue]])),
+            "issued_at": format_time(golden.timestamps[golden.scored[issue]]),
             "horizon_min": manifest.horizons_min[horizon],
             "sensor": manifest.sensor_ids[node],
             "target": manifest.targets[target],

@@ -51,6 +51,7 @@ class Manifest:
         window: number of intervals of the window protocol the model was trained for.
         tolerance: largest allowed difference from the float64 reference per target, in units of the target.
         latitude, longitude: sensor coordinates in degrees, or None.
+        phase_s: where stamps lie between the multiples of ``interval_s`` since the epoch, in seconds: 0 on the hour.
         training: provenance: data, seed, budget, epochs, versions.
         accuracy: carried errors on the checkpoint's reference stream, most of it trained on, per precision.
         parity: measured difference from the float64 reference, per precision.
@@ -78,6 +79,7 @@ class Manifest:
     tolerance: tuple[float, ...]
     latitude: tuple[float, ...] | None = None
     longitude: tuple[float, ...] | None = None
+    phase_s: int = 0
     training: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
@@ -94,7 +96,7 @@ class Manifest:
     def essentials(self) -> dict[str, str]:
         """Return what a lone ``step.onnx`` must carry in its metadata to explain itself, as JSON strings."""
         names = ["model", "sensor_ids", "features", "units", "targets", "limits"]
-        names += ["interval_s", "stamp", "timezone", "horizon", "window"]
+        names += ["interval_s", "phase_s", "stamp", "timezone", "horizon", "window"]
         values = {name: getattr(self, name) for name in names} | {"contract": self.contract.to_json()}
         return {f"stunet.{name}": json.dumps(value, sort_keys=True) for name, value in values.items()}
 

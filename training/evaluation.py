@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.metrics import STGCN_EPSILON, ErrorSums, scored_horizons
-from stunet_deploy.series import Series
-from stunet_deploy.series_table import DAY_S, format_time
+from stunet_deploy.series import DAY_S, Series, format_time
 from training.protocols import Split
 
 Regime = Literal["window", "stream"]

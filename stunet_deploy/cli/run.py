@@ -124,14 +124,16 @@ class Summary:
         """Return the summary as JSON; the last forecast is a forecast line."""
         import json
 
+        from stunet_deploy.series import format_time
+
         assert self.first is not None
         assert self.last is not None
         return {
             "bundle_id": self.last.bundle_id,
             "backend": stream.backend.name,
             "intervals": len(self.step_us),
-            "first": self.first.issued_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "last": self.last.issued_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "first": format_time(self.first.issued_s),
+            "last": format_time(self.last.issued_s),
             "degraded": self.degraded,
             "reasons": dict(self.reasons),
             "counters": asdict(stream.counters),

@@ -13,6 +13,7 @@ import torch
 
 import export.bundle
 from export.bundle import export_bundle
+from runtime.stream import Stream
 from runtime.verify import verify
 from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle
 from stunet_deploy.errors import BundleError, CheckFailed, StunetError
@@ -117,6 +118,18 @@ def test_an_existing_bundle_is_replaced_whole(checkpoint, copied):
     assert set(content(copied)) == {MANIFEST, STEP, GOLDEN}
     assert bundle.manifest.training == {"seed": 9}
     assert [path.name for path in copied.parent.iterdir()] == ["copy.bundle"]
+
+
+@pytest.mark.usefixtures("without_export")
+def test_a_recording_off_the_round_minutes_streams_on_its_own_grid(checkpoint, tmp_path):
+    late = replace(checkpoint.reference, timestamps=checkpoint.reference.timestamps + 140)
+
+    bundle = export_bundle(replace(checkpoint, reference=late), tmp_path / "late.bundle")
+
+    stream = Stream.open(bundle)
+    for values, timestamp in zip(late.values[:3], late.timestamps[:3].tolist(), strict=True):
+        assert stream.push(values, timestamp).issued_s == timestamp
+    stream.close()
 
 
 @pytest.mark.usefixtures("without_export")
