@@ -21,14 +21,13 @@ from export.golden import make_golden
 from export.step_graph import export_step
 from runtime.backend import open_backend
 from runtime.verify import Verification, verify
-from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle, Manifest, bundle_id, sha256
+from stunet_deploy.bundle import FLOAT32, GOLDEN, MANIFEST, STEP, Bundle, Manifest, bundle_id, sha256
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import BundleError, CheckFailed, StunetError
-from stunet_deploy.metrics import ErrorSums
+from stunet_deploy.metrics import ErrorSums, scored_horizons
 from stunet_deploy.series import time_of_week
 
-FP32 = "fp32"
-#: Largest difference from the float64 reference, in training standard deviations of the target.
+#: Largest difference from the float64 reference, in training standard deviations of each target.
 TOLERANCE_STD = 5e-5
 
 
@@ -120,7 +119,9 @@ def _write(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) 
         )
     report("scoring the reference stream")
     manifest = replace(
-        manifest, parity={FP32: _parity(outcome)}, accuracy={FP32: {"results": score_reference(bundle, checkpoint)}}
+        manifest,
+        parity={FLOAT32: _parity(outcome)},
+        accuracy={FLOAT32: {"results": score_reference(bundle, checkpoint)}},
     )
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
@@ -144,9 +145,10 @@ def _describe(checkpoint: Checkpoint) -> Manifest:
         timezone=site.timezone,
         horizon=model.config.horizon,
         window=model.config.window,
-        tolerance=TOLERANCE_STD * min(signal.std[index] for index in signal.target_index),
+        tolerance=tuple(TOLERANCE_STD * signal.std[index] for index in signal.target_index),
         latitude=site.latitude,
         longitude=site.longitude,
+        phase_s=int(checkpoint.reference.timestamps[0]) % site.interval_s,
         training=checkpoint.training,
         versions={
             "python": platform.python_version(),
@@ -200,13 +202,13 @@ def score_reference(bundle: Bundle, checkpoint: Checkpoint) -> list[dict[str, An
             "protocol": "stream",
             "span": "reference",
             "target": target,
-            "horizon_minutes": minutes,
-            "mae": _rounded(scores.mae[step, column]),
-            "mape": _rounded(scores.mape[step, column]),
-            "rmse": _rounded(scores.rmse[step, column]),
-            "count": int(scores.count[step, column]),
+            "horizon_minutes": manifest.horizons_min[step - 1],
+            "mae": _rounded(scores.mae[step - 1, column]),
+            "mape": _rounded(scores.mape[step - 1, column]),
+            "rmse": _rounded(scores.rmse[step - 1, column]),
+            "count": int(scores.count[step - 1, column]),
         }
-        for step, minutes in enumerate(manifest.horizons_min)
+        for step in scored_horizons(manifest.horizon)
         for column, target in enumerate(manifest.targets)
     ]
 

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timezone
+from datetime import datetime
 
 from stunet_deploy.errors import ConfigError, StreamError
-from stunet_deploy.series import time_of_week
+from stunet_deploy.series import format_time
 
 #: Seconds since the epoch, a datetime with a time zone, or ISO 8601 text with one.
 Timestamp = int | float | str | datetime
 
-_ANCHOR_S = 1_577_836_800  # 2020-01-01T00:00:00Z: any moment serves, this one is without daylight saving up north
-
 
 class Clock:
-    """The grid of interval stamps: whole intervals from local midnight on a Monday.
+    """The grid of interval stamps: whole intervals since 1970-01-01T00:00Z, and ``phase_s`` more.
 
     Args:
         interval_s: length of an interval in seconds.
-        zone: IANA zone of that midnight; it matters where its offset is no whole number of intervals.
+        phase_s: where stamps lie between the multiples of an interval, in seconds.
         tolerance: how far a stamp may lie from the grid, as a share of an interval up to 0.5.
     """
 
-    def __init__(self, interval_s: int, zone: str, tolerance: float = 0.25) -> None:
+    def __init__(self, interval_s: int, phase_s: int = 0, tolerance: float = 0.25) -> None:
         if not 0 <= tolerance <= 0.5:
             raise ConfigError(f"tolerance = {tolerance}", "a share from 0 to 0.5", "choose another tolerance")
         self.interval_s = interval_s
+        self.phase_s = phase_s
         self.tolerance_s = tolerance * interval_s
-        self._anchor_s = _ANCHOR_S - int(time_of_week([_ANCHOR_S], zone)[0])
 
     def snap(self, timestamp: Timestamp) -> int:
         """Return the grid stamp nearest to a time stamp, in seconds since the epoch, UTC.
@@ -37,11 +35,10 @@ class Clock:
             StreamError: if it cannot be read, has no time zone, or lies too far from the grid.
         """
         seconds = to_seconds(timestamp)
-        intervals = round((seconds - self._anchor_s) / self.interval_s)
-        snapped = self._anchor_s + intervals * self.interval_s
+        snapped = self.phase_s + self.interval_s * round((seconds - self.phase_s) / self.interval_s)
         if abs(seconds - snapped) > self.tolerance_s:
             raise StreamError(
-                f"timestamp {timestamp}, {abs(seconds - snapped):g} s from {format_stamp(snapped)}",
+                f"timestamp {timestamp}, {abs(seconds - snapped):g} s from {format_time(snapped)}",
                 f"at most {self.tolerance_s:g} s from the grid of {self.interval_s} s intervals",
                 "push one value per interval with the interval's own stamp, or raise the stream's tolerance",
             )
@@ -80,8 +77,3 @@ def to_seconds(timestamp: Timestamp) -> float:
             "correct the time stamp (milliseconds are not read)",
         )
     return seconds
-
-
-def format_stamp(seconds: int) -> str:
-    """Return a stamp as ISO 8601 text in UTC."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

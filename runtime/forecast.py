@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.bundle import Manifest
+from stunet_deploy.series import format_time
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Forecast:
         data = {
             "bundle_id": self.bundle_id,
             "stream": self.stream,
-            "issued_at": self.issued_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "issued_at": format_time(self.issued_s),
             "interval_s": self.manifest.interval_s,
             "horizons_min": self.manifest.horizons_min,
             "sensors": self.manifest.sensor_ids,

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stunet_deploy.bundle import STEP, Bundle
-
-FLOAT32 = "fp32"
+from stunet_deploy.bundle import FLOAT32, STEP, Bundle, Manifest
 
 
 def inspect(bundle: Bundle) -> dict[str, Any]:
@@ -16,7 +14,7 @@ def inspect(bundle: Bundle) -> dict[str, Any]:
 
     Keys: ``contract`` (inputs, outputs, states, slots, state_bytes of one stream), ``files`` (bytes and sha256 of
     each), ``precisions`` (file, parity and accuracy of each), ``engines`` (what was compiled for a device),
-    ``accuracy`` (of the checkpoint), and below them what identifies the bundle.
+    ``accuracy`` (on the checkpoint's reference stream), and below them what identifies the bundle.
 
     Raises:
         BundleError: if a file is missing or altered.
@@ -53,7 +51,7 @@ def inspect(bundle: Bundle) -> dict[str, Any]:
         "timezone": manifest.timezone,
         "horizon": manifest.horizon,
         "window": manifest.window,
-        "tolerance": manifest.tolerance,
+        "tolerance": list(manifest.tolerance),
         "versions": dict(manifest.versions),
     }
 
@@ -72,6 +70,10 @@ def explain(bundle: Bundle) -> str:
         for name, unit, (low, high) in zip(manifest.features, manifest.units, manifest.limits, strict=True)
     )
     units = dict(zip(manifest.features, manifest.units, strict=True))
+    verified = ", ".join(
+        f"{tolerance:g} {units[target]}".rstrip()
+        for target, tolerance in zip(manifest.targets, manifest.tolerance, strict=True)
+    )
     size = sum(entry["bytes"] for entry in described["files"].values())
     lines = [
         f"{bundle.path.name}: {manifest.model}, identity {manifest.bundle_id[:12]}",
@@ -85,8 +87,8 @@ def explain(bundle: Bundle) -> str:
         f"files      {len(described['files'])}, {_size(size)}: {', '.join(described['files'])}",
         f"precisions {', '.join(described['precisions'])}; "
         f"engines: {', '.join(engine['file'] for engine in described['engines']) or 'none built'}",
-        f"accuracy   {_accuracy(described['accuracy'])}; "
-        f"verified to {manifest.tolerance:g} {units.get(manifest.targets[0], '')}".rstrip(),
+        f"accuracy   {_accuracy(manifest)}",
+        f"verified   to {verified} of the float64 reference",
         "needs      Python 3.10, numpy and ONNX Runtime: pip install 'stunet-deploy[cpu]'",
     ]
     return "\n".join(lines)
@@ -106,13 +108,18 @@ def _engine(path: Path) -> dict[str, Any]:
     return {"file": path.name, "bytes": path.stat().st_size, "built": built}
 
 
-def _accuracy(accuracy: dict[str, Any]) -> str:
-    """Return one line of mean absolute errors by protocol and horizon, where an evaluation was stored."""
-    results = accuracy.get("results") or accuracy.get(FLOAT32, {}).get("results") or []
-    return (
-        ", ".join(f"{r['protocol']} {r['horizon_minutes']:g} min MAE {r['mae']:.2f}" for r in results)
-        or "not evaluated"
-    )
+def _accuracy(manifest: Manifest) -> str:
+    """Return one line of mean absolute errors by lead time, where the reference stream was scored."""
+    results = manifest.accuracy.get(FLOAT32, {}).get("results", [])
+    several = len(manifest.targets) > 1
+    errors = [
+        f"{r['target']} " * several + f"{r['mae']:.2f} at {r['horizon_minutes']:g} min"
+        for r in results
+        if r["mae"] is not None
+    ]
+    if not errors:
+        return "not measured; stunet evaluate does"
+    return f"MAE {', '.join(errors)}, carried over intervals mostly trained on; stunet evaluate judges"
 
 
 def _size(count: int) -> str:

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runtime.backend import ONNXRUNTIME, Backend, open_backend
-from runtime.clock import Clock, Timestamp, format_stamp
+from runtime.clock import Clock, Timestamp
 from runtime.forecast import Forecast
 from runtime.readings import Interval, Readings, Values
 from runtime.window import Carry, Mode, Window, check_contract
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
-from stunet_deploy.series import time_of_week
+from stunet_deploy.series import format_time, time_of_week
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Stream:
         self._mode = mode
         self._max_gap = max_gap
         self._min_observed = min_observed
-        self._clock = Clock(bundle.manifest.interval_s, bundle.manifest.timezone, tolerance)
+        self._clock = Clock(bundle.manifest.interval_s, bundle.manifest.phase_s, tolerance)
         self._readings = Readings(bundle.manifest, ignore_unknown=ignore_unknown)
         self._age = 0  # intervals since zero state
         self._last: tuple[Interval, Forecast] | None = None
@@ -218,7 +218,7 @@ class Stream:
             return forecast
         kind = "again with other readings" if stamp == forecast.issued_s else "older than the last interval"
         raise StreamError(
-            f"timestamp {format_stamp(stamp)} {kind} (last: {format_stamp(forecast.issued_s)})",
+            f"timestamp {format_time(stamp)} {kind} (last: {format_time(forecast.issued_s)})",
             "an interval after the last one",
             "push every interval once and in order, or reset the stream",
         )

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from runtime.backend import ONNXRUNTIME, open_backend
-from runtime.clock import format_stamp
 from runtime.window import FORECAST, check_contract
 from stunet_deploy.bundle import GOLDEN, Bundle, Golden, Manifest
 from stunet_deploy.compare import Comparison, compare, course, json_number
 from stunet_deploy.errors import BundleError
-from stunet_deploy.series import time_of_week
+from stunet_deploy.series import format_time, time_of_week
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,9 @@ class Verification:
     Attributes:
         backend: what was verified.
         intervals: number of intervals that were streamed, state carried.
-        comparison: of the forecasts with the float64 reference, in units of the target.
-        worst: where the difference is largest: issued_at, horizon_min, sensor, target, found, expected.
+        comparison: of the forecasts with the float64 reference, in units of the target: of the one that comes closest
+            to its tolerance, or exceeds it most.
+        worst: where that difference is largest: issued_at, horizon_min, sensor, target, found, expected.
     """
 
     backend: str
@@ -104,24 +104,35 @@ def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, threads: int = 1) -> V
                 found[scored[t]] = outputs[FORECAST][0]
     finally:
         runner.close()
-    comparison = compare(found, golden.forecast, manifest.tolerance)
-    issue, horizon, node, target = comparison.worst
+    comparisons = [
+        compare(found[..., column], golden.forecast[..., column], tolerance)
+        for column, tolerance in enumerate(manifest.tolerance)
+    ]
+    target = max(range(len(comparisons)), key=lambda column: comparisons[column].severity)
+    comparison = comparisons[target]
+    issue, horizon, node = comparison.worst
     return Verification(
         backend=backend,
         intervals=len(golden.timestamps),
         comparison=comparison,
         worst={
-            "issued_at": format_stamp(int(golden.timestamps[golden.scored[issue]])),
+            "issued_at": format_time(golden.timestamps[golden.scored[issue]]),
             "horizon_min": manifest.horizons_min[horizon],
             "sensor": manifest.sensor_ids[node],
             "target": manifest.targets[target],
-            "found": json_number(float(found[comparison.worst])),
-            "expected": json_number(float(golden.forecast[comparison.worst])),
+            "found": json_number(float(found[..., target][comparison.worst])),
+            "expected": json_number(float(golden.forecast[..., target][comparison.worst])),
         },
     )
 
 
 def _check_golden(golden: Golden, manifest: Manifest) -> None:
+    if len(manifest.tolerance) != len(manifest.targets):
+        raise BundleError(
+            f"{len(manifest.tolerance)} tolerances for the targets {list(manifest.targets)}",
+            "one per target",
+            "export the model again",
+        )
     time, issues, nodes = len(golden.timestamps), len(golden.scored), len(manifest.sensor_ids)
     cells = (time, nodes, len(manifest.features))
     forecasts = (issues, manifest.horizon, nodes, len(manifest.targets))

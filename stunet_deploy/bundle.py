@@ -26,6 +26,8 @@ MANIFEST = "manifest.json"
 STEP = "step.onnx"
 GOLDEN = "golden.npz"
 ENGINES = "engines"
+#: Key of the float32 step among the precisions of ``parity`` and ``accuracy``.
+FLOAT32 = "fp32"
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,11 @@ class Manifest:
         timezone: IANA zone of the local time that the model's time features use.
         horizon: number of intervals forecast.
         window: number of intervals of the window protocol the model was trained for.
-        tolerance: largest allowed difference from the float64 reference, in units of the target.
+        tolerance: largest allowed difference from the float64 reference per target, in units of the target.
         latitude, longitude: sensor coordinates in degrees, or None.
+        phase_s: where stamps lie between the multiples of ``interval_s`` since the epoch, in seconds: 0 on the hour.
         training: provenance: data, seed, budget, epochs, versions.
-        accuracy: evaluation results of the checkpoint, as ``stunet evaluate --json`` prints them, per precision.
+        accuracy: carried errors on the checkpoint's reference stream, most of it trained on, per precision.
         parity: measured difference from the float64 reference, per precision.
         versions: tool versions that wrote the bundle.
         files: sha256 of every file of the bundle but the manifest and the engines.
@@ -73,9 +76,10 @@ class Manifest:
     timezone: str
     horizon: int
     window: int
-    tolerance: float
+    tolerance: tuple[float, ...]
     latitude: tuple[float, ...] | None = None
     longitude: tuple[float, ...] | None = None
+    phase_s: int = 0
     training: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
@@ -92,7 +96,7 @@ class Manifest:
     def essentials(self) -> dict[str, str]:
         """Return what a lone ``step.onnx`` must carry in its metadata to explain itself, as JSON strings."""
         names = ["model", "sensor_ids", "features", "units", "targets", "limits"]
-        names += ["interval_s", "stamp", "timezone", "horizon", "window"]
+        names += ["interval_s", "phase_s", "stamp", "timezone", "horizon", "window"]
         values = {name: getattr(self, name) for name in names} | {"contract": self.contract.to_json()}
         return {f"stunet.{name}": json.dumps(value, sort_keys=True) for name, value in values.items()}
 
@@ -119,6 +123,7 @@ class Manifest:
         try:
             data["contract"] = StepContract.from_json(data["contract"])
             data["limits"] = tuple((float(low), float(high)) for low, high in data["limits"])
+            data["tolerance"] = tuple(float(number) for number in data["tolerance"])
             lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
             return cls(**(data | lists))
         except (KeyError, TypeError, ValueError) as error:

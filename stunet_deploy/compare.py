@@ -42,6 +42,13 @@ class Comparison:
         return self.passed
 
     @property
+    def severity(self) -> float:
+        """Largest difference as a multiple of the tolerance: up to 1 it passes."""
+        if self.tolerance > 0:
+            return self.max_abs_error / self.tolerance
+        return math.inf if self.max_abs_error > 0 else 0.0
+
+    @property
     def growth(self) -> float:
         """Mean difference in the second half of the blocks over that in the first; about 1 without drift."""
         half = len(self.block_mean) // 2

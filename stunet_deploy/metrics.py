@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +93,11 @@ def score(forecast: ArrayLike, label: ArrayLike, mask: ArrayLike | None = None, 
     sums = ErrorSums(epsilon)
     sums.add(forecast, label, mask)
     return sums.scores()
+
+
+def scored_horizons(horizon: int) -> tuple[int, ...]:
+    """The horizons that tables show, in intervals: a quarter, half and all of the reach (3, 6, 12 of 12)."""
+    return tuple(sorted({math.ceil(horizon / 4), math.ceil(horizon / 2), horizon}))
 
 
 def label_mask(label: ArrayLike) -> NDArray[np.bool_]:

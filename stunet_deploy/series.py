@@ -16,7 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.series_files import read_table
-from stunet_deploy.series_table import DAY_S, FileTable, format_time, parse_times
+from stunet_deploy.series_table import DAY_S as DAY_S
+from stunet_deploy.series_table import FileTable, parse_times
+from stunet_deploy.series_table import format_time as format_time
 
 WEEK_S = 7 * DAY_S
 _MONDAY_S = 3 * DAY_S  # 1970-01-01 was a Thursday

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series import Series, local_times
-from stunet_deploy.series_table import DAY_S
+from stunet_deploy.series import DAY_S, Series, local_times
 from training.protocols import Split
 
 _CHUNK = 256

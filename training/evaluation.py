@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.metrics import STGCN_EPSILON, ErrorSums
-from stunet_deploy.series import Series
-from stunet_deploy.series_table import DAY_S, format_time
+from stunet_deploy.metrics import STGCN_EPSILON, ErrorSums, scored_horizons
+from stunet_deploy.series import DAY_S, Series, format_time
 from training.protocols import Split
 
 Regime = Literal["window", "stream"]
@@ -114,11 +113,6 @@ def evaluate(
                         )
                     )
     return results
-
-
-def scored_horizons(horizon: int) -> tuple[int, ...]:
-    """The horizons that tables show, in intervals: a quarter, half and all of the reach (3, 6, 12 of 12)."""
-    return tuple(sorted({math.ceil(horizon / 4), math.ceil(horizon / 2), horizon}))
 
 
 def table(results: Sequence[Result]) -> str:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import ConfigError, DataError
-from stunet_deploy.series import Series, local_times
-from stunet_deploy.series_table import DAY_S
+from stunet_deploy.series import DAY_S, Series, local_times
 
 
 @dataclass(frozen=True, eq=False)

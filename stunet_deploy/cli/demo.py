@@ -141,7 +141,7 @@ def stream_last_days(bundle: Bundle, series: Series) -> tuple[int, NDArray[np.fl
 
     from runtime.replay import replay_series
     from runtime.stream import Stream
-    from stunet_deploy.series_table import DAY_S
+    from stunet_deploy.series import DAY_S
 
     per_day = DAY_S // series.interval_s
     rows = (DAYS_STREAMED + 1) * per_day

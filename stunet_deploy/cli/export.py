@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         "bundle": str(out),
         "bundle_id": manifest.bundle_id,
         "bytes": size,
-        "tolerance": manifest.tolerance,
+        "tolerance": list(manifest.tolerance),
         "parity": dict(manifest.parity),
     }
     console.answer(data, f"{out}: {size / 1e6:.1f} MB, identity {manifest.bundle_id[:12]}, verified")

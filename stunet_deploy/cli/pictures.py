@@ -20,8 +20,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from stunet_deploy.files import replacing
-from stunet_deploy.series import Series
-from stunet_deploy.series_table import DAY_S
+from stunet_deploy.series import DAY_S, Series
 from training.evaluation import Forecaster, Result
 from training.protocols import Split
 

@@ -20,8 +20,7 @@ from runtime.verify import Verification
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.cli import pictures
 from stunet_deploy.files import replacing
-from stunet_deploy.series import Series
-from stunet_deploy.series_table import DAY_S
+from stunet_deploy.series import DAY_S, Series
 from training.evaluation import Result
 from training.protocols import Split
 

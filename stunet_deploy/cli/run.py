@@ -124,14 +124,16 @@ class Summary:
         """Return the summary as JSON; the last forecast is a forecast line."""
         import json
 
+        from stunet_deploy.series import format_time
+
         assert self.first is not None
         assert self.last is not None
         return {
             "bundle_id": self.last.bundle_id,
             "backend": stream.backend.name,
             "intervals": len(self.step_us),
-            "first": self.first.issued_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "last": self.last.issued_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "first": format_time(self.first.issued_s),
+            "last": format_time(self.last.issued_s),
             "degraded": self.degraded,
             "reasons": dict(self.reasons),
             "counters": asdict(stream.counters),
@@ -153,9 +155,11 @@ class Summary:
 
     def to_text(self, stream: Stream) -> str:
         """Return the summary for people, with the last forecast at the first sensors."""
+        from stunet_deploy.metrics import scored_horizons
+
         assert self.last is not None
         manifest, values = self.last.manifest, self.last.values
-        horizons = sorted({-(-manifest.horizon // 4), -(-manifest.horizon // 2), manifest.horizon})
+        horizons = scored_horizons(manifest.horizon)
         target, unit = manifest.targets[0], manifest.units[manifest.features.index(manifest.targets[0])]
         title = f"{target} {unit}".strip()
         width = max(len(title), *(len(sensor) for sensor in manifest.sensor_ids[:SENSORS_SHOWN]))

@@ -40,10 +40,11 @@ class Example:
             total += memory
         clock = time_of_week(timestamps, ZONE) / 604_800
         scale = np.arange(1, HORIZON + 1)
-        return total[:, None, :, :1] * scale[None, :, None, None] + clock[:, None, None, None]
+        targets = len(self.bundle.manifest.targets)
+        return total[:, None, :, :targets] * scale[None, :, None, None] + clock[:, None, None, None]
 
 
-def make_graph(contract: StepContract) -> onnx.ModelProto:
+def make_graph(contract: StepContract, targets: int) -> onnx.ModelProto:
     """Return the step as ONNX."""
 
     def constant(name: str, values: object) -> onnx.TensorProto:
@@ -60,7 +61,7 @@ def make_graph(contract: StepContract) -> onnx.ModelProto:
         constant("axis1", np.array([1])),
         constant("axes23", np.array([2, 3])),
         constant("first", np.array([0])),
-        constant("one", np.array([1])),
+        constant("targets", np.array([targets])),
         constant("last", np.array([-1])),
     ]
     nodes = [
@@ -79,7 +80,7 @@ def make_graph(contract: StepContract) -> onnx.ModelProto:
         ]
     nodes += [
         helper.make_node("Sum", [NEXT_STATE + state.name for state in contract.states], ["total"]),
-        helper.make_node("Slice", ["total", "first", "one", "last"], ["target"]),
+        helper.make_node("Slice", ["total", "first", "targets", "last"], ["target"]),
         helper.make_node("Unsqueeze", ["target", "axis1"], ["row"]),
         helper.make_node("Mul", ["row", "scale"], ["scaled"]),
         helper.make_node("Div", ["time_of_week", "week"], ["share"]),
@@ -108,7 +109,9 @@ def make_graph(contract: StepContract) -> onnx.ModelProto:
     return model
 
 
-def make_example(folder: Path, taps: tuple[tuple[int, ...], ...], *, window: int = 4) -> Example:
+def make_example(
+    folder: Path, taps: tuple[tuple[int, ...], ...], *, window: int = 4, targets: tuple[str, ...] = ("speed",)
+) -> Example:
     """Write a bundle whose step has one state per entry of ``taps``, its golden stream computed in float64."""
     cell = ("batch", "node", "feature")
     contract = StepContract(
@@ -117,14 +120,14 @@ def make_example(folder: Path, taps: tuple[tuple[int, ...], ...], *, window: int
             TensorSpec("observed", cell, (None, NODES, 2)),
             TensorSpec("time_of_week", ("batch", "one"), (None, 1)),
         ),
-        outputs=(TensorSpec("forecast", ("batch", "horizon", "node", "target"), (None, HORIZON, NODES, 1)),),
+        outputs=(TensorSpec("forecast", ("batch", "horizon", "node", "target"), (None, HORIZON, NODES, len(targets))),),
         states=tuple(
             StateSpec(f"layer{index}.hidden", cell, (None, NODES, 2), delay=ages[0], taps=ages)
             for index, ages in enumerate(taps)
         ),
     )
     folder.mkdir(parents=True)
-    step = make_graph(contract).SerializeToString(deterministic=True)
+    step = make_graph(contract, len(targets)).SerializeToString(deterministic=True)
     (folder / STEP).write_bytes(step)
     sensors = tuple(f"s{node}" for node in range(NODES))
     manifest = Manifest(
@@ -134,7 +137,7 @@ def make_example(folder: Path, taps: tuple[tuple[int, ...], ...], *, window: int
         sensor_ids=sensors,
         features=("speed", "trend"),
         units=("mph", ""),
-        targets=("speed",),
+        targets=targets,
         limits=LIMITS,
         mean=(50.0, 0.0),
         std=(10.0, 1.0),
@@ -143,7 +146,7 @@ def make_example(folder: Path, taps: tuple[tuple[int, ...], ...], *, window: int
         timezone=ZONE,
         horizon=HORIZON,
         window=window,
-        tolerance=1e-3,
+        tolerance=(1e-3, 2e-5)[: len(targets)],
         bundle_id=bundle_id(step, contract, sensors),
     )
     example = Example(Bundle(folder, manifest))
@@ -162,13 +165,13 @@ def make_example(folder: Path, taps: tuple[tuple[int, ...], ...], *, window: int
 
 @pytest.fixture
 def build_example(tmp_path: Path) -> Callable[..., Example]:
-    """Return a function of taps (and window) that writes an example bundle."""
+    """Return a function of taps (and window and targets) that writes an example bundle."""
     count = 0
 
-    def build(*taps: tuple[int, ...], window: int = 4) -> Example:
+    def build(*taps: tuple[int, ...], window: int = 4, targets: tuple[str, ...] = ("speed",)) -> Example:
         nonlocal count
         count += 1
-        return make_example(tmp_path / f"bundle{count}", taps, window=window)
+        return make_example(tmp_path / f"bundle{count}", taps, window=window, targets=targets)
 
     return build
 

@@ -36,15 +36,15 @@ def test_engines_are_listed_with_what_their_builder_noted(build_example):
 
 
 def test_a_bundle_is_explained_in_plain_words(example):
-    result = {"model": "stunet", "protocol": "stream", "horizon_minutes": 15, "mae": 2.7182}
-    manifest = replace(example.bundle.manifest, accuracy={"fp32": {"results": [result]}})
+    results = [{"target": "speed", "horizon_minutes": 5, "mae": 2.7182}, {"horizon_minutes": 15, "mae": None}]
+    manifest = replace(example.bundle.manifest, accuracy={"fp32": {"results": results}})
     text = explain(Bundle(example.bundle.path, manifest))
     assert "speed at 5 sensors, 5 to 15 minutes ahead, every 5 minutes" in text
     assert "speed 0 to 80 mph" in text
     assert "3 states in 6 slots" in text
-    assert "stream 15 min MAE 2.72" in text
-    assert "verified to 0.001 mph" in text
-    assert "not evaluated" in explain(example.bundle)
+    assert "MAE 2.72 at 5 min, carried" in text
+    assert "to 0.001 mph of the float64 reference" in text
+    assert "not measured" in explain(example.bundle)
 
 
 def test_an_altered_bundle_is_not_described(build_example):

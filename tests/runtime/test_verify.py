@@ -41,6 +41,26 @@ def test_a_wrong_forecast_fails_and_is_located(build_example):
     assert worst["expected"] - worst["found"] == pytest.approx(0.5, abs=1e-4)
 
 
+def test_every_target_has_a_tolerance_of_its_own(build_example):
+    bundle = build_example((1,), (3, 1), targets=("speed", "trend")).bundle
+    assert verify(bundle)
+    golden = bundle.golden()
+    golden.forecast[4, 0, 1, 0] += 5e-4  # half of what a speed may be off
+    golden.forecast[9, 1, 3, 1] -= 1e-4  # five times what a trend may be off
+    verification = verify(with_golden(bundle, golden))
+    assert not verification
+    assert verification.tolerance == 2e-5
+    assert verification.max_abs_error == pytest.approx(1e-4, rel=0.1)
+    assert (verification.worst["target"], verification.worst["sensor"]) == ("trend", "s3")
+
+
+def test_a_tolerance_too_few_is_refused(build_example):
+    bundle = build_example((1,), targets=("speed", "trend")).bundle
+    manifest = replace(bundle.manifest, tolerance=(1e-3,))
+    with pytest.raises(BundleError, match="1 tolerances"):
+        verify(Bundle(bundle.path, manifest))
+
+
 def test_every_file_is_checked(build_example):
     bundle = build_example((1,)).bundle
     (bundle.path / GOLDEN).write_bytes(b"altered")

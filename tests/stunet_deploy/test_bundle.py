@@ -31,7 +31,7 @@ MANIFEST_FIELDS = Manifest(
     timezone="UTC",
     horizon=3,
     window=12,
-    tolerance=1e-3,
+    tolerance=(1e-3,),
     latitude=(34.0, 34.1),
 )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.metrics import STGCN_EPSILON, ErrorSums, label_mask, score
+from stunet_deploy.metrics import STGCN_EPSILON, ErrorSums, label_mask, score, scored_horizons
 
 
 def column(*values: float) -> np.ndarray:
@@ -120,3 +120,10 @@ def test_shapes_that_differ_are_refused() -> None:
         score(np.zeros((2, 3, 4)), np.zeros((2, 3, 4)))
     with pytest.raises(DataError, match="at least one forecast"):
         ErrorSums().scores()
+
+
+@pytest.mark.parametrize(
+    ("horizon", "expected"), [(12, (3, 6, 12)), (1, (1,)), (2, (1, 2)), (6, (2, 3, 6)), (24, (6, 12, 24))]
+)
+def test_tables_show_a_quarter_half_and_all_of_the_horizon(horizon: int, expected: tuple[int, ...]) -> None:
+    assert scored_horizons(horizon) == expected

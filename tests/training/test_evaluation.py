@@ -13,7 +13,7 @@ from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.metrics import score
 from stunet_deploy.series import Series, parse_time, read_series
 from training.baselines import baselines, persistence
-from training.evaluation import Result, evaluate, scored_horizons, table, to_json
+from training.evaluation import Result, evaluate, table, to_json
 from training.protocols import choose_protocol, protocol_a, protocol_b
 
 DATA = Path(os.environ.get("STUNET_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -155,13 +155,6 @@ def test_targets_are_scored_apart() -> None:
         to_json(series, split, only)["results"][0]
     )
     assert "persistence (flow)" in table(both)
-
-
-@pytest.mark.parametrize(
-    ("horizon", "expected"), [(12, (3, 6, 12)), (1, (1,)), (2, (1, 2)), (6, (2, 3, 6)), (24, (6, 12, 24))]
-)
-def test_tables_show_a_quarter_half_and_all_of_the_horizon(horizon: int, expected: tuple[int, ...]) -> None:
-    assert scored_horizons(horizon) == expected
 
 
 def test_json_has_the_promised_keys_and_no_nan() -> None:
