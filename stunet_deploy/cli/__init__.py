@@ -16,10 +16,23 @@ VERBS = (train, evaluate, export, verify, run, inspect, demo)
 DISTRIBUTION = "stunet-deploy"
 #: Exit codes beside 0 (done), 1 (a check failed) and 2 (user or environment error): 128 + the signal's number.
 INTERRUPTED, READER_GONE = 130, 141
-#: Packages of the extra ``train``, named when one of them is missing.
-TRAIN_PACKAGES = (
-    "torch", "onnx", "onnxscript", "scipy", "dacite", "jaxtyping", "matplotlib", "tensorboard", "tomli",
-)  # fmt: skip
+#: The extra that brings a package, named when the package is missing.
+EXTRAS = dict.fromkeys(
+    (
+        "torch",
+        "onnx",
+        "onnx_ir",
+        "onnxscript",
+        "scipy",
+        "dacite",
+        "jaxtyping",
+        "matplotlib",
+        "rich",
+        "tensorboard",
+        "tomli",
+    ),
+    "train",
+) | {"onnxruntime": "cpu"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +81,7 @@ def _execute(arguments: argparse.Namespace) -> int:
         return failed.exit_code
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in TRAIN_PACKAGES:
+        if package not in EXTRAS:
             raise
         console.fail(_missing(package))
     except BrokenPipeError:
@@ -83,7 +96,9 @@ def _execute(arguments: argparse.Namespace) -> int:
 
 
 def _missing(package: str) -> StunetError:
-    return StunetError(f"{package} is not installed", "what this verb needs", f"pip install '{DISTRIBUTION}[train]'")
+    return StunetError(
+        f"{package} is not installed", "what this verb needs", f"pip install '{DISTRIBUTION}[{EXTRAS[package]}]'"
+    )
 
 
 def _reader_gone(console: Console) -> int:
