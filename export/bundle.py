@@ -89,7 +89,7 @@ def _put_in_place(made: Path, target: Path, replaced: Path) -> None:
         os.replace(target, replaced)
     try:
         os.replace(made, target)
-    except OSError:
+    except BaseException:  # an interrupt too
         if replaced.exists():
             os.replace(replaced, target)
         raise
