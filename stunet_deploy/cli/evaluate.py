@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from stunet_deploy.bundle import Bundle
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_backend, add_data
 from stunet_deploy.errors import ConfigError, DataError
@@ -122,6 +121,7 @@ def open_subject(path: Path, backend: str) -> Subject:
 
 def _from_bundle(path: Path, backend: str) -> Subject:
     from runtime.forecaster import StreamForecaster
+    from stunet_deploy.bundle import Bundle
 
     bundle = Bundle.load(path)
     manifest = bundle.manifest
