@@ -17,22 +17,8 @@ DISTRIBUTION = "stunet-deploy"
 #: Exit codes beside 0 (done), 1 (a check failed) and 2 (user or environment error): 128 + the signal's number.
 INTERRUPTED, READER_GONE = 130, 141
 #: The extra that brings a package, named when the package is missing.
-EXTRAS = dict.fromkeys(
-    (
-        "torch",
-        "onnx",
-        "onnx_ir",
-        "onnxscript",
-        "scipy",
-        "dacite",
-        "jaxtyping",
-        "matplotlib",
-        "rich",
-        "tensorboard",
-        "tomli",
-    ),
-    "train",
-) | {"onnxruntime": "cpu"}
+_TRAIN = ("torch", "onnx", "onnx_ir", "onnxscript", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard")
+EXTRAS = dict.fromkeys((*_TRAIN, "tomli"), "train") | {"onnxruntime": "cpu"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,9 +82,8 @@ def _execute(arguments: argparse.Namespace) -> int:
 
 
 def _missing(package: str) -> StunetError:
-    return StunetError(
-        f"{package} is not installed", "what this verb needs", f"pip install '{DISTRIBUTION}[{EXTRAS[package]}]'"
-    )
+    install = f"pip install '{DISTRIBUTION}[{EXTRAS[package]}]'"
+    return StunetError(f"{package} is not installed", "what this verb needs", install)
 
 
 def _reader_gone(console: Console) -> int:

@@ -96,9 +96,7 @@ class Subject:
                 f"{self.interval_s} s, as the model was trained",
                 "aggregate the readings to the model's interval",
             )
-        shift = {("start", "end"): self.interval_s, ("end", "start"): -self.interval_s}
-        timestamps = series.timestamps + shift.get((series.stamp, self.stamp), 0)
-        return replace(series, timestamps=timestamps, timezone=self.timezone, stamp=self.stamp)
+        return replace(series.restamped(self.stamp), timezone=self.timezone)
 
 
 def open_subject(path: Path, backend: str) -> Subject:
@@ -132,7 +130,7 @@ def _from_bundle(path: Path, backend: str) -> Subject:
         features=manifest.features,
         targets=manifest.targets,
         interval_s=manifest.interval_s,
-        stamp=_stamp(manifest.stamp),
+        stamp=manifest.stamp,
         timezone=manifest.timezone,
         window=manifest.window,
         horizon=manifest.horizon,
@@ -153,13 +151,9 @@ def _from_checkpoint(path: Path) -> Subject:
         features=model.signal.features,
         targets=model.signal.targets,
         interval_s=site.interval_s,
-        stamp=_stamp(site.stamp),
+        stamp=site.stamp,
         timezone=site.timezone,
         window=model.config.window,
         horizon=model.config.horizon,
         protocol=checkpoint.training.get("protocol", "auto"),
     )
-
-
-def _stamp(text: str) -> Literal["start", "end"]:
-    return "end" if text == "end" else "start"
