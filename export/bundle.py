@@ -19,13 +19,11 @@ import torch
 
 from export.golden import make_golden
 from export.step_graph import export_step
-from runtime.backend import open_backend
-from runtime.verify import Verification, verify
+from runtime.verify import Verification, carried_forecasts, verify
 from stunet_deploy.bundle import FLOAT32, GOLDEN, MANIFEST, STEP, Bundle, Manifest, bundle_id, sha256
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import BundleError, CheckFailed, StunetError
 from stunet_deploy.metrics import ErrorSums, scored_horizons
-from stunet_deploy.series import time_of_week
 
 #: Largest difference from the float64 reference, in training standard deviations of each target.
 TOLERANCE_STD = 5e-5
@@ -89,7 +87,7 @@ def _put_in_place(made: Path, target: Path, replaced: Path) -> None:
         os.replace(target, replaced)
     try:
         os.replace(made, target)
-    except OSError:
+    except BaseException:  # an interrupt too
         if replaced.exists():
             os.replace(replaced, target)
         raise
@@ -178,23 +176,13 @@ def score_reference(bundle: Bundle, checkpoint: Checkpoint) -> list[dict[str, An
         return []
     columns = list(signal.target_index)
     labels, known = reference.values[..., columns], reference.observed[..., columns]
-    time = time_of_week(reference.timestamps, manifest.timezone)
     sums = ErrorSums()
-    backend = open_backend(bundle)
-    try:
-        for t in range(len(reference.timestamps) - manifest.horizon):
-            outputs = backend.step(
-                {
-                    "values": reference.values[t][None],
-                    "observed": reference.observed[t][None].astype(np.float32),
-                    "time_of_week": time[t].reshape(1, 1),
-                }
-            )
-            if t >= manifest.window - 1:
-                ahead = slice(t + 1, t + 1 + manifest.horizon)
-                sums.add(outputs["forecast"], labels[ahead][None], known[ahead][None])
-    finally:
-        backend.close()
+    scored = slice(len(reference.timestamps) - manifest.horizon)
+    recording = (reference.timestamps[scored], reference.values[scored], reference.observed[scored])
+    for t, forecast in enumerate(carried_forecasts(bundle, *recording)):
+        if t >= manifest.window - 1:
+            ahead = slice(t + 1, t + 1 + manifest.horizon)
+            sums.add(forecast[None], labels[ahead][None], known[ahead][None])
     scores = sums.scores()
     return [
         {

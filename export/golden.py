@@ -18,7 +18,7 @@ LONGEST = 1_000
 SHORTEST = 24
 HIDDEN_SHARE = 0.1
 SEED = 0
-MAX_BYTES = 32 * 2**20
+MAX_BYTES = 32_000_000
 #: Room in the file for names and headers of the arrays.
 _OVERHEAD = 4_096
 _ROWS_AT_ONCE = 96

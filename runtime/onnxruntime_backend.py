@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
+from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +16,8 @@ from stunet_deploy.contract import NEXT_STATE, Lines, StepContract, TensorSpec
 from stunet_deploy.errors import BackendError, BundleError, StreamError
 
 CPU_PROVIDER = "CPUExecutionProvider"
+#: Distributions that bring the module onnxruntime.
+WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
 
 class OnnxRuntimeBackend:
@@ -26,7 +28,7 @@ class OnnxRuntimeBackend:
     computes wrong values (onnxruntime#32243).
 
     Raises:
-        BackendError: if ONNX Runtime is missing or refuses the graph or the provider.
+        BackendError: if ONNX Runtime is missing, installed twice, or refuses the graph or the provider.
         BundleError: if the graph's inputs or outputs are not those of the contract.
     """
 
@@ -112,6 +114,7 @@ class OnnxRuntimeBackend:
 
 
 def _import_onnxruntime() -> ModuleType:
+    _check_one_wheel()
     try:
         return import_module("onnxruntime")
     except ImportError as error:
@@ -120,6 +123,17 @@ def _import_onnxruntime() -> ModuleType:
             "ONNX Runtime",
             "install it with: pip install 'stunet-deploy[cpu]'",
         ) from error
+
+
+def _check_one_wheel() -> None:
+    """Refuse two wheels that own one module: each has overwritten some of the other's files."""
+    found = [name for name in WHEELS if any(metadata.distributions(name=name))]
+    if len(found) > 1:
+        raise BackendError(
+            f"both {' and '.join(found)} are installed",
+            "one of them: both own the module onnxruntime",
+            f"pip uninstall -y {' '.join(found)}, then pip install 'stunet-deploy[cpu]' (or [gpu])",
+        )
 
 
 def _open_session(ort: ModuleType, bundle: Bundle, threads: int) -> Any:

@@ -91,8 +91,7 @@ def replay_series(series: Series, manifest: Manifest, *, ignore_unknown: bool = 
     known = [(node, columns[s]) for node, s in enumerate(manifest.sensor_ids) if s in columns]
     nodes, sources = (np.array(indices) for indices in zip(*known, strict=True))
     features = [series.features.index(feature) for feature in manifest.features]
-    shift = {("start", "end"): series.interval_s, ("end", "start"): -series.interval_s}
-    return _rows(series, manifest, nodes, sources, features, shift.get((series.stamp, manifest.stamp), 0))
+    return _rows(series.restamped(manifest.stamp), manifest, nodes, sources, features)
 
 
 def _rows(
@@ -101,14 +100,13 @@ def _rows(
     nodes: NDArray[np.int64],
     sources: NDArray[np.int64],
     features: list[int],
-    shift_s: int,
 ) -> Iterator[Record]:
     shape = (len(manifest.sensor_ids), len(manifest.features))
     for t, timestamp in enumerate(series.timestamps.tolist()):
         values, observed = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
         values[nodes] = series.values[t][sources][:, features]
         observed[nodes] = series.observed[t][sources][:, features]
-        yield Record(values, timestamp + shift_s, observed)
+        yield Record(values, timestamp, observed)
 
 
 def replay_golden(golden: Golden) -> Iterator[Record]:

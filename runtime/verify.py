@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.backend import ONNXRUNTIME, open_backend
 from runtime.window import FORECAST, check_contract
@@ -87,23 +89,10 @@ def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, threads: int = 1) -> V
     check_contract(manifest)
     golden = bundle.golden()
     _check_golden(golden, manifest)
-    scored = {int(t): issue for issue, t in enumerate(golden.scored)}
-    found = np.empty_like(golden.forecast)
-    times_of_week = time_of_week(golden.timestamps, manifest.timezone)
-    runner = open_backend(bundle, backend, threads=threads)
-    try:
-        for t in range(len(golden.timestamps)):
-            outputs = runner.step(
-                {
-                    "values": golden.values[t][None],
-                    "observed": golden.observed[t][None].astype(np.float32),
-                    "time_of_week": times_of_week[t].reshape(1, 1),
-                }
-            )
-            if t in scored:
-                found[scored[t]] = outputs[FORECAST][0]
-    finally:
-        runner.close()
+    scored = set(golden.scored.tolist())
+    stream = carried_forecasts(bundle, golden.timestamps, golden.values, golden.observed, backend, threads=threads)
+    kept = {t: forecast for t, forecast in enumerate(stream) if t in scored}
+    found = np.stack([kept[t] for t in golden.scored.tolist()])
     comparisons = [
         compare(found[..., column], golden.forecast[..., column], tolerance)
         for column, tolerance in enumerate(manifest.tolerance)
@@ -124,6 +113,44 @@ def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, threads: int = 1) -> V
             "expected": json_number(float(golden.forecast[..., target][comparison.worst])),
         },
     )
+
+
+def carried_forecasts(
+    bundle: Bundle,
+    timestamps: NDArray[np.int64],
+    values: NDArray[np.float32],
+    observed: NDArray[np.bool_],
+    backend: str = ONNXRUNTIME,
+    *,
+    threads: int = 1,
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the forecast [horizon, node, target] after every interval of a recording, state carried from zero.
+
+    The step alone, without a stream's clock and limits: what the float64 reference is compared with.
+
+    Args:
+        bundle: what to run.
+        timestamps: [time] seconds since the epoch, UTC.
+        values: [time, node, feature] in physical units.
+        observed: [time, node, feature].
+        backend: see :func:`runtime.backend.open_backend`.
+        threads: CPU threads of one step.
+
+    Raises:
+        BackendError: if the backend does not serve.
+    """
+    times_of_week = time_of_week(timestamps, bundle.manifest.timezone)
+    runner = open_backend(bundle, backend, threads=threads)
+    try:
+        for reading, mask, moment in zip(values, observed, times_of_week, strict=True):
+            inputs = {
+                "values": reading[None],
+                "observed": mask[None].astype(np.float32),
+                "time_of_week": moment.reshape(1, 1),
+            }
+            yield runner.step(inputs)[FORECAST][0].copy()
+    finally:
+        runner.close()
 
 
 def _check_golden(golden: Golden, manifest: Manifest) -> None:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,7 @@ class Manifest:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interval_s: int
-    stamp: str
+    stamp: Literal["start", "end"]
     timezone: str
     horizon: int
     window: int

@@ -170,6 +170,11 @@ class Series:
             longitude=None if self.longitude is None else self.longitude[nodes],
         )
 
+    def restamped(self, stamp: Literal["start", "end"]) -> Series:
+        """The same intervals, each stamped with its start or its end."""
+        shift = {("start", "end"): self.interval_s, ("end", "start"): -self.interval_s}
+        return replace(self, timestamps=self.timestamps + shift.get((self.stamp, stamp), 0), stamp=stamp)
+
     def slice_time(self, start: int | None = None, stop: int | None = None) -> Series:
         """The rows with ``start <= timestamp < stop`` (seconds UTC; None leaves an end open).
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
+from stunet_deploy.adjacency import kernel_adjacency
+
 _HEADINGS = {"AE": (1, 0), "AW": (-1, 0), "BN": (0, 1), "BS": (0, -1)}
 """The four carriageways: freeway A eastbound and westbound, freeway B northbound and southbound."""
 
@@ -45,6 +47,9 @@ _THROUGH = {
     "BS": (39_000.0, 34_000.0),
 }
 """Vehicles a day that enter at the start of each carriageway, and that leave at its end."""
+
+_REACH = 8000.0
+"""Sensors further apart than this, in metres of road, are not joined."""
 
 _SLOW_BEND = {("AE", -1), ("AW", -1), ("BN", 1)}
 """Carriageway and side of the centre (before or after it) where the road bends and cars go slower."""
@@ -117,6 +122,13 @@ class Network:
         start, end = self.road_edges().T
         steps = coo_array(((length[start] + length[end]) / 2, (start, end)), shape=(length.size,) * 2)
         return np.asarray(dijkstra(steps.tocsr()))
+
+    def adjacency(self) -> NDArray[np.float32]:
+        """Directed weights [N, N]: DCRNN's kernel of the driving distances up to 8 km, zero diagonal."""
+        distances = self.distances()
+        distances[distances > _REACH] = np.inf
+        np.fill_diagonal(distances, np.inf)  # a sensor's distance to itself has no part in the spread
+        return kernel_adjacency(distances).astype(np.float32)
 
     def reachable(self) -> NDArray[np.bool_]:
         """Whether one can drive from origin i to destination j [origins, destinations]."""
@@ -254,15 +266,3 @@ def _free_speed(way: str, at: float) -> float:
 def _whole_steps(length: float, speed: float) -> float:
     """The length in metres nearest to ``length`` that free traffic covers in whole steps."""
     return STEP_S * speed * max(1, round(length / (STEP_S * speed)))
-
-
-def distance_kernel(distances: NDArray[np.float64], reach: float, threshold: float) -> NDArray[np.float32]:
-    """The directed Gaussian kernel of road distances [N, N], zero on the diagonal.
-
-    Distances beyond ``reach`` metres are not listed, sigma is the standard deviation of the listed
-    ones, and weights below ``threshold`` are zero (Li et al. 2018, DCRNN, section 4.1).
-    """
-    listed = np.isfinite(distances) & (distances <= reach) & ~np.eye(len(distances), dtype=bool)
-    weights = np.zeros(distances.shape)
-    weights[listed] = np.exp(-np.square(distances[listed] / distances[listed].std()))
-    return np.where(weights >= threshold, weights, 0.0).astype(np.float32)

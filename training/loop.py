@@ -285,5 +285,6 @@ class Trainer:
             "best_weights": self.best_weights,
             "history": json.dumps([asdict(epoch) for epoch in self.history]),
         }
-        with replacing(self.state_file) as temporary:
-            torch.save(state, temporary)
+        # torch opens files by itself only with errors of its own, not OSError.
+        with replacing(self.state_file) as temporary, temporary.open("wb") as handle:
+            torch.save(state, handle)

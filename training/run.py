@@ -22,7 +22,7 @@ from training.loop import Epoch, Trainer
 from training.protocols import Split, choose_protocol, normalisation
 
 REFERENCE_INTERVALS = 1_300
-REFERENCE_BYTES = 64 * 2**20
+REFERENCE_BYTES = 64_000_000
 #: Physical limits lie this factor beyond the extremes of the training span.
 HEADROOM = 1.2
 
@@ -54,7 +54,7 @@ def train(
 
     Raises:
         DataError: the graph has other sensors, or the recording is too short.
-        ConfigError: an unknown target, no time to train, or a training that diverges.
+        ConfigError: an unknown target or device, no time to train, or a training that diverges.
         CheckpointError: nothing to resume from, or another run's state.
     """
     if len(graph.adjacency) != len(series.sensor_ids):
@@ -65,6 +65,7 @@ def train(
         )
     if max_minutes is not None and max_minutes <= 0:
         raise ConfigError(f"max_minutes = {max_minutes}", "a positive number of minutes", "give --max-minutes more")
+    _check_device(device)
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
@@ -108,6 +109,17 @@ def train(
     return Checkpoint(model.cpu(), site, reference_stream(series, split), provenance)
 
 
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises the latter
+        raise ConfigError(
+            f"device {device!r} ({str(error).splitlines()[0]})",
+            "a device that torch can use here, such as cpu",
+            "choose another --device",
+        ) from error
+
+
 def prepare_signal(series: Series, split: Split, targets: tuple[str, ...]) -> Signal:
     """Return names, normalisation and limits per feature, from the training span alone."""
     mean, std = normalisation(series, split)
@@ -126,7 +138,7 @@ def reference_stream(series: Series, split: Split) -> ReferenceStream:
 
     In a recording with breaks, an older run of rows is better than a short one: drift takes time to show.
     """
-    row_bytes = series.values[0].nbytes + series.observed[0].nbytes
+    row_bytes = 8 + series.values[0].nbytes + series.observed[0].nbytes  # with its time
     longest = max(1, min(REFERENCE_INTERVALS, REFERENCE_BYTES // row_bytes))
     before = [
         slice(run.start, min(run.stop, split.test_start)) for run in series.segments() if run.start < split.test_start

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.files import replacing
+from stunet_deploy.series import DAY_S
 from training.detectors import INTERVAL, SCALE, measure
-from training.freeway import STEP_S, Network, crossing_freeways, distance_kernel
+from training.freeway import STEP_S, Network, crossing_freeways
 
 START = int(datetime(2025, 3, 3, tzinfo=timezone.utc).timestamp())
 """Monday 3 March 2025, 00:00. The zone is at UTC all year, so four weeks have no clock change."""
@@ -38,9 +39,6 @@ TIMEZONE = "Africa/Abidjan"
 
 KM_PER_DEGREE = 111.32
 """Length of a degree of latitude, and of longitude at the equator."""
-
-DAY = 86_400
-"""Seconds."""
 
 PLATOON = 2
 """Vehicles simulated as one."""
@@ -93,7 +91,7 @@ class Day:
     rain: list[Rain]
 
 
-def simulate_day(network: Network, day: int, seed: int, until: int = DAY) -> Day:
+def simulate_day(network: Network, day: int, seed: int, until: int = DAY_S) -> Day:
     """Simulate one day of traffic from its midnight.
 
     Args:
@@ -291,7 +289,7 @@ def pack(network: Network, simulated: Sequence[Day], seed: int) -> dict[str, Any
     vehicles = np.concatenate([day.vehicles for day in simulated])
     values, observed = measure(speed, vehicles, np.random.default_rng([seed, 2**16]))
     sensors = network.sensors
-    starts = [START + index * DAY for index in range(len(simulated))]
+    starts = [START + index * DAY_S for index in range(len(simulated))]
     incidents = [
         (start + incident.start, start + incident.end, incident.sensor, round(100 * incident.capacity))
         for start, day in zip(starts, simulated, strict=True)
@@ -309,7 +307,7 @@ def pack(network: Network, simulated: Sequence[Day], seed: int) -> dict[str, Any
         "interval_s": np.array(INTERVAL),
         "latitude": np.array([link.y / KM_PER_DEGREE for link in sensors]),
         "longitude": np.array([link.x / KM_PER_DEGREE for link in sensors]),
-        "adjacency": distance_kernel(network.distances(), reach=8000.0, threshold=0.1),
+        "adjacency": network.adjacency(),
         "road_edges": network.road_edges(),
         "incidents": np.array(incidents, dtype=np.int64).reshape(-1, 4),
         "meta": np.array(json.dumps(_meta(simulated, seed), indent=1)),
@@ -319,7 +317,7 @@ def pack(network: Network, simulated: Sequence[Day], seed: int) -> dict[str, Any
 def _meta(simulated: Sequence[Day], seed: int) -> dict[str, Any]:
     """What the file is, for people who find it without its documentation."""
     rain = [
-        (START + index * DAY + spell.start, START + index * DAY + spell.end, round(spell.speed, 3))
+        (START + index * DAY_S + spell.start, START + index * DAY_S + spell.end, round(spell.speed, 3))
         for index, day in enumerate(simulated)
         for spell in day.rain
     ]
@@ -345,14 +343,13 @@ def _meta(simulated: Sequence[Day], seed: int) -> dict[str, Any]:
 
 
 def write(arrays: dict[str, Any], out: Path) -> None:
-    """Write the arrays to a compressed npz, whole or not at all; equal arrays give equal bytes."""
-    unfinished = out.with_name(f"{out.name}.part")
-    try:
-        with unfinished.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(unfinished, out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Write the arrays to a compressed npz, whole or not at all; equal arrays give equal bytes.
+
+    Raises:
+        StunetError: if it cannot be written.
+    """
+    with replacing(out) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,10 +16,9 @@ VERBS = (train, evaluate, export, verify, run, inspect, demo)
 DISTRIBUTION = "stunet-deploy"
 #: Exit codes beside 0 (done), 1 (a check failed) and 2 (user or environment error): 128 + the signal's number.
 INTERRUPTED, READER_GONE = 130, 141
-#: Packages of the extra ``train``, named when one of them is missing.
-TRAIN_PACKAGES = (
-    "torch", "onnx", "onnxscript", "scipy", "dacite", "jaxtyping", "matplotlib", "tensorboard", "tomli",
-)  # fmt: skip
+#: The extra that brings a package, named when the package is missing.
+_TRAIN = ("torch", "onnx", "onnx_ir", "onnxscript", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard")
+EXTRAS = dict.fromkeys((*_TRAIN, "tomli"), "train") | {"onnxruntime": "cpu"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +67,7 @@ def _execute(arguments: argparse.Namespace) -> int:
         return failed.exit_code
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in TRAIN_PACKAGES:
+        if package not in EXTRAS:
             raise
         console.fail(_missing(package))
     except BrokenPipeError:
@@ -83,7 +82,8 @@ def _execute(arguments: argparse.Namespace) -> int:
 
 
 def _missing(package: str) -> StunetError:
-    return StunetError(f"{package} is not installed", "what this verb needs", f"pip install '{DISTRIBUTION}[train]'")
+    install = f"pip install '{DISTRIBUTION}[{EXTRAS[package]}]'"
+    return StunetError(f"{package} is not installed", "what this verb needs", install)
 
 
 def _reader_gone(console: Console) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from stunet_deploy.bundle import Bundle
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_backend, add_data
 from stunet_deploy.errors import ConfigError, DataError
@@ -97,9 +96,7 @@ class Subject:
                 f"{self.interval_s} s, as the model was trained",
                 "aggregate the readings to the model's interval",
             )
-        shift = {("start", "end"): self.interval_s, ("end", "start"): -self.interval_s}
-        timestamps = series.timestamps + shift.get((series.stamp, self.stamp), 0)
-        return replace(series, timestamps=timestamps, timezone=self.timezone, stamp=self.stamp)
+        return replace(series.restamped(self.stamp), timezone=self.timezone)
 
 
 def open_subject(path: Path, backend: str) -> Subject:
@@ -122,6 +119,7 @@ def open_subject(path: Path, backend: str) -> Subject:
 
 def _from_bundle(path: Path, backend: str) -> Subject:
     from runtime.forecaster import StreamForecaster
+    from stunet_deploy.bundle import Bundle
 
     bundle = Bundle.load(path)
     manifest = bundle.manifest
@@ -132,7 +130,7 @@ def _from_bundle(path: Path, backend: str) -> Subject:
         features=manifest.features,
         targets=manifest.targets,
         interval_s=manifest.interval_s,
-        stamp=_stamp(manifest.stamp),
+        stamp=manifest.stamp,
         timezone=manifest.timezone,
         window=manifest.window,
         horizon=manifest.horizon,
@@ -153,13 +151,9 @@ def _from_checkpoint(path: Path) -> Subject:
         features=model.signal.features,
         targets=model.signal.targets,
         interval_s=site.interval_s,
-        stamp=_stamp(site.stamp),
+        stamp=site.stamp,
         timezone=site.timezone,
         window=model.config.window,
         horizon=model.config.horizon,
         protocol=checkpoint.training.get("protocol", "auto"),
     )
-
-
-def _stamp(text: str) -> Literal["start", "end"]:
-    return "end" if text == "end" else "start"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from string import Template
@@ -19,6 +19,7 @@ from runtime.timing import Samples, environment
 from runtime.verify import Verification
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.cli import pictures
+from stunet_deploy.cli.demo import DATA
 from stunet_deploy.files import replacing
 from stunet_deploy.series import DAY_S, Series
 from training.evaluation import Result
@@ -86,7 +87,7 @@ def write_report(path: Path, outcome: Outcome) -> None:
         name: [node for node, sensor in enumerate(day.sensor_ids) if sensor.startswith(prefix) and "-" not in sensor]
         for name, prefix in CORRIDORS.items()
     }
-    named = [Result(**{**vars(r), "model": MODEL_NAMES.get(r.model, r.model)}) for r in outcome.results]
+    named = [replace(r, model=MODEL_NAMES.get(r.model, r.model)) for r in outcome.results]
     marks = {"median": latency["median_us"], "p99": latency["p99_us"]}
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         sensors=len(day.sensor_ids),
@@ -146,7 +147,7 @@ def _map(series: Series, day: pictures.Day, lead: float) -> dict[str, Any]:
     """Return positions, roads and speeds of a day for the page's script, in whole units."""
     assert series.latitude is not None
     assert series.longitude is not None
-    with np.load(Path(__file__).resolve().parents[1] / "data" / "freeway.npz") as arrays:
+    with np.load(DATA) as arrays:
         edges = arrays["road_edges"].tolist()
     hours = [f"{moment:%H:%M}" for moment in pictures.local_datetimes(day.times, day.zone)]
     worst = int(np.nanargmin(np.nanmean(day.observed, axis=1)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,7 @@ def read_config(path: Path | None) -> RunConfig:
     from stunet_deploy.config import RunConfig, from_mapping
 
     if sys.version_info >= (3, 11):
-        import tomllib
+        import tomllib  # novermin
     else:
         import tomli as tomllib
     if path is None:
@@ -131,8 +132,7 @@ def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
 
     if path is not None:
         return read_graph(path, series.sensor_ids)
-    content = data.read_bytes()
-    if content.startswith(b"PK") and "adjacency" in load_npz(content, data.name, set())[1]:
+    if zipfile.is_zipfile(data) and "adjacency" in load_npz(data.read_bytes(), data.name, set())[1]:
         return read_graph(data, series.sensor_ids)
     if series.latitude is not None and series.longitude is not None:
         adjacency = adjacency_from_coordinates(series.latitude, series.longitude)

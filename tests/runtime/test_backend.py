@@ -125,6 +125,16 @@ def test_missing_onnxruntime_names_the_command_that_installs_it(example, monkeyp
         open_backend(example.bundle)
 
 
+def test_two_wheels_of_one_module_are_named_with_what_to_uninstall(example, monkeypatch, tmp_path):
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        folder = tmp_path / f"{name.replace('-', '_')}-1.31.1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.31.1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(BackendError, match="pip uninstall -y onnxruntime onnxruntime-gpu"):
+        open_backend(example.bundle)
+
+
 def test_graph_that_differs_from_the_contract_is_refused(example):
     manifest = example.bundle.manifest
     inputs = (*manifest.contract.inputs[:2], TensorSpec("time_of_week", ("batch", "two"), (None, 2)))

@@ -1,9 +1,12 @@
-"""The invented freeway network: geometry, reachability and the distance kernel."""
+"""The invented freeway network: geometry, reachability and adjacency."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from training.freeway import STEP_S, crossing_freeways, distance_kernel
+import stunet_deploy
+from training.freeway import STEP_S, crossing_freeways
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +62,7 @@ def test_every_trip_has_somewhere_to_go(network):
     assert not any(node.startswith("AW exit-") for node in ends)
 
 
-def test_distance_kernel_by_hand():
-    distances = np.array([[0.0, 1000.0, 4000.0], [np.inf, 0.0, 3000.0], [np.inf, np.inf, 0.0]])
-    sigma = 1000.0
-    weights = distance_kernel(distances, reach=3500.0, threshold=0.1)
-    expected = np.array([[0.0, np.exp(-((1000 / sigma) ** 2)), 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    assert weights.dtype == np.float32
-    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+def test_the_adjacency_is_that_of_the_shipped_data(network):
+    shipped = Path(stunet_deploy.__file__).with_name("data") / "freeway.npz"
+    with np.load(shipped) as arrays:
+        np.testing.assert_array_equal(network.adjacency(), arrays["adjacency"])

@@ -61,7 +61,7 @@ def test_the_reference_stream_keeps_within_its_intervals_and_bytes(series, monke
     split = protocol_a(series, 6, 3)
     monkeypatch.setattr(run, "REFERENCE_INTERVALS", 50)
     assert reference_stream(series, split).timestamps[0] == series.timestamps[split.test_start - 50]
-    monkeypatch.setattr(run, "REFERENCE_BYTES", 40 * 6 * 5)
+    monkeypatch.setattr(run, "REFERENCE_BYTES", 40 * (6 * 5 + 8))
     assert len(reference_stream(series, split).timestamps) == 40
 
 
@@ -144,6 +144,12 @@ def test_an_unknown_target_is_refused(series, graph, config):
 def test_no_time_to_train_is_refused(series, graph, config, minutes):
     with pytest.raises(ConfigError, match="max_minutes"):
         train(series, graph, config(), max_minutes=float(minutes))
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(series, graph, config, device):
+    with pytest.raises(ConfigError, match=device):
+        train(series, graph, config(), device=device)
 
 
 def test_a_recording_that_is_too_short_is_refused(wave, graph, config):

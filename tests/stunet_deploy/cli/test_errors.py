@@ -109,6 +109,7 @@ def test_a_reader_that_has_seen_enough_ends_the_run_quietly(place: Place) -> Non
             "stunet-deploy[train]",
         ),
         ("onnxruntime", ["verify", "{bundle}"], "stunet-deploy[cpu]"),
+        ("onnxruntime", ["export", "{model}", "--out", "{folder}/none.bundle"], "stunet-deploy[cpu]"),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(
