@@ -142,3 +142,23 @@ def _strip(model: onnx_ir.Model) -> None:
         value.doc_string = None
     for value in list(model.graph.initializers.values()):
         value.name = (value.name or "").removeprefix("model.")  # the checkpoint's name of a weight
+    _renumber(model)
+
+
+def _renumber(model: onnx_ir.Model) -> None:
+    """Name nodes, values and constants by their order: the exporter's numbers depend on what the process did before."""
+    outputs = set(model.graph.outputs)
+    constants = set(model.graph.initializers.values())
+    named: set[onnx_ir.Value] = set()
+    for number, node in enumerate(model.graph):
+        node.name = f"node_{number}_{node.op_type}"
+        for value in (*node.inputs, *node.outputs):
+            made = value is not None and value not in outputs and (value.producer() is node or value in constants)
+            if value is not None and made and value not in named and not _is_weight(value):
+                value.name = f"value_{len(named)}"
+                named.add(value)
+
+
+def _is_weight(value: onnx_ir.Value) -> bool:
+    """Return whether a value has a name of its own, as the weights of a checkpoint do, and no number."""
+    return value.is_initializer() and not (value.name or "").startswith("val_")
