@@ -125,7 +125,8 @@ class Checkpoint:
             )
         try:
             graph = GraphHierarchy.from_arrays({name: tensor.numpy() for name, tensor in content["graph"].items()})
-            model = STUNet(from_mapping(STUNetConfig, meta["config"]), graph, from_mapping(Signal, meta["signal"]))
+            config, signal = from_mapping(STUNetConfig, meta["config"]), from_mapping(Signal, meta["signal"])
+            model = STUNet(config, graph, signal, content["weights"].get("profile.table"))
             model.load_state_dict(content["weights"])
             site = from_mapping(Site, meta["site"])
             reference = ReferenceStream(**{name: tensor.numpy() for name, tensor in content["stream"].items()})

@@ -80,6 +80,8 @@ class STUNetConfig:
         time_features: ``week`` (sine and cosine of day and week), ``day`` (sine and cosine of the day),
             ``fraction`` (time of day in [0, 1), as in DCRNN) or ``none`` (the paper).
         mask_channel: feed the observed mask as further input channels.
+        profile: feed each sensor's mean working and weekend day over the training span, a table in the graph, and let
+            every forecast start between the present reading and its profile.
         horizon: number of intervals forecast.
         window: number of input intervals of the window protocol.
     """
@@ -95,6 +97,7 @@ class STUNetConfig:
     fill: Literal["last", "mean"] = "last"
     time_features: Literal["week", "day", "fraction", "none"] = "week"
     mask_channel: bool = True
+    profile: bool = False
     horizon: int = 12
     window: int = 12
 

@@ -24,6 +24,7 @@ from stunet_deploy.series import Series
 from training.data import ChunkSampler, Recording
 from training.evaluation import Regime, evaluate
 from training.forecaster import ModelForecaster
+from training.profile import ProfileTables
 from training.protocols import Split
 
 
@@ -52,6 +53,7 @@ class Trainer:
             depends on the machine's speed. None: all epochs, the same result on every run on one machine.
         state_file: where training can be resumed from; written after every epoch.
         report: called after every epoch.
+        tables: the profiles of the training days; just for a model that has one.
 
     Raises:
         DataError: if the recording is too short to train or to validate on.
@@ -65,11 +67,13 @@ class Trainer:
     max_minutes: float | None = None
     state_file: Path | None = None
     report: Callable[[Epoch], None] = lambda epoch: None
+    tables: ProfileTables | None = None
     history: list[Epoch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.device = next(self.model.parameters()).device
         self.recording = Recording.of(self.series, self.model.signal.target_index, self.device)
+        self.tables = None if self.tables is None else self.tables.to(self.device)
         self.generator = torch.Generator().manual_seed(self.seed)
         self.model.dropout.p = self.config.dropout
         self.optimizer = torch.optim.AdamW(
@@ -180,10 +184,13 @@ class Trainer:
         if self.config.hide:
             kept = torch.rand(inputs.observed.shape, generator=self.generator).to(self.device) >= self.config.hide
             inputs = inputs._replace(observed=inputs.observed * kept)
+        profile = None
+        if self.tables is not None and self.model.profile is not None:
+            profile = self.tables.at(rows, inputs.time_of_week, self.model.profile)
         labels, observed = self.recording.labels(rows[:, self.warm_up :], self.split.horizon)
         bf16 = self.config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext():
-            forecast, _ = self.model(inputs, self.model.initial_lines(len(rows)))
+            forecast, _ = self.model(inputs, self.model.initial_lines(len(rows)), profile)
         error = (forecast[:, self.warm_up :].float() - labels) / self.model.decoder.std
         error = torch.where(observed, error, 0.0)
         count = observed.sum().clamp(min=1)

@@ -19,6 +19,7 @@ from stunet_deploy.graph_files import SensorGraph
 from stunet_deploy.models.stunet import STUNet
 from stunet_deploy.series import Series
 from training.loop import Epoch, Trainer
+from training.profile import ProfileTables
 from training.protocols import Split, choose_protocol, normalisation
 
 REFERENCE_INTERVALS = 1_300
@@ -78,8 +79,9 @@ def train(
         symmetrise=config.model.symmetrise,
     )
     torch.manual_seed(seed)
-    model = STUNet(config.model, hierarchy, signal).to(device)
-    trainer = Trainer(model, series, split, config.training, seed, max_minutes, state_file, report)
+    tables = ProfileTables.of(series, split.train_rows, signal) if config.model.profile else None
+    model = STUNet(config.model, hierarchy, signal, None if tables is None else tables.whole).to(device)
+    trainer = Trainer(model, series, split, config.training, seed, max_minutes, state_file, report, tables)
     if resume:
         trainer.resume()
     history = trainer.run()

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.contract import STATE, StateSpec, StepContract, TensorSpec
+from stunet_deploy.errors import ConfigError
 from stunet_deploy.graph import GraphHierarchy
 from stunet_deploy.models.layers import GraphConvolution
 from stunet_deploy.models.pooling import SpatialPool, SpatialUnpool
+from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.recurrent import DilatedGCGRU
 from stunet_deploy.models.signal import ForecastDecoder, SignalEncoder
 
@@ -54,18 +56,31 @@ class STUNet(nn.Module):
         config: the architecture.
         hierarchy: the prepared graphs; ``hierarchy.levels`` has one more entry than ``config.scales``.
         signal: features, limits and normalisation.
+        profile: the table of :class:`DailyProfile`, [slot, node, target]; just where ``config.profile`` is set.
+
+    Raises:
+        ConfigError: if ``config.profile`` is set without a table, or the other way round.
     """
 
-    def __init__(self, config: STUNetConfig, hierarchy: GraphHierarchy, signal: Signal) -> None:
+    def __init__(
+        self, config: STUNetConfig, hierarchy: GraphHierarchy, signal: Signal, profile: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.hierarchy = hierarchy
         self.signal = signal
         bases = [torch.from_numpy(level.basis) for level in hierarchy.levels]
         width, dilations = config.hidden, [1, *(dilation for _, dilation in config.scales)]
+        if config.profile != (profile is not None):
+            found = "no table" if profile is None else "a table"
+            raise ConfigError(
+                f"model.profile = {config.profile} with {found}", "both or neither", "train the model again"
+            )
         self.encoder = SignalEncoder(signal, config.fill, config.time_features, config.mask_channel)
+        self.profile = None if profile is None else DailyProfile(profile, config.horizon)
+        channels = self.encoder.channels + (0 if self.profile is None else self.profile.channels)
         self.contracting = nn.ModuleList(
-            DilatedGCGRU(basis, width if level else self.encoder.channels, width, dilation, config.layer_norm)
+            DilatedGCGRU(basis, width if level else channels, width, dilation, config.layer_norm)
             for level, (basis, dilation) in enumerate(zip(bases, dilations, strict=True))
         )
         merged = 2 * width if config.skip else width
@@ -104,16 +119,18 @@ class STUNet(nn.Module):
             output, next_state[entry] = module.step(x, state[STATE + entry])
             return output
 
-        return StepOutputs(self._u_network(inputs, filled, layer)), next_state
+        return StepOutputs(self._u_network(inputs, filled, layer, None)), next_state
 
     def forward(
-        self, inputs: StepInputs, lines: Mapping[str, Tensor]
+        self, inputs: StepInputs, lines: Mapping[str, Tensor], profile: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch time horizon node target"], dict[str, Tensor]]:
         """Take a whole sequence at once: the same result as :meth:`step` interval by interval, faster.
 
         Args:
             inputs: readings with a time axis after ``batch``.
             lines: the states before the sequence, [delay, batch, node, channel] per entry, oldest first.
+            profile: in training, what to take in place of the model's own profile: [batch, time, 1 + horizon, node,
+                target], made without the day that a row is from.
 
         Returns:
             The forecast after every interval, and the lines after the last.
@@ -130,13 +147,21 @@ class STUNet(nn.Module):
             output, final[entry] = module(x, lines[entry])
             return output
 
-        return self._u_network(inputs, filled, layer), final
+        return self._u_network(inputs, filled, layer, profile), final
 
     def _u_network(
-        self, inputs: StepInputs, filled: Tensor, layer: Callable[[str, DilatedGCGRU, Tensor], Tensor]
+        self,
+        inputs: StepInputs,
+        filled: Tensor,
+        layer: Callable[[str, DilatedGCGRU, Tensor], Tensor],
+        profile: Tensor | None,
     ) -> Tensor:
         """Run the U; ``layer`` runs one recurrent layer for an interval or for a sequence and keeps its state."""
         x = self.encoder.channelise(filled, inputs.observed, inputs.time_of_week)
+        if self.profile is not None:
+            ahead = self.profile(inputs.time_of_week) if profile is None else profile
+            departures = self.profile.departures(ahead, filled[..., self.signal.target_index])
+            x = torch.cat([x, departures.flatten(-2)], dim=-1)
         skips: list[Tensor] = []
         for level, (entry, module) in enumerate(self._recurrent("contracting")):
             if level:
@@ -148,7 +173,10 @@ class STUNet(nn.Module):
             if self.config.skip:
                 x = torch.cat([x, skips[level]], dim=-1)
             x = self.dropout(layer(entry, module, x))
-        forecast: Tensor = self.decoder(self.head(x), filled)
+        head = self.head(x)
+        if self.profile is not None:
+            head = head + (self.profile.blend * departures[..., 1:, :]).flatten(-2)
+        forecast: Tensor = self.decoder(head, filled)
         return forecast
 
     def _recurrent(self, side: str) -> list[tuple[str, DilatedGCGRU]]:

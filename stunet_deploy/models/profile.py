@@ -1,0 +1,58 @@
+"""The mean day of every sensor, as a table in the graph: what time alone tells about the next intervals."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from stunet_deploy.models.signal import DAY_S, WEEK_S
+
+#: A working day and a day of the weekend have a table each.
+KINDS_OF_DAY = 2
+_WORKING_DAYS = 5
+
+
+class DailyProfile(nn.Module):
+    """Look up each target's mean at the present interval and at those forecast.
+
+    Args:
+        table: normalised means, [slot, node, target]: the slots of a working day, then those of a weekend day.
+        horizon: number of intervals forecast.
+    """
+
+    table: Tensor
+
+    def __init__(self, table: Float[Tensor, "slot node target"], horizon: int) -> None:
+        super().__init__()
+        self.register_buffer("table", table)
+        # How far each forecast starts from the present reading towards its profile: not at all before training.
+        self.blend = nn.Parameter(torch.zeros(horizon, 1))
+        self.slots = len(table) // KINDS_OF_DAY
+        self.horizon = horizon
+
+    @property
+    def channels(self) -> int:
+        """Number of channels that the first layer receives."""
+        return (self.horizon + 1) * self.table.shape[-1]
+
+    def index(self, time_of_week: Float[Tensor, "*batch 1"]) -> Int64[Tensor, "*batch ahead"]:
+        """Return the table's rows of the present interval and of the ``horizon`` after it, for any finite time."""
+        week = time_of_week - WEEK_S * torch.floor(time_of_week / WEEK_S)
+        week = torch.clamp(week, 0, WEEK_S - 1)
+        day = week - DAY_S * torch.floor(week / DAY_S)
+        slot = torch.floor(day / (DAY_S / self.slots)) + torch.arange(self.horizon + 1, device=week.device)
+        slot = slot - self.slots * torch.floor(slot / self.slots)
+        weekend = (week >= _WORKING_DAYS * DAY_S).to(slot.dtype)
+        return (slot + self.slots * weekend).long()
+
+    def forward(self, time_of_week: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch ahead node target"]:
+        """Return the normalised profile of the present interval and of the ``horizon`` after it."""
+        rows = nn.functional.embedding(self.index(time_of_week), self.table.flatten(1))
+        return torch.unflatten(rows, -1, self.table.shape[1:])
+
+    def departures(
+        self, profile: Float[Tensor, "*batch ahead node target"], filled: Float[Tensor, "*batch node target"]
+    ) -> Float[Tensor, "*batch node ahead target"]:
+        """Return how far the profile lies from the present reading, now and at every horizon."""
+        return (profile - filled.unsqueeze(-3)).movedim(-3, -2)
