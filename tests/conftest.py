@@ -79,7 +79,13 @@ def build_model() -> Callable[..., STUNet]:
     from stunet_deploy.graph import GraphHierarchy
     from stunet_deploy.models.stunet import STUNet
 
-    def build(config: STUNetConfig, adjacency: ArrayLike, seed: int = 0, signal: Signal | None = None) -> STUNet:
+    def build(
+        config: STUNetConfig,
+        adjacency: ArrayLike,
+        seed: int = 0,
+        signal: Signal | None = None,
+        profile: torch.Tensor | None = None,
+    ) -> STUNet:
         graph = GraphHierarchy.build(
             adjacency,
             pool_levels=[pool for pool, _ in config.scales],
@@ -88,7 +94,7 @@ def build_model() -> Callable[..., STUNet]:
             symmetrise=config.symmetrise,
         )
         speed = Signal(("speed",), ("speed",), mean=(52.0,), std=(12.5,), low=(0.0,), high=(84.0,))
-        model = STUNet(config, graph, signal or speed).eval()
+        model = STUNet(config, graph, signal or speed, profile).eval()
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in model.parameters():

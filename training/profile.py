@@ -70,9 +70,9 @@ class ProfileTables:
 
 def _table(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return smoothed means [slot, node, target]; a slot never seen takes the other kind of day, then 0, the mean."""
-    by_kind = [np.stack(np.split(array, KINDS_OF_DAY)) for array in (sums, counts)]
     shifts = range(-SMOOTHING_SLOTS, SMOOTHING_SLOTS + 1)
-    total, seen = (sum(np.roll(array, shift, axis=1) for shift in shifts) for array in by_kind)
+    by_kind = (np.stack(np.split(array, KINDS_OF_DAY)) for array in (sums, counts))
+    total, seen = (np.sum([np.roll(array, shift, axis=1) for shift in shifts], axis=0) for array in by_kind)
     either_total, either_seen = total.sum(0), seen.sum(0)
     either = np.divide(either_total, either_seen, out=np.zeros_like(either_total), where=either_seen > 0)
     means = np.broadcast_to(either, total.shape).copy()

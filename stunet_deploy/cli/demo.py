@@ -28,7 +28,7 @@ DATA = Path(__file__).resolve().parents[1] / "data" / "freeway.npz"
 #: The last days are streamed, after a day to warm up on.
 DAYS_STREAMED = 3
 #: Found by trial for one to two minutes of training; one thread, as two that wait for each other are slower.
-MODEL = {"hidden": 16}
+MODEL = {"hidden": 16, "profile": True}
 TRAINING = {"epochs": 20, "batch": 8, "warm_up": 12, "chunk": 12, "learning_rate": 1e-2, "threads": 1}
 
 

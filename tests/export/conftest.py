@@ -37,6 +37,7 @@ NETWORKS: Mapping[str, tuple[STUNetConfig, Signal]] = {
         STUNetConfig(scales=((1, 2), (1, 4)), hidden=5, chebyshev_order=2, horizon=2, window=4, time_features="day"),
         SPEED_AND_FLOW,
     ),
+    "profile": (STUNetConfig(**VARIANTS["ST-UNet"], **SMALL, profile=True), SPEED_AND_FLOW),
 }
 
 
@@ -55,7 +56,8 @@ def make_checkpoint(name: str = "ST-UNet", intervals: int = 120) -> Checkpoint:
     hierarchy = GraphHierarchy.build(
         adjacency, pool_levels=[levels for levels, _ in config.scales], chebyshev_order=config.chebyshev_order
     )
-    model = STUNet(config, hierarchy, signal).eval()
+    table = torch.from_numpy(rng.normal(0, 1, (576, NODES, 1)).astype(np.float32)) if config.profile else None
+    model = STUNet(config, hierarchy, signal, table).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.from_numpy(rng.normal(0, 0.4, parameter.shape)))

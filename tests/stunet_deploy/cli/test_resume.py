@@ -19,7 +19,12 @@ EPOCHS = 6
 def stop_after(epoch: int, how: signal.Signals, arguments: list[str]) -> tuple[int, str]:
     """Start a training, send it a signal once an epoch is logged, return the exit code and the rest it said."""
     command = [sys.executable, "-m", "stunet_deploy", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+
+    def hear_interrupts() -> None:
+        """Undo what a shell does to background jobs: those ignore SIGINT, and hand that on to what they start."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts) as run:
         assert run.stderr is not None
         for line in run.stderr:
             if line.startswith(f"epoch {epoch:3d}/"):
