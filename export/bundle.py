@@ -23,6 +23,7 @@ from runtime.verify import Verification, carried_forecasts, verify
 from stunet_deploy.bundle import FLOAT32, GOLDEN, MANIFEST, STEP, Bundle, Manifest, bundle_id, sha256
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import BundleError, CheckFailed, StunetError
+from stunet_deploy.files import sync_folder
 from stunet_deploy.metrics import ErrorSums, scored_horizons
 
 #: Largest difference from the float64 reference, in training standard deviations of each target.
@@ -59,6 +60,7 @@ def export_bundle(checkpoint: Checkpoint, out: str | Path, report: Callable[[str
         made = scratch / target.name
         made.mkdir()
         _write(checkpoint, made, report)
+        sync_folder(made)
         _put_in_place(made, target, scratch / "replaced")
     except OSError as error:
         raise _unwritable(target, error) from error

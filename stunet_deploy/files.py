@@ -33,3 +33,21 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where the folder is none there is no file either
             temporary.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the files of a folder, and its list of names, to the disk, so that a power cut after a rename loses nothing.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    for path in folder.iterdir():
+        if path.is_file():
+            with path.open("rb+") as handle:
+                os.fsync(handle.fileno())
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        names = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(names)
+        finally:
+            os.close(names)

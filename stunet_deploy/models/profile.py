@@ -37,7 +37,7 @@ class DailyProfile(nn.Module):
         return (self.horizon + 1) * self.table.shape[-1]
 
     def index(self, time_of_week: Float[Tensor, "*batch 1"]) -> Int64[Tensor, "*batch ahead"]:
-        """Return the table's rows of the present interval and of the ``horizon`` after it, in the table for any time."""
+        """Return the table's rows of the present interval and of the ``horizon`` after it; valid for any time."""
         week = time_of_week - WEEK_S * torch.floor(time_of_week / WEEK_S)
         # Garbage in one row must not stop the others: not even a NaN may point outside the table.
         week = torch.where(week >= 0, torch.clamp(week, max=WEEK_S - 1), 0.0)
