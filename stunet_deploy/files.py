@@ -36,7 +36,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the files of a folder, and its list of names, to the disk, so that a power cut after a rename loses nothing.
+    """Bring a folder's files and its list of names to the disk, so that a power cut after a rename loses nothing.
 
     Raises:
         OSError: if the disk refuses.
