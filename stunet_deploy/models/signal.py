@@ -119,7 +119,9 @@ class ForecastDecoder(nn.Module):
         self.target_index = list(signal.target_index)
         for name in ("low", "high", "mean", "std"):
             numbers = [getattr(signal, name)[index] for index in signal.target_index]
-            self.register_buffer(name, torch.tensor(numbers, dtype=torch.float32), persistent=False)
+            # One number as a scalar: engines broadcast it many times faster than an axis of length 1.
+            constant = torch.tensor(numbers, dtype=torch.float32).squeeze()
+            self.register_buffer(name, constant, persistent=False)
         self.horizon = horizon
 
     def forward(
