@@ -243,7 +243,7 @@ class Stream:
             self._run(self._readings.nothing(), stamp - before * manifest.interval_s)
         forecast = self._run(interval, stamp)
         step_us = (time.perf_counter_ns() - begin) / 1000
-        share = float(interval.observed.mean())
+        share = np.count_nonzero(interval.observed) / interval.observed.size
         return Forecast(
             values=forecast,
             issued_s=stamp,
