@@ -73,15 +73,16 @@ class Readings:
             array, unknown = self._from_mapping(values)
         else:
             array = self._to_array(values, "values")
-        with np.errstate(over="ignore", invalid="ignore"):
-            readings = array.astype(np.float32)
-        seen = ~np.isnan(readings)
+        # A push has microseconds for this: NaN is inside no limits, and a full interval needs nothing more.
+        seen = (array >= self._low) & (array <= self._high)
+        outside_limits = 0
         if observed is not None:
-            seen &= self._to_array(observed, "observed") != 0
-        inside = (readings >= self._low) & (readings <= self._high)
-        outside_limits = int(np.count_nonzero(seen & ~inside))
-        seen &= inside
-        return Interval(np.where(seen, readings, np.float32(0)), seen, outside_limits, unknown)
+            heard = self._to_array(observed, "observed") != 0
+            outside_limits = int(np.count_nonzero(heard & ~seen & ~np.isnan(array)))
+            seen &= heard
+        elif not seen.all():
+            outside_limits = int(np.count_nonzero(~seen & ~np.isnan(array)))
+        return Interval(np.where(seen, array, 0).astype(np.float32), seen, outside_limits, unknown)
 
     def _to_array(self, values: ArrayLike, name: str) -> NDArray[Any]:
         expected = f"numbers [node, feature] of shape {list(self._shape)} in the order of the manifest"

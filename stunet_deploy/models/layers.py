@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 
@@ -72,6 +72,28 @@ class GCGRUCell(nn.Module):
     def project(self, x: Float[Tensor, "*batch node channel"]) -> Float[Tensor, "*batch node gates"]:
         """Return W ∗ X + b of the gates z, r and the candidate, side by side: the half without state."""
         return propagate(self.basis, x) @ self.input_weight + self.bias
+
+    def project_unpooled(
+        self,
+        coarse: Float[Tensor, "*batch coarse unpooled"],
+        skip: Float[Tensor, "*batch node skipped"] | None,
+        cluster: Int64[Tensor, " node"],
+    ) -> Float[Tensor, "*batch node gates"]:
+        """Return W ∗ [S H, X] + b for a coarse graph's H, copied to the nodes by S, with X beside it.
+
+        Tk (S H) Θk = (Tk S) (H Θk): both products are on the coarse graph's few nodes, less than half the work.
+        """
+        polynomials, channels = len(self.basis) + 1, coarse.shape[-1]
+        weight = torch.unflatten(self.input_weight, 0, (polynomials, -1))
+        near, *far = (coarse @ weight[k, :channels] for k in range(polynomials))
+        projected = (near + self.bias).index_select(-2, cluster)
+        if far:
+            shape = (*self.basis.shape[:-1], coarse.shape[-2])
+            summed = self.basis.new_zeros(shape).index_add(-1, cluster, self.basis)  # Tk S
+            projected = projected + summed.movedim(0, -2).flatten(-2) @ torch.cat(far, dim=-2)
+        if skip is not None:
+            projected = projected + propagate(self.basis, skip) @ weight[:, channels:].flatten(0, 1)
+        return projected
 
     def update(
         self, projected: Float[Tensor, "*batch node gates"], hidden: Float[Tensor, "*batch node hidden"]

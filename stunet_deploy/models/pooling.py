@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stunet_deploy.graph import Transition
+from stunet_deploy.models.layers import GCGRUCell
 
 
 class SpatialPool(nn.Module):
@@ -47,3 +48,14 @@ class SpatialUnpool(nn.Module):
     def forward(self, x: Float[Tensor, "*batch coarse channel"]) -> Float[Tensor, "*batch node channel"]:
         """Unpool the node axis."""
         return x if self.identity else x.index_select(-2, self.index)
+
+    def project(
+        self,
+        cell: GCGRUCell,
+        coarse: Float[Tensor, "*batch coarse channel"],
+        skip: Float[Tensor, "*batch node skipped"] | None,
+    ) -> Float[Tensor, "*batch node gates"]:
+        """Return the cell's projection of what is unpooled, with ``skip`` beside it."""
+        if not self.identity:
+            return cell.project_unpooled(coarse, skip, self.index)
+        return cell.project(coarse if skip is None else torch.cat([coarse, skip], dim=-1))

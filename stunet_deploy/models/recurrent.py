@@ -39,18 +39,20 @@ class DilatedGCGRU(nn.Module):
         return self.cell.basis.shape[-1], self.cell.hidden
 
     def step(
-        self, x: Float[Tensor, "batch node channel"], hidden: Float[Tensor, "batch node hidden"]
+        self, projected: Float[Tensor, "batch node gates"], hidden: Float[Tensor, "batch node hidden"]
     ) -> tuple[Float[Tensor, "batch node hidden"], Float[Tensor, "batch node hidden"]]:
-        """Return (output, state to be read ``dilation`` intervals later) for one interval."""
-        hidden = self.cell.update(self.cell.project(x), hidden)
+        """Return (output, state to be read ``dilation`` intervals later) for one interval's projected input."""
+        hidden = self.cell.update(projected, hidden)
         return self.norm(hidden), hidden
 
     def forward(
-        self, x: Float[Tensor, "batch time node channel"], line: Float[Tensor, "delay batch node hidden"]
+        self, projected: Float[Tensor, "batch time node gates"], line: Float[Tensor, "delay batch node hidden"]
     ) -> tuple[Float[Tensor, "batch time node hidden"], Float[Tensor, "delay batch node hidden"]]:
-        """Return (outputs, final line) for a sequence; ``line`` holds the last ``dilation`` states, oldest first."""
-        time, chains = x.shape[1], self.dilation
-        projected = self.cell.project(x)
+        """Return (outputs, final line) for a sequence's projected inputs, all at once.
+
+        ``line`` holds the last ``dilation`` states, oldest first.
+        """
+        time, chains = projected.shape[1], self.dilation
         # The end is padded, never the front: a cell fed zeros still changes its state.
         padding = -time % chains
         if padding:

@@ -12,7 +12,13 @@ from stunet_deploy.config import Signal
 
 DAY_S = 86_400
 WEEK_S = 7 * DAY_S
-TIME_CHANNELS = {"week": 4, "day": 2, "fraction": 1, "none": 0}
+#: Per channel its period in seconds and its phase in turns: a cosine is a sine a quarter of a turn ahead.
+TIME_CHANNELS: dict[str, tuple[tuple[int, float], ...]] = {
+    "week": ((DAY_S, 0.0), (DAY_S, 0.25), (WEEK_S, 0.0), (WEEK_S, 0.25)),
+    "day": ((DAY_S, 0.0), (DAY_S, 0.25)),
+    "fraction": ((DAY_S, 0.0),),
+    "none": (),
+}
 
 
 class SignalEncoder(nn.Module):
@@ -31,11 +37,16 @@ class SignalEncoder(nn.Module):
     high: Tensor
     mean: Tensor
     std: Tensor
+    period: Tensor
+    phase: Tensor
 
     def __init__(self, signal: Signal, fill: str, time_features: str, mask_channel: bool) -> None:
         super().__init__()
         for name in ("low", "high", "mean", "std"):
             self.register_buffer(name, torch.tensor(getattr(signal, name), dtype=torch.float32), persistent=False)
+        waves = torch.tensor(TIME_CHANNELS[time_features], dtype=torch.float32).reshape(-1, 2)
+        self.register_buffer("period", waves[:, 0], persistent=False)
+        self.register_buffer("phase", waves[:, 1], persistent=False)
         self.fill = fill
         self.time_features = time_features
         self.mask_channel = mask_channel
@@ -43,7 +54,7 @@ class SignalEncoder(nn.Module):
     @property
     def channels(self) -> int:
         """Number of channels that the first layer receives."""
-        return len(self.mean) * (2 if self.mask_channel else 1) + TIME_CHANNELS[self.time_features]
+        return len(self.mean) * (2 if self.mask_channel else 1) + len(self.period)
 
     def normalise(self, values: Float[Tensor, "*batch node feature"]) -> Float[Tensor, "*batch node feature"]:
         """Clip to the physical limits and normalise."""
@@ -91,14 +102,9 @@ class SignalEncoder(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def _time_channels(self, seconds: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch channel"]:
-        # The fraction is taken before the sine: float32 is exact enough there for any time given.
-        day = seconds / DAY_S - torch.floor(seconds / DAY_S)
-        if self.time_features == "fraction":
-            return day
-        angles = [2 * math.pi * day]
-        if self.time_features == "week":
-            angles.append(2 * math.pi * (seconds / WEEK_S - torch.floor(seconds / WEEK_S)))
-        return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=-1)
+        turns = seconds / self.period + self.phase
+        turns = turns - torch.floor(turns)  # before the sine: float32 is exact enough there for any time given
+        return turns if self.time_features == "fraction" else torch.sin(2 * math.pi * turns)
 
 
 class ForecastDecoder(nn.Module):
@@ -119,9 +125,8 @@ class ForecastDecoder(nn.Module):
         self.target_index = list(signal.target_index)
         for name in ("low", "high", "mean", "std"):
             numbers = [getattr(signal, name)[index] for index in signal.target_index]
-            # One number as a scalar: engines broadcast it many times faster than an axis of length 1.
-            constant = torch.tensor(numbers, dtype=torch.float32).squeeze()
-            self.register_buffer(name, constant, persistent=False)
+            # Two axes: ONNX Runtime broadcasts one axis of length 1, or a scalar, nine times slower here.
+            self.register_buffer(name, torch.tensor([numbers], dtype=torch.float32), persistent=False)
         self.horizon = horizon
 
     def forward(

@@ -115,8 +115,8 @@ class STUNet(nn.Module):
         if keep:
             next_state[FILLED] = filled
 
-        def layer(entry: str, module: DilatedGCGRU, x: Tensor) -> Tensor:
-            output, next_state[entry] = module.step(x, state[STATE + entry])
+        def layer(entry: str, module: DilatedGCGRU, projected: Tensor) -> Tensor:
+            output, next_state[entry] = module.step(projected, state[STATE + entry])
             return output
 
         return StepOutputs(self._u_network(inputs, filled, layer, None)), next_state
@@ -142,9 +142,9 @@ class STUNet(nn.Module):
         if keep:
             final[FILLED] = filled[None, :, -1]
 
-        def layer(entry: str, module: DilatedGCGRU, x: Tensor) -> Tensor:
+        def layer(entry: str, module: DilatedGCGRU, projected: Tensor) -> Tensor:
             output: Tensor
-            output, final[entry] = module(x, lines[entry])
+            output, final[entry] = module(projected, lines[entry])
             return output
 
         return self._u_network(inputs, filled, layer, profile), final
@@ -166,13 +166,12 @@ class STUNet(nn.Module):
         for level, (entry, module) in enumerate(self._recurrent("contracting")):
             if level:
                 x = self.pools[level - 1](x)
-            x = self.dropout(layer(entry, module, x))
+            x = self.dropout(layer(entry, module, module.cell.project(x)))
             skips.append(x)
         for level, (entry, module) in reversed(list(enumerate(self._recurrent("expanding")))):
-            x = self.unpools[level](x)
-            if self.config.skip:
-                x = torch.cat([x, skips[level]], dim=-1)
-            x = self.dropout(layer(entry, module, x))
+            skip = skips[level] if self.config.skip else None
+            unpool = cast(SpatialUnpool, self.unpools[level])
+            x = self.dropout(layer(entry, module, unpool.project(module.cell, x, skip)))
         head = self.head(x)
         if self.profile is not None:
             head = head + (self.profile.blend * departures[..., 1:, :]).flatten(-2)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stunet_deploy.graph import Transition
+from stunet_deploy.models.layers import GCGRUCell
 from stunet_deploy.models.pooling import SpatialPool, SpatialUnpool
 
 CLUSTERS = {
@@ -57,6 +58,24 @@ def test_unpool_copies_the_super_node_to_each_member(literal, cluster):
     for row in range(2):
         for time in range(3):
             np.testing.assert_array_equal(found[row, time], literal.unpool(cluster, x[row, time]))
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=CLUSTERS)
+@pytest.mark.parametrize("skipped", [0, 2])
+@pytest.mark.parametrize("order", [0, 2])
+def test_an_unpooled_input_is_projected_as_if_it_were_copied_first(cluster, skipped, order):
+    rng = np.random.default_rng(3)
+    nodes, channels = len(cluster), 4
+    basis = torch.from_numpy(rng.uniform(-1, 1, (order, nodes, nodes)))
+    cell = GCGRUCell(basis, channels + skipped, 5).double()
+    unpool = SpatialUnpool(Transition.from_cluster(np.array(cluster)))
+    coarse = torch.from_numpy(rng.uniform(-1, 1, (2, 3, max(cluster) + 1, channels)))
+    skip = torch.from_numpy(rng.uniform(-1, 1, (2, 3, nodes, skipped))) if skipped else None
+
+    found = unpool.project(cell, coarse, skip)
+
+    parts = [unpool(coarse)] if skip is None else [unpool(coarse), skip]
+    torch.testing.assert_close(found, cell.project(torch.cat(parts, dim=-1)), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("how", ["max", "mean"])

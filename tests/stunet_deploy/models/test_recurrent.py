@@ -35,7 +35,7 @@ def test_a_sequence_is_eq_8_from_any_line(literal, seed, dilation, time, nodes, 
     line = rng.uniform(-1, 1, (dilation, 2, nodes, 3))
 
     with torch.no_grad():
-        outputs, final = layer(torch.from_numpy(x), torch.from_numpy(line))
+        outputs, final = layer(layer.cell.project(torch.from_numpy(x)), torch.from_numpy(line))
 
     assert outputs.shape == (2, time, nodes, 3)
     assert final.shape == line.shape
@@ -55,10 +55,10 @@ def test_a_sequence_is_its_steps(dilation, time):
     line = torch.from_numpy(rng.uniform(-1, 1, (dilation, 2, 3, 4)))
 
     with torch.no_grad():
-        outputs, final = layer(x, line)
+        outputs, final = layer(layer.cell.project(x), line)
         steps = []
         for interval in x.unbind(1):
-            output, hidden = layer.step(interval, line[0])
+            output, hidden = layer.step(layer.cell.project(interval), line[0])
             line = torch.cat([line[1:], hidden[None]])
             steps.append(output)
 
@@ -74,8 +74,8 @@ def test_dilated_chains_do_not_see_each_other():
     changed[:, ::2] += 1
 
     with torch.no_grad():
-        before, _ = layer(torch.from_numpy(x), torch.from_numpy(line))
-        after, _ = layer(torch.from_numpy(changed), torch.from_numpy(line))
+        before, _ = layer(layer.cell.project(torch.from_numpy(x)), torch.from_numpy(line))
+        after, _ = layer(layer.cell.project(torch.from_numpy(changed)), torch.from_numpy(line))
 
     np.testing.assert_array_equal(before[:, 1::2], after[:, 1::2])
     assert (before[:, ::2] != after[:, ::2]).all()
@@ -87,7 +87,7 @@ def test_normalisation_stays_out_of_the_recurrence():
     x, hidden = torch.from_numpy(rng.standard_normal((1, 3, 2))), torch.zeros(1, 3, 4, dtype=torch.float64)
 
     with torch.no_grad():
-        output, state = layer.step(x, hidden)
+        output, state = layer.step(layer.cell.project(x), hidden)
 
     assert state.abs().max() < 1  # a mix of tanh values
     torch.testing.assert_close(output, layer.norm(state), rtol=0, atol=0)
@@ -100,7 +100,7 @@ def test_gradients_reach_inputs_line_and_every_weight():
     x = torch.from_numpy(rng.standard_normal((2, 5, 3, 2))).requires_grad_()
     line = torch.from_numpy(rng.uniform(-1, 1, (3, 2, 3, 4))).requires_grad_()
 
-    outputs, _ = layer(x, line)
+    outputs, _ = layer(layer.cell.project(x), line)
     outputs.pow(3).sum().backward()
 
     for tensor in (x, line, *layer.parameters()):
