@@ -59,8 +59,9 @@ class WindowForecast(torch.nn.Module):
 
     def forward(self, values: torch.Tensor, observed: torch.Tensor, time_of_week: torch.Tensor) -> torch.Tensor:
         """Return [batch, horizon, node, target] from inputs [batch, time, node, feature]."""
-        forecast, _ = self.model(StepInputs(values, observed, time_of_week), self.model.initial_lines(len(values)))
-        return forecast[:, -1]
+        inputs, last = StepInputs(values, observed, time_of_week), torch.tensor([values.shape[1] - 1])
+        forecast, _ = self.model(inputs, self.model.initial_lines(len(values)), issued=last)
+        return forecast[:, 0]
 
 
 def random_checkpoint(series: Series, data: Path, hidden: int) -> Checkpoint:
@@ -71,7 +72,7 @@ def random_checkpoint(series: Series, data: Path, hidden: int) -> Checkpoint:
     split = protocol_a(series)
     torch.manual_seed(0)
     model = STUNet(config, hierarchy, prepare_signal(series, split, ())).eval()
-    torch.nn.init.normal_(model.head.weight, std=0.02)
+    torch.nn.init.normal_(model.decoder.head.weight, std=0.02)
     site = Site(series.sensor_ids, series.units, series.interval_s, series.stamp, series.timezone)
     return Checkpoint(model, site, reference_stream(series, split), {"note": "random weights, for timing"})
 

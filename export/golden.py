@@ -73,7 +73,7 @@ def _reference_forecast(
     forecasts = []
     for first in range(0, len(timestamps), _ROWS_AT_ONCE):
         rows = slice(first, first + _ROWS_AT_ONCE)
-        forecast, lines = model(StepInputs(*(tensor[:, rows] for tensor in sequence)), lines)
-        wanted = scored[(scored >= rows.start) & (scored < rows.stop)] - first
-        forecasts.append(forecast[0].numpy()[wanted].astype(np.float32))
+        wanted = torch.from_numpy(scored[(scored >= rows.start) & (scored < rows.stop)] - first)
+        forecast, lines = model(StepInputs(*(tensor[:, rows] for tensor in sequence)), lines, issued=wanted)
+        forecasts.append(forecast[0].numpy().astype(np.float32))
     return np.concatenate(forecasts)

@@ -76,7 +76,13 @@ class STUNetConfig:
         pooling: ``max`` or ``mean`` over the members of a super node.
         skip: concatenate the contracting side's output before each expanding layer.
         layer_norm: normalise each recurrent layer's output over channels (not inside the recurrence).
-        fill: what replaces an unobserved value: ``last`` (the last filled value) or ``mean`` (the training mean).
+        unpooling: ``copy`` the super node, ``ordered_deconv`` (a matrix per rank of a member by degree) or
+            ``weighted_deconv`` (the same, fed the member's degree and strength too).
+        decoder: ``direct`` (one graph convolution emits all horizons) or ``recurrent`` (the paper's: a second stack
+            takes a step per horizon, fed its own forecast).
+        residual: forecasts are differences to the present reading, instead of values (the paper).
+        fill: what replaces an unobserved value: ``last`` (the last filled value), ``mean`` (the training mean) or
+            ``forecast`` (what the interval before forecast; ``last`` for features that are no target).
         time_features: ``week`` (sine and cosine of day and week), ``day`` (sine and cosine of the day),
             ``fraction`` (time of day in [0, 1), as in DCRNN) or ``none`` (the paper).
         mask_channel: feed the observed mask as further input channels.
@@ -92,9 +98,12 @@ class STUNetConfig:
     partition: Literal["gpa", "pga"] = "gpa"
     symmetrise: Literal["max", "mean"] = "max"
     pooling: Literal["max", "mean"] = "max"
+    unpooling: Literal["copy", "ordered_deconv", "weighted_deconv"] = "copy"
+    decoder: Literal["direct", "recurrent"] = "direct"
+    residual: bool = True
     skip: bool = True
     layer_norm: bool = True
-    fill: Literal["last", "mean"] = "last"
+    fill: Literal["last", "mean", "forecast"] = "last"
     time_features: Literal["week", "day", "fraction", "none"] = "week"
     mask_channel: bool = True
     profile: bool = False
@@ -109,7 +118,9 @@ class STUNetConfig:
         _one_of("partition", self.partition, ("gpa", "pga"))
         _one_of("symmetrise", self.symmetrise, ("max", "mean"))
         _one_of("pooling", self.pooling, ("max", "mean"))
-        _one_of("fill", self.fill, ("last", "mean"))
+        _one_of("unpooling", self.unpooling, ("copy", "ordered_deconv", "weighted_deconv"))
+        _one_of("decoder", self.decoder, ("direct", "recurrent"))
+        _one_of("fill", self.fill, ("last", "mean", "forecast"))
         _one_of("time_features", self.time_features, ("week", "day", "fraction", "none"))
 
 
@@ -139,6 +150,12 @@ class TrainingConfig:
         schedule: ``step`` (the paper's) or ``cosine`` (to zero over the planned epochs).
         weight_decay: decoupled weight decay (AdamW); 0 in the paper.
         clip_norm: largest norm of the gradient.
+        loss_every: a loss after every n-th interval past the warm-up, from a random first one; a recurrent decoder
+            takes ``horizon`` steps for each.
+        teacher_forcing: what a recurrent decoder is fed in training: ``scheduled`` (the label, ever more rarely: the
+            paper's scheduled sampling), ``always`` (the label) or ``never`` (its own forecast).
+        sampling_decay: k of scheduled sampling, whose probability is k / (k + exp(i / k)) at update i; 0 chooses
+            the k that reaches one half midway. DCRNN's 2,000 suits a run of 30,000 updates.
         loss: ``paper`` (½(mean|e| + mean e²)) or ``mae`` in normalised units, masked where the label is missing.
         dropout: share of layer outputs dropped in training.
         hide: share of observed cells hidden at random in training inputs, so that a model learns to do without.
@@ -161,6 +178,9 @@ class TrainingConfig:
     schedule: Literal["step", "cosine"] = "cosine"
     weight_decay: float = 1e-4
     clip_norm: float = 5.0
+    loss_every: int = 1
+    teacher_forcing: Literal["scheduled", "always", "never"] = "scheduled"
+    sampling_decay: float = 0.0
     loss: Literal["paper", "mae"] = "mae"
     dropout: float = 0.0
     hide: float = 0.0
@@ -173,11 +193,12 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _one_of("regime", self.regime, ("stream", "window"))
         _one_of("schedule", self.schedule, ("step", "cosine"))
+        _one_of("teacher_forcing", self.teacher_forcing, ("scheduled", "always", "never"))
         _one_of("loss", self.loss, ("paper", "mae"))
         _one_of("precision", self.precision, ("fp32", "bf16"))
-        for name in ("chunk", "batch", "epochs", "decay_every", "patience"):
+        for name in ("chunk", "batch", "epochs", "decay_every", "loss_every", "patience"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("warm_up", "threads", "weight_decay", "time_jitter"):
+        for name in ("warm_up", "threads", "weight_decay", "sampling_decay", "time_jitter"):
             _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of 0 or more")
         for name in ("learning_rate", "decay", "clip_norm"):
             _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a positive number")

@@ -58,6 +58,42 @@ class Transition:
         sizes = np.bincount(self.unpool)[:, None]
         return np.where(np.arange(self.pool.shape[1]) < sizes, 1 / sizes, 0).astype(np.float32)
 
+    def ranks(self, adjacency: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Rank of every fine node among the members of its coarse node, [fine]: by descending degree, ties by id.
+
+        Args:
+            adjacency: of the fine level, [fine, fine].
+
+        Source: ST-UNet, Section 3.3, ordered deconvolution.
+        """
+        degree = np.count_nonzero(adjacency, axis=0)
+        order = np.lexsort((-degree, self.unpool))  # stable: equal degrees stay in the order of their ids
+        sizes = np.bincount(self.unpool)
+        ranks = np.empty_like(self.unpool)
+        ranks[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return ranks
+
+    def structure(self, adjacency: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Structural vector of every fine node, standardised over the nodes, [fine, 4].
+
+        Degree and strength (sum of weights) within the node's coarse node, then in the whole fine graph. A column
+        without differences is zero.
+
+        Args:
+            adjacency: of the fine level, [fine, fine].
+
+        Source: ST-UNet, Section 3.3, weighted deconvolution.
+        """
+        inside = np.where(self.unpool[:, None] == self.unpool, adjacency, 0)
+        columns = [f(weights, axis=0) for weights in (inside, adjacency) for f in (np.count_nonzero, np.sum)]
+        table = np.stack(columns, axis=1).astype(np.float64)
+        spread = table.std(axis=0)
+        # Sums of equal numbers may differ in their last bit; that is no difference.
+        differs = spread > 1e-9 * np.abs(table).max(axis=0)
+        standard: NDArray[np.float64] = np.zeros_like(table)
+        np.divide(table - table.mean(axis=0), spread, out=standard, where=differs)
+        return standard.astype(np.float32)
+
 
 @dataclass(frozen=True, eq=False)
 class GraphHierarchy:

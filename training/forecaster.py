@@ -30,21 +30,24 @@ class ModelForecaster:
         recording = self._recording(series)
         rows = torch.from_numpy(issue)[:, None] + torch.arange(1 - length, 1)
         for some in rows.split(_WINDOWS_AT_ONCE):
-            forecast, _ = self._forward(recording.inputs(some), self.model.initial_lines(len(some)))
-            yield forecast[:, -1].cpu().numpy()
+            last = torch.tensor([length - 1])
+            forecast, _ = self._forward(recording.inputs(some), self.model.initial_lines(len(some)), last)
+            yield forecast[:, 0].cpu().numpy()
 
     def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         """Forecast at each row of ``issue`` with the state carried from zero at row ``start``."""
         recording, lines = self._recording(series), self.model.initial_lines(1)
         for rows in torch.arange(start, int(issue[-1]) + 1).split(_ROWS_AT_ONCE):
-            forecast, lines = self._forward(recording.inputs(rows[None]), lines)
             wanted = issue[(issue >= int(rows[0])) & (issue <= int(rows[-1]))] - int(rows[0])
+            forecast, lines = self._forward(recording.inputs(rows[None]), lines, torch.from_numpy(wanted))
             if len(wanted):
-                yield forecast[0, torch.from_numpy(wanted)].cpu().numpy()
+                yield forecast[0].cpu().numpy()
 
     @torch.inference_mode()  # not around the generators: it would stay on between their forecasts
-    def _forward(self, inputs: StepInputs, lines: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        forecast, final = self.model(inputs, lines)
+    def _forward(
+        self, inputs: StepInputs, lines: dict[str, Tensor], issued: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        forecast, final = self.model(inputs, lines, issued=issued.to(inputs.values.device))
         return forecast, final
 
     def _recording(self, series: Series) -> Recording:

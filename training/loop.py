@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stunet_deploy.config import TrainingConfig
 from stunet_deploy.errors import CheckpointError, ConfigError, DataError
 from stunet_deploy.files import replacing
+from stunet_deploy.models.decoders import Teacher
 from stunet_deploy.models.stunet import STUNet
 from stunet_deploy.series import Series
 from training.data import ChunkSampler, Recording
@@ -26,6 +27,7 @@ from training.evaluation import Regime, evaluate
 from training.forecaster import ModelForecaster
 from training.profile import ProfileTables
 from training.protocols import Split
+from training.sampling import sampling_decay, sampling_probability
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ class Trainer:
         self.recording = Recording.of(self.series, self.model.signal.target_index, self.device)
         self.tables = None if self.tables is None else self.tables.to(self.device)
         self.generator = torch.Generator().manual_seed(self.seed)
-        self.model.dropout.p = self.config.dropout
+        for module in self.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = self.config.dropout
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
@@ -164,8 +168,9 @@ class Trainer:
         scored = self.sampler.length - self.warm_up
         updates = list(self.sampler.epoch(self.config.batch, scored, self.generator))
         for done, rows in enumerate(updates):
-            self._set_learning_rate(len(self.history) + done / len(updates))
-            loss = self._loss(rows.to(self.device))
+            epochs_done = len(self.history) + done / len(updates)
+            self._set_learning_rate(epochs_done)
+            loss = self._loss(rows.to(self.device), self._teacher_chance(epochs_done, len(updates)))
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
@@ -175,8 +180,13 @@ class Trainer:
             losses.append(loss.item())
         return sum(losses) / len(losses)
 
-    def _loss(self, rows: Tensor) -> Tensor:
-        """Return the loss of a batch of chunks, in normalised units, over the observed labels past the warm-up."""
+    def _loss(self, rows: Tensor, teacher_chance: float = 0.0) -> Tensor:
+        """Return the loss of a batch of chunks, in normalised units, over the observed labels past the warm-up.
+
+        Args:
+            rows: [batch, time].
+            teacher_chance: how often a step of a recurrent decoder is fed the label; one coin per decoder step.
+        """
         inputs = self.recording.inputs(rows)
         if self.config.time_jitter:
             shift = 60 * self.config.time_jitter * torch.randn((len(rows), 1, 1), generator=self.generator)
@@ -187,11 +197,21 @@ class Trainer:
         profile = None
         if self.tables is not None and self.model.profile is not None:
             profile = self.tables.at(rows, inputs.time_of_week, self.model.profile)
-        labels, observed = self.recording.labels(rows[:, self.warm_up :], self.split.horizon)
+        labels, observed = self.recording.labels(rows, self.split.horizon)
+        first = self.warm_up
+        if self.config.loss_every > 1:
+            spare = min(self.config.loss_every, rows.shape[1] - first)
+            first += int(torch.randint(spare, (), generator=self.generator))
+        issued = torch.arange(first, rows.shape[1], self.config.loss_every, device=self.device)
+        teacher = None
+        if self.model.config.decoder == "recurrent" and teacher_chance:
+            coins = torch.rand(self.split.horizon, generator=self.generator) < teacher_chance
+            teacher = Teacher(self.model.output.normalise(labels), observed, coins.to(self.device))
         bf16 = self.config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext():
-            forecast, _ = self.model(inputs, self.model.initial_lines(len(rows)), profile)
-        error = (forecast[:, self.warm_up :].float() - labels) / self.model.decoder.std
+            forecast, _ = self.model(inputs, self.model.initial_lines(len(rows)), profile, issued, teacher)
+        labels, observed = labels[:, issued], observed[:, issued]
+        error = (forecast.float() - labels) / self.model.output.std
         error = torch.where(observed, error, 0.0)
         count = observed.sum().clamp(min=1)
         absolute = error.abs().sum() / count
@@ -231,17 +251,29 @@ class Trainer:
             )
         return replace(split, test=issue, test_start=int(issue[0]) - split.window + 1)
 
+    def _progress(self, epochs_done: float) -> float:
+        """Return the share of the training that is done, by epochs or by time, whichever is further."""
+        progress = epochs_done / self.config.epochs
+        if self.max_minutes is not None:
+            spent = self._spent() + time.perf_counter() - self._epoch_started
+            progress = max(progress, spent / (60 * self.max_minutes))
+        return min(progress, 1.0)
+
     def _set_learning_rate(self, epochs_done: float) -> None:
         if self.config.schedule == "step":
             factor = self.config.decay ** (int(epochs_done) // self.config.decay_every)
         else:
-            progress = epochs_done / self.config.epochs
-            if self.max_minutes is not None:
-                spent = self._spent() + time.perf_counter() - self._epoch_started
-                progress = max(progress, spent / (60 * self.max_minutes))
-            factor = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+            factor = (1 + math.cos(math.pi * self._progress(epochs_done))) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor
+
+    def _teacher_chance(self, epochs_done: float, updates_per_epoch: int) -> float:
+        """Return how often a step of a recurrent decoder is fed the label."""
+        if self.config.teacher_forcing != "scheduled":
+            return float(self.config.teacher_forcing == "always")
+        planned = self.config.epochs * updates_per_epoch
+        decay = self.config.sampling_decay or sampling_decay(planned)
+        return sampling_probability(self._progress(epochs_done) * planned, decay)
 
     def _spent(self) -> float:
         return sum((epoch.seconds for epoch in self.history), 0.0)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stunet_deploy.graph import Transition
+from stunet_deploy.graph import Level, Transition
 from stunet_deploy.models.layers import GCGRUCell
 
 
@@ -36,7 +36,25 @@ class SpatialPool(nn.Module):
 
 
 class SpatialUnpool(nn.Module):
-    """Give every node a copy of its super node's channels (ST-Unpool, ``copy``)."""
+    """Bring a coarse graph's channels back to the nodes (ST-Unpool), for a layer that follows."""
+
+    def forward(self, x: Float[Tensor, "*batch coarse channel"]) -> Float[Tensor, "*batch node channel"]:
+        """Unpool the node axis."""
+        raise NotImplementedError
+
+    def project(
+        self,
+        cell: GCGRUCell,
+        coarse: Float[Tensor, "*batch coarse channel"],
+        skip: Float[Tensor, "*batch node skipped"] | None,
+    ) -> Float[Tensor, "*batch node gates"]:
+        """Return the cell's projection of what is unpooled, with ``skip`` beside it."""
+        unpooled = self(coarse)
+        return cell.project(unpooled if skip is None else torch.cat([unpooled, skip], dim=-1))
+
+
+class CopyUnpool(SpatialUnpool):
+    """Give every node a copy of its super node's channels (``copy``)."""
 
     index: Tensor
 
@@ -55,7 +73,54 @@ class SpatialUnpool(nn.Module):
         coarse: Float[Tensor, "*batch coarse channel"],
         skip: Float[Tensor, "*batch node skipped"] | None,
     ) -> Float[Tensor, "*batch node gates"]:
-        """Return the cell's projection of what is unpooled, with ``skip`` beside it."""
-        if not self.identity:
-            return cell.project_unpooled(coarse, skip, self.index)
-        return cell.project(coarse if skip is None else torch.cat([coarse, skip], dim=-1))
+        """Return the cell's projection of what is unpooled, with ``skip`` beside it: copies are projected once."""
+        if self.identity:
+            return super().project(cell, coarse, skip)
+        return cell.project_unpooled(coarse, skip, self.index)
+
+
+class DeconvolutionUnpool(SpatialUnpool):
+    """Give the member of rank j in a super node Θj h (``ordered_deconv``), or Θj [h, s] (``weighted_deconv``).
+
+    Members are ranked by descending degree. s is the member's structural vector, see
+    :meth:`stunet_deploy.graph.Transition.structure`.
+
+    Args:
+        transition: from the fine level to the coarse one.
+        fine: the level that is unpooled to.
+        channels: of input and output.
+        weighted: whether Θ sees the structural vector.
+    """
+
+    index: Tensor
+    ranks: Tensor
+    structure: Tensor
+
+    def __init__(self, transition: Transition, fine: Level, channels: int, weighted: bool) -> None:
+        super().__init__()
+        ranks, members = transition.ranks(fine.adjacency), transition.pool.shape[1]
+        structure = torch.from_numpy(transition.structure(fine.adjacency))
+        self.weight = nn.Parameter(torch.empty(members, channels, channels))
+        self.structure_weight = nn.Parameter(torch.zeros(members, structure.shape[1], channels)) if weighted else None
+        for matrix in self.weight:
+            nn.init.xavier_uniform_(matrix)
+        self.register_buffer("index", torch.from_numpy(transition.unpool * members + ranks), persistent=False)
+        self.register_buffer("ranks", torch.from_numpy(ranks), persistent=False)
+        self.register_buffer("structure", structure, persistent=False)
+
+    def forward(self, x: Float[Tensor, "*batch coarse channel"]) -> Float[Tensor, "*batch node channel"]:
+        """Unpool the node axis."""
+        members, channels, _ = self.weight.shape
+        # One product gives what every rank would get; the index picks a member's own.
+        by_rank = x @ self.weight.movedim(0, 1).flatten(1)
+        unpooled = torch.unflatten(by_rank, -1, (members, channels)).flatten(-3, -2).index_select(-2, self.index)
+        if self.structure_weight is None:
+            return unpooled
+        return unpooled + (self.structure[:, None] @ self.structure_weight[self.ranks]).squeeze(1)
+
+
+def spatial_unpool(how: str, transition: Transition, fine: Level, channels: int) -> SpatialUnpool:
+    """Return the unpooling of a config's name."""
+    if how == "copy":
+        return CopyUnpool(transition)
+    return DeconvolutionUnpool(transition, fine, channels, weighted=how == "weighted_deconv")

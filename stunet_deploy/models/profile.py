@@ -27,7 +27,7 @@ class DailyProfile(nn.Module):
         super().__init__()
         self.register_buffer("table", table)
         # How far each forecast starts from the present reading towards its profile: not at all before training.
-        self.blend = nn.Parameter(torch.zeros(horizon, 1))
+        self.blend = nn.Parameter(torch.zeros(horizon, 1, 1))
         self.slots = len(table) // KINDS_OF_DAY
         self.horizon = horizon
 
@@ -54,6 +54,6 @@ class DailyProfile(nn.Module):
 
     def departures(
         self, profile: Float[Tensor, "*batch ahead node target"], filled: Float[Tensor, "*batch node target"]
-    ) -> Float[Tensor, "*batch node ahead target"]:
+    ) -> Float[Tensor, "*batch ahead node target"]:
         """Return how far the profile lies from the present reading, now and at every horizon."""
-        return (profile - filled.unsqueeze(-3)).movedim(-3, -2)
+        return profile - filled.unsqueeze(-3)

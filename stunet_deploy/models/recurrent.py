@@ -39,18 +39,18 @@ class DilatedGCGRU(nn.Module):
         return self.cell.basis.shape[-1], self.cell.hidden
 
     def step(
-        self, projected: Float[Tensor, "batch node gates"], hidden: Float[Tensor, "batch node hidden"]
-    ) -> tuple[Float[Tensor, "batch node hidden"], Float[Tensor, "batch node hidden"]]:
+        self, projected: Float[Tensor, "*batch node gates"], hidden: Float[Tensor, "*batch node hidden"]
+    ) -> tuple[Float[Tensor, "*batch node hidden"], Float[Tensor, "*batch node hidden"]]:
         """Return (output, state to be read ``dilation`` intervals later) for one interval's projected input."""
         hidden = self.cell.update(projected, hidden)
         return self.norm(hidden), hidden
 
     def forward(
         self, projected: Float[Tensor, "batch time node gates"], line: Float[Tensor, "delay batch node hidden"]
-    ) -> tuple[Float[Tensor, "batch time node hidden"], Float[Tensor, "delay batch node hidden"]]:
-        """Return (outputs, final line) for a sequence's projected inputs, all at once.
+    ) -> tuple[Float[Tensor, "batch time node hidden"], Float[Tensor, "batch time node hidden"]]:
+        """Return (outputs, states) for a sequence's projected inputs, all at once.
 
-        ``line`` holds the last ``dilation`` states, oldest first.
+        ``line`` holds the last ``dilation`` states before it, oldest first.
         """
         time, chains = projected.shape[1], self.dilation
         # The end is padded, never the front: a cell fed zeros still changes its state.
@@ -64,5 +64,20 @@ class DilatedGCGRU(nn.Module):
             hidden = self.cell.update(rows, hidden)
             states.append(hidden)
         sequence = torch.cat(states, dim=1)[:, :time]
-        final = torch.cat([line, sequence[:, -chains:].transpose(0, 1)])[-chains:]
-        return self.norm(sequence), final
+        return self.norm(sequence), sequence
+
+
+def final_line(
+    line: Float[Tensor, "delay batch node hidden"], states: Float[Tensor, "batch time node hidden"]
+) -> Float[Tensor, "delay batch node hidden"]:
+    """Return the line after a sequence: its last states, and older ones where it was shorter than the delay."""
+    delay = len(line)
+    return torch.cat([line, states[:, -delay:].transpose(0, 1)])[-delay:]
+
+
+def recent_states(
+    line: Float[Tensor, "delay batch node hidden"], states: Float[Tensor, "batch time node hidden"]
+) -> list[Float[Tensor, "batch time node hidden"]]:
+    """Return, for every interval of a sequence, the last ``delay`` states, oldest first, its own being the last."""
+    history = torch.cat([line.transpose(0, 1), states], dim=1)
+    return [history[:, 1 + first : 1 + first + states.shape[1]] for first in range(len(line))]

@@ -21,14 +21,15 @@ TIME_CHANNELS: dict[str, tuple[tuple[int, float], ...]] = {
 }
 
 
-class SignalEncoder(nn.Module):
+class SignalInput(nn.Module):
     """Clip, normalise and fill the readings of an interval, and add mask and time channels.
 
     A value under ``observed`` = 0 is selected away with Where, never multiplied: not even a NaN there can leak.
 
     Args:
         signal: features, limits and normalisation.
-        fill: ``last`` (keep the last filled value) or ``mean`` (zero in normalised units).
+        fill: ``mean`` (an unobserved reading is zero, in normalised units) or one of the others, whose substitute
+            for it is a state.
         time_features: a key of ``TIME_CHANNELS``.
         mask_channel: append the mask to the channels.
     """
@@ -64,26 +65,26 @@ class SignalEncoder(nn.Module):
         self,
         values: Float[Tensor, "batch node feature"],
         observed: Float[Tensor, "batch node feature"],
-        last: Float[Tensor, "batch node feature"],
+        substitute: Float[Tensor, "batch node feature"],
     ) -> Float[Tensor, "batch node feature"]:
-        """Return normalised readings, unobserved ones replaced by ``last`` (zeros for fill ``mean``)."""
-        return torch.where(observed > 0.5, self.normalise(values), last)
+        """Return normalised readings, unobserved ones replaced by ``substitute`` (zeros for fill ``mean``)."""
+        return torch.where(observed > 0.5, self.normalise(values), substitute)
 
     def fill_sequence(
         self,
         values: Float[Tensor, "batch time node feature"],
         observed: Float[Tensor, "batch time node feature"],
-        last: Float[Tensor, "batch node feature"],
+        substitute: Float[Tensor, "batch node feature"],
     ) -> Float[Tensor, "batch time node feature"]:
-        """Fill a whole sequence: :meth:`fill_step` interval by interval, on normalised readings."""
+        """Fill a whole sequence: :meth:`fill_step` interval by interval, each the substitute of the next."""
         seen = observed > 0.5
         normalised = self.normalise(values)
         if self.fill == "mean":
             return torch.where(seen, normalised, 0.0)
         filled = []
         for now, reading in zip(seen.unbind(1), normalised.unbind(1), strict=True):
-            last = torch.where(now, reading, last)
-            filled.append(last)
+            substitute = torch.where(now, reading, substitute)
+            filled.append(substitute)
         return torch.stack(filled, dim=1)
 
     def channelise(
@@ -107,12 +108,11 @@ class SignalEncoder(nn.Module):
         return turns if self.time_features == "fraction" else torch.sin(2 * math.pi * turns)
 
 
-class ForecastDecoder(nn.Module):
-    """Denormalise residual forecasts and clip them to the targets' limits: the last node of the graph.
+class ForecastOutput(nn.Module):
+    """Denormalise forecasts and clip them to the targets' limits: the last node of the graph.
 
     Args:
         signal: features, limits and normalisation.
-        horizon: number of intervals forecast.
     """
 
     low: Tensor
@@ -120,23 +120,22 @@ class ForecastDecoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, signal: Signal, horizon: int) -> None:
+    def __init__(self, signal: Signal) -> None:
         super().__init__()
-        self.target_index = list(signal.target_index)
         for name in ("low", "high", "mean", "std"):
             numbers = [getattr(signal, name)[index] for index in signal.target_index]
             # Two axes: ONNX Runtime broadcasts one axis of length 1, or a scalar, nine times slower here.
             self.register_buffer(name, torch.tensor([numbers], dtype=torch.float32), persistent=False)
-        self.horizon = horizon
 
-    def forward(
-        self,
-        head: Float[Tensor, "*batch node horizon_target"],
-        filled: Float[Tensor, "*batch node feature"],
-    ) -> Float[Tensor, "*batch horizon node target"]:
-        """Return forecast_h = filled target + head_h in physical units."""
-        residual = torch.unflatten(head, -1, (self.horizon, len(self.target_index))).movedim(-2, -3)
-        if self.target_index != list(range(filled.shape[-1])):
-            filled = filled[..., self.target_index]
-        forecast = (residual + filled.unsqueeze(-3)) * self.std + self.mean
-        return torch.maximum(torch.minimum(forecast, self.high), self.low)
+    def normalise(self, labels: Float[Tensor, "*batch node target"]) -> Float[Tensor, "*batch node target"]:
+        """Bring labels in physical units to the units of the forecasts."""
+        return (labels - self.mean) / self.std
+
+    def clip(self, forecast: Float[Tensor, "*batch node target"]) -> Float[Tensor, "*batch node target"]:
+        """Clip normalised forecasts to the limits."""
+        low, high = self.normalise(self.low), self.normalise(self.high)
+        return torch.maximum(torch.minimum(forecast, high), low)
+
+    def forward(self, forecast: Float[Tensor, "*batch node target"]) -> Float[Tensor, "*batch node target"]:
+        """Return normalised forecasts in physical units, within the limits."""
+        return torch.maximum(torch.minimum(forecast * self.std + self.mean, self.high), self.low)

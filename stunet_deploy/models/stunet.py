@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, cast
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.contract import STATE, StateSpec, StepContract, TensorSpec
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.graph import GraphHierarchy
-from stunet_deploy.models.layers import GraphConvolution
-from stunet_deploy.models.pooling import SpatialPool, SpatialUnpool
+from stunet_deploy.models.decoders import DirectDecoder, Recent, RecurrentDecoder, Teacher
 from stunet_deploy.models.profile import DailyProfile
-from stunet_deploy.models.recurrent import DilatedGCGRU
-from stunet_deploy.models.signal import ForecastDecoder, SignalEncoder
+from stunet_deploy.models.recurrent import DilatedGCGRU, final_line, recent_states
+from stunet_deploy.models.signal import ForecastOutput, SignalInput
+from stunet_deploy.models.unet import RecurrentUNet
 
-FILLED = "filled"
+#: State entry: what stands for an unobserved reading at the next interval, in normalised units.
+SUBSTITUTE = "substitute"
+#: Prefix of the encoder's state entries and of its parameters.
+ENCODER = "encoder."
 
 
 class StepInputs(NamedTuple):
@@ -43,14 +47,7 @@ class StepOutputs(NamedTuple):
 
 
 class STUNet(nn.Module):
-    """The spatio-temporal U-network (Yu, Yin, Zhu 2019) with a direct residual decoder.
-
-    Contracting side: a layer on the sensor graph, then per scale a pool and a dilated layer on the coarser graph.
-    Expanding side: unpool, concatenate the same level's output of the contracting side, an undilated layer::
-
-        level 0    contracting.0 ───────────────skip──────────────▶ expanding.0 ──▶ head
-                        └─pool─▶                            ─unpool──┘
-        level 1             contracting.1 (dilation s) ────┘
+    """The spatio-temporal U-network (Yu, Yin, Zhu 2019): an encoder in a U, and a direct or a recurrent decoder.
 
     Args:
         config: the architecture.
@@ -66,36 +63,31 @@ class STUNet(nn.Module):
         self, config: STUNetConfig, hierarchy: GraphHierarchy, signal: Signal, profile: Tensor | None = None
     ) -> None:
         super().__init__()
-        self.config = config
-        self.hierarchy = hierarchy
-        self.signal = signal
-        bases = [torch.from_numpy(level.basis) for level in hierarchy.levels]
-        width, dilations = config.hidden, [1, *(dilation for _, dilation in config.scales)]
         if config.profile != (profile is not None):
             found = "no table" if profile is None else "a table"
             raise ConfigError(
                 f"model.profile = {config.profile} with {found}", "both or neither", "train the model again"
             )
-        self.encoder = SignalEncoder(signal, config.fill, config.time_features, config.mask_channel)
+        self.config = config
+        self.hierarchy = hierarchy
+        self.signal = signal
+        targets = len(signal.targets)
+        self.input = SignalInput(signal, config.fill, config.time_features, config.mask_channel)
         self.profile = None if profile is None else DailyProfile(profile, config.horizon)
-        channels = self.encoder.channels + (0 if self.profile is None else self.profile.channels)
-        self.contracting = nn.ModuleList(
-            DilatedGCGRU(basis, width if level else channels, width, dilation, config.layer_norm)
-            for level, (basis, dilation) in enumerate(zip(bases, dilations, strict=True))
-        )
-        merged = 2 * width if config.skip else width
-        self.expanding = nn.ModuleList(DilatedGCGRU(basis, merged, width, 1, config.layer_norm) for basis in bases[:-1])
-        self.pools = nn.ModuleList(SpatialPool(t, config.pooling) for t in hierarchy.transitions)
-        self.unpools = nn.ModuleList(SpatialUnpool(t) for t in hierarchy.transitions)
-        self.dropout = nn.Dropout(0.0)
-        self.head = GraphConvolution(bases[0], width, config.horizon * len(signal.targets))
-        nn.init.zeros_(self.head.weight)  # an untrained model forecasts persistence
-        self.decoder = ForecastDecoder(signal, config.horizon)
+        departures = 0 if self.profile is None else self.profile.channels
+        self.encoder = RecurrentUNet(config, hierarchy, self.input.channels + departures)
+        self.decoder: DirectDecoder | RecurrentDecoder
+        if config.decoder == "direct":
+            self.decoder = DirectDecoder(config, hierarchy, targets)
+        else:
+            self.decoder = RecurrentDecoder(config, hierarchy, targets, 0 if self.profile is None else targets)
+            self.encoder.expanding[0].norm = nn.Identity()  # of the last layer the decoder reads the state alone
+        self.output = ForecastOutput(signal)
         self.contract = self._contract()
 
     def initial_lines(self, batch: int) -> dict[str, Tensor]:
         """Return the lines of a fresh stream: zeros [delay, batch, node, channel] per state entry."""
-        like = self.head.weight
+        like = self.decoder.head.weight
         return {s.name: like.new_zeros((s.delay, *s.with_batch(batch))) for s in self.contract.states}
 
     def step(self, inputs: StepInputs, state: Mapping[str, Tensor]) -> tuple[StepOutputs, dict[str, Tensor]]:
@@ -108,22 +100,41 @@ class STUNet(nn.Module):
         Returns:
             The forecast, and for every state entry the tensor to be read ``delay`` intervals later, by entry name.
         """
-        next_state: dict[str, Tensor] = {}
-        keep = self.config.fill == "last"
-        last = state[STATE + FILLED] if keep else torch.zeros_like(inputs.values)
-        filled = self.encoder.fill_step(inputs.values, inputs.observed, last)
-        if keep:
-            next_state[FILLED] = filled
+        keep = self.config.fill != "mean"
+        substitute = state[STATE + SUBSTITUTE] if keep else torch.zeros_like(inputs.values)
+        filled = self.input.fill_step(inputs.values, inputs.observed, substitute)
+        written: dict[str, Tensor] = {}
 
-        def layer(entry: str, module: DilatedGCGRU, projected: Tensor) -> Tensor:
-            output, next_state[entry] = module.step(projected, state[STATE + entry])
+        def run_layer(name: str, layer: DilatedGCGRU, projected: Tensor) -> Tensor:
+            output, written[ENCODER + name] = layer.step(projected, state[STATE + ENCODER + name])
             return output
 
-        return StepOutputs(self._u_network(inputs, filled, layer, None)), next_state
+        departures = self._departures(inputs, filled, None)
+        encoded = self.encoder(self._channels(inputs, filled, departures), run_layer)
+        recent: Recent = {}
+        if isinstance(self.decoder, RecurrentDecoder):
+            taps = {(tap.state.name, tap.age): state[tap.name] for tap in self.contract.taps}
+            recent = {
+                name: [
+                    *(taps[ENCODER + name, age] for age in range(layer.dilation - 1, 0, -1)),
+                    written[ENCODER + name],
+                ]
+                for name, layer in self.encoder.layers.items()
+            }
+        forecast = self._decode(encoded, recent, filled, departures, None)
+        if keep:
+            last = self.config.fill == "last"
+            written[SUBSTITUTE] = filled if last else self._forecast_substitute(filled, forecast)
+        return StepOutputs(self.output(forecast)), written
 
     def forward(
-        self, inputs: StepInputs, lines: Mapping[str, Tensor], profile: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch time horizon node target"], dict[str, Tensor]]:
+        self,
+        inputs: StepInputs,
+        lines: Mapping[str, Tensor],
+        profile: Tensor | None = None,
+        issued: Int64[Tensor, " issue"] | None = None,
+        teacher: Teacher | None = None,
+    ) -> tuple[Float[Tensor, "batch issue horizon node target"], dict[str, Tensor]]:
         """Take a whole sequence at once: the same result as :meth:`step` interval by interval, faster.
 
         Args:
@@ -131,65 +142,135 @@ class STUNet(nn.Module):
             lines: the states before the sequence, [delay, batch, node, channel] per entry, oldest first.
             profile: in training, what to take in place of the model's own profile: [batch, time, 1 + horizon, node,
                 target], made without the day that a row is from.
+            issued: the intervals whose forecasts are wanted, ascending; all by default.
+            teacher: in training, what a recurrent decoder is fed, [batch, time, ...].
 
         Returns:
-            The forecast after every interval, and the lines after the last.
+            The forecast after every interval that is wanted, and the lines after the last interval.
         """
-        final: dict[str, Tensor] = {}
-        keep = self.config.fill == "last"
-        last = lines[FILLED][0] if keep else torch.zeros_like(inputs.values[:, 0])
-        filled = self.encoder.fill_sequence(inputs.values, inputs.observed, last)
-        if keep:
-            final[FILLED] = filled[None, :, -1]
+        if self.config.fill != "forecast":
+            return self._sequence(inputs, lines, profile, issued, teacher)
+        time = inputs.values.shape[1]
+        wanted = torch.arange(time, device=inputs.values.device) if issued is None else issued
+        # What stands for a missing reading depends on the forecast before it: cut the sequence at each of those.
+        missing = (inputs.observed <= 0.5).flatten(2).any(2).any(0)
+        missing[0] = True
+        borders = [*torch.nonzero(missing).flatten().tolist(), time]
+        current, forecasts = dict(lines), []
+        for first, after in pairwise(borders):
+            rows = slice(first, after)
+            some = wanted[(wanted >= first) & (wanted < after)] - first
+            forecast, current = self._sequence(
+                StepInputs(*(tensor[:, rows] for tensor in inputs)),
+                current,
+                None if profile is None else profile[:, rows],
+                some,
+                None if teacher is None else Teacher(teacher.labels[:, rows], teacher.known[:, rows], teacher.coins),
+            )
+            forecasts.append(forecast)
+        return torch.cat(forecasts, dim=1), current
 
-        def layer(entry: str, module: DilatedGCGRU, projected: Tensor) -> Tensor:
-            output: Tensor
-            output, final[entry] = module(projected, lines[entry])
-            return output
-
-        return self._u_network(inputs, filled, layer, profile), final
-
-    def _u_network(
+    def _sequence(
         self,
         inputs: StepInputs,
-        filled: Tensor,
-        layer: Callable[[str, DilatedGCGRU, Tensor], Tensor],
+        lines: Mapping[str, Tensor],
         profile: Tensor | None,
+        issued: Tensor | None,
+        teacher: Teacher | None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take a sequence in which no substitute depends on a forecast made within it."""
+        keep = self.config.fill != "mean"
+        time, device = inputs.values.shape[1], inputs.values.device
+        substitute = lines[SUBSTITUTE][0] if keep else torch.zeros_like(inputs.values[:, 0])
+        filled = self.input.fill_sequence(inputs.values, inputs.observed, substitute)
+        final: dict[str, Tensor] = {}
+        recent: dict[str, list[Tensor]] = {}
+        decoded = issued
+        if issued is not None and self.config.fill == "forecast":
+            # The substitute after the sequence is made of the last forecast, wanted or not.
+            decoded = torch.cat([issued, torch.tensor([time - 1], device=device)])
+
+        def pick(sequence: Tensor) -> Tensor:
+            return sequence if decoded is None else sequence.index_select(1, decoded)
+
+        def run_layer(name: str, layer: DilatedGCGRU, projected: Tensor) -> Tensor:
+            line = lines[ENCODER + name]
+            output, states = layer(projected, line)
+            final[ENCODER + name] = final_line(line, states)
+            if isinstance(self.decoder, RecurrentDecoder):
+                recent[name] = [pick(aged) for aged in recent_states(line, states)]
+            result: Tensor = output
+            return result
+
+        departures = self._departures(inputs, filled, profile)
+        encoded = self.encoder(self._channels(inputs, filled, departures), run_layer)
+        forecast = self._decode(
+            pick(encoded),
+            recent,
+            pick(filled),
+            None if departures is None else pick(departures),
+            None if teacher is None else Teacher(pick(teacher.labels), pick(teacher.known), teacher.coins),
+        )
+        if self.config.fill == "last":
+            final[SUBSTITUTE] = filled[None, :, -1]
+        elif keep:
+            final[SUBSTITUTE] = self._forecast_substitute(filled[:, -1], forecast[:, -1])[None]
+        return self.output(forecast if issued is None else forecast[:, : len(issued)]), final
+
+    def _departures(self, inputs: StepInputs, filled: Tensor, profile: Tensor | None) -> Tensor | None:
+        """Return how far the profile, now and ahead, lies from the readings: [*batch, 1 + horizon, node, target]."""
+        if self.profile is None:
+            return None
+        ahead = self.profile(inputs.time_of_week) if profile is None else profile
+        return self.profile.departures(ahead, self._targets(filled))
+
+    def _channels(self, inputs: StepInputs, filled: Tensor, departures: Tensor | None) -> Tensor:
+        """Return the encoder's input, [*batch, node, channel]."""
+        x = self.input.channelise(filled, inputs.observed, inputs.time_of_week)
+        return x if departures is None else torch.cat([x, departures.movedim(-3, -2).flatten(-2)], dim=-1)
+
+    def _decode(
+        self, encoded: Tensor, recent: Recent, filled: Tensor, departures: Tensor | None, teacher: Teacher | None
     ) -> Tensor:
-        """Run the U; ``layer`` runs one recurrent layer for an interval or for a sequence and keeps its state."""
-        x = self.encoder.channelise(filled, inputs.observed, inputs.time_of_week)
-        if self.profile is not None:
-            ahead = self.profile(inputs.time_of_week) if profile is None else profile
-            departures = self.profile.departures(ahead, filled[..., self.signal.target_index])
-            x = torch.cat([x, departures.flatten(-2)], dim=-1)
-        skips: list[Tensor] = []
-        for level, (entry, module) in enumerate(self._recurrent("contracting")):
-            if level:
-                x = self.pools[level - 1](x)
-            x = self.dropout(layer(entry, module, module.cell.project(x)))
-            skips.append(x)
-        for level, (entry, module) in reversed(list(enumerate(self._recurrent("expanding")))):
-            skip = skips[level] if self.config.skip else None
-            unpool = cast(SpatialUnpool, self.unpools[level])
-            x = self.dropout(layer(entry, module, unpool.project(module.cell, x, skip)))
-        head = self.head(x)
-        if self.profile is not None:
-            head = head + (self.profile.blend * departures[..., 1:, :]).flatten(-2)
-        forecast: Tensor = self.decoder(head, filled)
+        """Return the normalised forecast [*batch, horizon, node, target]."""
+        targets = self._targets(filled)
+        base = targets.unsqueeze(-3) if self.config.residual else None
+        ahead = None if departures is None else departures[..., 1:, :, :]
+        if self.profile is not None and ahead is not None:
+            blended = self.profile.blend * ahead
+            base = blended if base is None else base + blended
+        if isinstance(self.decoder, DirectDecoder):
+            forecast: Tensor = self.decoder(encoded, base)
+        else:
+            forecast = self.decoder(recent, targets, base, ahead, teacher)
         return forecast
 
-    def _recurrent(self, side: str) -> list[tuple[str, DilatedGCGRU]]:
-        """Return (state entry, layer) of one side of the U, finest level first."""
-        modules = cast(nn.ModuleList, getattr(self, side))
-        return [(f"{side}.{level}.hidden", cast(DilatedGCGRU, module)) for level, module in enumerate(modules)]
+    def _targets(self, filled: Tensor) -> Tensor:
+        """Return the target features of [*batch, node, feature]."""
+        index = self.signal.target_index
+        return filled if index == tuple(range(filled.shape[-1])) else filled[..., list(index)]
+
+    def _forecast_substitute(self, filled: Tensor, forecast: Tensor) -> Tensor:
+        """Return the next interval's forecast, and the filled value of features that have none.
+
+        Shapes: filled [batch, node, feature], forecast [batch, horizon, node, target], returned like ``filled``.
+        """
+        next_targets = self.output.clip(forecast[..., 0, :, :])
+        if next_targets.shape == filled.shape and self._targets(filled) is filled:
+            return next_targets
+        columns = list(filled.unbind(-1))
+        for position, feature in enumerate(self.signal.target_index):
+            columns[feature] = next_targets[..., position]
+        return torch.stack(columns, dim=-1)
 
     def _contract(self) -> StepContract:
         nodes, features = self.hierarchy.levels[0].basis.shape[-1], len(self.signal.features)
         reading = ("batch", "node", "feature"), (None, nodes, features)
-        states = [StateSpec(FILLED, *reading)] if self.config.fill == "last" else []
-        for entry, module in [*self._recurrent("contracting"), *self._recurrent("expanding")]:
-            shape = (None, *module.state_shape)
-            states.append(StateSpec(entry, ("batch", "node", "channel"), shape, delay=module.dilation))
+        states = [StateSpec(SUBSTITUTE, *reading)] if self.config.fill != "mean" else []
+        for name, layer in self.encoder.layers.items():
+            axes, shape = ("batch", "node", "channel"), (None, *layer.state_shape)
+            taps = tuple(range(layer.dilation, 0, -1)) if self.config.decoder == "recurrent" else ()
+            states.append(StateSpec(ENCODER + name, axes, shape, delay=layer.dilation, taps=taps))
         forecast_shape = (None, self.config.horizon, nodes, len(self.signal.targets))
         return StepContract(
             inputs=(

@@ -37,6 +37,18 @@ NETWORKS: Mapping[str, tuple[STUNetConfig, Signal]] = {
         STUNetConfig(scales=((1, 2), (1, 4)), hidden=5, chebyshev_order=2, horizon=2, window=4, time_features="day"),
         SPEED_AND_FLOW,
     ),
+    "recurrent": (
+        STUNetConfig(scales=((1, 3),), **SMALL, decoder="recurrent", unpooling="ordered_deconv", fill="forecast"),
+        SPEED_AND_FLOW,
+    ),
+    "weighted": (
+        STUNetConfig(**VARIANTS["ST-UNet"], **SMALL, unpooling="weighted_deconv", residual=False, partition="pga"),
+        SPEED,
+    ),
+    "recurrent profile": (
+        STUNetConfig(**VARIANTS["ST-UNet"], **SMALL, decoder="recurrent", profile=True, residual=False),
+        SPEED,
+    ),
     "profile": (STUNetConfig(**VARIANTS["ST-UNet"], **SMALL, profile=True), SPEED_AND_FLOW),
 }
 

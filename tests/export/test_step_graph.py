@@ -146,7 +146,10 @@ def test_weights_have_the_checkpoints_names_and_numbers(export, name):
     named = stored.keys() & weights.keys()
 
     # Taken apart, one polynomial at a time: where the output is narrow, and where the input is of the coarser graph.
-    assert weights.keys() - named <= {"head.weight", "expanding.0.cell.input_weight", "expanding.1.cell.input_weight"}
+    assert weights.keys() - named <= {
+        "decoder.head.weight",
+        *(f"encoder.expanding.{level}.cell.input_weight" for level in (0, 1)),
+    }
     for entry in named:
         np.testing.assert_array_equal(stored[entry], weights[entry])
     assert not [entry for entry in stored if entry.startswith("model.")]

@@ -29,6 +29,8 @@ OUT_OF_RANGE = {
         "partition": ["metis"],
         "symmetrise": ["sum"],
         "pooling": ["sum"],
+        "unpooling": ["deconv"],
+        "decoder": ["seq2seq"],
         "fill": ["zero"],
         "time_features": ["hour"],
         "horizon": [0],
@@ -46,6 +48,9 @@ OUT_OF_RANGE = {
         "schedule": ["linear"],
         "weight_decay": [-1e-4, math.nan, math.inf],
         "clip_norm": [0.0, math.inf],
+        "loss_every": [0],
+        "teacher_forcing": ["sometimes"],
+        "sampling_decay": [-1.0, math.inf],
         "loss": ["mse"],
         "dropout": [-0.1, 1.0, math.nan],
         "hide": [-0.1, 1.0],
@@ -74,7 +79,7 @@ def complete(kind: type, changed: dict[str, object]) -> dict[str, object]:
 
 
 def test_every_restricted_field_is_among_the_cases():
-    free = {"skip", "layer_norm", "mask_channel", "profile"}  # any bool will do
+    free = {"skip", "residual", "layer_norm", "mask_channel", "profile"}  # any bool will do
     for kind, cases in OUT_OF_RANGE.items():
         assert {field.name for field in fields(kind)} - set(cases) <= free
 

@@ -18,7 +18,7 @@ def model(graph):
     hierarchy = GraphHierarchy.build(graph.adjacency, pool_levels=[1])
     signal = Signal(("speed", "flow"), ("flow",), (45.0, 30.0), (14.0, 4.0), (0.0, 0.0), (90.0, 60.0))
     network = STUNet(config, hierarchy, signal).eval()
-    torch.nn.init.normal_(network.head.weight, std=0.3)
+    torch.nn.init.normal_(network.decoder.head.weight, std=0.3)
     return network
 
 

@@ -71,7 +71,7 @@ def test_the_loss_is_the_mean_over_observed_raw_labels(wave, graph, config, kind
     values[64:67, :3] = 75
     series = replace(series, values=values, observed=observed)
     trainer = make_trainer(series, graph, config(("flow",), loss=kind, regime=regime))
-    torch.nn.init.normal_(trainer.model.head.weight, std=0.3)
+    torch.nn.init.normal_(trainer.model.decoder.head.weight, std=0.3)
     trainer.model.eval()
     rows = torch.tensor([50, 58])[:, None] + torch.arange(trainer.sampler.length)
 
@@ -93,10 +93,44 @@ def test_a_batch_without_a_single_label_gives_no_gradient_and_no_nan(series, gra
     assert all(not parameter.grad.any() for parameter in trainer.model.parameters() if parameter.grad is not None)
 
 
+def test_a_loss_every_nth_interval_starts_at_random_past_the_warm_up(series, graph, config):
+    trainer = make_trainer(series, graph, config(loss_every=3))
+    rows = torch.tensor([[20], [90]]) + torch.arange(trainer.sampler.length)
+    issued = []
+    trainer.model.register_forward_pre_hook(lambda module, arguments: issued.append(arguments[3].tolist()))
+
+    for _ in range(30):
+        trainer._loss(rows)
+
+    firsts = {trainer.warm_up + offset for offset in range(3)}
+    assert {intervals[0] for intervals in issued} == firsts
+    assert all(intervals == list(range(intervals[0], trainer.sampler.length, 3)) for intervals in issued)
+
+
+@pytest.mark.parametrize(
+    ("forcing", "expected"), [("never", [0, 0, 0]), ("always", [1, 1, 1]), ("scheduled", [0.98, 0.5, 0.02])]
+)
+def test_a_recurrent_decoder_is_taught_ever_more_rarely(series, graph, config, forcing, expected):
+    settings = config(epochs=10, teacher_forcing=forcing)
+    settings = replace(settings, model=replace(settings.model, decoder="recurrent", horizon=3))
+    trainer = make_trainer(series, graph, settings)
+
+    found = [trainer._teacher_chance(done, updates_per_epoch=40) for done in (0.0, 5.0, 10.0)]
+
+    assert found == pytest.approx(expected, abs=0.01)
+    told = []
+    trainer.model.register_forward_pre_hook(lambda module, arguments: told.append(arguments[4]))
+    rows = torch.tensor([[20], [90]]) + torch.arange(trainer.sampler.length)
+    for chance in found:
+        trainer._loss(rows, chance).backward()
+    assert [teacher is not None for teacher in told] == [chance > 0 for chance in found]
+    assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.model.parameters())
+
+
 def test_hiding_touches_inputs_and_never_labels(series, graph, config):
     trainer = make_trainer(series, graph, config(hide=0.4))
     trainer.model.eval()
-    torch.nn.init.normal_(trainer.model.head.weight, std=0.3)
+    torch.nn.init.normal_(trainer.model.decoder.head.weight, std=0.3)
     rows = torch.tensor([20, 90])[:, None] + torch.arange(trainer.sampler.length)
     seen = []
     trainer.model.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
@@ -112,7 +146,7 @@ def test_hiding_touches_inputs_and_never_labels(series, graph, config):
     recorded = torch.from_numpy(series.observed[rows].astype(np.float32))
     assert (seen[0].observed <= recorded).all()
     assert 0.3 < 1 - float(seen[0].observed.sum() / recorded.sum()) < 0.5
-    after = rows[:, trainer.warm_up :, None] + torch.arange(1, 4)
+    after = rows[..., None] + torch.arange(1, 4)
     np.testing.assert_array_equal(asked[0][1], series.observed[after])
 
 
@@ -242,7 +276,7 @@ def test_a_short_training_beats_persistence_on_validation(series, graph, config)
 def test_a_training_that_diverges_at_once_says_so(series, graph, config):
     trainer = make_trainer(series, graph, config(epochs=3, patience=1, average=0.0))
     with torch.no_grad():
-        trainer.model.contracting[0].cell.bias.fill_(torch.nan)
+        trainer.model.encoder.contracting[0].cell.bias.fill_(torch.nan)
 
     with pytest.raises(ConfigError, match="learning_rate"):
         trainer.run()

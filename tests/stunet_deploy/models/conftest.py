@@ -87,17 +87,49 @@ def time_channels(how, seconds):
     return {"week": waves, "day": waves[:2], "fraction": [day], "none": []}[how]
 
 
-def decode(signal, horizon, head, filled):
-    """The residual decoder for head [node, horizon·target] and filled [node, feature]: [horizon, node, target]."""
-    targets = [signal.features.index(name) for name in signal.targets]
-    forecast = np.zeros((horizon, len(head), len(targets)))
-    for h in range(horizon):
-        for n in range(len(head)):
-            for position, feature in enumerate(targets):
-                normalised = filled[n, feature] + head[n, h * len(targets) + position]
-                physical = normalised * signal.std[feature] + signal.mean[feature]
-                forecast[h, n, position] = min(max(physical, signal.low[feature]), signal.high[feature])
-    return forecast
+def denormalise(signal, normalised):
+    """Normalised forecasts [horizon, node, target] in physical units, clipped to the limits."""
+    physical = np.zeros_like(normalised)
+    for position, target in enumerate(signal.targets):
+        feature = signal.features.index(target)
+        numbers = normalised[..., position] * signal.std[feature] + signal.mean[feature]
+        physical[..., position] = np.minimum(np.maximum(numbers, signal.low[feature]), signal.high[feature])
+    return physical
+
+
+def ranks(cluster, adjacency):
+    """Rank of every node among the members of its super node: by neighbours, most first, then by id."""
+    neighbours = [sum(weight > 0 for weight in row) for row in adjacency]
+    found = []
+    for n, c in enumerate(cluster):
+        members = sorted((m for m in range(len(cluster)) if cluster[m] == c), key=lambda m: (-neighbours[m], m))
+        found.append(members.index(n))
+    return found
+
+
+def structure(cluster, adjacency):
+    """Degree and strength inside the super node and in the graph, standardised over the nodes, [node, 4]."""
+    columns = []
+    for among in (lambda n, m: cluster[n] == cluster[m], lambda n, m: True):
+        rows = [[adjacency[n][m] for m in range(len(cluster)) if among(n, m)] for n in range(len(cluster))]
+        columns += [[sum(weight > 0 for weight in row) for row in rows], [sum(row) for row in rows]]
+    table = np.array(columns, np.float64).T
+    spread = table.std(axis=0)
+    standard = [(c - c.mean()) / s if s > 1e-9 else 0 * c for c, s in zip(table.T, spread, strict=True)]
+    return np.array(standard).T.astype(np.float32)
+
+
+def deconvolve(cluster, adjacency, weights, x):
+    """Member of rank j gets Θj h, or Θj [h, s] with its structural vector s; x [super node, channel]."""
+    rank, vectors = ranks(cluster, adjacency), structure(cluster, adjacency)
+    rows = []
+    for n, c in enumerate(cluster):
+        theta, seen = weights["weight"][rank[n]], x[c]
+        if "structure_weight" in weights:
+            theta = np.concatenate([theta, weights["structure_weight"][rank[n]]])
+            seen = np.concatenate([seen, vectors[n].astype(np.float64)])
+        rows.append(seen @ theta)
+    return np.stack(rows)
 
 
 def tree(module):
@@ -105,47 +137,83 @@ def tree(module):
     return {name: parameter.detach().double().numpy() for name, parameter in module.named_parameters()}
 
 
-def stunet(model, values, observed, seconds, lines):
-    """The whole network for one row: [time, node, feature] and seconds [time] to [time, horizon, node, target]."""
-    config, signal, graph = model.config, model.signal, model.hierarchy
-    low, high, mean, std = (np.array(getattr(signal, name)) for name in ("low", "high", "mean", "std"))
-    normalised = (np.clip(values, low, high) - mean) / std
-    filled = fill(config.fill, normalised, observed, lines["filled"][0] if config.fill == "last" else 0)
-    x = [
-        np.concatenate(
-            [
-                cells,
-                *([seen] if config.mask_channel else []),
-                np.tile(time_channels(config.time_features, s), (len(cells), 1)),
-            ],
-            axis=1,
-        )
-        for cells, seen, s in zip(filled, observed, seconds, strict=True)
-    ]
-    final = {"filled": filled[-1:]} if config.fill == "last" else {}
+def u_network(config, graph, module, frame, states):
+    """One interval through the U, frame [node, channel], from the states that its layers read; what they write."""
+    written = {}
 
-    def layer(name, module, sequence):
-        norm = tree(module.norm) if config.layer_norm else None
-        basis, weights = graph.levels[int(name[-1])].basis, tree(module.cell)
-        entry = f"{name}.hidden"
-        dilation = 1 if name == "contracting.0" or name.startswith("expanding") else config.scales[int(name[-1]) - 1][1]
-        output, final[entry] = dilated(basis, weights, norm, dilation, sequence, lines[entry])
-        return output
+    def layer(name, level, frame):
+        side = getattr(module, name)[level]
+        entry = f"{name}.{level}.hidden"
+        written[entry] = gcgru(graph.levels[level].basis, tree(side.cell), frame, states[entry])
+        return layer_norm(written[entry], tree(side.norm) or None)
 
     skips = []
     for level in range(len(config.scales) + 1):
         if level:
-            x = [pool(graph.transitions[level - 1].unpool, config.pooling, frame) for frame in x]
-        x = layer(f"contracting.{level}", model.contracting[level], x)
-        skips.append(x)
+            frame = pool(graph.transitions[level - 1].unpool, config.pooling, frame)
+        frame = layer("contracting", level, frame)
+        skips.append(frame)
     for level in reversed(range(len(config.scales))):
-        x = [unpool(graph.transitions[level].unpool, frame) for frame in x]
+        cluster, adjacency = graph.transitions[level].unpool, graph.levels[level].adjacency
+        if config.unpooling == "copy":
+            frame = unpool(cluster, frame)
+        else:
+            frame = deconvolve(cluster, adjacency, tree(module.unpools[level]), frame)
         if config.skip:
-            x = [np.concatenate([frame, skip], axis=1) for frame, skip in zip(x, skips[level], strict=True)]
-        x = layer(f"expanding.{level}", model.expanding[level], x)
-    head = tree(model.head)
-    heads = [graph_convolution(graph.levels[0].basis, frame, head["weight"], head["bias"]) for frame in x]
-    return np.stack([decode(signal, config.horizon, h, f) for h, f in zip(heads, filled, strict=True)]), final
+            frame = np.concatenate([frame, skips[level]], axis=1)
+        frame = layer("expanding", level, frame)
+    return frame, written
+
+
+def stunet(model, values, observed, seconds, lines, teacher=None):
+    """The whole network for one row: [time, node, feature] and seconds [time] to [time, horizon, node, target].
+
+    ``teacher(t, j)`` is what decoder step j after interval t is told instead of its forecast of step j - 1, or NaN.
+    """
+    config, signal, graph = model.config, model.signal, model.hierarchy
+    low, high, mean, std = (np.array(getattr(signal, name)) for name in ("low", "high", "mean", "std"))
+    targets = [signal.features.index(name) for name in signal.targets]
+    head = tree(model.decoder.head)
+    # Every state since the beginning, oldest first: h(t - age) is history[-age] before interval t has written.
+    history = {name: list(line) for name, line in lines.items()}
+    delay = {name: len(line) for name, line in lines.items()}
+    layers = [name.removeprefix("encoder.") for name in lines if name != "substitute"]
+    forecasts = []
+    for t, (raw, seen, second) in enumerate(zip(values, observed, seconds, strict=True)):
+        normalised = (np.clip(raw, low, high) - mean) / std
+        substitute = 0.0 if config.fill == "mean" else history["substitute"][-1]
+        filled = np.where(seen == 1, normalised, substitute)
+        channels = [filled, *([seen] if config.mask_channel else [])]
+        channels.append(np.tile(time_channels(config.time_features, second), (len(filled), 1)))
+        states = {name: history[f"encoder.{name}"][-delay[f"encoder.{name}"]] for name in layers}
+        encoded, written = u_network(config, graph, model.encoder, np.concatenate(channels, axis=1), states)
+        for name, state in written.items():
+            history[f"encoder.{name}"].append(state)
+        base = filled[:, targets] if config.residual else 0.0
+        steps = []
+        if config.decoder == "direct":
+            out = graph_convolution(graph.levels[0].basis, encoded, head["weight"], head["bias"])
+            steps = [base + out[:, h * len(targets) : (h + 1) * len(targets)] for h in range(config.horizon)]
+        else:
+            # The decoder goes on with a copy of the states, as if its intervals were those to come.
+            future = {name: list(history[f"encoder.{name}"]) for name in layers}
+            fed = np.zeros((len(filled), len(targets)))
+            for j in range(1, config.horizon + 1):
+                states = {name: future[name][-delay[f"encoder.{name}"]] for name in layers}
+                encoded, written = u_network(config, graph, model.decoder.unet, fed, states)
+                for name, state in written.items():
+                    future[name].append(state)
+                steps.append(base + graph_convolution(graph.levels[0].basis, encoded, head["weight"], head["bias"]))
+                told = np.full_like(fed, np.nan) if teacher is None else teacher(t, j + 1)
+                fed = np.where(np.isnan(told), steps[-1], told)
+        forecasts.append(denormalise(signal, np.stack(steps)))
+        if config.fill != "mean":
+            following = filled.copy()
+            if config.fill == "forecast":
+                limits = [(bound - mean[targets]) / std[targets] for bound in (low[targets], high[targets])]
+                following[:, targets] = np.clip(steps[0], *limits)
+            history["substitute"].append(following)
+    return np.stack(forecasts), {name: np.stack(states[-delay[name] :]) for name, states in history.items()}
 
 
 @pytest.fixture(scope="session")
@@ -159,7 +227,10 @@ def literal() -> SimpleNamespace:
         "unpool",
         "fill",
         "time_channels",
-        "decode",
+        "denormalise",
+        "ranks",
+        "structure",
+        "deconvolve",
         "stunet",
         "tree",
     )

@@ -58,7 +58,7 @@ def test_a_blend_of_one_forecasts_the_profile(build_model) -> None:
     config = STUNetConfig(hidden=3, scales=((0, 1),), horizon=12, profile=True, fill="mean")
     profile = make_profile(nodes=2)
     model = build_model(config, np.array([[0.0, 1], [1, 0]]), profile=profile.table)
-    for parameter in model.head.parameters():
+    for parameter in model.decoder.head.parameters():
         torch.nn.init.zeros_(parameter)
     torch.nn.init.ones_(model.profile.blend)
     values = torch.full((1, 1, 2, len(model.signal.features)), 50.0)

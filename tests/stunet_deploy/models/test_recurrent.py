@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stunet_deploy.models.recurrent import DilatedGCGRU
+from stunet_deploy.models.recurrent import DilatedGCGRU, final_line, recent_states
 
 
 def random_layer(rng: np.random.Generator, nodes: int, channels: int, hidden: int, dilation: int, norm: bool):
@@ -35,7 +35,8 @@ def test_a_sequence_is_eq_8_from_any_line(literal, seed, dilation, time, nodes, 
     line = rng.uniform(-1, 1, (dilation, 2, nodes, 3))
 
     with torch.no_grad():
-        outputs, final = layer(layer.cell.project(torch.from_numpy(x)), torch.from_numpy(line))
+        outputs, states = layer(layer.cell.project(torch.from_numpy(x)), torch.from_numpy(line))
+        final = final_line(torch.from_numpy(line), states)
 
     assert outputs.shape == (2, time, nodes, 3)
     assert final.shape == line.shape
@@ -55,12 +56,14 @@ def test_a_sequence_is_its_steps(dilation, time):
     line = torch.from_numpy(rng.uniform(-1, 1, (dilation, 2, 3, 4)))
 
     with torch.no_grad():
-        outputs, final = layer(layer.cell.project(x), line)
+        outputs, states = layer(layer.cell.project(x), line)
+        final, recent = final_line(line, states), recent_states(line, states)
         steps = []
-        for interval in x.unbind(1):
+        for t, interval in enumerate(x.unbind(1)):
             output, hidden = layer.step(layer.cell.project(interval), line[0])
             line = torch.cat([line[1:], hidden[None]])
             steps.append(output)
+            torch.testing.assert_close(torch.stack([aged[:, t] for aged in recent]), line, rtol=0, atol=1e-12)
 
     torch.testing.assert_close(outputs, torch.stack(steps, dim=1), rtol=0, atol=1e-12)
     torch.testing.assert_close(final, line, rtol=0, atol=1e-12)

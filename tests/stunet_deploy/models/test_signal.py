@@ -1,4 +1,4 @@
-"""The ends of the network in physical units: clipping, filling, time of day and week, and the residual decoder."""
+"""The ends of the network in physical units: clipping, filling, time of day and week, and the way back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stunet_deploy.config import Signal
-from stunet_deploy.models.signal import TIME_CHANNELS, ForecastDecoder, SignalEncoder
+from stunet_deploy.models.signal import TIME_CHANNELS, ForecastOutput, SignalInput
 
 # Numbers that float32 holds exactly, so that float64 needs no excuse.
 SIGNAL = Signal(
@@ -23,8 +23,8 @@ SIGNAL = Signal(
 DAY, WEEK = 86_400, 604_800
 
 
-def encoder(fill: str = "last", time_features: str = "week", mask: bool = True) -> SignalEncoder:
-    return SignalEncoder(SIGNAL, fill, time_features, mask).double()
+def signal_input(fill: str = "last", time_features: str = "week", mask: bool = True) -> SignalInput:
+    return SignalInput(SIGNAL, fill, time_features, mask).double()
 
 
 def readings(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_filling_a_sequence_and_step_by_step_is_the_literal_fill(literal, seed, 
     values, observed = readings(rng, 2, time, 4), (rng.random((2, time, 4, 3)) < rng.choice([0.1, 0.6])).astype(float)
     last = rng.standard_normal((2, 4, 3)) if fill == "last" else np.zeros((2, 4, 3))
     poisoned = np.where(observed == 1, values, rng.choice([np.nan, np.inf, -1e30], values.shape))
-    module = encoder(fill)
+    module = signal_input(fill)
 
     sequence = module.fill_sequence(*map(torch.from_numpy, (poisoned, observed, last)))
 
@@ -66,7 +66,7 @@ def test_channels_are_readings_mask_and_time(literal, how, mask, shape):
     rng = np.random.default_rng(3)
     filled, observed = rng.standard_normal((*shape, 4, 3)), (rng.random((*shape, 4, 3)) < 0.5).astype(float)
     seconds = rng.uniform(0, WEEK, (*shape, 1))
-    module = encoder(time_features=how, mask=mask)
+    module = signal_input(time_features=how, mask=mask)
 
     found = module.channelise(*map(torch.from_numpy, (filled, observed, seconds))).numpy()
 
@@ -89,7 +89,7 @@ def test_channels_are_readings_mask_and_time(literal, how, mask, shape):
 )
 def test_time_channels_by_hand(seconds, expected):
     one = torch.zeros(1, 1, 3, dtype=torch.float64)
-    channels = encoder(mask=False).channelise(one, one, torch.tensor([[float(seconds)]], dtype=torch.float64))
+    channels = signal_input(mask=False).channelise(one, one, torch.tensor([[float(seconds)]], dtype=torch.float64))
     np.testing.assert_allclose(channels[0, 0, 3:], expected, rtol=0, atol=1e-12)
 
 
@@ -97,7 +97,7 @@ def test_time_channels_by_hand(seconds, expected):
 def test_time_channels_in_float32_are_close_to_the_exact_ones(seconds):
     one = torch.zeros(1, 1, 3)
     for how in ("week", "fraction"):
-        module = SignalEncoder(SIGNAL, "last", how, False)
+        module = SignalInput(SIGNAL, "last", how, False)
         found = module.channelise(one, one, torch.tensor([[seconds]]))[0, 0, 3:].numpy()
         day, week = seconds % DAY / DAY, seconds % WEEK / WEEK
         if how == "fraction":
@@ -111,17 +111,20 @@ def test_time_channels_in_float32_are_close_to_the_exact_ones(seconds):
 
 @pytest.mark.parametrize("targets", [("flow", "speed"), ("occupancy",), SIGNAL.features])
 @pytest.mark.parametrize("shape", [(2,), (2, 3)], ids=["step", "sequence"])
-def test_decoder_adds_residuals_to_the_filled_targets(literal, targets, shape):
+def test_forecasts_come_out_in_physical_units_within_the_limits(literal, targets, shape):
     signal = Signal(SIGNAL.features, targets, SIGNAL.mean, SIGNAL.std, SIGNAL.low, SIGNAL.high)
-    rng = np.random.default_rng(5)
-    head, filled = rng.normal(0, 3, (*shape, 4, 6 * len(targets))), rng.normal(0, 3, (*shape, 4, 3))
+    output = ForecastOutput(signal).double()
+    normalised = np.random.default_rng(5).normal(0, 3, (*shape, 6, 4, len(targets)))
 
-    found = ForecastDecoder(signal, 6).double()(torch.from_numpy(head), torch.from_numpy(filled)).numpy()
+    found = output(torch.from_numpy(normalised)).numpy()
 
-    assert found.shape == (*shape, 6, 4, len(targets))
     for index in np.ndindex(*shape):
-        expected = literal.decode(signal, 6, head[index], filled[index])
-        np.testing.assert_allclose(found[index], expected, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(found[index], literal.denormalise(signal, normalised[index]), rtol=0, atol=1e-10)
     low, high = ([getattr(signal, name)[index] for index in signal.target_index] for name in ("low", "high"))
     assert (found == low).any()
     assert (found == high).any()
+    inside = (found > low) & (found < high)
+    back = output.normalise(torch.from_numpy(found)).numpy()
+    np.testing.assert_allclose(back[inside], normalised[inside], rtol=0, atol=1e-10)
+    clipped = output(output.clip(torch.from_numpy(normalised))).numpy()
+    np.testing.assert_allclose(clipped, found, rtol=0, atol=1e-10)

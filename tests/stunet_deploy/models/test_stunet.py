@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stunet_deploy.config import VARIANTS, Signal, STUNetConfig
+from stunet_deploy.models.decoders import Teacher
 from stunet_deploy.models.stunet import StepInputs, STUNet, unroll
 from stunet_deploy.testing import WEEK_S, verify_step_contract
 
@@ -17,6 +18,8 @@ TWO = Signal(("speed", "flow"), ("flow",), mean=(52.0, 310.5), std=(12.5, 96.0),
 #: Of float32 forecasts in physical units, up to 700; normalising three or four channels magnifies it. What has to be
 #: equal bit for bit is compared so all the same, and the test in float64 has no such excuse.
 ROUND_OFF = 1e-3
+#: The same of a network in float64. Its structural vectors are stored in float32, by both sides alike.
+ROUND = 1e-10
 
 
 def random_graph(rng: np.random.Generator, nodes: int, edges: int) -> np.ndarray:
@@ -69,8 +72,20 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         {},
         {"pooling": "mean", "fill": "mean", "time_features": "fraction", "layer_norm": False, "horizon": 2},
         {"skip": False, "mask_channel": False, "time_features": "none", "chebyshev_order": 2, "hidden": 3},
+        {"decoder": "recurrent"},
+        {"decoder": "recurrent", "residual": False, "unpooling": "ordered_deconv", "fill": "mean", "horizon": 1},
+        {"fill": "forecast", "residual": False, "unpooling": "weighted_deconv"},
+        {"fill": "forecast", "decoder": "recurrent", "pooling": "mean", "partition": "pga", "skip": False},
     ],
-    ids=["defaults", "other choices", "plain"],
+    ids=[
+        "defaults",
+        "other choices",
+        "plain",
+        "recurrent",
+        "recurrent, ordered",
+        "forecast, weighted",
+        "forecast, pga",
+    ],
 )
 def test_the_network_is_the_literal_one(literal, build_model, scales, options):
     config = STUNetConfig(scales=scales, **({"hidden": 4, "horizon": 4} | options))
@@ -89,12 +104,12 @@ def test_the_network_is_the_literal_one(literal, build_model, scales, options):
         expected, expected_final = literal.stunet(model, values, observed, seconds[:, 0], state)
         for found, found_final in ((forecast, final), (stepped, stepped_final)):
             # Forecasts of flow run to 700: compared in normalised units.
-            np.testing.assert_allclose(found[row] / 96, expected / 96, rtol=0, atol=1e-10)
+            np.testing.assert_allclose(found[row] / 96, expected / 96, rtol=0, atol=ROUND)
             assert found_final.keys() == expected_final.keys()
             for name, line in expected_final.items():
-                np.testing.assert_allclose(found_final[name][:, row], line, rtol=0, atol=1e-10, err_msg=name)
+                np.testing.assert_allclose(found_final[name][:, row], line, rtol=0, atol=ROUND, err_msg=name)
     inside = (expected > TWO.low[1]) & (expected < TWO.high[1])
-    assert inside.mean() > 0.3  # a test of the clip alone would pass with any network
+    assert inside.mean() > 0.2  # a test of the clip alone would pass with any network
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -123,9 +138,12 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
         partition=draw(st.sampled_from(["gpa", "pga"])),
         symmetrise=draw(st.sampled_from(["max", "mean"])),
         pooling=draw(st.sampled_from(["max", "mean"])),
+        unpooling=draw(st.sampled_from(["copy", "ordered_deconv", "weighted_deconv"])),
+        decoder=draw(st.sampled_from(["direct", "recurrent"])),
+        residual=draw(st.booleans()),
         skip=draw(st.booleans()),
         layer_norm=draw(st.booleans()),
-        fill=draw(st.sampled_from(["last", "mean"])),
+        fill=draw(st.sampled_from(["last", "mean", "forecast"])),
         time_features=draw(st.sampled_from(["week", "day", "fraction", "none"])),
         mask_channel=draw(st.booleans()),
         horizon=draw(st.integers(1, 4)),
@@ -169,15 +187,84 @@ def test_an_untrained_model_forecasts_the_last_reading(build_model):
 def test_the_contract_names_every_state_with_its_delay(build_model):
     model = build_model(STUNetConfig(scales=((1, 2), (1, 4)), hidden=4), ring(8), signal=TWO)
     assert {state.name: (state.delay, state.shape) for state in model.contract.states} == {
-        "filled": (1, (None, 8, 2)),
-        "contracting.0.hidden": (1, (None, 8, 4)),
-        "contracting.1.hidden": (2, (None, 4, 4)),
-        "contracting.2.hidden": (4, (None, 2, 4)),
-        "expanding.0.hidden": (1, (None, 8, 4)),
-        "expanding.1.hidden": (1, (None, 4, 4)),
+        "substitute": (1, (None, 8, 2)),
+        "encoder.contracting.0.hidden": (1, (None, 8, 4)),
+        "encoder.contracting.1.hidden": (2, (None, 4, 4)),
+        "encoder.contracting.2.hidden": (4, (None, 2, 4)),
+        "encoder.expanding.0.hidden": (1, (None, 8, 4)),
+        "encoder.expanding.1.hidden": (1, (None, 4, 4)),
     }
     without_fill = build_model(STUNetConfig(hidden=4, fill="mean"), ring(8))
-    assert "filled" not in {state.name for state in without_fill.contract.states}
+    assert "substitute" not in {state.name for state in without_fill.contract.states}
+
+
+def test_a_recurrent_decoder_reads_every_age_of_the_encoders_states(build_model):
+    model = build_model(STUNetConfig(scales=((1, 2), (1, 4)), hidden=4, decoder="recurrent"), ring(8))
+    taps = {state.name: state.taps for state in model.contract.states}
+    assert taps == {
+        "substitute": (1,),
+        "encoder.contracting.0.hidden": (1,),
+        "encoder.contracting.1.hidden": (2, 1),
+        "encoder.contracting.2.hidden": (4, 3, 2, 1),
+        "encoder.expanding.0.hidden": (1,),
+        "encoder.expanding.1.hidden": (1,),
+    }
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 3, 4])
+def test_younger_states_change_the_forecast_of_a_recurrent_decoder(build_model, dilation):
+    model = build_model(STUNetConfig(scales=((1, dilation),), hidden=4, decoder="recurrent"), ring(8)).double()
+    inputs = StepInputs(*(tensor[:, 0] for tensor in sequence(np.random.default_rng(3), model, 1, 1)))
+    state = {tap.name: torch.zeros(1, *tap.state.shape[1:], dtype=torch.float64) for tap in model.contract.taps}
+    with torch.no_grad():
+        before, _ = model.step(inputs, state)
+        for name in state:
+            after, _ = model.step(inputs, state | {name: state[name] + 0.5})
+            # The state of age a is first read by decoder step s - a.
+            first = dilation - int(name.rpartition(".age")[2]) - 1 if ".age" in name else 0
+            same = before.forecast == after.forecast
+            assert same[:, :first].all(), name
+            assert not same[:, first:].all(), name
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+def test_a_teacher_tells_the_labels_of_the_steps_its_coins_choose(literal, build_model, chance):
+    config = STUNetConfig(scales=((1, 2),), hidden=4, horizon=5, decoder="recurrent")
+    rng = np.random.default_rng(4)
+    model = build_model(config, random_graph(rng, 6, 9), signal=TWO).double()
+    inputs = sequence(rng, model, batch=1, time=3)
+    labels, known = rng.standard_normal((1, 3, 5, 6, 1)), rng.random((1, 3, 5, 6, 1)) < 0.7
+    coins = rng.random(5) < chance
+    told = np.where(known & coins[None, None, :, None, None], 0, np.nan)  # where label j - 1 is told to step j
+
+    teacher = Teacher(torch.from_numpy(np.where(known, labels, np.nan)), *map(torch.from_numpy, (known, coins)))
+    with torch.no_grad():
+        found, _ = model(inputs, model.initial_lines(1), issued=torch.tensor([0, 2]), teacher=teacher)
+
+    def tell(t, j):
+        if j > 5 or not coins[j - 1]:
+            return np.full((6, 1), np.nan)
+        return np.where(known[0, t, j - 2], labels[0, t, j - 2], np.nan)
+
+    zeros = {name: line[:, 0].numpy() for name, line in model.initial_lines(1).items()}
+    values, observed, seconds = (tensor[0].numpy() for tensor in inputs)
+    expected, _ = literal.stunet(model, values, observed, seconds[:, 0], zeros, tell)
+    np.testing.assert_allclose(found[0] / 96, expected[[0, 2]] / 96, rtol=0, atol=1e-10)
+    assert np.isnan(told).all() == (not coins.any())
+
+
+@pytest.mark.parametrize("options", [{}, {"decoder": "recurrent"}, {"fill": "forecast"}])
+def test_the_forecasts_that_are_wanted_are_those_of_the_whole_sequence(build_model, options):
+    rng = np.random.default_rng(6)
+    model = build_model(STUNetConfig(hidden=4, horizon=3, **options), random_graph(rng, 6, 9)).double()
+    inputs = sequence(rng, model, batch=2, time=8)
+    with torch.no_grad():
+        whole, final = model(inputs, model.initial_lines(2))
+        for wanted in ([], [7], [0, 3, 4]):
+            some, same_final = model(inputs, model.initial_lines(2), issued=torch.tensor(wanted, dtype=torch.int64))
+            torch.testing.assert_close(some, whole[:, wanted], rtol=0, atol=1e-10)
+            for name, line in final.items():
+                torch.testing.assert_close(same_final[name], line, rtol=0, atol=1e-10)
 
 
 def test_the_state_dict_holds_weights_alone(build_model):
@@ -185,10 +272,11 @@ def test_the_state_dict_holds_weights_alone(build_model):
     assert model.state_dict().keys() == dict(model.named_parameters()).keys()
 
 
-@pytest.mark.parametrize("fill", ["last", "mean"])
-def test_training_gets_finite_gradients_past_unobserved_nans(build_model, fill):
+@pytest.mark.parametrize("fill", ["last", "mean", "forecast"])
+@pytest.mark.parametrize("decoder", ["direct", "recurrent"])
+def test_training_gets_finite_gradients_past_unobserved_nans(build_model, fill, decoder):
     rng = np.random.default_rng(9)
-    model = build_model(STUNetConfig(hidden=4, fill=fill), ring(6))
+    model = build_model(STUNetConfig(hidden=4, fill=fill, decoder=decoder, unpooling="weighted_deconv"), ring(6))
     inputs = StepInputs(*(tensor.float() for tensor in sequence(rng, model, batch=2, time=6)))
     inputs = inputs._replace(values=torch.where(inputs.observed > 0, inputs.values, torch.nan))
 

@@ -1,0 +1,119 @@
+"""The decoders: from the encoder's output or states to a forecast in normalised units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from stunet_deploy.config import STUNetConfig
+from stunet_deploy.graph import GraphHierarchy
+from stunet_deploy.models.layers import GraphConvolution
+from stunet_deploy.models.recurrent import DilatedGCGRU
+from stunet_deploy.models.unet import RecurrentUNet
+
+#: The last states of every encoder layer, oldest first: as many as its dilation, the last just written.
+Recent = Mapping[str, Sequence[Tensor]]
+
+
+class Teacher(NamedTuple):
+    """What a recurrent decoder is fed in training instead of its own forecast.
+
+    Attributes:
+        labels: normalised, anything where unknown.
+        known: which labels were observed; elsewhere the decoder is fed its own forecast.
+        coins: whether the step of a horizon is fed the label of the horizon before; the first is fed nothing anyway.
+    """
+
+    labels: Float[Tensor, "*batch horizon node target"]
+    known: Bool[Tensor, "*batch horizon node target"]
+    coins: Bool[Tensor, " horizon"]
+
+
+class DirectDecoder(nn.Module):
+    """A final graph convolution that emits all horizons at once."""
+
+    def __init__(self, config: STUNetConfig, hierarchy: GraphHierarchy, targets: int) -> None:
+        super().__init__()
+        basis = torch.from_numpy(hierarchy.levels[0].basis)
+        self.horizon, self.targets = config.horizon, targets
+        self.head = GraphConvolution(basis, config.hidden, config.horizon * targets)
+        nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base: persistence
+
+    def forward(
+        self,
+        encoded: Float[Tensor, "*batch node hidden"],
+        base: Float[Tensor, "*batch ahead node target"] | None,
+    ) -> Float[Tensor, "*batch horizon node target"]:
+        """Return the forecast: the base, where there is one, and what the convolution adds.
+
+        Args:
+            encoded: output of the encoder.
+            base: forecasts to start from, for every horizon or one for all.
+        """
+        head = torch.unflatten(self.head(encoded), -1, (self.horizon, self.targets)).movedim(-2, -3)
+        return head if base is None else head + base
+
+
+class RecurrentDecoder(nn.Module):
+    """A second U that starts from the encoder's states and takes a step per horizon (ST-UNet, Section 3.5).
+
+    Its layers have the encoder's shapes and dilations, and weights of their own. Step j of a layer with dilation s
+    reads the encoder's state of j − s intervals from now while j ≤ s, then its own of s steps before. It is fed
+    zeros, then the forecast of the step before::
+
+        s = 2     h(t−1) ──────────▶ step 1 ────────▶ step 3 ──▶ …
+                           h(t) ────────────▶ step 2 ────────▶ step 4 ──▶ …
+
+    Args:
+        config, hierarchy: of the model.
+        targets: number of forecast features.
+        extra: further input channels per node, the same kind at every step.
+    """
+
+    def __init__(self, config: STUNetConfig, hierarchy: GraphHierarchy, targets: int, extra: int) -> None:
+        super().__init__()
+        self.horizon = config.horizon
+        self.unet = RecurrentUNet(config, hierarchy, targets + extra)
+        self.head = GraphConvolution(torch.from_numpy(hierarchy.levels[0].basis), config.hidden, targets)
+
+    def forward(
+        self,
+        recent: Recent,
+        like: Float[Tensor, "*batch node target"],
+        base: Float[Tensor, "*batch ahead node target"] | None,
+        extra: Float[Tensor, "*batch horizon node extra"] | None,
+        teacher: Teacher | None,
+    ) -> Float[Tensor, "*batch horizon node target"]:
+        """Return the forecast of every horizon.
+
+        Args:
+            recent: states of the encoder.
+            like: any tensor of the shape of one step's forecast.
+            base: what is added to the output of the steps, for every horizon or one for all.
+            extra: further input of every step.
+            teacher: labels to be fed in training; without them every step is fed the forecast before.
+        """
+        lines = {name: list(states) for name, states in recent.items()}
+
+        def step(name: str, layer: DilatedGCGRU, projected: Tensor) -> Tensor:
+            output, hidden = layer.step(projected, lines[name].pop(0))
+            lines[name].append(hidden)
+            return output
+
+        forecasts = list[Tensor]()
+        fed = torch.zeros_like(like)
+        for ahead in range(self.horizon):
+            x = fed if extra is None else torch.cat([fed, extra[..., ahead, :, :]], dim=-1)
+            forecast = self.head(self.unet(x, step))
+            if base is not None:
+                forecast = forecast + base[..., min(ahead, base.shape[-3] - 1), :, :]
+            forecasts.append(forecast)
+            fed = forecast
+            if teacher is not None and ahead + 1 < self.horizon:
+                told = teacher.known[..., ahead, :, :] & teacher.coins[ahead + 1]
+                fed = torch.where(told, teacher.labels[..., ahead, :, :], forecast)
+        return torch.stack(forecasts, dim=-3)

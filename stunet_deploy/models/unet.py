@@ -1,0 +1,81 @@
+"""The U of recurrent layers: what ST-UNet's encoder and its recurrent decoder have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from stunet_deploy.config import STUNetConfig
+from stunet_deploy.graph import GraphHierarchy
+from stunet_deploy.models.pooling import SpatialPool, SpatialUnpool, spatial_unpool
+from stunet_deploy.models.recurrent import DilatedGCGRU
+
+#: Runs one recurrent layer on its projected input, for an interval or for a sequence, and keeps its state:
+#: (name of the state, layer, projected input) -> output.
+RunLayer = Callable[[str, DilatedGCGRU, Tensor], Tensor]
+
+
+class RecurrentUNet(nn.Module):
+    """Recurrent layers in a U over space and time (ST-UNet, Section 3).
+
+    Contracting side: a layer on the sensor graph, then per scale a pool and a dilated layer on the coarser graph.
+    Expanding side: unpool, concatenate the same level's output of the contracting side, an undilated layer::
+
+        level 0    contracting.0 ───────────────skip──────────────▶ expanding.0 ──▶
+                        └─pool─▶                            ─unpool──┘
+        level 1             contracting.1 (dilation s) ────┘
+
+    Args:
+        config: the architecture.
+        hierarchy: the prepared graphs.
+        in_channels: channels per node of the input.
+    """
+
+    def __init__(self, config: STUNetConfig, hierarchy: GraphHierarchy, in_channels: int) -> None:
+        super().__init__()
+        width, dilations = config.hidden, [1, *(dilation for _, dilation in config.scales)]
+        bases = [torch.from_numpy(level.basis) for level in hierarchy.levels]
+        merged = 2 * width if config.skip else width
+        self.skip = config.skip
+        self.contracting = nn.ModuleList(
+            DilatedGCGRU(basis, width if level else in_channels, width, dilation, config.layer_norm)
+            for level, (basis, dilation) in enumerate(zip(bases, dilations, strict=True))
+        )
+        self.expanding = nn.ModuleList(DilatedGCGRU(basis, merged, width, 1, config.layer_norm) for basis in bases[:-1])
+        self.pools = nn.ModuleList(SpatialPool(t, config.pooling) for t in hierarchy.transitions)
+        self.unpools = nn.ModuleList(
+            spatial_unpool(config.unpooling, transition, fine, width)
+            for transition, fine in zip(hierarchy.transitions, hierarchy.levels, strict=False)
+        )
+        self.dropout = nn.Dropout(0.0)
+
+    @property
+    def layers(self) -> dict[str, DilatedGCGRU]:
+        """The recurrent layers by the names of their states, in the order of the contract."""
+        return {
+            f"{side}.{level}.hidden": cast(DilatedGCGRU, module)
+            for side, modules in (("contracting", self.contracting), ("expanding", self.expanding))
+            for level, module in enumerate(modules)
+        }
+
+    def forward(self, x: Tensor, run_layer: RunLayer) -> Tensor:
+        """Return the output of the last expanding layer, [*batch, node, hidden]; ``x`` is [*batch, node, channel]."""
+        layers, outputs = self.layers, list[Tensor]()
+
+        def run(name: str, projected: Tensor) -> Tensor:
+            output: Tensor = self.dropout(run_layer(name, layers[name], projected))
+            return output
+
+        for level in range(len(self.contracting)):
+            name = f"contracting.{level}.hidden"
+            x = self.pools[level - 1](x) if level else x
+            x = run(name, layers[name].cell.project(x))
+            outputs.append(x)
+        for level in reversed(range(len(self.expanding))):
+            name = f"expanding.{level}.hidden"
+            skip = outputs[level] if self.skip else None
+            x = run(name, cast(SpatialUnpool, self.unpools[level]).project(layers[name].cell, x, skip))
+        return x
