@@ -82,7 +82,7 @@ def read_graph(path: str | Path, sensor_ids: Sequence[str] | None = None) -> Sen
             .npy, an edge list or coordinates as CSV, or an .npz with ``adjacency`` and ``sensor_ids``.
         sensor_ids: sensors of the series, in order. The graph is brought into that order, and its other
             sensors are dropped. A matrix without sensor ids must have their number. An edge list none of
-            whose ids is among them may give positions 0 ... N-1 instead.
+            whose ids is among them may give positions 0 ... N-1 instead; N-1 must occur in it.
 
     Raises:
         DataError: the file is missing, damaged, of an unknown kind or unsafe, a value is not a weight, or a
@@ -343,7 +343,7 @@ def _from_edges(
     known = {sensor for edge in edges for sensor in edge[:2]}
     if wanted is None:
         nodes = tuple(sorted(known, key=int) if all(map(str.isdecimal, known)) else sorted(known))
-    elif known.isdisjoint(wanted) and all(sensor.isdecimal() and int(sensor) < len(wanted) for sensor in known):
+    elif _are_positions(known, wanted, table.name):
         nodes = wanted
         edges = [(wanted[int(source)], wanted[int(target)], value) for source, target, value in edges]
     else:
@@ -361,6 +361,22 @@ def _from_edges(
         adjacency = adjacency_from_edges(nodes, edges)
         description += " with weights"
     return SensorGraph(adjacency, nodes, None, None, description)
+
+
+def _are_positions(known: set[str], wanted: tuple[str, ...], name: str) -> bool:
+    """Tell positions in the series from ids, and refuse those of a network of another size."""
+    unnamed = wanted == tuple(map(str, range(len(wanted))))
+    if not (all(map(str.isdecimal, known)) and (unnamed or known.isdisjoint(wanted))):
+        return False
+    nodes = max(map(int, known)) + 1
+    # Other networks have their positions below ours too: only the last sensor tells them apart.
+    if nodes != len(wanted) and (unnamed or "0" in known):
+        raise DataError(
+            f"{name}: edges between positions 0 to {nodes - 1}, a network of {nodes} sensors",
+            f"sensor ids, or positions up to {len(wanted) - 1} as the series has {len(wanted)} sensors",
+            "give the graph of this network, or one with sensor ids",
+        )
+    return nodes == len(wanted)
 
 
 def _from_coordinates(

@@ -273,8 +273,13 @@ def test_positions_stand_for_ids_when_no_id_matches(tmp_path):
     joined = {tuple(pair) for pair in np.argwhere(graph.adjacency).tolist()}
     assert (1, 3) in joined
     assert joined <= {(0, 1), (1, 0), (1, 3)}
-    with pytest.raises(DataError, match="3 of 3 sensors are not in the graph"):
-        read_graph(path, ["n", "e", "w"])  # position 3 does not exist
+    with pytest.raises(DataError, match="a network of 4 sensors; expected sensor ids, or positions up to 2"):
+        read_graph(path, ["n", "e", "w"])
+    with pytest.raises(DataError, match="a network of 4 sensors; expected sensor ids, or positions up to 4"):
+        read_graph(path, ["n", "e", "w", "s", "x"])  # all positions exist, and yet it is another network's
+    with pytest.raises(DataError, match="a network of 4 sensors"):
+        read_graph(path, ["0", "1", "2"])  # so do sensors that are named by their position
+    assert read_graph(path, ["0", "1", "2", "3"]).sensor_ids == ("0", "1", "2", "3")
     with pytest.raises(DataError, match=r"2 of 4 sensors are not in the graph \(2, 4\)"):
         read_graph(path, ["1", "2", "3", "4"])  # some ids match, so they are no positions
 
@@ -414,6 +419,15 @@ def test_pems_edge_lists_by_position(name, nodes, edges):
     assert graph.sensor_ids == tuple(series)
     assert np.array_equal(graph.adjacency, read_graph(path).adjacency)
     assert 0 < np.count_nonzero(graph.adjacency) <= edges
+
+
+@needs_data
+@pytest.mark.parametrize(("name", "nodes"), [("04", 307), ("07", 883), ("08", 170)])
+@pytest.mark.parametrize("sensors", [169, 207, 228, 306, 325, 900])
+def test_pems_edge_lists_are_refused_for_another_network(name, nodes, sensors):
+    for ids in ([f"s{index}" for index in range(sensors)], [str(index) for index in range(sensors)]):
+        with pytest.raises(DataError, match=f"PEMS{name}.csv: .*a network of {nodes} sensors"):
+            read_graph(LAYOUTS / f"PEMS{name}.csv", ids)
 
 
 @needs_data
