@@ -17,7 +17,6 @@ from stunet_deploy.series_files import read_table
 from stunet_deploy.series_table import FileTable, parse_times
 from stunet_deploy.series_table import format_time as format_time
 from stunet_deploy.wall_clock import DAY_S as DAY_S
-from stunet_deploy.wall_clock import WEEK_S as WEEK_S
 from stunet_deploy.wall_clock import find_zone as find_zone
 from stunet_deploy.wall_clock import local_times as local_times
 from stunet_deploy.wall_clock import time_of_week as time_of_week
