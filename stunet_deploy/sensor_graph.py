@@ -37,7 +37,9 @@ class SensorGraph:
     made_from: Literal["weights", "distances", "positions"] = "weights"
     """What the file holds."""
     distances: tuple[float, float] | None = None
-    """Shortest and longest distance between two sensors in the file, in its unit, if it holds distances."""
+    """Shortest and longest distance between two sensors in the file, if it holds distances."""
+    unit: str = ""
+    """Unit of the distances, where it is known; of an edge list only their ratios count."""
 
 
 def in_order(graph: SensorGraph, wanted: tuple[str, ...], name: str) -> SensorGraph:
@@ -96,7 +98,7 @@ def graph_from_matrix(matrix: NDArray[Any], sensor_ids: tuple[str, ...] | None, 
         adjacency = kernel_adjacency(adjacency, sigma=STGCN_SIGMA_METRES, threshold=STGCN_THRESHOLD)
         source = f"{name}: distance matrix of {nodes} sensors in metres, STGCN kernel, cut below {STGCN_THRESHOLD}"
         reach = (float(between.min()), longest)
-        return SensorGraph(adjacency, sensor_ids, None, None, source, "distances", reach)
+        return SensorGraph(adjacency, sensor_ids, None, None, source, "distances", reach, "m")
     require_weights(longest, name)
     return SensorGraph(adjacency, sensor_ids, None, None, f"{name}: weight matrix of {nodes} sensors")
 
