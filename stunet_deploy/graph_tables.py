@@ -205,7 +205,8 @@ def _from_edges(
         are_distances = max(values, default=0) > 1
     description = f"{table.name}: {len(edges)} edges between {len(nodes)} sensors"
     if not are_distances:
-        require_weights(max(values, default=0), table.name)
+        start, end, largest = max(edges, key=lambda edge: edge[2], default=("", "", 0.0))
+        require_weights(largest, f"{table.name}, from {start} to {end}")
         return SensorGraph(adjacency_from_edges(nodes, edges), nodes, None, None, f"{description} with weights")
     itself = [edge for edge in edges if edge[0] == edge[1] and edge[2]]
     if itself and max(values) <= 1:

@@ -99,19 +99,24 @@ def graph_from_matrix(matrix: NDArray[Any], sensor_ids: tuple[str, ...] | None, 
         source = f"{name}: distance matrix of {nodes} sensors in metres, STGCN kernel, cut below {STGCN_THRESHOLD}"
         reach = (float(between.min()), longest)
         return SensorGraph(adjacency, sensor_ids, None, None, source, "distances", reach, "m")
-    require_weights(longest, name)
+    row, column = divmod(int(adjacency.argmax()), nodes)
+    require_weights(longest, f"{name}[{row}, {column}]")
     return SensorGraph(adjacency, sensor_ids, None, None, f"{name}: weight matrix of {nodes} sensors")
 
 
-def require_weights(largest: float, name: str) -> None:
+def require_weights(largest: float, where: str) -> None:
     """Refuse distances in the place of weights, which would join the farthest sensors the strongest.
+
+    Args:
+        largest: the largest of the weights.
+        where: the file and the place in it, for the message.
 
     Raises:
         DataError: the largest value is no weight.
     """
     if largest > LARGEST_WEIGHT:
         raise DataError(
-            f"{name}: a weight of {largest:g}, which looks like a distance",
+            f"{where}: a weight of {largest:g}, which looks like a distance",
             "weights, large for near sensors and 0 for those that are not joined",
             "give distances as from,to,distance, or as a full matrix of metres with a zero diagonal",
         )

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stunet_deploy.cli.pictures import COLOURS, GRID, INK, QUIET, STYLE, local_datetimes
 from stunet_deploy.data_files import DataFile
@@ -72,13 +73,13 @@ def _draw_day(axes: Axes, series: Series) -> None:
     for feature, (name, unit) in enumerate(zip(series.features, series.units, strict=True)):
         mean = mean_day(series, feature, slots)
         top = float(np.nanmax(np.abs(mean), initial=0)) or 1.0
-        label = f"{name}, at most {top:.3g} {unit}".strip() if several else f"{name} {unit}".strip()
+        label = f"{name}, at most {top:.4g} {unit}".strip() if several else f"{name} {unit}".strip()
         axes.plot(hours, mean / top if several else mean, color=COLOURS[feature % len(COLOURS)], label=label)
     axes.set_xlim(0, 24)
     axes.set_xticks(range(0, 25, 6))
     axes.set_xlabel(f"hour of the day, {series.timezone}")
     axes.set_title("mean of all sensors over a day")
-    axes.legend(loc="lower left")
+    axes.legend(loc="best")
 
 
 def _draw_graph(axes: Axes, graph: SensorGraph, series: Series | None) -> None:
@@ -105,10 +106,11 @@ def _draw_graph(axes: Axes, graph: SensorGraph, series: Series | None) -> None:
     axes.scatter(place[~alone, 0], place[~alone, 1], s=6, color=INK, zorder=3)
     if alone.any():
         axes.scatter(place[alone, 0], place[alone, 1], s=14, color=COLOURS[1], zorder=4, label="without a neighbour")
-        axes.legend(loc="lower left")
+        axes.legend(loc="best")
     # A degree of longitude is shorter than one of latitude by the cosine of the latitude.
     axes.set_aspect(1 / max(0.1, float(np.cos(np.radians(place[:, 1].mean())))))
     axes.tick_params(colors=QUIET)
     axes.set_facecolor(GRID + "40")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("degrees east")
     axes.set_ylabel("degrees north")
