@@ -10,7 +10,7 @@ import numpy as np
 
 from stunet_deploy.array_files import load_npz
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph_files import read_graph
+from stunet_deploy.graph_files import GRAPH_KINDS, read_graph
 from stunet_deploy.sensor_graph import SensorGraph
 from stunet_deploy.series import Series, read_series
 
@@ -76,8 +76,15 @@ def _text(path: Path, timezone: str | None) -> DataFile:
     names = {cell.strip().lower() for cell in first}
     named = path.name.lower().startswith(_NAMED_RECORDINGS)
     of_graph = {"from", "to"} <= names or bool({"latitude", "lat"} & names)
-    if of_graph or (_all_numbers(first) and not named):
+    if of_graph:
         return DataFile("graph", graph=read_graph(path))
+    if _all_numbers(first) and not named:
+        try:
+            return DataFile("graph", graph=read_graph(path))
+        except DataError as refused:
+            if refused.expected != GRAPH_KINDS:
+                raise  # a graph for certain, with a fault
+        return DataFile("recording", series=read_series(path, timezone=timezone))
     try:
         return DataFile("recording", series=read_series(path, timezone=timezone))
     except DataError as refused:
@@ -140,7 +147,11 @@ def _tracks(path: Path, lines: list[str]) -> DataFile | None:
 def _motion(path: Path, lines: list[str]) -> DataFile | None:
     """CMU's motion capture: a pose a line."""
     rows = [line.split(",") for line in lines]
-    if len(rows) == _MOCAP_COLUMNS or any(len(row) != _MOCAP_COLUMNS or not _all_numbers(row) for row in rows):
+    if (
+        not rows
+        or len(rows) == _MOCAP_COLUMNS
+        or any(len(row) != _MOCAP_COLUMNS or not _all_numbers(row) for row in rows)
+    ):
         return None
     with path.open(encoding="utf-8-sig") as file:
         frames = sum(1 for line in file if line.strip())

@@ -233,14 +233,22 @@ def _are_positions(known: set[str], wanted: tuple[str, ...], name: str) -> bool:
     if not (all(map(str.isdecimal, known)) and (unnamed or known.isdisjoint(wanted))):
         return False
     nodes = max(map(int, known)) + 1
+    if nodes == len(wanted):
+        return True
     # Other networks have their positions below ours too: only the last sensor tells them apart.
-    if nodes != len(wanted) and (unnamed or "0" in known):
+    if "0" in known or known.issubset(wanted):
         raise DataError(
             f"{name}: edges between positions 0 to {nodes - 1}, a network of {nodes} sensors",
             f"sensor ids, or positions up to {len(wanted) - 1} as the series has {len(wanted)} sensors",
             "give the graph of this network, or one with sensor ids",
         )
-    return nodes == len(wanted)
+    if unnamed:
+        raise DataError(
+            f"{name}: edges between sensors such as {min(known)}, for a recording that knows its sensors by position",
+            "positions in both, or ids in both",
+            "put the list of ids beside the recording, as PEMS03.txt beside PEMS03.npz",
+        )
+    return False
 
 
 def positions_from_table(table: GraphTable) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:

@@ -26,7 +26,7 @@ def describe_series(series: Series) -> dict[str, Any]:
     never say anything are counted in ``silent`` instead.
     """
     heard: NDArray[np.bool_] = np.any(series.observed, axis=2)
-    share = 1 - heard.mean(axis=0)
+    share = (~heard).mean(axis=0)
     worst = [int(node) for node in np.argsort(-share, kind="stable")[:WORST_SHOWN] if share[node] > 0]
     return {
         "source": series.source,
@@ -41,7 +41,7 @@ def describe_series(series: Series) -> dict[str, Any]:
         "stamp": series.stamp,
         "breaks": len(series.segments()) - 1,
         "coordinates": series.latitude is not None,
-        "missing": float(1 - series.observed.mean()),
+        "missing": float((~series.observed).mean()),
         "silent": int((share == 1).sum()),
         "unheard_intervals": int((~heard.any(axis=1)).sum()),
         "longest_gap": _longest_gap(series, heard),
@@ -112,7 +112,7 @@ def remark_on_series(description: Mapping[str, Any]) -> list[str]:
 def _describe_feature(series: Series, feature: int) -> dict[str, Any]:
     values, observed = series.values[..., feature], series.observed[..., feature]
     readings = values[observed].astype(np.float64)
-    known = {"name": series.features[feature], "unit": series.units[feature], "missing": float(1 - observed.mean())}
+    known = {"name": series.features[feature], "unit": series.units[feature], "missing": float((~observed).mean())}
     if not readings.size:
         numbers = ("minimum", "median", "maximum", "mean", "deviation", "zeros", "negative")
         return known | dict.fromkeys(numbers) | {"unchanging": 0}

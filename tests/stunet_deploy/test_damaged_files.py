@@ -231,6 +231,9 @@ GRAPHS: dict[str, Case] = {
     "positions of another network": Case(
         "PEMS08.csv", b"from,to,cost\n0,1,300\n1,0,200\n", "a network of 2 sensors", "graph of this network", wanted=IDS
     ),
+    "ids for a recording without ids": Case(
+        "PEMS03.csv", b"from,to,distance\n317842,318711,0.8\n", "such as 317842", "PEMS03.txt", wanted=["0", "1"]
+    ),
     "recording that names a sensor twice": Case(
         "graph.npy", npy(NEAR), "11 twice", "take one", wanted=["11", "11", "13"]
     ),
