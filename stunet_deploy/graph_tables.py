@@ -227,9 +227,14 @@ def _from_edges(
     )
 
 
+def _are_unnamed(sensor_ids: tuple[str, ...]) -> bool:
+    """Whether a recording knows its sensors by position alone, as PeMSD7 and PEMS04 do."""
+    return sensor_ids == tuple(map(str, range(len(sensor_ids))))
+
+
 def _are_positions(known: set[str], wanted: tuple[str, ...], name: str) -> bool:
     """Tell positions in the series from ids, and refuse those of a network of another size."""
-    unnamed = wanted == tuple(map(str, range(len(wanted))))
+    unnamed = _are_unnamed(wanted)
     if not (all(map(str.isdecimal, known)) and (unnamed or known.isdisjoint(wanted))):
         return False
     nodes = max(map(int, known)) + 1
@@ -276,12 +281,14 @@ def _positions(
     every = range(first_row, len(table.rows))
     known = [table.rows[row][sensor] for row in every]
     require_unique(known, table.name)
+    if wanted is not None and _are_unnamed(wanted) and len(known) == len(wanted):
+        known = list(wanted)  # the list is in the recording's order, as PeMSD7's is
     if wanted is not None:
         require_present(wanted, set(known), table.name)
     chosen = set(known if wanted is None else wanted)
     rows = [row for row, sensor_id in zip(every, known, strict=True) if sensor_id in chosen]
     return (
-        tuple(table.rows[row][sensor] for row in rows),
+        tuple(sensor_id for sensor_id in known if sensor_id in chosen),
         np.array([_number(table, row, north, -math.inf) for row in rows]),
         np.array([_number(table, row, east, -math.inf) for row in rows]),
     )

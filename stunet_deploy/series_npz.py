@@ -27,7 +27,8 @@ _DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
 )  # fmt: skip
 
-_PEMS_NAME = re.compile(r"pems_?d?0?([3478])(?!\d)", re.IGNORECASE)
+# Not PeMSD7, which is another data set than PEMS07.
+_PEMS_NAME = re.compile(r"pems(?:d?0?([348])|0?(7))(?!\d)", re.IGNORECASE)
 # The files hold no times; these are the first days that the papers name.
 _PEMS_STARTS = {"3": "2018-09-01T00:00", "4": "2018-01-01T00:00", "7": "2017-05-01T00:00", "8": "2016-07-01T00:00"}
 _PEMS_FEATURES = {"flow": "veh/5 min", "occupancy": "", "speed": "mph"}
@@ -135,9 +136,10 @@ def _pems(path: Path, data: NDArray[Any]) -> FileTable:
             "numbers [time, sensor, 1 or 3]: flow, or flow, occupancy and speed",
             "take the file as its authors distribute it",
         )
-    (start,), _ = parse_times([_PEMS_STARTS[named[1]]], path.name)
+    first = _PEMS_STARTS[named[1] or named[2]]
+    (start,), _ = parse_times([first], path.name)
     features = tuple(_PEMS_FEATURES)[: data.shape[2]]
-    notes = [f"the file holds no times: assumed every 5 min from {_PEMS_STARTS[named[1]][:10]} 00:00"]
+    notes = [f"the file holds no times: assumed every 5 min from {first[:10]} 00:00"]
     ids_file = path.with_suffix(".txt")
     if ids_file.is_file():
         sensor_ids = _listed_ids(ids_file, data.shape[1], path.name)

@@ -158,6 +158,15 @@ def test_coordinates(tmp_path, text):
     assert "positions of 3 sensors" in graph.source
 
 
+def test_a_list_of_places_is_in_the_order_of_a_recording_without_ids(tmp_path):
+    path = write(tmp_path, ",ID,Latitude,Longitude\n0,716939,34.1,-118.1\n1,759700,34.2,-118.2\n")
+    graph = read_graph(path, ["0", "1"])
+    assert graph.sensor_ids == ("0", "1")
+    assert graph.latitude.tolist() == [34.1, 34.2]
+    with pytest.raises(DataError, match="3 of 3 sensors are not in the graph"):
+        read_graph(path, ["0", "1", "2"])
+
+
 def test_only_sensors_of_the_series_are_neighbours(tmp_path):
     near = "".join(f"x{index},34.0,-118.000{index}\n" for index in range(9))
     path = write(tmp_path, f"sensor_id,latitude,longitude\n{near}far,34.5,-118.0\n")

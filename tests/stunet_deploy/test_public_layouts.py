@@ -81,6 +81,11 @@ def test_pems_npz_starts_on_the_day_of_its_paper(tmp_path: Path, name: str, feat
     assert read_series(path).timestamps[0] == parse_time(start)
 
 
+def test_pemsd7_is_not_taken_for_pems07(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="which holds no times"):
+        read_series(write_pems(tmp_path, "PeMSD7_228.npz", 1))
+
+
 def test_pems_graph_by_position_fits_its_recording(tmp_path: Path) -> None:
     series = read_series(write_pems(tmp_path, "PEMS08.npz", 3))
     (tmp_path / "PEMS08.csv").write_bytes(b"from,to,cost\r\n0,1,310.6\r\n1,4,330.9\r\n3,2,250.0\r\n")
