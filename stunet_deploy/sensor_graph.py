@@ -55,7 +55,7 @@ def in_order(graph: SensorGraph, wanted: tuple[str, ...], name: str) -> SensorGr
                 f"one of {len(wanted)}, as the series has",
                 "give the graph of the same sensors, or one that names its sensors",
             )
-        return replace(graph, sensor_ids=wanted)
+        return replace(graph, sensor_ids=wanted, source=f"{graph.source}, taken to be in the recording's order")
     position = {sensor: index for index, sensor in enumerate(graph.sensor_ids)}
     require_present(wanted, set(position), name)
     order = np.array([position[sensor] for sensor in wanted], dtype=np.int64)
@@ -134,7 +134,9 @@ def require_present(wanted: Sequence[str], known: set[str], name: str) -> None:
         raise DataError(
             f"{name}: {len(missing)} of {len(wanted)} sensors are not in the graph ({named})",
             "every sensor of the series",
-            "add them to the graph file, or take them out of the series",
+            "add them to the graph file, or take them out of the series"
+            if len(missing) < len(wanted)
+            else "give the graph of the recording's own network, with the recording's ids",
         )
 
 

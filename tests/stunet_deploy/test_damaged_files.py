@@ -225,8 +225,11 @@ GRAPHS: dict[str, Case] = {
         "roads.csv",
         b"from,to,weight\n21,22,1\n22,23,1\n",
         r"3 of 3 sensors are not in the graph \(11, 12, 13\)",
-        "add them",
+        "recording's own network",
         wanted=IDS,
+    ),
+    "a sensor that the graph lacks": Case(
+        "roads.csv", b"from,to,weight\n11,12,1\n", r"1 of 3 sensors are not in the graph \(13\)", "add them", wanted=IDS
     ),
     "positions of another network": Case(
         "PEMS08.csv", b"from,to,cost\n0,1,300\n1,0,200\n", "a network of 2 sensors", "graph of this network", wanted=IDS

@@ -142,6 +142,8 @@ def test_sensors_that_do_not_fit_the_series(tmp_path):
     with pytest.raises(DataError, match="the series: sensor a twice"):
         read_graph(named, ["a", "b", "a"])
     unnamed = write(tmp_path, "0,1\n1,0\n", "unnamed.csv")
-    assert read_graph(unnamed, ["a", "b"]).sensor_ids == ("a", "b")
+    graph = read_graph(unnamed, ["a", "b"])
+    assert graph.sensor_ids == ("a", "b")
+    assert graph.source == "unnamed.csv: weight matrix of 2 sensors, taken to be in the recording's order"
     with pytest.raises(DataError, match="a matrix of 2 sensors; expected one of 3"):
         read_graph(unnamed, ["a", "b", "c"])
