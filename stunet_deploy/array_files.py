@@ -64,6 +64,14 @@ def load_pickle(content: bytes, name: str) -> Any:
         raise DataError(f"{name}: {error}", "an undamaged pickle", "copy the file again") from error
 
 
+def texts(array: NDArray[Any]) -> tuple[str, ...]:
+    """The entries of an array of names, whether they were stored as text, bytes or numbers."""
+    return tuple(
+        item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
+        for item in np.atleast_1d(array).tolist()
+    )
+
+
 def load_npy(content: bytes, name: str) -> NDArray[Any]:
     """Load the one array of a .npy file.
 

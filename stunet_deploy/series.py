@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.series_files import read_table
-from stunet_deploy.series_table import DAY_S as DAY_S
 from stunet_deploy.series_table import FileTable, parse_times
 from stunet_deploy.series_table import format_time as format_time
-
-WEEK_S = 7 * DAY_S
-_MONDAY_S = 3 * DAY_S  # 1970-01-01 was a Thursday
+from stunet_deploy.wall_clock import DAY_S as DAY_S
+from stunet_deploy.wall_clock import find_zone as find_zone
+from stunet_deploy.wall_clock import local_times as local_times
+from stunet_deploy.wall_clock import time_of_week as time_of_week
+from stunet_deploy.wall_clock import utc_times as utc_times
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,15 +194,16 @@ class Series:
 def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
     """Read a series from any file layout the project knows.
 
-    The layout is told from the content, never from the suffix alone: the project's own npz, METR-LA and
-    PeMSD7(M) weeks as npz, ``metr-la.h5`` and ``pems-bay.h5`` as DCRNN distributes them,
-    ``PeMSD7_V_<n>.csv``, ``los_speed.csv``, and CSV or Parquet of one's own (first column the time, then one
-    column per sensor; or long form ``timestamp,sensor_id,<feature>…``). Parquet needs pyarrow, HDF5 h5py.
+    The layout is told from the content, and where that holds no times also from the name: the project's own
+    npz, METR-LA and PeMSD7(M) weeks as npz, ``metr-la.h5`` and ``pems-bay.h5`` as DCRNN distributes them,
+    LargeST's ``<area>_his_<year>.h5``, ``PEMS03.npz``, ``04``, ``07`` and ``08``, ``PeMSD7_V_<n>.csv``,
+    ``los_speed.csv``, and CSV or Parquet of one's own (first column the time, then one column per sensor; or
+    long form ``timestamp,sensor_id,<feature>…``). Parquet needs pyarrow, HDF5 h5py.
 
     Wall-clock times without an offset are taken to be in ``timezone``. Of an hour that occurs twice (clocks
-    set back) the first occurrence is meant, so the second one is a gap; an hour that does not exist (clocks
-    set forward) is refused when it runs into the hours after it: read such a recording as UTC, or with a
-    zone without clock changes.
+    set back) the first occurrence is meant, so the second one is a gap. An hour that does not exist (clocks
+    set forward) is left out if it holds no reading, and refused otherwise: read such a recording as UTC, or
+    with a zone without clock changes.
 
     Args:
         path: the file.
@@ -215,6 +215,7 @@ def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
     table = read_table(Path(path))
     zone = timezone or table.timezone or "UTC"
     find_zone(zone)
+    table = _without_skipped_hour(table, zone)
     utc = _utc_times(table, zone)
     timestamps, rows, interval_s, notes = _grid(utc, table)
     values = np.zeros((len(timestamps), *table.values.shape[1:]), np.float32)
@@ -247,20 +248,6 @@ def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
     )
 
 
-def time_of_week(timestamps_utc: ArrayLike, timezone: str) -> NDArray[np.float32]:
-    """Seconds since Monday 00:00 on the wall clock of ``timezone``, of the shape given; exact in float32.
-
-    Args:
-        timestamps_utc: seconds since 1970-01-01 UTC.
-        timezone: IANA name.
-
-    Raises:
-        DataError: the zone is unknown, or the machine has no time zone database.
-    """
-    utc = np.asarray(timestamps_utc, np.int64)
-    return np.asarray((local_times(utc, timezone) + _MONDAY_S) % WEEK_S, np.float32)
-
-
 def parse_time(text: str, timezone: str = "UTC") -> int:
     """Seconds UTC of one time as a user writes it: ISO 8601 (wall clock of ``timezone``) or epoch seconds.
 
@@ -269,48 +256,6 @@ def parse_time(text: str, timezone: str = "UTC") -> int:
     """
     seconds, local = parse_times([text], "time")
     return int((utc_times(seconds, timezone) if local else seconds)[0])
-
-
-def local_times(timestamps_utc: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
-    """Wall-clock seconds (since 1970-01-01 00:00 of the wall clock) of UTC seconds, of the shape given."""
-    zone = find_zone(timezone)
-    if zone is None:
-        return timestamps_utc
-    offsets = [_offset_s(dt.datetime.fromtimestamp(second, zone)) for second in timestamps_utc.ravel().tolist()]
-    return timestamps_utc + np.array(offsets, np.int64).reshape(timestamps_utc.shape)
-
-
-def utc_times(local: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
-    """UTC seconds of wall-clock seconds ``[time]``; an hour that occurs twice means its first occurrence."""
-    zone = find_zone(timezone)
-    if zone is None:
-        return local
-    epoch = dt.datetime(1970, 1, 1, tzinfo=zone)
-    offsets = [_offset_s(epoch + dt.timedelta(seconds=second)) for second in local.tolist()]
-    return local - np.array(offsets, np.int64)
-
-
-def find_zone(name: str) -> ZoneInfo | None:
-    """The time zone of an IANA name; None for UTC, which needs no database.
-
-    Raises:
-        DataError: the zone is unknown, or the machine has no time zone database.
-    """
-    if name == "UTC":
-        return None
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise DataError(
-            f"time zone {name!r}, which this machine does not know",
-            "an IANA name such as America/Los_Angeles, and a time zone database",
-            "correct the name, or install the database with `pip install tzdata`",
-        ) from error
-
-
-def _offset_s(moment: dt.datetime) -> int:
-    offset = moment.utcoffset()
-    return 0 if offset is None else int(offset.total_seconds())
 
 
 def _check_ids(sensor_ids: tuple[str, ...]) -> None:
@@ -326,6 +271,17 @@ def _check_ids(sensor_ids: tuple[str, ...]) -> None:
     raise DataError(
         f"sensor id {repeated!r} more than once", "distinct sensor ids", "rename or drop the repeated column"
     )
+
+
+def _without_skipped_hour(table: FileTable, zone: str) -> FileTable:
+    """Leave out empty rows at times that no clock showed: recorders write 24 hours on every day."""
+    if not table.local:
+        return table
+    skipped = local_times(utc_times(table.times, zone), zone) != table.times
+    if not skipped.any() or np.isfinite(table.values[skipped]).any():
+        return table
+    note = f"{int(skipped.sum())} rows without a reading in an hour that clocks skip left out"
+    return replace(table, values=table.values[~skipped], times=table.times[~skipped], notes=(*table.notes, note))
 
 
 def _utc_times(table: FileTable, zone: str) -> NDArray[np.int64]:

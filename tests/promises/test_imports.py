@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # What runtime may import, and the files that series is made of.
 VOCABULARY_ON_DEVICE = (
     *("errors", "contract", "bundle", "series", "compare", "metrics"),
-    *("series_files", "series_table"),
+    *("series_files", "series_table", "series_text", "series_npz", "series_hdf5", "series_parquet"),
+    *("array_files", "wall_clock"),
 )
 WITHOUT_TORCH_AND_ONNX = ("training.protocols", "training.baselines", "training.evaluation", "export.engine")
 

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from stunet_deploy import series as series_module
+from stunet_deploy import wall_clock as wall_clock_module
 from stunet_deploy.errors import DataError
 from stunet_deploy.series import Series, local_times, parse_time, read_series, time_of_week, utc_times
 
@@ -136,9 +136,9 @@ def test_utc_times_inverts_local_times_but_for_the_repeated_hour() -> None:
 
 def test_a_missing_database_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_database(name: str) -> ZoneInfo:
-        raise series_module.ZoneInfoNotFoundError(f"No time zone found with key {name}")
+        raise wall_clock_module.ZoneInfoNotFoundError(f"No time zone found with key {name}")
 
-    monkeypatch.setattr(series_module, "ZoneInfo", no_database)
+    monkeypatch.setattr(wall_clock_module, "ZoneInfo", no_database)
     with pytest.raises(DataError, match="tzdata"):
         time_of_week([NEW_YEAR], "America/Los_Angeles")
     assert time_of_week([NEW_YEAR], "UTC").tolist() == [6 * 86_400]
@@ -178,6 +178,17 @@ def test_naive_times_are_wall_clock_of_the_zone_given(tmp_path: Path) -> None:
     assert local.timezone == "America/Los_Angeles"
     assert local.timestamps[0] == parse_time("2012-03-05T08:00Z")
     assert local.time_of_week()[0] == 0
+
+
+def test_an_hour_that_no_clock_showed_is_left_out_when_it_holds_no_reading(tmp_path: Path) -> None:
+    times = wall_clock("2012-03-11T01:00", "2012-03-11T04:00")
+    path = tmp_path / "own.csv"
+    path.write_text("time,a\n" + "".join(f"{time},{'' if 'T02' in time else 61}\n" for time in times))
+    series = read_series(path, timezone="America/Los_Angeles")
+    assert series.segments() == [slice(0, len(times) - 12)]
+    assert series.observed.all()
+    assert "12 rows without a reading in an hour that clocks skip left out" in series.source
+    assert not read_series(path).observed.all()  # in UTC that hour exists
 
 
 def test_clocks_set_forward_leave_no_gap_when_the_missing_hour_is_absent(tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
 """Every file layout that can be read, and damaged files that must be refused with a reason."""
 
-import io
 import json
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -217,49 +215,10 @@ def csv_bytes(body: str, header: str = "time,a,b") -> bytes:
     return f"{header}\n{body}\n".encode()
 
 
-def npy_bytes(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
+# More of them: test_damaged_files.py.
 DAMAGED: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "an empty file"),
-    "header only": (b"time,a,b\n", "without readings"),
-    "web page": (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "a web page.*raw link"),
-    "git lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-    "pickle": (pickle.dumps({"df": 1}), "a pickle.*can run code"),
-    "gzip": (b"\x1f\x8b\x08\x00\x00\x00\x00\x00", "gunzip"),
-    "npy": (npy_bytes(np.zeros((3, 2))), "npy array without times"),
-    "utf-16": (WIDE.encode("utf-16"), "no UTF-8 text"),
     "latin-1": ("time,Brücke\n2012-03-01T00:00,1\n".encode("latin-1"), "no UTF-8 text"),
-    "semicolons": (b"time;a;b\n2012-03-01;1;2\n", "single column.*commas"),
-    "no header": (b"1330560000,1,2\n1330560300,1,2\n", "numbers alone"),
-    "ragged row": (csv_bytes("2012-03-01T00:00,1,2\n2012-03-01T00:05,1"), "1 numbers in line 3.*cut off"),
-    "no numbers": (csv_bytes("2012-03-01T00:00,up,down"), "line 2, column 'a': 'up'"),
-    "no readings": (csv_bytes("2012-03-01T00:00,,\n2012-03-01T00:05,,"), "without a single reading"),
-    "no times": (csv_bytes("x,1,2\ny,1,2"), "'x' as a time"),
-    "american dates": (csv_bytes("03/01/2012 00:00,1,2"), "ISO 8601"),
-    "row numbers": (csv_bytes("0,1,2\n1,1,2"), "row numbers"),
     "milliseconds": (csv_bytes("1330560000000,1,2\n1330560300000,1,2"), "milliseconds"),
-    "one row": (csv_bytes("2012-03-01T00:00,1,2"), "at least two intervals"),
-    "going back": (csv_bytes("2012-03-01T00:05,1,2\n2012-03-01T00:00,1,2"), r"followed by.*row 2.*sort"),
-    "time twice": (csv_bytes("2012-03-01T00:05,1,2\n2012-03-01T00:05,1,2"), "occurs twice"),
-    "some offsets": (csv_bytes("2012-03-01T00:00,1,2\n2012-03-01T00:05Z,1,2"), "in all times or in none"),
-    "off the grid": (
-        csv_bytes("\n".join(f"2012-03-01T00:{minute:02},1,2" for minute in (0, 5, 10, 15, 22, 25))),
-        "00:15:00Z and then 2012-03-01T00:22:00Z",
-    ),
-    "sensor twice": (
-        csv_bytes("2012-03-01T00:00,1,2\n2012-03-01T00:05,1,2", "time,a,a"),
-        "'a' more than once",
-    ),
-    "nameless sensor": (csv_bytes("2012-03-01T00:00,1,2\n2012-03-01T00:05,1,2", "time,a,"), "without an id"),
-    "long form twice": (
-        csv_bytes("2012-03-01T00:00,a,2\n2012-03-01T00:00,a,3", "timestamp,sensor_id,speed"),
-        "'a' more than once at 2012-03-01T00:00",
-    ),
-    "long form without time": (csv_bytes("a,2", "sensor_id,speed"), "timestamp, sensor_id"),
 }
 
 

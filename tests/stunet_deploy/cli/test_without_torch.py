@@ -12,7 +12,7 @@ import pytest
 from .conftest import Place
 
 ROOT = Path(__file__).resolve().parents[3]
-VERBS = ("train", "evaluate", "export", "verify", "run", "inspect", "demo")
+VERBS = ("data", "train", "evaluate", "export", "verify", "run", "inspect", "demo")
 
 BLOCKED = """
 import sys
@@ -39,6 +39,23 @@ def test_a_verb_explains_itself_without_any_room(verb: str) -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: stunet {verb}")
+
+
+def test_looking_at_data_needs_no_torch(place: Place) -> None:
+    blocked = ("torch", "onnx", "onnxscript", "scipy", "dacite", "rich", "matplotlib", "h5py", "pyarrow")
+
+    done = stunet(blocked, "data", "inspect", place.speeds, "--graph", place.edges, "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kind"] == "recording with graph"
+
+
+def test_a_picture_without_matplotlib_names_the_extra(place: Place, tmp_path: Path) -> None:
+    done = stunet(("matplotlib",), "data", "inspect", place.speeds, "--plot", tmp_path / "picture.png")
+
+    assert done.returncode == 2
+    assert "stunet-deploy[train]" in done.stderr
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "verify", "run", "inspect"])

@@ -1,0 +1,162 @@
+"""Tell what a data file holds: a recording, a graph, both, or neither."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stunet_deploy.array_files import load_npz
+from stunet_deploy.errors import DataError
+from stunet_deploy.graph_files import GRAPH_KINDS, read_graph
+from stunet_deploy.sensor_graph import SensorGraph
+from stunet_deploy.series import Series, read_series
+
+_MOCAP_COLUMNS = 117  # 38 joints of CMU's skeleton and the root's position, three numbers each
+_NAMED_RECORDINGS = ("los_speed", "pemsd7_v")
+_LINES_LOOKED_AT = 200
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """What a file holds."""
+
+    kind: str
+    """In words, such as ``recording`` or ``pedestrian tracks``."""
+    series: Series | None = None
+    graph: SensorGraph | None = None
+    note: str = ""
+    """A sentence on a file that is neither recording nor graph."""
+
+
+def read_data_file(path: str | Path, *, timezone: str | None = None) -> DataFile:
+    """Read whatever data file it is; a file of another model family is described without being read further.
+
+    Args:
+        path: a recording, a graph, an npz of both, a list of sensor ids, pedestrian tracks or motion capture.
+        timezone: zone of times without an offset, see `stunet_deploy.series.read_series`.
+
+    Raises:
+        DataError: the file is missing, damaged, or of no known kind.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise DataError(f"{path}, which cannot be read ({error.strerror})", "a data file", "check the path") from error
+    if head.startswith(b"PK"):
+        return _npz(path, timezone)
+    if head.startswith((b"\x80", b"\x93NUMPY")) or path.suffix in (".pkl", ".pickle"):
+        return DataFile("graph", graph=read_graph(path))
+    if head.startswith((b"\x89HDF", b"PAR1", b"\x1f\x8b")):
+        return DataFile("recording", series=read_series(path, timezone=timezone))
+    return _text(path, timezone)
+
+
+def _npz(path: Path, timezone: str | None) -> DataFile:
+    keys = set(load_npz(path.read_bytes(), path.name, set())[1])
+    has_graph = {"adjacency", "sensor_ids"} <= keys
+    if has_graph and keys.isdisjoint({"speed", "values", "data"}):
+        return DataFile("graph", graph=read_graph(path))
+    series = read_series(path, timezone=timezone)
+    if not has_graph:
+        return DataFile("recording", series=series)
+    return DataFile("recording with graph", series=series, graph=read_graph(path, series.sensor_ids))
+
+
+def _text(path: Path, timezone: str | None) -> DataFile:
+    lines = _first_lines(path)
+    other = _sensor_list(lines) or _tracks(path, lines) or _motion(path, lines)
+    if other is not None:
+        return other
+    first = next(csv.reader(lines[:1]), [])
+    names = {cell.strip().lower() for cell in first}
+    named = path.name.lower().startswith(_NAMED_RECORDINGS)
+    of_graph = {"from", "to"} <= names or bool({"latitude", "lat"} & names)
+    if of_graph:
+        return DataFile("graph", graph=read_graph(path))
+    if _all_numbers(first) and not named:
+        try:
+            return DataFile("graph", graph=read_graph(path))
+        except DataError as refused:
+            if refused.expected != GRAPH_KINDS:
+                raise  # a graph for certain, with a fault
+        return DataFile("recording", series=read_series(path, timezone=timezone))
+    try:
+        return DataFile("recording", series=read_series(path, timezone=timezone))
+    except DataError as refused:
+        try:
+            return DataFile("graph", graph=read_graph(path))
+        except DataError:
+            raise refused from None
+
+
+def _first_lines(path: Path) -> list[str]:
+    """The first lines that are not blank; none of a file that is no text."""
+    lines: list[str] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for line in file:
+                if line.strip():
+                    lines.append(line.strip())
+                if len(lines) == _LINES_LOOKED_AT:
+                    break
+    except UnicodeDecodeError:
+        return []
+    return lines
+
+
+def _all_numbers(cells: list[str]) -> bool:
+    try:
+        return bool([float(cell) for cell in cells])
+    except ValueError:
+        return False
+
+
+def _sensor_list(lines: list[str]) -> DataFile | None:
+    """Ids alone: graph_sensor_ids.txt in one line, PEMS03.txt one a line."""
+    cells = lines[0].split(",") if len(lines) == 1 else lines
+    if len(cells) < 2 or not all(cell.strip().isdecimal() for cell in cells):
+        return None
+    return DataFile("sensor ids", note="a list of sensor ids, the order of a recording or graph; nothing to train on")
+
+
+def _tracks(path: Path, lines: list[str]) -> DataFile | None:
+    """ETH and UCY as SGAN distributes them: frame, pedestrian, x, y, parted by blanks."""
+    rows = [line.split() for line in lines]
+    if not rows or any(len(row) != 4 or not _all_numbers(row) for row in rows):
+        return None
+    try:
+        table = np.loadtxt(path, ndmin=2)
+    except ValueError:
+        return None
+    counted = table[:, :2]
+    if table.shape[1] != 4 or (counted % 1).any() or (np.diff(table[:, 0]) < 0).any():
+        return None
+    frames, people = (len(np.unique(counted[:, column])) for column in (0, 1))
+    return DataFile(
+        "pedestrian tracks",
+        note=f"{len(table)} positions of {people} pedestrians in {frames} frames (frame, pedestrian, x, y); "
+        "trajectories belong to another model family than ST-UNet",
+    )
+
+
+def _motion(path: Path, lines: list[str]) -> DataFile | None:
+    """CMU's motion capture: a pose a line."""
+    rows = [line.split(",") for line in lines]
+    if (
+        not rows
+        or len(rows) == _MOCAP_COLUMNS
+        or any(len(row) != _MOCAP_COLUMNS or not _all_numbers(row) for row in rows)
+    ):
+        return None
+    with path.open(encoding="utf-8-sig") as file:
+        frames = sum(1 for line in file if line.strip())
+    return DataFile(
+        "motion capture",
+        note=f"{frames} frames of {_MOCAP_COLUMNS} numbers, the pose of a skeleton; "
+        "motion belongs to another model family than ST-UNet",
+    )

@@ -1,0 +1,108 @@
+"""What a sensor graph holds and what it lacks, as numbers for programs and in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stunet_deploy.sensor_graph import SensorGraph
+
+ISOLATED_SHOWN = 5
+#: A graph that joins more of all pairs than this says little about who is near whom.
+MANY_EDGES = 0.3
+
+
+def describe_graph(graph: SensorGraph) -> dict[str, Any]:
+    """Describe a graph, ready for JSON; ``edges`` counts each direction, components ignore directions."""
+    joined = graph.adjacency > 0
+    weights = graph.adjacency[joined]
+    component = components(joined)
+    isolated = np.flatnonzero(~(joined.any(axis=0) | joined.any(axis=1))).tolist()
+    nodes = len(joined)
+    return {
+        "source": graph.source,
+        "sensors": nodes,
+        "named": graph.sensor_ids is not None,
+        "edges": int(joined.sum()),
+        "share_joined": float(joined.sum() / max(1, nodes * (nodes - 1))),
+        "directed": not np.array_equal(graph.adjacency, graph.adjacency.T),
+        "isolated": [str(node) if graph.sensor_ids is None else graph.sensor_ids[node] for node in isolated],
+        "components": int(component.max()) + 1,
+        "largest_component": int(np.bincount(component).max()),
+        "made_from": graph.made_from,
+        "distances": None if graph.distances is None else list(graph.distances),
+        "unit": graph.unit,
+        "weights": {
+            "minimum": float(weights.min()),
+            "median": float(np.median(weights)),
+            "maximum": float(weights.max()),
+        }
+        if weights.size
+        else None,
+        "coordinates": graph.latitude is not None,
+    }
+
+
+def explain_graph(description: Mapping[str, Any]) -> list[str]:
+    """The lines of `describe_graph` for people."""
+    direction = "directed" if description["directed"] else "symmetric"
+    lines = [
+        f"graph      {description['source']}",
+        f"nodes      {description['sensors']:,}"
+        + (" with ids" if description["named"] else ", no ids: they must be in the recording's order")
+        + (", with coordinates" if description["coordinates"] else ""),
+        f"edges      {description['edges']:,}, {direction}, {100 * description['share_joined']:.1f} % of all pairs, "
+        f"{description['edges'] / description['sensors']:.1f} a sensor",
+    ]
+    if description["distances"] is not None:
+        shortest, longest = description["distances"]
+        unit = description["unit"] or "in the unit of the file"
+        lines.append(f"distances  {shortest:g} to {longest:g} {unit}, made into weights")
+    if description["weights"] is not None:
+        numbers = description["weights"]
+        lines.append(
+            f"weights    {numbers['minimum']:.3g} to {numbers['maximum']:.3g}, median {numbers['median']:.3g}, "
+            f"from {description['made_from']}"
+        )
+    lines.append(
+        f"parts      {description['components']} of which the largest has {description['largest_component']:,} sensors"
+        if description["components"] > 1
+        else "parts      one: every sensor reaches every other"
+    )
+    return lines
+
+
+def remark_on_graph(description: Mapping[str, Any]) -> list[str]:
+    """What in a described graph is likely to be a mistake, and what to do about it."""
+    remarks = []
+    if isolated := description["isolated"]:
+        named = ", ".join(isolated[:ISOLATED_SHOWN]) + (", …" if len(isolated) > ISOLATED_SHOWN else "")
+        remarks.append(f"{len(isolated)} sensor(s) without a neighbour learn from themselves alone ({named})")
+    if description["share_joined"] > MANY_EDGES and description["sensors"] > 20:
+        remarks.append(
+            f"{100 * description['share_joined']:.0f} % of all pairs are joined: check the unit of the distances, "
+            "or leave out what is not near"
+        )
+    return remarks
+
+
+def components(joined: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Number of the part of the graph that each node is in, ``[node]``, from 0, whatever the directions.
+
+    Args:
+        joined: whether there is an edge from row to column, ``[node, node]``.
+    """
+    either = joined | joined.T
+    part = np.full(len(either), -1, np.int64)
+    for start in range(len(either)):
+        if part[start] >= 0:
+            continue
+        number = int(part.max()) + 1
+        front = np.array([start])
+        while front.size:
+            part[front] = number
+            front = np.flatnonzero(either[front].any(axis=0) & (part < 0))
+    return part

@@ -1,0 +1,151 @@
+"""The graph of a sensor network as its file gives it, before it is prepared for the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stunet_deploy.adjacency import STGCN_SIGMA_METRES, STGCN_THRESHOLD, checked_adjacency, kernel_adjacency
+from stunet_deploy.errors import DataError
+
+DISTANCE_MEDIAN = 1.5
+"""With a median above this off the diagonal and zeros on it, a matrix holds metres and not weights."""
+SHORTEST_NETWORK_METRES = 1000
+"""A matrix of distances that are all below this is not in metres: the kernel would join everything alike."""
+LARGEST_WEIGHT = 100
+"""A weight above this is a distance in the wrong place."""
+
+
+@dataclass(frozen=True, eq=False)
+class SensorGraph:
+    """A graph as its file gives it, one node per sensor."""
+
+    adjacency: NDArray[np.float64]
+    """Weights from row to column, [node, node]; may be directed; zero diagonal."""
+    sensor_ids: tuple[str, ...] | None
+    """Sensor of every node, or None if neither the file nor the caller named them."""
+    latitude: NDArray[np.float64] | None
+    """Degrees north, [node], if the file has them."""
+    longitude: NDArray[np.float64] | None
+    """Degrees east, [node], if the file has them."""
+    source: str
+    """What was read and how weights were made of it, in one line for logs and provenance."""
+    made_from: Literal["weights", "distances", "positions"] = "weights"
+    """What the file holds."""
+    distances: tuple[float, float] | None = None
+    """Shortest and longest distance between two sensors in the file, if it holds distances."""
+    unit: str = ""
+    """Unit of the distances, where it is known; of an edge list only their ratios count."""
+
+
+def in_order(graph: SensorGraph, wanted: tuple[str, ...], name: str) -> SensorGraph:
+    """Select and order the nodes of a graph; without ids it must have the number of sensors wanted.
+
+    Raises:
+        DataError: a wanted sensor is missing, or the numbers differ.
+    """
+    if graph.sensor_ids is None:
+        if len(graph.adjacency) != len(wanted):
+            raise DataError(
+                f"{name}: a matrix of {len(graph.adjacency)} sensors",
+                f"one of {len(wanted)}, as the series has",
+                "give the graph of the same sensors, or one that names its sensors",
+            )
+        return replace(graph, sensor_ids=wanted, source=f"{graph.source}, taken to be in the recording's order")
+    position = {sensor: index for index, sensor in enumerate(graph.sensor_ids)}
+    require_present(wanted, set(position), name)
+    order = np.array([position[sensor] for sensor in wanted], dtype=np.int64)
+    return replace(
+        graph,
+        adjacency=graph.adjacency[np.ix_(order, order)],
+        sensor_ids=wanted,
+        latitude=None if graph.latitude is None else graph.latitude[order],
+        longitude=None if graph.longitude is None else graph.longitude[order],
+    )
+
+
+def graph_from_matrix(matrix: NDArray[Any], sensor_ids: tuple[str, ...] | None, name: str) -> SensorGraph:
+    """Take a square matrix for weights, or for metres where it evidently holds those.
+
+    Raises:
+        DataError: not square, not numbers, ids that do not fit, distances that are no metres, or no weights.
+    """
+    if matrix.dtype.kind not in "fiub":
+        raise DataError(f"{name}: a matrix of {matrix.dtype}", "numbers", "store the weights as float32")
+    adjacency = checked_adjacency(matrix, name)
+    nodes = len(adjacency)
+    if sensor_ids is not None:
+        if len(sensor_ids) != nodes:
+            raise DataError(
+                f"{name}: {len(sensor_ids)} sensor ids for a matrix of {nodes}",
+                "one per row",
+                "make the file again",
+            )
+        require_unique(sensor_ids, name)
+    between = adjacency[~np.eye(nodes, dtype=np.bool_)]
+    longest = float(between.max(initial=0))
+    if nodes > 1 and not np.diagonal(matrix).any() and np.median(between) > DISTANCE_MEDIAN:
+        if longest < SHORTEST_NETWORK_METRES:
+            raise DataError(
+                f"{name}: a matrix of distances up to {longest:g}, a network of {longest:g} m",
+                "distances in metres, or weights from 0 to about 1",
+                "multiply kilometres by 1000 and miles by 1609",
+            )
+        adjacency = kernel_adjacency(adjacency, sigma=STGCN_SIGMA_METRES, threshold=STGCN_THRESHOLD)
+        source = f"{name}: distance matrix of {nodes} sensors in metres, STGCN kernel, cut below {STGCN_THRESHOLD}"
+        reach = (float(between.min()), longest)
+        return SensorGraph(adjacency, sensor_ids, None, None, source, "distances", reach, "m")
+    row, column = divmod(int(adjacency.argmax()), nodes)
+    require_weights(longest, f"{name}[{row}, {column}]")
+    return SensorGraph(adjacency, sensor_ids, None, None, f"{name}: weight matrix of {nodes} sensors")
+
+
+def require_weights(largest: float, where: str) -> None:
+    """Refuse distances in the place of weights, which would join the farthest sensors the strongest.
+
+    Args:
+        largest: the largest of the weights.
+        where: the file and the place in it, for the message.
+
+    Raises:
+        DataError: the largest value is no weight.
+    """
+    if largest > LARGEST_WEIGHT:
+        raise DataError(
+            f"{where}: a weight of {largest:g}, which looks like a distance",
+            "weights, large for near sensors and 0 for those that are not joined",
+            "give distances as from,to,distance, or as a full matrix of metres with a zero diagonal",
+        )
+
+
+def require_present(wanted: Sequence[str], known: set[str], name: str) -> None:
+    """Refuse a graph that lacks sensors.
+
+    Raises:
+        DataError: up to five of them are named.
+    """
+    missing = [sensor for sensor in wanted if sensor not in known]
+    if missing:
+        named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise DataError(
+            f"{name}: {len(missing)} of {len(wanted)} sensors are not in the graph ({named})",
+            "every sensor of the series",
+            "add them to the graph file, or take them out of the series"
+            if len(missing) < len(wanted)
+            else "give the graph of the recording's own network, with the recording's ids",
+        )
+
+
+def require_unique(sensor_ids: Sequence[str], where: str) -> None:
+    """Refuse a list of sensors that names one twice.
+
+    Raises:
+        DataError: the first such sensor is named.
+    """
+    if len(set(sensor_ids)) != len(sensor_ids):
+        repeated = next(sensor for index, sensor in enumerate(sensor_ids) if sensor in sensor_ids[:index])
+        raise DataError(f"{where}: sensor {repeated} twice", "every sensor once", "take one of them out")

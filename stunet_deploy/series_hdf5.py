@@ -1,0 +1,130 @@
+"""Read a frame that pandas wrote to HDF5, in its fixed or its table format, without pandas."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stunet_deploy.array_files import load_pickle, texts
+from stunet_deploy.errors import DataError
+from stunet_deploy.series_table import FileTable
+
+_TICKS_PER_S = {"": 10**9, "[ns]": 10**9, "[us]": 10**6, "[ms]": 10**3, "[s]": 1}
+# LargeST: ca_his_raw_2019.h5 as published, sd_his_2019.h5 as its notebooks make it.
+_LARGEST_NAME = re.compile(r"_his(_raw)?_\d{4}")
+
+
+class _Frame(NamedTuple):
+    """What both formats hold."""
+
+    format: str
+    values: NDArray[np.float32]
+    ticks: NDArray[np.int64]
+    kind: str
+    """Kind of the index, such as ``datetime64[ns]``."""
+    has_zone: bool
+    columns: tuple[str, ...]
+    items: tuple[str, ...]
+    """Columns of the one block of numbers."""
+
+
+def read_hdf5(path: Path) -> FileTable:
+    """Read metr-la.h5 (key df), pems-bay.h5 (key speed), LargeST (key t), or a frame of one's own.
+
+    Zeros are missing, as the authors of these files use them; in LargeST's raw files, which also hold empty
+    cells, a zero is a reading.
+
+    Raises:
+        DataError: h5py is missing, the file is damaged, or holds no frame of numbers over times.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise DataError(f"{path.name}, an HDF5 file", "h5py to read it", "pip install h5py") from error
+    try:
+        with h5py.File(path) as file:
+            frames = {
+                key: group
+                for key, group in file.items()
+                if isinstance(group, h5py.Group) and ("block0_values" in group or "table" in group)
+            }
+            if len(frames) != 1:
+                raise DataError(
+                    f"{path.name} with {len(frames)} pandas frame(s), keys {', '.join(file)}",
+                    "one frame of one number type, written by pandas",
+                    "export the frame alone, or as CSV",
+                )
+            ((key, group),) = frames.items()
+            frame = _fixed(group) if "block0_values" in group else _table(group, path.name)
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path.name}, a damaged or foreign HDF5 file ({error})",
+            "a frame that pandas wrote, without compression or with zlib",
+            "copy it again (its size or checksum tells)",
+        ) from error
+    unit = frame.kind.removeprefix("datetime64")
+    if unit not in _TICKS_PER_S or frame.items != frame.columns:
+        raise DataError(
+            f"{path.name}: an index of kind {frame.kind!r}"
+            if unit not in _TICKS_PER_S
+            else f"{path.name}: columns of several types",
+            "a DatetimeIndex and one block of numbers",
+            "export the frame as CSV",
+        )
+    is_flow = key == "t" or _LARGEST_NAME.search(path.stem) is not None
+    values = frame.values
+    notes: tuple[str, ...] = ()
+    if not (is_flow and np.isnan(values).any()):
+        values = np.where(values == 0, np.float32("nan"), values)
+        notes = ("0 read as missing",)
+    return FileTable(
+        path.name,
+        f"pandas HDF5, {frame.format} format",
+        values[..., None],
+        frame.ticks // _TICKS_PER_S[unit],
+        not frame.has_zone,
+        frame.columns,
+        ("flow",) if is_flow else ("speed",),
+        ("veh/5 min",) if is_flow else ("mph",),
+        notes=notes,
+    )
+
+
+def _fixed(group: Any) -> _Frame:
+    index = group["axis1"]
+    more = "block1_items" in group
+    return _Frame(
+        "fixed",
+        group["block0_values"][:].astype(np.float32),
+        index[:].astype(np.int64),
+        _text(index.attrs.get("kind", "datetime64")),
+        "tz" in index.attrs,
+        texts(group["axis0"][:]),
+        () if more else texts(group["block0_items"][:]),
+    )
+
+
+def _table(group: Any, name: str) -> _Frame:
+    table = group["table"]
+    rows = table[:]
+    blocks = [field for field in rows.dtype.names if field != "index"]
+    # The names of the columns and of the zone are pickles in attributes; the zone's are never opened.
+    items = [str(item) for item in load_pickle(bytes(table.attrs[f"{blocks[0]}_kind"]), name)]
+    values = rows[blocks[0]].astype(np.float32).reshape(len(rows), -1)
+    return _Frame(
+        "table",
+        values,
+        rows["index"].astype(np.int64),
+        _text(table.attrs.get("index_kind", "datetime64")),
+        b"Vtz\n" in bytes(group.attrs.get("info", b"")),
+        tuple(items) if len(blocks) == 1 else tuple(blocks),
+        tuple(items),
+    )
+
+
+def _text(item: object) -> str:
+    return item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
