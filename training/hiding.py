@@ -40,12 +40,7 @@ def hide(
     Raises:
         ConfigError: if the share is out of range, or a block is shorter than an interval.
     """
-    if not 0 <= share < 1:
-        raise ConfigError(f"a hidden share of {share:g}", "a share in [0, 1)", "choose shares such as 0.1 0.3 0.5")
-    if block_hours is not None and not series.interval_s <= block_hours * _HOUR_S < np.inf:
-        raise ConfigError(
-            f"blocks of {block_hours:g} hours", f"at least one interval of {series.interval_s} s", "choose longer ones"
-        )
+    _check(series, share, block_hours)
     observed = series.observed.copy()
     span = observed[first_row:]
     if block_hours is None:
@@ -82,6 +77,10 @@ def evaluate_hidden(
     Raises:
         ConfigError, DataError: see :func:`hide` and :func:`training.evaluation.evaluate`.
     """
+    if seed < 0:
+        raise ConfigError(f"seed {seed}", "0 or more", "choose another seed")
+    for share in shares:  # before hours of scoring
+        _check(series, share, block_hours)
     first_row = min(split.train_rows.stop, split.test_start)
     results = []
     for share in shares:
@@ -90,6 +89,15 @@ def evaluate_hidden(
         scored = evaluate(series, split, forecasters(seen), targets=targets, regimes=regimes, inputs=seen)
         results += [replace(result, hidden=share) for result in scored]
     return results
+
+
+def _check(series: Series, share: float, block_hours: float | None) -> None:
+    if not 0 <= share < 1:
+        raise ConfigError(f"a hidden share of {share:g}", "a share in [0, 1)", "choose shares such as 0.1 0.3 0.5")
+    if block_hours is not None and not series.interval_s <= block_hours * _HOUR_S < np.inf:
+        raise ConfigError(
+            f"blocks of {block_hours:g} hours", f"at least one interval of {series.interval_s} s", "choose longer ones"
+        )
 
 
 def _blocks(
