@@ -140,8 +140,15 @@ def prepare_signal(
     # Negative readings are only possible where training saw some.
     low = np.where(low < 0, HEADROOM * low, 0.0)
     high = np.maximum(high + (HEADROOM - 1) * np.abs(high), low + std)
-    columns = (_floats(column) for column in (mean, std, low, high))
-    return Signal(series.features, targets or series.features, *columns, missing)
+    return Signal(
+        series.features,
+        targets or series.features,
+        mean=_floats(mean),
+        std=_floats(std),
+        low=_floats(low),
+        high=_floats(high),
+        missing=missing,
+    )
 
 
 def reference_stream(series: Series, split: Split) -> ReferenceStream:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 HELP = (
     "Score a checkpoint or a bundle on the test span of a recording, by window and as a stream, beside the baselines."
 )
+EXAMPLE = "example: stunet evaluate model.bundle --data metr-la.h5 --hide 0.1 0.3 0.5 --plots plots"
 MODES = {"unobserved": "native", "zeros": "literature"}
-EXAMPLE = "example: stunet evaluate model.bundle --data metr-la.h5 --plots plots"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,13 @@ VOCABULARY_ON_DEVICE = (
     *("errors", "contract", "bundle", "series", "compare", "metrics"),
     *("series_files", "series_table"),
 )
-WITHOUT_TORCH_AND_ONNX = ("training.protocols", "training.baselines", "training.evaluation", "training.hiding", "export.engine")
+WITHOUT_TORCH_AND_ONNX = (
+    "training.protocols",
+    "training.baselines",
+    "training.evaluation",
+    "training.hiding",
+    "export.engine",
+)
 
 IMPORT_ALL = """
 import importlib, json, sys, traceback

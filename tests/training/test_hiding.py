@@ -156,12 +156,14 @@ def test_forecasts_are_held_to_the_truth_at_all_sensors(block_hours: float | Non
     split = protocol_a(series, 6, 4)
     oracle = Oracle(series, 4)
 
-    results = evaluate_hidden(series, split, lambda seen: [oracle], (0.0, 0.5), block_hours=block_hours)
+    shares = (0.0, 0.2, 0.5)
+    results = evaluate_hidden(series, split, lambda seen: [oracle], shares, block_hours=block_hours)
 
     whole = evaluate(series, split, [Oracle(series, 4)])
     assert [result.mae for result in results] == [0] * len(results)
-    assert [result.count for result in results] == [result.count for result in whole] * 2
-    assert [result.hidden for result in results] == [0.0] * len(whole) + [0.5] * len(whole)
+    assert [result.count for result in results] == [result.count for result in whole] * 3
+    assert [result.hidden for result in results] == [share for share in shares for _ in whole]
+    assert (oracle.seen[-1].observed <= oracle.seen[2].observed).all()  # nested
     test_rows = slice(split.test_start, None)
     assert oracle.seen[-1].observed[test_rows].mean() < 0.6 * series.observed[test_rows].mean()
     np.testing.assert_array_equal(oracle.seen[-1].observed[split.train_rows], series.observed[split.train_rows])
@@ -188,7 +190,9 @@ def test_baselines_see_the_hidden_inputs_and_are_fitted_on_whole_ones() -> None:
 def test_table_and_json_say_the_share() -> None:
     series = make_series()
     split = protocol_a(series, 6, 4)
-    results = evaluate_hidden(series, split, lambda seen: baselines(seen, split, ("speed",)), (0, 0.1), targets=("speed",))
+    results = evaluate_hidden(
+        series, split, lambda seen: baselines(seen, split, ("speed",)), (0, 0.1), targets=("speed",)
+    )
 
     rows = to_json(series, split, results)["results"]
     assert [row["hidden"] for row in rows] == [0] * (len(rows) // 2) + [0.1] * (len(rows) // 2)
