@@ -8,6 +8,7 @@ import torch
 
 from stunet_deploy.config import Signal
 from stunet_deploy.errors import DataError
+from stunet_deploy.series import read_series
 from training.data import ChunkSampler, Recording
 
 CPU = torch.device("cpu")
@@ -141,3 +142,16 @@ def test_chunks_repeat_by_seed_and_differ_between_epochs():
     assert torch.equal(first, two_epochs(1))
     assert not torch.equal(first, two_epochs(2))
     assert not torch.equal(first[0], first[1])
+
+
+def test_the_literature_mode_feeds_what_the_public_file_holds(shared_data):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(shared_data / "layouts" / "metr-la.h5") as file:
+        public = file["df/block0_values"][:].astype(np.float32)[..., None]
+    rows = torch.arange(len(public))[None]
+    for name in ("metr-la.npz", "layouts/metr-la.h5"):  # the first has imputed values where the second has 0
+        inputs = Recording.of(read_series(shared_data / name), replace(SPEED, missing="zeros"), CPU).inputs(rows)
+
+        np.testing.assert_allclose(inputs.values[0], public, atol=1e-4)
+        assert (public == 0).mean() > 0.02
+        assert (inputs.observed == 1).all()
