@@ -33,8 +33,10 @@ class Signal:
     Attributes:
         features: names of the input features, in the order of the feature axis.
         targets: names of the forecast features, in the order of the target axis; each is also an input feature.
-        mean, std: per input feature, over the observed cells of the training span.
-        low, high: physical limits per input feature; values are clipped to them inside the graph.
+        mean, std: per input feature, over the training span, as ``missing`` says which cells.
+        low, high: physical limits per input feature; a reading outside them counts as missing.
+        missing: what a missing reading is to the model: ``unobserved``, or the ``zeros`` of the public files, which
+            it cannot tell from readings (observed = 1).
     """
 
     features: tuple[str, ...]
@@ -43,6 +45,7 @@ class Signal:
     std: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    missing: Literal["unobserved", "zeros"] = "unobserved"
 
     def __post_init__(self) -> None:
         for name in ("mean", "std", "low", "high"):
@@ -55,6 +58,7 @@ class Signal:
         _require(set(self.targets) <= set(self.features), "targets", self.targets, f"features of {self.features}")
         _require(all(std > 0 for std in self.std), "std", self.std, "positive numbers")
         _require(all(a < b for a, b in zip(self.low, self.high, strict=True)), "low", self.low, "low below high")
+        _one_of("missing", self.missing, ("unobserved", "zeros"))
 
     @property
     def target_index(self) -> tuple[int, ...]:
@@ -214,15 +218,19 @@ class RunConfig:
         model, training: see there.
         targets: names of the features to forecast; empty means all of the recording's.
         protocol: how the recording is split: ``a`` (70/10/20 of the windows), ``b`` (by day) or ``auto``.
+        missing: what a missing reading is to the model: ``unobserved`` (native mode), or ``zeros`` that count as
+            readings in inputs and statistics (literature mode). Missing labels never count.
     """
 
     model: STUNetConfig = field(default_factory=STUNetConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     targets: tuple[str, ...] = ()
     protocol: Literal["auto", "a", "b"] = "auto"
+    missing: Literal["unobserved", "zeros"] = "unobserved"
 
     def __post_init__(self) -> None:
         _one_of("protocol", self.protocol, ("auto", "a", "b"))
+        _one_of("missing", self.missing, ("unobserved", "zeros"))
 
 
 def from_mapping(kind: type[T], data: Mapping[str, Any]) -> T:

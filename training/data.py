@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stunet_deploy.config import Signal
 from stunet_deploy.errors import DataError
 from stunet_deploy.models.stunet import StepInputs
 from stunet_deploy.series import Series
@@ -18,35 +20,48 @@ from stunet_deploy.series import Series
 
 @dataclass(frozen=True)
 class Recording:
-    """A series on a torch device.
+    """A series on a torch device, as a model of a given signal sees it.
 
     Attributes:
         values: [time, node, feature] in physical units, 0 where unobserved.
-        observed: [time, node, feature], 1 or 0.
+        observed: [time, node, feature], 1 or 0; 0 too where a reading lies outside the signal's limits.
         time_of_week: [time, 1] seconds.
         target_index: position of each target among the features.
+        missing: see :class:`stunet_deploy.config.Signal`.
     """
 
     values: Float[Tensor, "time node feature"]
     observed: Float[Tensor, "time node feature"]
     time_of_week: Float[Tensor, "time 1"]
     target_index: tuple[int, ...]
+    missing: Literal["unobserved", "zeros"]
 
     @classmethod
-    def of(cls, series: Series, target_index: tuple[int, ...], device: torch.device) -> Recording:
-        """Copy a series to a device."""
-        values = np.where(series.observed, series.values, 0.0).astype(np.float32)
-        observed, time = series.observed.astype(np.float32), series.time_of_week()[:, None]
+    def of(cls, series: Series, signal: Signal, device: torch.device) -> Recording:
+        """Copy a series to a device, without the readings that a stream would drop as impossible."""
+        low, high = np.array(signal.low, np.float32), np.array(signal.high, np.float32)
+        seen = series.observed & (series.values >= low) & (series.values <= high)
+        values, observed = np.where(seen, series.values, 0.0).astype(np.float32), seen.astype(np.float32)
         return cls(
             torch.from_numpy(values).to(device),
             torch.from_numpy(observed).to(device),
-            torch.from_numpy(time).to(device),
-            target_index,
+            torch.from_numpy(series.time_of_week()[:, None]).to(device),
+            signal.target_index,
+            signal.missing,
         )
 
     def inputs(self, rows: Int64[Tensor, "batch time"]) -> StepInputs:
         """Return the step inputs of the given rows."""
-        return StepInputs(self.values[rows], self.observed[rows], self.time_of_week[rows])
+        observed = self.observed[rows]
+        if self.missing == "zeros":  # the values there are 0
+            observed = torch.ones_like(observed)
+        return StepInputs(self.values[rows], observed, self.time_of_week[rows])
+
+    def hide(self, inputs: StepInputs, kept: Bool[Tensor, "batch time node feature"]) -> StepInputs:
+        """Return step inputs without the readings that are not ``kept``."""
+        if self.missing == "zeros":
+            return inputs._replace(values=inputs.values * kept)
+        return inputs._replace(observed=inputs.observed * kept)
 
     def labels(
         self, issue: Int64[Tensor, "batch time"], horizon: int

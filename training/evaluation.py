@@ -56,6 +56,8 @@ class Result:
     """In the target's unit."""
     count: int
     """Labels that counted."""
+    hidden: float | None = None
+    """Share of the readings that was hidden from the forecaster; None where hiding was not asked for."""
 
 
 def evaluate(
@@ -66,6 +68,7 @@ def evaluate(
     targets: Sequence[str] | None = None,
     regimes: Sequence[Regime] = ("window", "stream"),
     warm_up: int | None = None,
+    inputs: Series | None = None,
 ) -> list[Result]:
     """Score forecasters on the test windows of a split, over observed labels in physical units.
 
@@ -80,11 +83,13 @@ def evaluate(
         targets: the features forecast, in the order of the forecasts' last axis; None means all.
         regimes: which of ``window`` and ``stream``.
         warm_up: rows to run before the test span in the stream regime; None means a day.
+        inputs: what the forecasters see instead of the series, row for row; the labels are always the series'.
 
     Raises:
         ConfigError: a negative warm-up.
         DataError: a forecast of another shape than its labels, or an unknown target.
     """
+    seen = series if inputs is None else inputs
     columns = series.feature_indices(targets)
     rows_before = DAY_S // series.interval_s if warm_up is None else warm_up
     if rows_before < 0:
@@ -93,9 +98,9 @@ def evaluate(
     for forecaster in forecasters:
         for regime in regimes:
             if regime == "window":
-                forecasts: Iterable[NDArray[np.float32]] = forecaster.window(series, split.test, split.window)
+                forecasts: Iterable[NDArray[np.float32]] = forecaster.window(seen, split.test, split.window)
             else:
-                forecasts = _stream(forecaster, series, split, rows_before)
+                forecasts = _stream(forecaster, seen, split, rows_before)
             scores = _sum_errors(forecaster.name, forecasts, series, split, columns).scores()
             for horizon in scored_horizons(split.horizon):
                 for position, column in enumerate(columns):
@@ -116,12 +121,17 @@ def evaluate(
 
 
 def table(results: Sequence[Result]) -> str:
-    """The results as aligned text, one line per model and regime, MAE / MAPE % / RMSE per horizon."""
+    """The results as aligned text, one line per model and regime, MAE / MAPE % / RMSE per horizon.
+
+    Where readings were hidden, the line names their share.
+    """
     horizons = list(dict.fromkeys(result.horizon_minutes for result in results))
     several = len({result.target for result in results}) > 1
     lines: dict[tuple[str, str], dict[float, str]] = {}
     for result in results:
         model = f"{result.model} ({result.target})" if several else result.model
+        if result.hidden is not None:
+            model += f", {100 * result.hidden:g} % hidden"
         errors = f"{result.mae:7.2f} {result.mape:6.1f}% {result.rmse:7.2f}"
         lines.setdefault((model, result.protocol), {})[result.horizon_minutes] = errors
     width = max((len(model) for model, _ in lines), default=0)
@@ -136,10 +146,21 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(text)
 
 
-def to_json(series: Series, split: Split, results: Sequence[Result]) -> dict[str, Any]:
+def to_json(
+    series: Series,
+    split: Split,
+    results: Sequence[Result],
+    *,
+    missing: Literal["unobserved", "zeros"] = "unobserved",
+) -> dict[str, Any]:
     """The results as plain JSON values: ``{"data": …, "split": …, "results": [{"model", "protocol", …}]}``.
 
-    A score without labels is null; ``target`` is there only where results differ in it.
+    A score without labels is null; ``target`` is there only where results differ in it, ``hidden`` only where
+    readings were hidden.
+
+    Args:
+        series, split, results: the recording, what was scored of it, and how well.
+        missing: what a missing reading is to the model, see :class:`stunet_deploy.config.RunConfig`.
     """
     several = len({result.target for result in results}) > 1
     return {
@@ -162,6 +183,7 @@ def to_json(series: Series, split: Split, results: Sequence[Result]) -> dict[str
             "test": len(split.test),
             "first_test_issue": format_time(series.timestamps[split.test[0]]),
             "last_test_issue": format_time(series.timestamps[split.test[-1]]),
+            "missing": missing,
         },
         "results": [
             {
@@ -173,6 +195,7 @@ def to_json(series: Series, split: Split, results: Sequence[Result]) -> dict[str
                 "mape": _plain(result.mape),
                 "rmse": _plain(result.rmse),
                 "count": result.count,
+                **({} if result.hidden is None else {"hidden": result.hidden}),
             }
             for result in results
         ],

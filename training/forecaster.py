@@ -52,4 +52,4 @@ class ModelForecaster:
 
     def _recording(self, series: Series) -> Recording:
         device = next(self.model.parameters()).device
-        return Recording.of(series, self.model.signal.target_index, device)
+        return Recording.of(series, self.model.signal, device)

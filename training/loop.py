@@ -74,7 +74,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.device = next(self.model.parameters()).device
-        self.recording = Recording.of(self.series, self.model.signal.target_index, self.device)
+        self.recording = Recording.of(self.series, self.model.signal, self.device)
         self.tables = None if self.tables is None else self.tables.to(self.device)
         self.generator = torch.Generator().manual_seed(self.seed)
         for module in self.model.modules():
@@ -193,7 +193,7 @@ class Trainer:
             inputs = inputs._replace(time_of_week=inputs.time_of_week + shift.to(self.device))
         if self.config.hide:
             kept = torch.rand(inputs.observed.shape, generator=self.generator).to(self.device) >= self.config.hide
-            inputs = inputs._replace(observed=inputs.observed * kept)
+            inputs = self.recording.hide(inputs, kept)
         profile = None
         if self.tables is not None and self.model.profile is not None:
             profile = self.tables.at(rows, inputs.time_of_week, self.model.profile)

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def train(
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
-    signal = prepare_signal(series, split, config.targets)
+    signal = prepare_signal(series, split, config.targets, config.missing)
     hierarchy = GraphHierarchy.build(
         graph.adjacency,
         pool_levels=[levels for levels, _ in config.model.scales],
@@ -122,17 +123,32 @@ def _check_device(device: str) -> None:
         ) from error
 
 
-def prepare_signal(series: Series, split: Split, targets: tuple[str, ...]) -> Signal:
-    """Return names, normalisation and limits per feature, from the training span alone."""
-    mean, std = normalisation(series, split)
+def prepare_signal(
+    series: Series,
+    split: Split,
+    targets: tuple[str, ...],
+    missing: Literal["unobserved", "zeros"] = "unobserved",
+) -> Signal:
+    """Return names, normalisation and limits per feature, from the training span alone.
+
+    With ``missing = "zeros"`` (literature mode) missing readings count as zeros in mean and standard deviation.
+    """
+    mean, std = normalisation(series, split, literature=missing == "zeros")
     values, observed = series.values[split.train_rows].astype(np.float64), series.observed[split.train_rows]
     low = np.where(observed, values, np.inf).min((0, 1))
     high = np.where(observed, values, -np.inf).max((0, 1))
     # Negative readings are only possible where training saw some.
     low = np.where(low < 0, HEADROOM * low, 0.0)
     high = np.maximum(high + (HEADROOM - 1) * np.abs(high), low + std)
-    columns = (_floats(column) for column in (mean, std, low, high))
-    return Signal(series.features, targets or series.features, *columns)
+    return Signal(
+        series.features,
+        targets or series.features,
+        mean=_floats(mean),
+        std=_floats(std),
+        low=_floats(low),
+        high=_floats(high),
+        missing=missing,
+    )
 
 
 def reference_stream(series: Series, split: Split) -> ReferenceStream:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 HELP = (
     "Score a checkpoint or a bundle on the test span of a recording, by window and as a stream, beside the baselines."
 )
-EXAMPLE = "example: stunet evaluate model.bundle --data metr-la.h5 --plots plots"
+EXAMPLE = "example: stunet evaluate model.bundle --data metr-la.h5 --hide 0.1 0.3 0.5 --plots plots"
+MODES = {"unobserved": "native", "zeros": "literature"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="split by 70/10/20 of the windows (a), by day (b), or by what the recording looks like (auto); "
         "default: as the model was trained",
     )
+    parser.add_argument(
+        "--hide",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        help="also score with these shares of the readings hidden, such as 0.1 0.3 0.5, against the true values",
+    )
+    parser.add_argument(
+        "--hide-blocks",
+        type=float,
+        metavar="HOURS",
+        help="hide whole sensors for that many hours at a time, not single readings",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of what --hide hides (default: 0)")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write pictures: forecast against observation")
 
 
@@ -39,24 +54,47 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Score and print the table."""
     from training.baselines import baselines
     from training.evaluation import evaluate, table, to_json
+    from training.hiding import evaluate_hidden
     from training.protocols import choose_protocol
 
+    if arguments.hide_blocks is not None and not arguments.hide:
+        raise ConfigError("--hide-blocks without --hide", "the shares to hide", "add for instance --hide 0.1 0.3 0.5")
     if arguments.plots is not None:
         from stunet_deploy.cli import pictures  # a missing matplotlib must not cost an evaluation
     subject = open_subject(arguments.model, arguments.backend)
     series = subject.read(arguments.data, arguments.timezone)
     split = choose_protocol(series, arguments.protocol or subject.protocol, subject.window, subject.horizon)
     console.say(f"data: {series.source}\nsplit {split.protocol}: {len(split.test)} forecasts to score")
-    forecasters = [subject.forecaster, *baselines(series, split, subject.targets)]
-    results = evaluate(series, split, forecasters, targets=subject.targets)
+
+    def forecasters(seen: Series) -> list[Forecaster]:
+        return [subject.forecaster, *baselines(seen, split, subject.targets)]
+
+    if arguments.hide:
+        results = evaluate_hidden(
+            series,
+            split,
+            forecasters,
+            sorted({0.0, *arguments.hide}),
+            targets=subject.targets,
+            block_hours=arguments.hide_blocks,
+            seed=arguments.seed,
+        )
+    else:
+        results = evaluate(series, split, forecasters(series), targets=subject.targets)
     if arguments.plots is not None:
-        for path in pictures.write_plots(arguments.plots, series, split, subject.forecaster, subject.targets, results):
+        whole = [result for result in results if not result.hidden]
+        for path in pictures.write_plots(arguments.plots, series, split, subject.forecaster, subject.targets, whole):
             console.say(f"wrote {path}")
     unit = (
         series.units[series.features.index(subject.targets[0])] if len(subject.targets) == 1 else "each target's unit"
     )
+    report = to_json(series, split, results, missing=subject.missing)
+    if arguments.hide:
+        report["hiding"] = {"block_hours": arguments.hide_blocks, "seed": arguments.seed}
     console.answer(
-        to_json(series, split, results), f"{table(results)}\nMAE and RMSE in {unit or 'the unit of the data'}"
+        report,
+        f"{table(results)}\nMAE and RMSE in {unit or 'the unit of the data'}; protocol {split.protocol.upper()}; "
+        f"missing inputs are {subject.missing} ({MODES[subject.missing]} mode), missing labels do not count",
     )
     if subject.is_bundle:
         console.next(f"stunet run {arguments.model} --replay {arguments.data}")
@@ -80,6 +118,7 @@ class Subject:
     window: int
     horizon: int
     protocol: Literal["auto", "a", "b"]
+    missing: Literal["unobserved", "zeros"]
 
     def read(self, data: Path, zone: str | None) -> Series:
         """Read a recording as the model knows it: its sensors by id, its time zone, its meaning of a stamp.
@@ -135,6 +174,7 @@ def _from_bundle(path: Path, backend: str) -> Subject:
         window=manifest.window,
         horizon=manifest.horizon,
         protocol=manifest.training.get("protocol", "auto"),
+        missing=manifest.missing,
     )
 
 
@@ -156,4 +196,5 @@ def _from_checkpoint(path: Path) -> Subject:
         window=model.config.window,
         horizon=model.config.horizon,
         protocol=checkpoint.training.get("protocol", "auto"),
+        missing=model.signal.missing,
     )

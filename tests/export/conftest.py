@@ -117,7 +117,7 @@ def checkpoint() -> Checkpoint:
     return make_checkpoint()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> Callable[..., Checkpoint]:
     """Return the function of a network's name and a number of intervals that makes a checkpoint."""
     return make_checkpoint

@@ -16,7 +16,13 @@ VOCABULARY_ON_DEVICE = (
     *("series_files", "series_table", "series_text", "series_npz", "series_hdf5", "series_parquet"),
     *("array_files", "wall_clock"),
 )
-WITHOUT_TORCH_AND_ONNX = ("training.protocols", "training.baselines", "training.evaluation", "export.engine")
+WITHOUT_TORCH_AND_ONNX = (
+    "training.protocols",
+    "training.baselines",
+    "training.evaluation",
+    "training.hiding",
+    "export.engine",
+)
 
 IMPORT_ALL = """
 import importlib, json, sys, traceback

@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from stunet_deploy.config import Signal
 from stunet_deploy.errors import DataError
+from stunet_deploy.series import read_series
 from training.data import ChunkSampler, Recording
 
 CPU = torch.device("cpu")
+SPEED = Signal(("speed",), ("speed",), (45.0,), (12.0,), (0.0,), (90.0,))
+FLOW_AND_SPEED = Signal(("speed", "flow"), ("flow", "speed"), (45.0, 30.0), (12.0, 4.0), (0.0, 0.0), (90.0, 60.0))
 
 
 def test_labels_are_the_raw_readings_after_the_issue_row(wave):
     series = wave(features=2)
-    recording = Recording.of(series, (1, 0), CPU)
+    recording = Recording.of(series, FLOW_AND_SPEED, CPU)
     issue = torch.tensor([[10, 11], [200, 201]])
 
     labels, observed = recording.labels(issue, 3)
@@ -30,7 +34,7 @@ def test_an_observed_zero_is_a_label_and_what_is_under_an_unobserved_mark_is_not
     values, observed = series.values.copy(), series.observed.copy()
     values[51], observed[51] = 0, True
     values[52], observed[52] = np.nan, False
-    recording = Recording.of(replace(series, values=values, observed=observed), (0,), CPU)
+    recording = Recording.of(replace(series, values=values, observed=observed), SPEED, CPU)
 
     labels, known = recording.labels(torch.tensor([[50]]), 2)
 
@@ -43,11 +47,51 @@ def test_an_observed_zero_is_a_label_and_what_is_under_an_unobserved_mark_is_not
 def test_inputs_are_rows_of_the_recording(series):
     rows = torch.tensor([[3, 4, 5], [100, 101, 102]])
 
-    inputs = Recording.of(series, (0,), CPU).inputs(rows)
+    inputs = Recording.of(series, SPEED, CPU).inputs(rows)
 
     np.testing.assert_array_equal(inputs.values, series.values[rows])
     np.testing.assert_array_equal(inputs.observed, series.observed[rows])
     np.testing.assert_array_equal(inputs.time_of_week[..., 0], series.time_of_week()[rows])
+
+
+def test_a_reading_outside_the_limits_is_dropped_and_not_clipped(series):
+    values, observed = series.values.copy(), series.observed.copy()
+    values[3, :4, 0], observed[3] = [90, 90.1, -0.1, 0], True
+
+    inputs = Recording.of(replace(series, values=values, observed=observed), SPEED, CPU).inputs(torch.tensor([[3]]))
+
+    assert inputs.values[0, 0, :4, 0].tolist() == [90, 0, 0, 0]
+    assert inputs.observed[0, 0, :4, 0].tolist() == [1, 0, 0, 1]
+
+
+def test_in_literature_mode_missing_readings_are_observed_zeros_and_labels_stay_missing(series):
+    garbage = replace(series, values=np.where(series.observed, series.values, np.float32(33)))
+    rows = torch.arange(20, 40)[None]
+    recording = Recording.of(garbage, replace(SPEED, missing="zeros"), CPU)
+
+    inputs = recording.inputs(rows)
+    _, known = recording.labels(rows - 1, 1)
+
+    assert not series.observed[rows].all()
+    np.testing.assert_array_equal(inputs.values, np.where(series.observed, series.values, 0)[rows])
+    assert (inputs.observed == 1).all()
+    np.testing.assert_array_equal(known[:, :, 0], series.observed[rows])
+
+
+@pytest.mark.parametrize("missing", ["unobserved", "zeros"])
+def test_a_hidden_reading_is_fed_as_a_missing_one(series, missing):
+    rows = torch.arange(20, 40)[None]
+    recording = Recording.of(series, replace(SPEED, missing=missing), CPU)
+    kept = torch.from_numpy(np.random.default_rng(3).random((1, 20, 6, 1)) > 0.5)
+    observed = series.observed.copy()
+    observed[20:40] &= kept[0].numpy()
+    expected = Recording.of(replace(series, observed=observed), replace(SPEED, missing=missing), CPU).inputs(rows)
+
+    found = recording.hide(recording.inputs(rows), kept)
+
+    assert torch.equal(found.observed, expected.observed)
+    seen = found.observed > 0.5
+    assert torch.equal(found.values[seen], expected.values[seen])
 
 
 def test_every_chunk_with_its_labels_lies_in_one_run_and_every_such_chunk_is_possible():
@@ -98,3 +142,16 @@ def test_chunks_repeat_by_seed_and_differ_between_epochs():
     assert torch.equal(first, two_epochs(1))
     assert not torch.equal(first, two_epochs(2))
     assert not torch.equal(first[0], first[1])
+
+
+def test_the_literature_mode_feeds_what_the_public_file_holds(shared_data):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(shared_data / "layouts" / "metr-la.h5") as file:
+        public = file["df/block0_values"][:].astype(np.float32)[..., None]
+    rows = torch.arange(len(public))[None]
+    for name in ("metr-la.npz", "layouts/metr-la.h5"):  # the first has imputed values where the second has 0
+        inputs = Recording.of(read_series(shared_data / name), replace(SPEED, missing="zeros"), CPU).inputs(rows)
+
+        np.testing.assert_allclose(inputs.values[0], public, atol=1e-4)
+        assert (public == 0).mean() > 0.02
+        assert (inputs.observed == 1).all()

@@ -115,6 +115,47 @@ def test_stream_starts_anew_after_a_weekend() -> None:
     ]
 
 
+def test_the_stream_of_pemsd7_scores_265_slots_a_day_and_resets_over_the_weekend() -> None:
+    rng = np.random.default_rng(4)
+    days = np.busday_offset(np.datetime64("2012-05-01"), list(range(44))).astype("datetime64[s]").astype(np.int64)
+    values = rng.uniform(20, 70, (44 * 288, 1, 1)).astype(np.float32)
+    series = Series(
+        values=values,
+        observed=np.ones(values.shape, np.bool_),
+        timestamps=(days[:, None] + 300 * np.arange(288)).ravel(),
+        sensor_ids=("a",),
+        features=("speed",),
+        units=("mph",),
+        interval_s=300,
+    )
+    split = protocol_b(series)
+    forecaster = LastRows(12)
+
+    results = evaluate(series, split, [forecaster])
+
+    # The test days are the last five of 44 weekdays: Monday 25 June to Friday 29 June, one unbroken run.
+    assert forecaster.runs == [(39 * 288, 39 * 288 + 11, 44 * 288 - 13)]
+    assert [result.count for result in results] == [5 * 265] * 6
+    tuesday = protocol_b(series, (33, 5, 6))
+    forecaster = LastRows(12)
+    results = evaluate(series, tuesday, [forecaster])
+    monday = 39 * 288
+    assert forecaster.runs == [(37 * 288, 38 * 288 + 11, monday - 13), (monday, monday + 11, 44 * 288 - 13)]
+    assert [result.count for result in results] == [6 * 265] * 6
+
+
+def test_forecasters_see_the_inputs_and_are_held_to_the_series() -> None:
+    series = make_series()
+    split = protocol_a(series, window=6, horizon=4)
+    other = replace(series, values=series.values + 5)
+
+    results = evaluate(series, split, [persistence(other, split)], inputs=other)
+
+    shifted = persistence(series, split).predict(split.test) + 5
+    rows = split.test[:, None] + np.arange(1, 5)
+    assert results[-1].mae == pytest.approx(score(shifted, series.values[rows], series.observed[rows]).mae[3, 0])
+
+
 def test_both_regimes_score_the_same_labels() -> None:
     series = make_series(9, weekdays=True)
     split = protocol_b(series, (2, 1, 3), window=6, horizon=4)
@@ -164,6 +205,8 @@ def test_json_has_the_promised_keys_and_no_nan() -> None:
     report = to_json(series, split, evaluate(series, split, baselines(series, split)))
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert list(report) == ["data", "split", "results"]
+    assert report["split"]["missing"] == "unobserved"
+    assert to_json(series, split, [], missing="zeros")["split"] == report["split"] | {"missing": "zeros"}
     assert report["split"]["test"] == len(split.test)
     assert parse_time(report["split"]["first_test_issue"]) == series.timestamps[split.test[0]]
     assert {result["model"] for result in report["results"]} == {

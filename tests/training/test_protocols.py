@@ -1,6 +1,7 @@
 """Splits and normalisation against the published counts and a literal windowed tensor."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,32 @@ def test_protocol_a_rounds_as_dcrnn(rows: int, counts: list[int]) -> None:
     assert [len(split.train), len(split.validation), len(split.test)] == counts
 
 
+def dcrnn_spans(rows: int) -> list[np.ndarray]:
+    """Issue rows of training, validation and test as DCRNN makes them: every t with rows t − 11 … t + 12."""
+    every = np.array([t for t in range(rows) if t - 11 >= 0 and t + 12 <= rows - 1])
+    test, train = round(len(every) * 0.2), round(len(every) * 0.7)
+    return [every[:train], every[train : len(every) - test], every[len(every) - test :]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "counts"), [(34_272, [23_974, 3_425, 6_850]), (52_116, [36_465, 5_209, 10_419])], ids=["LA", "Bay"]
+)
+def test_the_full_sets_have_the_windows_and_the_scaler_of_dcrnn(rows: int, counts: list[int]) -> None:
+    series = make_series(rows)
+    split = protocol_a(series)
+
+    spans = dcrnn_spans(rows)
+    assert [len(span) for span in spans] == counts
+    for found, expected in zip((split.train, split.validation, split.test), spans, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    # The public file holds a 0 where a reading is missing, and DCRNN's scaler counts it.
+    file = np.where(series.observed, series.values, 0).astype(np.float64)[..., 0]
+    inputs = file[spans[0][:, None] + np.arange(-11, 1)]
+    mean, std = normalisation(series, split, literature=True)
+    assert (mean[0], std[0]) == pytest.approx((inputs.mean(), inputs.std()), rel=1e-10)
+    assert mean[0] < normalisation(series, split)[0][0] - 5
+
+
 @pytest.mark.parametrize(("window", "horizon"), [(1, 1), (12, 3), (6, 24)])
 def test_protocol_a_with_other_windows(window: int, horizon: int) -> None:
     series = make_series(300)
@@ -89,6 +116,27 @@ def test_protocol_b_has_265_windows_a_day_and_34_5_5_days() -> None:
     assert ((split.test - 11) // 288 == (split.test + 12) // 288).all()
     assert [split.test[0], split.test[264], split.test[265]] == [39 * 288 + 11, 40 * 288 - 13, 40 * 288 + 11]
     check_spans(series, split)
+
+
+def test_pemsd7_has_the_windows_and_the_score_of_stgcn() -> None:
+    series = make_series(44 * 288, weekdays=True)
+    series = replace(series, observed=np.ones_like(series.observed))
+    split = protocol_b(series)
+
+    # STGCN's tensor: of every day the 265 frames of 12 + 12 slots, 34 days of them for training.
+    days = series.values.reshape(44, 288, 2, 2)
+    frames = np.stack([days[:, slot : slot + 24] for slot in range(288 - 24 + 1)], axis=1).astype(np.float64)
+    assert frames.shape[:3] == (44, 265, 24)
+    spans = (split.train, split.validation, split.test)
+    assert [len(span) for span in spans] == [9_010, 1_325, 1_325]
+    for span, some in zip(spans, (frames[:34], frames[34:39], frames[39:]), strict=True):
+        found = series.values[span[:, None] + np.arange(-11, 13)]
+        np.testing.assert_array_equal(found, some.reshape(-1, 24, 2, 2))
+    for literature in (False, True):  # nothing is missing in PeMSD7: the modes agree
+        mean, std = normalisation(series, split, literature=literature)
+        for feature in range(2):
+            train = frames[:34, ..., feature]
+            assert (mean[feature], std[feature]) == pytest.approx((train.mean(), train.std()), rel=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +225,22 @@ def test_normalisation_looks_at_training_rows_only_and_survives_constants() -> N
     series.observed[: split.train[-1] + 1, :, 1] = False
     with pytest.raises(DataError, match="no reading of 'flow'"):
         normalisation(series, split)
+
+
+@needs_data
+def test_the_literature_mode_of_the_metr_la_week_counts_what_the_public_file_holds() -> None:
+    with np.load(DATA / "metr-la.npz") as arrays:
+        # Upstream filled what was missing (observed = 0); the public file has 0 there. −1 is unknown, so observed.
+        public = np.where(arrays["observed"] == 0, 0, arrays["speed"]).astype(np.float64)
+    series = read_series(DATA / "metr-la.npz")
+    split = choose_protocol(series)
+
+    inputs = public[split.train[:, None] + np.arange(-11, 1)]
+
+    mean, std = normalisation(series, split, literature=True)
+    assert (mean[0], std[0]) == pytest.approx((inputs.mean(), inputs.std()), rel=1e-6)
+    native, _ = normalisation(series, split)
+    assert native[0] == pytest.approx(inputs[inputs > 0].mean(), rel=1e-6)
 
 
 @needs_data

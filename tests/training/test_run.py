@@ -9,6 +9,7 @@ import torch
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import ConfigError, DataError
 from training import run
+from training.forecaster import ModelForecaster
 from training.protocols import normalisation, protocol_a, protocol_b
 from training.run import prepare_signal, reference_stream, train
 
@@ -30,6 +31,19 @@ def test_limits_and_normalisation_come_from_observed_readings_of_the_training_sp
     mean, std = normalisation(series, split)
     assert (signal.mean, signal.std) == (tuple(mean), tuple(std))
     assert (signal.features, signal.targets, signal.target_index) == (("speed", "flow"), ("flow",), (1,))
+
+
+def test_in_literature_mode_the_statistics_count_missing_readings_as_zeros(series):
+    split = protocol_a(series, 6, 3)
+
+    native, literature = (prepare_signal(series, split, (), missing) for missing in ("unobserved", "zeros"))
+
+    mean, std = normalisation(series, split, literature=True)
+    assert (literature.mean, literature.std, literature.missing) == (tuple(mean), tuple(std), "zeros")
+    assert native.missing == "unobserved"
+    assert literature.mean[0] < native.mean[0] - 2
+    assert literature.std[0] > native.std[0] + 2
+    assert (literature.low, literature.high) == (native.low, native.high)
 
 
 @pytest.mark.parametrize(("shift", "scale"), [(-100, 1), (-30, 1), (0, 0), (-40, 0)])
@@ -128,6 +142,23 @@ def test_a_checkpoint_forecasts_the_same_after_a_round_trip(checkpoint, tmp_path
     assert again.site == checkpoint.site
     assert dict(again.training) == dict(checkpoint.training)
     np.testing.assert_array_equal(again.reference.values, checkpoint.reference.values)
+
+
+def test_a_model_of_the_literature_mode_cannot_tell_a_hidden_reading_from_a_zero(series, graph, config):
+    observed, values = series.observed.copy(), series.values.copy()
+    split = protocol_a(series, 6, 3)
+    observed[split.test[5], 2], values[split.test[5], 2] = False, 0
+    hidden = replace(series, observed=observed, values=values)
+    observed = observed.copy()
+    observed[split.test[5], 2] = True
+    zero = replace(hidden, observed=observed)
+
+    def forecasts(missing, seen):
+        model = train(series, graph, replace(config(epochs=1), missing=missing), seed=3).model
+        return np.concatenate(list(ModelForecaster(model).stream(seen, 0, split.test)))
+
+    np.testing.assert_array_equal(forecasts("zeros", hidden), forecasts("zeros", zero))
+    assert np.abs(forecasts("unobserved", hidden) - forecasts("unobserved", zero)).max() > 1
 
 
 def test_a_graph_of_another_network_is_refused(series, graph, config):

@@ -89,6 +89,77 @@ def test_a_bundle_scores_what_its_model_scores(place: Place, answer: Answer) -> 
         assert ours == theirs
 
 
+@pytest.mark.parametrize("blocks", [(), ("--hide-blocks", "2")], ids=["cells", "blocks"])
+def test_a_model_and_its_bundle_are_scored_with_the_same_readings_hidden(
+    blocks: tuple[str, ...], place: Place, answer: Answer
+) -> None:
+    hiding = ("--data", place.speeds, "--hide", 0.5, 0.1, *blocks, "--seed", 4)
+    model, bundle = (answer("evaluate", subject, *hiding) for subject in (place.model, place.bundle))
+    plain = answer("evaluate", place.bundle, "--data", place.speeds)
+
+    lines = [(r["hidden"], r["model"], r["protocol"], r["horizon_minutes"]) for r in bundle["results"]]
+    regimes = ("window", "stream")
+    assert lines == [(s, m, p, h) for s in (0, 0.1, 0.5) for m in MODELS for p in regimes for h in (10, 15, 30)]
+    assert all(set(result) == RESULT | {"hidden"} for result in bundle["results"])
+    assert [r for r in bundle["results"] if r["hidden"] == 0] == [r | {"hidden": 0} for r in plain["results"]]
+    assert {r["count"] for r in bundle["results"]} == {r["count"] for r in plain["results"]}
+    assert bundle["hiding"] == model["hiding"] == {"block_hours": 2 if blocks else None, "seed": 4}
+    for ours, theirs in zip(bundle["results"], model["results"], strict=True):
+        numbers = ("mae", "mape", "rmse")
+        assert [ours.pop(n) for n in numbers] == pytest.approx([theirs.pop(n) for n in numbers], rel=1e-4)
+        assert ours == theirs
+    assert {k: v for k, v in bundle.items() if k not in ("results", "hiding")} == {
+        k: v for k, v in plain.items() if k != "results"
+    }
+
+
+def test_hiding_is_a_matter_of_seed_and_worse_for_persistence(place: Place, answer: Answer) -> None:
+    def persistence(*options: object) -> dict[float, float]:
+        found = answer("evaluate", place.bundle, "--data", place.speeds, "--hide", 0.6, *options)["results"]
+        return {r["hidden"]: r["mae"] for r in found if (r["model"], r["horizon_minutes"]) == ("persistence", 10)}
+
+    first, again, other = persistence(), persistence("--seed", 0), persistence("--seed", 1)
+
+    assert first == again
+    assert first[0] == other[0]
+    assert first[0.6] != other[0.6]
+    assert min(first[0.6], other[0.6]) > first[0]
+
+
+def test_the_literature_mode_is_trained_exported_and_reported(
+    place: Place, tmp_path: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "zeros.toml"
+    config.write_text('missing = "zeros"\n' + place.config.read_text(), encoding="utf-8")
+    model, folder = tmp_path / "zeros.pt", tmp_path / "zeros.bundle"
+    run_stunet(place.train_arguments(model, config))
+    run_stunet(["export", str(model)])
+
+    found = [answer("evaluate", subject, "--data", place.speeds) for subject in (model, folder)]
+
+    native = answer("evaluate", place.bundle, "--data", place.speeds)
+    assert [one["split"] for one in found] == [native["split"] | {"missing": "zeros"}] * 2
+    assert native["split"]["missing"] == "unobserved"
+    for ours, theirs, other in zip(*(one["results"] for one in (*found, native)), strict=True):
+        assert ours["mae"] == pytest.approx(theirs["mae"], rel=1e-4)
+        assert ours["count"] == other["count"]  # missing labels count in neither mode
+        assert (ours["mae"] == other["mae"]) == (ours["model"] != "stunet")
+    assert [answer("inspect", subject)["missing"] for subject in (model, folder)] == ["zeros", "zeros"]
+    signals = [Bundle.load(bundle).manifest for bundle in (folder, place.bundle)]
+    assert signals[0].mean[0] < signals[1].mean[0] - 1
+    assert main(["evaluate", str(folder), "--data", str(place.speeds)]) == 0
+    assert "missing inputs are zeros (literature mode)" in capsys.readouterr().out
+
+
+def test_a_table_says_protocol_mode_and_share(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(place.bundle), "--data", str(place.speeds), "--hide", "0.3"]) == 0
+
+    table = capsys.readouterr().out
+    assert "protocol A" in table
+    assert "missing inputs are unobserved (native mode)" in table
+    assert sum("stunet, 30 % hidden" in line for line in table.splitlines()) == 2
+
+
 def test_sensors_are_matched_by_id(place: Place, tmp_path: Path, answer: Answer) -> None:
     write_speeds(tmp_path / "shuffled.csv", order=("ramp", "south", "north", "west", "east"))
 

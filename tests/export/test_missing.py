@@ -1,0 +1,121 @@
+"""What a missing reading is to a model, in a bundle, its proof and its stream as in the checkpoint."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from export.bundle import export_bundle
+from runtime.stream import Stream
+from runtime.verify import verify
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.checkpoint import Checkpoint
+from stunet_deploy.series import Series
+from training.forecaster import ModelForecaster
+
+
+@pytest.fixture(scope="module")
+def exported(make, tmp_path_factory):
+    """Return a function of the mode that gives a checkpoint and its bundle, each made once."""
+    made = {}
+
+    def get(missing) -> tuple[Checkpoint, Bundle]:
+        if missing not in made:
+            checkpoint = make("ST-UNet")
+            checkpoint.model.signal = replace(checkpoint.model.signal, missing=missing)
+            made[missing] = checkpoint, export_bundle(checkpoint, tmp_path_factory.mktemp(missing) / "model.bundle")
+        return made[missing]
+
+    return get
+
+
+def recording(checkpoint: Checkpoint) -> Series:
+    """Return the reference stream with readings outside the limits at two sensors."""
+    reference, site = checkpoint.reference, checkpoint.site
+    values, observed = reference.values.copy(), reference.observed.copy()
+    values[20:40:3, 1], observed[20:40:3, 1] = 300, True
+    values[25:50:4, 2], observed[25:50:4, 2] = -7, True
+    return Series(
+        values, observed, reference.timestamps, site.sensor_ids, ("speed",), site.units, 300, site.timezone, site.stamp
+    )
+
+
+def pushed(bundle: Bundle, series: Series, rows: range, **options) -> np.ndarray:
+    stream = Stream.open(bundle, **options)
+    try:
+        push = [stream.push(series.values[t], int(series.timestamps[t]), series.observed[t]) for t in rows]
+    finally:
+        stream.close()
+    return np.stack([forecast.values for forecast in push])
+
+
+def as_zeros(series: Series) -> Series:
+    """Return a series that holds a reading of 0 where one is missing or impossible."""
+    good = series.observed & (series.values >= 0) & (series.values <= 90)
+    return replace(series, values=np.where(good, series.values, np.float32(0)), observed=np.ones_like(good))
+
+
+@pytest.mark.parametrize("missing", ["unobserved", "zeros"])
+def test_the_mode_is_in_the_checkpoint_the_manifest_and_the_lone_step(exported, missing, tmp_path):
+    checkpoint, bundle = exported(missing)
+    checkpoint.save(tmp_path / "model.pt")
+
+    assert Checkpoint.load(tmp_path / "model.pt").model.signal.missing == missing
+    assert Bundle.load(bundle.path).manifest.missing == missing
+    assert bundle.manifest.essentials()["stunet.missing"] == f'"{missing}"'
+
+
+@pytest.mark.parametrize("missing", ["unobserved", "zeros"])
+def test_the_proof_knows_what_was_really_observed_and_holds(exported, missing):
+    _, bundle = exported(missing)
+
+    assert not bundle.golden().observed.all()
+    assert verify(bundle).passed
+    other = {"unobserved": "zeros", "zeros": "unobserved"}[missing]
+    assert not verify(Bundle(bundle.path, replace(bundle.manifest, missing=other))).passed
+
+
+@pytest.mark.parametrize("missing", ["unobserved", "zeros"])
+@pytest.mark.parametrize("regime", ["stream", "window"])
+def test_a_bundle_and_its_checkpoint_read_missing_and_impossible_readings_alike(exported, missing, regime):
+    checkpoint, bundle = exported(missing)
+    series = recording(checkpoint)
+    forecaster = ModelForecaster(checkpoint.model)
+    issue = np.arange(10, 100)
+    if regime == "stream":
+        expected = np.concatenate(list(forecaster.stream(series, 0, issue)))
+        found = pushed(bundle, series, range(100))[10:]
+    else:
+        expected = np.concatenate(list(forecaster.window(series, issue, bundle.manifest.window)))
+        found = pushed(bundle, series, range(100), mode="window")[10:]
+
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_a_literature_stream_takes_a_missing_reading_for_a_zero_and_a_native_one_does_not(exported):
+    (checkpoint, literature), (_, native) = exported("zeros"), exported("unobserved")
+    series = recording(checkpoint)
+    zeros = as_zeros(series)
+
+    np.testing.assert_array_equal(pushed(literature, series, range(60)), pushed(literature, zeros, range(60)))
+    np.testing.assert_array_equal(pushed(native, zeros, range(60)), pushed(literature, zeros, range(60)))
+    assert np.abs(pushed(native, series, range(60)) - pushed(native, zeros, range(60))).max() > 1
+
+
+def test_a_literature_stream_still_says_how_much_was_observed_and_bridges_gaps_with_zeros(exported):
+    checkpoint, bundle = exported("zeros")
+    series = recording(checkpoint)
+    stream = Stream.open(bundle)
+    nothing = np.full(series.values[0].shape, np.nan)
+    first = stream.push(series.values[0], int(series.timestamps[0]), series.observed[0])
+    silent = stream.push(nothing, int(series.timestamps[1]))
+    after = stream.push(series.values[4], int(series.timestamps[4]), series.observed[4])
+    stream.close()
+
+    assert first.observed_share == pytest.approx(series.observed[0].mean())
+    assert silent.observed_share == 0
+    assert "too few sensors" in " ".join(silent.reasons)
+    values, observed = series.values.copy(), series.observed.copy()
+    values[1:4], observed[1:4] = 0, True
+    expected = pushed(bundle, replace(series, values=values, observed=observed), range(5))
+    np.testing.assert_array_equal(after.values, expected[-1])
