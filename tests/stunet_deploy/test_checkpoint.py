@@ -212,7 +212,7 @@ CONTRADICTIONS = {
     "no weights": lambda content, meta: content.pop("weights"),
     "no graph": lambda content, meta: content.pop("graph"),
     "no stream": lambda content, meta: content.pop("stream"),
-    "a weight missing": drop("weights", "head.bias"),
+    "a weight missing": drop("weights", "decoder.head.bias"),
     "an unknown weight": put(torch.zeros(1), "weights", "tail.bias"),
     "a weight of another shape": put(torch.zeros(2), "weights", "head.bias"),
     "a weight that is no tensor": put("zero", "weights", "head.bias"),
