@@ -1,0 +1,243 @@
+"""What each part of the model is worth: ablations on two real weeks, some seeds, one budget of updates.
+
+    python benchmarks/ablation.py [--set metr-la pemsd7-m] [--seeds 3] [--epochs 12] [--jobs 2]
+
+Every row of the tables differs from the first in what it names, and in nothing else: same data, same split, same number
+of updates, same seeds. A run is written to benchmarks/results/ablation.json as soon as it is done; runs found there
+with the same settings are not repeated. Needs the week files of benchmarks/one_week.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from runtime.timing import environment
+from stunet_deploy.config import VARIANTS, RunConfig, STUNetConfig, TrainingConfig
+from stunet_deploy.files import replacing
+from stunet_deploy.graph_files import read_graph
+from stunet_deploy.series import read_series
+from training.baselines import persistence
+from training.evaluation import Forecaster, Result
+from training.forecaster import ModelForecaster
+from training.hiding import evaluate_hidden
+from training.protocols import choose_protocol
+from training.run import train
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+SHARED = Path(os.environ.get("STUNET_DATA", ROOT.parent / "shared" / "data"))
+SETS = {
+    "metr-la": ("One week of METR-LA, protocol A on its 2,016 rows", "metr-la.npz"),
+    "pemsd7-m": ("One week of PeMSD7(M), protocol B, days 5/1/1", "pemsd7-m.npz"),
+}
+TIMEZONE = "America/Los_Angeles"
+PERSISTENCE = "persistence"
+
+MODEL: Mapping[str, Any] = {"hidden": 16, "profile": True, "time_features": "none"}
+TRAINING: Mapping[str, Any] = {"batch": 1, "chunk": 48, "learning_rate": 5e-3, "patience": 1000, "threads": 1}
+#: A recurrent decoder forecasts after every sixth interval of a chunk: its steps would else cost 13 times the encoder's.
+DECODER: Mapping[str, Any] = {"loss_every": 6}
+SHARES = (0.0, 0.1, 0.3, 0.5)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the tables.
+
+    Attributes:
+        title: what differs from the first row.
+        model, training: the settings that differ.
+        hidden: whether it is also scored with readings hidden.
+    """
+
+    title: str
+    model: Mapping[str, Any]
+    training: Mapping[str, Any]
+    hidden: bool = False
+
+
+ROWS = (
+    Row("ST-UNet (direct, copy, last)", {}, {}, hidden=True),
+    Row("GCGRU", VARIANTS["GCGRU"], {}),
+    Row("T-UNet", VARIANTS["T-UNet"], {}),
+    Row("S-UNet", VARIANTS["S-UNet"], {}),
+    Row("unpooling ordered_deconv", {"unpooling": "ordered_deconv"}, {}),
+    Row("unpooling weighted_deconv", {"unpooling": "weighted_deconv"}, {}),
+    Row("without layer norm", {"layer_norm": False}, {}),
+    Row("recurrent decoder", {"decoder": "recurrent"}, DECODER),
+    Row(
+        "recurrent decoder, without tricks",
+        {"decoder": "recurrent", "layer_norm": False},
+        {**DECODER, "teacher_forcing": "always"},
+    ),
+    Row("fill mean", {"fill": "mean"}, {}, hidden=True),
+    Row("fill forecast", {"fill": "forecast"}, {}, hidden=True),
+    Row("fill zeros", {"fill": "zeros"}, {}, hidden=True),
+)
+
+
+def settings(row: Row, epochs: int) -> RunConfig:
+    """Return the configuration of a row."""
+    return RunConfig(
+        STUNetConfig(**{**MODEL, **row.model}), TrainingConfig(**{**TRAINING, **row.training, "epochs": epochs})
+    )
+
+
+def identify(name: str, row: Row, seed: int, epochs: int) -> dict[str, Any]:
+    """Return what a run is known by."""
+    config = settings(row, epochs)
+    parts = json.loads(json.dumps({"model": asdict(config.model), "training": asdict(config.training)}))
+    return {"set": name, "row": row.title, "seed": seed, "config": parts}
+
+
+def run(name: str, row: Row, seed: int, epochs: int) -> dict[str, Any]:
+    """Train and score one model."""
+    torch.set_num_threads(1)
+    path = SHARED / SETS[name][1]
+    series = read_series(path, timezone=TIMEZONE)
+    config = settings(row, epochs)
+    begin = time.process_time()
+    model = train(series, read_graph(path, series.sensor_ids), config, seed=seed).model.eval()
+    seconds = time.process_time() - begin
+    split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
+    found = evaluate_hidden(series, split, lambda seen: [ModelForecaster(model)], SHARES[:1])
+    if row.hidden:
+
+        def forecasters(seen: Any) -> list[Forecaster]:
+            return [ModelForecaster(model), persistence(seen, split)]
+
+        found += evaluate_hidden(series, split, forecasters, SHARES[1:], regimes=("stream",), seed=seed)
+    where = environment()
+    return {
+        **identify(name, row, seed, epochs),
+        "cpu_seconds": seconds,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "commit": where["commit"],
+        "cpu": where["cpu"],
+        "results": [asdict(result) for result in found],
+    }
+
+
+def baseline(name: str) -> list[dict[str, Any]]:
+    """Score persistence with nothing hidden."""
+    series = read_series(SHARED / SETS[name][1], timezone=TIMEZONE)
+    split = choose_protocol(series, "auto", 12, 12)
+    found: Iterable[Result] = evaluate_hidden(series, split, lambda seen: [persistence(seen, split)], SHARES[:1])
+    return [asdict(result) for result in found]
+
+
+def cell(results: Sequence[Mapping[str, Any]], model: str, protocol: str, share: float) -> str:
+    """Return "15 / 30 / 60" of the MAE, each a mean over the runs with its standard deviation."""
+    chosen = [one for one in results if (one["model"], one["protocol"], one["hidden"]) == (model, protocol, share)]
+    parts = []
+    for minutes in sorted({one["horizon_minutes"] for one in chosen}):
+        errors = [one["mae"] for one in chosen if one["horizon_minutes"] == minutes]
+        spread = f" ±{np.std(errors, ddof=1):.2f}" if len(errors) > 1 else ""
+        parts.append(f"{np.mean(errors):.2f}{spread}")
+    return " / ".join(parts) or "–"
+
+
+def report(runs: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any], seeds: int, epochs: int) -> str:
+    """Return the tables as Markdown."""
+    where = environment()
+    commits = sorted({(one["commit"] or "unknown")[:12] for one in runs})
+    lines = [
+        "# What each part of the model is worth, on two single weeks",
+        "",
+        f"`python benchmarks/ablation.py --seeds {seeds} --epochs {epochs}`. MAE (mph) at 15 / 30 / 60 minutes, mean and "
+        f"standard deviation over {seeds} seeds; `window` from zero state over 12 intervals, `stream` with the state "
+        "carried. One budget: every model has the same number of updates, and few of them. The tables compare parts with "
+        "one another on a single week; they say nothing about the published figures. Base: "
+        f"{MODEL['hidden']} channels, daily profile, chunks of {TRAINING['chunk']} intervals. A recurrent decoder has a "
+        f'loss after every {DECODER["loss_every"]}th interval. "Without tricks": no layer norm, and always fed the label '
+        "instead of scheduled sampling.",
+        "",
+        f"{where['cpu']}, one thread a run; torch {torch.__version__}, commit {', '.join(commits)}.",
+    ]
+    for name, (title, _) in SETS.items():
+        chosen = [one for one in runs if one["set"] == name]
+        if not chosen:
+            continue
+        of_row = {row.title: [one for one in chosen if one["row"] == row.title] for row in ROWS}
+        scores = {row: [result for one in found for result in one["results"]] for row, found in of_row.items()}
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| model | window | stream | parameters | CPU s to train |",
+            "| --- " * 5 + "|",
+        ]
+        for row, found in of_row.items():
+            if found:
+                seconds = np.mean([one["cpu_seconds"] for one in found])
+                cells = [cell(scores[row], "stunet", protocol, 0.0) for protocol in ("window", "stream")]
+                lines.append(f"| {row} | {' | '.join(cells)} | {found[0]['parameters']:,} | {seconds:.0f} |")
+        cells = [cell(baselines[name], PERSISTENCE, protocol, 0.0) for protocol in ("window", "stream")]
+        lines.append(f"| *persistence* | {' | '.join(cells)} | | |")
+        lines += ["", "Readings hidden at random from the stream, scored at all sensors against the true values:", ""]
+        lines += ["| fill | " + " | ".join(f"{100 * share:g} %" for share in SHARES) + " |", "| --- " * 5 + "|"]
+        for row in ROWS:
+            if row.hidden and of_row[row.title]:
+                cells = [cell(scores[row.title], "stunet", "stream", share) for share in SHARES]
+                lines.append(f"| {row.model.get('fill', 'last')} | {' | '.join(cells)} |")
+        hidden = [cell(scores[ROWS[0].title], PERSISTENCE, "stream", share) for share in SHARES[1:]]
+        lines.append(f"| *persistence* | {' | '.join([cell(baselines[name], PERSISTENCE, 'stream', 0.0), *hidden])} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, content: str) -> None:
+    """Write a file whole."""
+    with replacing(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+
+
+def main() -> None:
+    """Do the runs that are missing and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", nargs="+", choices=list(SETS), default=list(SETS), help="which weeks")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--epochs", type=int, default=12, help="passes over the training span")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    options = parser.parse_args()
+    missing = [SHARED / SETS[name][1] for name in options.set if not (SHARED / SETS[name][1]).is_file()]
+    if missing:
+        parser.error(f"no file {missing[0]}; set STUNET_DATA to the folder of the week files")
+    options.out.mkdir(parents=True, exist_ok=True)
+    record = options.out / "ablation.json"
+    runs = json.loads(record.read_text(encoding="utf-8"))["runs"] if record.is_file() else []
+    wanted = [(name, row, seed) for seed in range(options.seeds) for name in options.set for row in ROWS]
+    known = [{key: one[key] for key in ("set", "row", "seed", "config")} for one in runs]
+    todo = [job for job in wanted if identify(*job, options.epochs) not in known]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+        for done, future in enumerate(as_completed(pool.submit(run, *job, options.epochs) for job in todo), 1):
+            runs.append(future.result())
+            one = runs[-1]
+            print(
+                f"{done}/{len(todo)} {one['set']}, {one['row']}, seed {one['seed']}: {one['cpu_seconds']:.0f} s",
+                flush=True,
+            )
+            write(record, json.dumps({"runs": runs}, indent=0) + "\n")
+    identities = [identify(*job, options.epochs) for job in wanted]
+    runs = [one for one in runs if {key: one[key] for key in ("set", "row", "seed", "config")} in identities]
+    write(record, json.dumps({"runs": runs}, indent=0) + "\n")
+    text = report(runs, {name: baseline(name) for name in options.set}, options.seeds, options.epochs)
+    write(options.out / "ablation.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
