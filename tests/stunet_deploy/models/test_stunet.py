@@ -135,7 +135,8 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
     scale = st.tuples(st.integers(0, 3), st.integers(1, 4))
     return STUNetConfig(
         scales=tuple(draw(st.lists(scale, min_size=1, max_size=2))),
-        hidden=draw(st.integers(3, 5)),
+        # Over three channels the layer norm magnifies round-off without bound: their spread may be next to nothing.
+        hidden=draw(st.integers(6, 9)),
         chebyshev_order=draw(st.integers(1, 4)),
         partition=draw(st.sampled_from(["gpa", "pga"])),
         symmetrise=draw(st.sampled_from(["max", "mean"])),
