@@ -149,7 +149,6 @@ def _describe(checkpoint: Checkpoint) -> Manifest:
         latitude=site.latitude,
         longitude=site.longitude,
         phase_s=int(checkpoint.reference.timestamps[0]) % site.interval_s,
-        missing=signal.missing,
         training=checkpoint.training,
         versions={
             "python": platform.python_version(),

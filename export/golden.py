@@ -68,8 +68,7 @@ def _reference_forecast(
     model = copy.deepcopy(checkpoint.model).double().eval()
     # The step's inputs are float32 everywhere; the reference is exact about what it is given.
     time = time_of_week(timestamps, checkpoint.site.timezone)[:, None]
-    fed = np.ones_like(observed) if model.signal.missing == "zeros" else observed
-    sequence = [torch.from_numpy(array).double()[None] for array in (values, fed, time)]
+    sequence = [torch.from_numpy(array).double()[None] for array in (values, observed, time)]
     lines = model.initial_lines(1)
     forecasts = []
     for first in range(0, len(timestamps), _ROWS_AT_ONCE):

@@ -46,7 +46,6 @@ def inspect(bundle: Bundle) -> dict[str, Any]:
         "targets": list(manifest.targets),
         "units": list(manifest.units),
         "limits": [list(pair) for pair in manifest.limits],
-        "missing": manifest.missing,
         "interval_s": manifest.interval_s,
         "stamp": manifest.stamp,
         "timezone": manifest.timezone,
@@ -75,14 +74,13 @@ def explain(bundle: Bundle) -> str:
         f"{tolerance:g} {units[target]}".rstrip()
         for target, tolerance in zip(manifest.targets, manifest.tolerance, strict=True)
     )
-    missing = "as a reading of 0" if manifest.missing == "zeros" else "as unobserved"
     size = sum(entry["bytes"] for entry in described["files"].values())
     lines = [
         f"{bundle.path.name}: {manifest.model}, identity {manifest.bundle_id[:12]}",
         f"forecasts  {', '.join(manifest.targets)} at {len(manifest.sensor_ids)} sensors, "
         f"{manifest.horizons_min[0]:g} to {manifest.horizons_min[-1]:g} minutes ahead, "
         f"every {manifest.interval_s / 60:g} minutes",
-        f"reads      {ranges}; anything outside counts as missing, and missing {missing}; "
+        f"reads      {ranges}; anything outside counts as missing; "
         f"stamps are an interval's {manifest.stamp}, local time is {manifest.timezone}",
         f"remembers  {len(contract['states'])} states in {contract['slots']} slots, "
         f"{_size(contract['state_bytes'])} a stream; warm after {manifest.window} intervals",

@@ -267,7 +267,7 @@ class Stream:
     def _run(self, interval: Interval, stamp: int) -> NDArray[np.float32]:
         inputs = {
             "values": interval.values[None],
-            "observed": self.bundle.manifest.step_mask(interval.observed[None]),
+            "observed": interval.observed[None].astype(np.float32),
             "time_of_week": time_of_week(np.array([[stamp]], np.int64), self.bundle.manifest.timezone),
         }
         forecast = self._mode.step(inputs)

@@ -131,7 +131,7 @@ def carried_forecasts(
     Args:
         bundle: what to run.
         timestamps: [time] seconds since the epoch, UTC.
-        values: [time, node, feature] in physical units, 0 where unobserved.
+        values: [time, node, feature] in physical units.
         observed: [time, node, feature].
         backend: see :func:`runtime.backend.open_backend`.
         threads: CPU threads of one step.
@@ -145,7 +145,7 @@ def carried_forecasts(
         for reading, mask, moment in zip(values, observed, times_of_week, strict=True):
             inputs = {
                 "values": reading[None],
-                "observed": bundle.manifest.step_mask(mask[None]),
+                "observed": mask[None].astype(np.float32),
                 "time_of_week": moment.reshape(1, 1),
             }
             yield runner.step(inputs)[FORECAST][0].copy()

@@ -52,7 +52,6 @@ class Manifest:
         tolerance: largest allowed difference from the float64 reference per target, in units of the target.
         latitude, longitude: sensor coordinates in degrees, or None.
         phase_s: where stamps lie between the multiples of ``interval_s`` since the epoch, in seconds: 0 on the hour.
-        missing: how a missing reading is fed to the step: as ``unobserved``, or as ``zeros`` that count as observed.
         training: provenance: data, seed, budget, epochs, versions.
         accuracy: carried errors on the checkpoint's reference stream, most of it trained on, per precision.
         parity: measured difference from the float64 reference, per precision.
@@ -81,7 +80,6 @@ class Manifest:
     latitude: tuple[float, ...] | None = None
     longitude: tuple[float, ...] | None = None
     phase_s: int = 0
-    missing: Literal["unobserved", "zeros"] = "unobserved"
     training: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
@@ -95,15 +93,10 @@ class Manifest:
         """Lead time of each forecast step in minutes."""
         return tuple(step * self.interval_s / 60 for step in range(1, self.horizon + 1))
 
-    def step_mask(self, observed: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return what the step is fed as ``observed`` for readings that are 0 where they are not observed."""
-        mask = np.ones_like(observed) if self.missing == "zeros" else observed
-        return mask.astype(np.float32)
-
     def essentials(self) -> dict[str, str]:
         """Return what a lone ``step.onnx`` must carry in its metadata to explain itself, as JSON strings."""
         names = ["model", "sensor_ids", "features", "units", "targets", "limits"]
-        names += ["interval_s", "phase_s", "stamp", "timezone", "horizon", "window", "missing"]
+        names += ["interval_s", "phase_s", "stamp", "timezone", "horizon", "window"]
         values = {name: getattr(self, name) for name in names} | {"contract": self.contract.to_json()}
         return {f"stunet.{name}": json.dumps(value, sort_keys=True) for name, value in values.items()}
 

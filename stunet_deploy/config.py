@@ -33,10 +33,8 @@ class Signal:
     Attributes:
         features: names of the input features, in the order of the feature axis.
         targets: names of the forecast features, in the order of the target axis; each is also an input feature.
-        mean, std: per input feature, over the training span, as ``missing`` says which cells.
+        mean, std: per input feature, over the training span.
         low, high: physical limits per input feature; a reading outside them counts as missing.
-        missing: what a missing reading is to the model: ``unobserved``, or the ``zeros`` of the public files, which
-            it cannot tell from readings (observed = 1).
     """
 
     features: tuple[str, ...]
@@ -45,7 +43,6 @@ class Signal:
     std: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    missing: Literal["unobserved", "zeros"] = "unobserved"
 
     def __post_init__(self) -> None:
         for name in ("mean", "std", "low", "high"):
@@ -58,7 +55,6 @@ class Signal:
         _require(set(self.targets) <= set(self.features), "targets", self.targets, f"features of {self.features}")
         _require(all(std > 0 for std in self.std), "std", self.std, "positive numbers")
         _require(all(a < b for a, b in zip(self.low, self.high, strict=True)), "low", self.low, "low below high")
-        _one_of("missing", self.missing, ("unobserved", "zeros"))
 
     @property
     def target_index(self) -> tuple[int, ...]:
@@ -85,11 +81,12 @@ class STUNetConfig:
         decoder: ``direct`` (one graph convolution emits all horizons) or ``recurrent`` (the paper's: a second stack
             takes a step per horizon, fed its own forecast).
         residual: forecasts are differences to the present reading, instead of values (the paper).
-        fill: what replaces an unobserved value: ``last`` (the last filled value), ``mean`` (the training mean) or
-            ``forecast`` (what the interval before forecast; ``last`` for features that are no target).
+        fill: what replaces an unobserved value: ``last`` (the last filled value), ``mean`` (the training mean),
+            ``forecast`` (what the interval before forecast; ``last`` for features that are no target) or ``zeros``
+            (a reading of 0 that no mask tells from others and that counts in ``mean`` and ``std``: the literature's).
         time_features: ``week`` (sine and cosine of day and week), ``day`` (sine and cosine of the day),
             ``fraction`` (time of day in [0, 1), as in DCRNN) or ``none`` (the paper).
-        mask_channel: feed the observed mask as further input channels.
+        mask_channel: feed the observed mask as further input channels; never with ``fill = "zeros"``.
         profile: feed each sensor's mean working and weekend day over the training span, a table in the graph, and let
             every forecast start between the present reading and its profile.
         horizon: number of intervals forecast.
@@ -107,7 +104,7 @@ class STUNetConfig:
     residual: bool = True
     skip: bool = True
     layer_norm: bool = True
-    fill: Literal["last", "mean", "forecast"] = "last"
+    fill: Literal["last", "mean", "forecast", "zeros"] = "last"
     time_features: Literal["week", "day", "fraction", "none"] = "week"
     mask_channel: bool = True
     profile: bool = False
@@ -124,7 +121,7 @@ class STUNetConfig:
         _one_of("pooling", self.pooling, ("max", "mean"))
         _one_of("unpooling", self.unpooling, ("copy", "ordered_deconv", "weighted_deconv"))
         _one_of("decoder", self.decoder, ("direct", "recurrent"))
-        _one_of("fill", self.fill, ("last", "mean", "forecast"))
+        _one_of("fill", self.fill, ("last", "mean", "forecast", "zeros"))
         _one_of("time_features", self.time_features, ("week", "day", "fraction", "none"))
 
 
@@ -218,19 +215,15 @@ class RunConfig:
         model, training: see there.
         targets: names of the features to forecast; empty means all of the recording's.
         protocol: how the recording is split: ``a`` (70/10/20 of the windows), ``b`` (by day) or ``auto``.
-        missing: what a missing reading is to the model: ``unobserved`` (native mode), or ``zeros`` that count as
-            readings in inputs and statistics (literature mode). Missing labels never count.
     """
 
     model: STUNetConfig = field(default_factory=STUNetConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     targets: tuple[str, ...] = ()
     protocol: Literal["auto", "a", "b"] = "auto"
-    missing: Literal["unobserved", "zeros"] = "unobserved"
 
     def __post_init__(self) -> None:
         _one_of("protocol", self.protocol, ("auto", "a", "b"))
-        _one_of("missing", self.missing, ("unobserved", "zeros"))
 
 
 def from_mapping(kind: type[T], data: Mapping[str, Any]) -> T:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -27,14 +26,12 @@ class Recording:
         observed: [time, node, feature], 1 or 0; 0 too where a reading lies outside the signal's limits.
         time_of_week: [time, 1] seconds.
         target_index: position of each target among the features.
-        missing: see :class:`stunet_deploy.config.Signal`.
     """
 
     values: Float[Tensor, "time node feature"]
     observed: Float[Tensor, "time node feature"]
     time_of_week: Float[Tensor, "time 1"]
     target_index: tuple[int, ...]
-    missing: Literal["unobserved", "zeros"]
 
     @classmethod
     def of(cls, series: Series, signal: Signal, device: torch.device) -> Recording:
@@ -47,21 +44,11 @@ class Recording:
             torch.from_numpy(observed).to(device),
             torch.from_numpy(series.time_of_week()[:, None]).to(device),
             signal.target_index,
-            signal.missing,
         )
 
     def inputs(self, rows: Int64[Tensor, "batch time"]) -> StepInputs:
         """Return the step inputs of the given rows."""
-        observed = self.observed[rows]
-        if self.missing == "zeros":  # the values there are 0
-            observed = torch.ones_like(observed)
-        return StepInputs(self.values[rows], observed, self.time_of_week[rows])
-
-    def hide(self, inputs: StepInputs, kept: Bool[Tensor, "batch time node feature"]) -> StepInputs:
-        """Return step inputs without the readings that are not ``kept``."""
-        if self.missing == "zeros":
-            return inputs._replace(values=inputs.values * kept)
-        return inputs._replace(observed=inputs.observed * kept)
+        return StepInputs(self.values[rows], self.observed[rows], self.time_of_week[rows])
 
     def labels(
         self, issue: Int64[Tensor, "batch time"], horizon: int

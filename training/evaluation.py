@@ -160,7 +160,7 @@ def to_json(
 
     Args:
         series, split, results: the recording, what was scored of it, and how well.
-        missing: what a missing reading is to the model, see :class:`stunet_deploy.config.RunConfig`.
+        missing: what a missing reading is to the model: ``unobserved``, or ``zeros`` with that ``fill``.
     """
     several = len({result.target for result in results}) > 1
     return {

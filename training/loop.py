@@ -193,7 +193,7 @@ class Trainer:
             inputs = inputs._replace(time_of_week=inputs.time_of_week + shift.to(self.device))
         if self.config.hide:
             kept = torch.rand(inputs.observed.shape, generator=self.generator).to(self.device) >= self.config.hide
-            inputs = self.recording.hide(inputs, kept)
+            inputs = inputs._replace(observed=inputs.observed * kept)
         profile = None
         if self.tables is not None and self.model.profile is not None:
             profile = self.tables.at(rows, inputs.time_of_week, self.model.profile)

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -71,7 +70,7 @@ def train(
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
-    signal = prepare_signal(series, split, config.targets, config.missing)
+    signal = prepare_signal(series, split, config.targets, literature=config.model.fill == "zeros")
     hierarchy = GraphHierarchy.build(
         graph.adjacency,
         pool_levels=[levels for levels, _ in config.model.scales],
@@ -123,17 +122,9 @@ def _check_device(device: str) -> None:
         ) from error
 
 
-def prepare_signal(
-    series: Series,
-    split: Split,
-    targets: tuple[str, ...],
-    missing: Literal["unobserved", "zeros"] = "unobserved",
-) -> Signal:
-    """Return names, normalisation and limits per feature, from the training span alone.
-
-    With ``missing = "zeros"`` (literature mode) missing readings count as zeros in mean and standard deviation.
-    """
-    mean, std = normalisation(series, split, literature=missing == "zeros")
+def prepare_signal(series: Series, split: Split, targets: tuple[str, ...], *, literature: bool = False) -> Signal:
+    """Return names, limits and normalisation (``literature``: see there) per feature, from the training span alone."""
+    mean, std = normalisation(series, split, literature=literature)
     values, observed = series.values[split.train_rows].astype(np.float64), series.observed[split.train_rows]
     low = np.where(observed, values, np.inf).min((0, 1))
     high = np.where(observed, values, -np.inf).max((0, 1))
@@ -147,7 +138,6 @@ def prepare_signal(
         std=_floats(std),
         low=_floats(low),
         high=_floats(high),
-        missing=missing,
     )
 
 

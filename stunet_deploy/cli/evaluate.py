@@ -174,7 +174,7 @@ def _from_bundle(path: Path, backend: str) -> Subject:
         window=manifest.window,
         horizon=manifest.horizon,
         protocol=manifest.training.get("protocol", "auto"),
-        missing=manifest.missing,
+        missing=_missing(manifest.config.get("fill")),
     )
 
 
@@ -196,5 +196,9 @@ def _from_checkpoint(path: Path) -> Subject:
         window=model.config.window,
         horizon=model.config.horizon,
         protocol=checkpoint.training.get("protocol", "auto"),
-        missing=model.signal.missing,
+        missing=_missing(model.config.fill),
     )
+
+
+def _missing(fill: str | None) -> Literal["unobserved", "zeros"]:
+    return "zeros" if fill == "zeros" else "unobserved"

@@ -61,7 +61,6 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], str]:
         "features": list(signal.features),
         "targets": list(signal.targets),
         "units": list(site.units),
-        "missing": signal.missing,
         "interval_s": site.interval_s,
         "stamp": site.stamp,
         "timezone": site.timezone,

@@ -19,6 +19,8 @@ TIME_CHANNELS: dict[str, tuple[tuple[int, float], ...]] = {
     "fraction": ((DAY_S, 0.0),),
     "none": (),
 }
+#: The fills whose substitute for an unobserved reading changes over time, and so is a state.
+REMEMBERING = ("last", "forecast")
 
 
 class SignalInput(nn.Module):
@@ -28,10 +30,9 @@ class SignalInput(nn.Module):
 
     Args:
         signal: features, limits and normalisation.
-        fill: ``mean`` (an unobserved reading is zero, in normalised units) or one of the others, whose substitute
-            for it is a state.
+        fill: what replaces an unobserved reading, see :class:`stunet_deploy.config.STUNetConfig`.
         time_features: a key of ``TIME_CHANNELS``.
-        mask_channel: append the mask to the channels.
+        mask_channel: append the mask to the channels, unless the fill is ``zeros``.
     """
 
     low: Tensor
@@ -50,7 +51,7 @@ class SignalInput(nn.Module):
         self.register_buffer("phase", waves[:, 1], persistent=False)
         self.fill = fill
         self.time_features = time_features
-        self.mask_channel = mask_channel
+        self.mask_channel = mask_channel and fill != "zeros"
 
     @property
     def channels(self) -> int:
@@ -61,26 +62,31 @@ class SignalInput(nn.Module):
         """Clip to the physical limits and normalise."""
         return (torch.maximum(torch.minimum(values, self.high), self.low) - self.mean) / self.std
 
+    def constant(self) -> Float[Tensor, "1 feature"]:
+        """Return the normalised substitute of a fill that is not ``REMEMBERING``."""
+        zeros = torch.zeros_like(self.mean)[None]
+        return self.normalise(zeros) if self.fill == "zeros" else zeros
+
     def fill_step(
         self,
         values: Float[Tensor, "batch node feature"],
         observed: Float[Tensor, "batch node feature"],
-        substitute: Float[Tensor, "batch node feature"],
+        substitute: Float[Tensor, "... feature"],
     ) -> Float[Tensor, "batch node feature"]:
-        """Return normalised readings, unobserved ones replaced by ``substitute`` (zeros for fill ``mean``)."""
+        """Return normalised readings, unobserved ones replaced by ``substitute``, a state or :meth:`constant`."""
         return torch.where(observed > 0.5, self.normalise(values), substitute)
 
     def fill_sequence(
         self,
         values: Float[Tensor, "batch time node feature"],
         observed: Float[Tensor, "batch time node feature"],
-        substitute: Float[Tensor, "batch node feature"],
+        substitute: Float[Tensor, "... feature"],
     ) -> Float[Tensor, "batch time node feature"]:
         """Fill a whole sequence: :meth:`fill_step` interval by interval, each the substitute of the next."""
         seen = observed > 0.5
         normalised = self.normalise(values)
-        if self.fill == "mean":
-            return torch.where(seen, normalised, 0.0)
+        if self.fill not in REMEMBERING:
+            return torch.where(seen, normalised, substitute)
         filled = []
         for now, reading in zip(seen.unbind(1), normalised.unbind(1), strict=True):
             substitute = torch.where(now, reading, substitute)

@@ -17,7 +17,7 @@ from stunet_deploy.graph import GraphHierarchy
 from stunet_deploy.models.decoders import DirectDecoder, Recent, RecurrentDecoder, Teacher
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.recurrent import DilatedGCGRU, final_line, recent_states
-from stunet_deploy.models.signal import ForecastOutput, SignalInput
+from stunet_deploy.models.signal import REMEMBERING, ForecastOutput, SignalInput
 from stunet_deploy.models.unet import RecurrentUNet
 
 #: State entry: what stands for an unobserved reading at the next interval, in normalised units.
@@ -100,8 +100,8 @@ class STUNet(nn.Module):
         Returns:
             The forecast, and for every state entry the tensor to be read ``delay`` intervals later, by entry name.
         """
-        keep = self.config.fill != "mean"
-        substitute = state[STATE + SUBSTITUTE] if keep else torch.zeros_like(inputs.values)
+        keep = self.config.fill in REMEMBERING
+        substitute = state[STATE + SUBSTITUTE] if keep else self.input.constant()
         filled = self.input.fill_step(inputs.values, inputs.observed, substitute)
         written: dict[str, Tensor] = {}
 
@@ -179,9 +179,9 @@ class STUNet(nn.Module):
         teacher: Teacher | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Take a sequence in which no substitute depends on a forecast made within it."""
-        keep = self.config.fill != "mean"
+        keep = self.config.fill in REMEMBERING
         time, device = inputs.values.shape[1], inputs.values.device
-        substitute = lines[SUBSTITUTE][0] if keep else torch.zeros_like(inputs.values[:, 0])
+        substitute = lines[SUBSTITUTE][0] if keep else self.input.constant()
         filled = self.input.fill_sequence(inputs.values, inputs.observed, substitute)
         final: dict[str, Tensor] = {}
         recent: dict[str, list[Tensor]] = {}
@@ -266,7 +266,7 @@ class STUNet(nn.Module):
     def _contract(self) -> StepContract:
         nodes, features = self.hierarchy.levels[0].basis.shape[-1], len(self.signal.features)
         reading = ("batch", "node", "feature"), (None, nodes, features)
-        states = [StateSpec(SUBSTITUTE, *reading)] if self.config.fill != "mean" else []
+        states = [StateSpec(SUBSTITUTE, *reading)] if self.config.fill in REMEMBERING else []
         for name, layer in self.encoder.layers.items():
             axes, shape = ("batch", "node", "channel"), (None, *layer.state_shape)
             taps = tuple(range(layer.dilation, 0, -1)) if self.config.decoder == "recurrent" else ()

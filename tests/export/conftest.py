@@ -32,7 +32,7 @@ NETWORKS: Mapping[str, tuple[STUNetConfig, Signal]] = {
     "ST-UNet": (STUNetConfig(**VARIANTS["ST-UNet"], **SMALL), SPEED),
     "GCGRU": (STUNetConfig(**VARIANTS["GCGRU"], **SMALL, time_features="none", mask_channel=False), SPEED),
     "T-UNet": (STUNetConfig(**VARIANTS["T-UNet"], **SMALL, fill="mean", time_features="fraction"), SPEED),
-    "S-UNet": (STUNetConfig(**VARIANTS["S-UNet"], **SMALL, pooling="mean", layer_norm=False), SPEED),
+    "S-UNet": (STUNetConfig(**VARIANTS["S-UNet"], **SMALL, pooling="mean", layer_norm=False, fill="zeros"), SPEED),
     "two scales": (
         STUNetConfig(scales=((1, 2), (1, 4)), hidden=5, chebyshev_order=2, horizon=2, window=4, time_features="day"),
         SPEED_AND_FLOW,

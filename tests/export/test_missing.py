@@ -1,4 +1,4 @@
-"""What a missing reading is to a model, in a bundle, its proof and its stream as in the checkpoint."""
+"""What a missing reading is to a model, in a bundle and its stream as in the checkpoint."""
 
 from dataclasses import replace
 
@@ -7,7 +7,6 @@ import pytest
 
 from export.bundle import export_bundle
 from runtime.stream import Stream
-from runtime.verify import verify
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.series import Series
@@ -16,15 +15,15 @@ from training.forecaster import ModelForecaster
 
 @pytest.fixture(scope="module")
 def exported(make, tmp_path_factory):
-    """Return a function of the mode that gives a checkpoint and its bundle, each made once."""
+    """Return a function of the fill that gives a checkpoint and its bundle, each made once."""
     made = {}
 
-    def get(missing) -> tuple[Checkpoint, Bundle]:
-        if missing not in made:
-            checkpoint = make("ST-UNet")
-            checkpoint.model.signal = replace(checkpoint.model.signal, missing=missing)
-            made[missing] = checkpoint, export_bundle(checkpoint, tmp_path_factory.mktemp(missing) / "model.bundle")
-        return made[missing]
+    def get(fill) -> tuple[Checkpoint, Bundle]:
+        if fill not in made:
+            checkpoint = make({"last": "ST-UNet", "zeros": "S-UNet"}[fill])
+            assert checkpoint.model.config.fill == fill
+            made[fill] = checkpoint, export_bundle(checkpoint, tmp_path_factory.mktemp(fill) / "model.bundle")
+        return made[fill]
 
     return get
 
@@ -55,30 +54,10 @@ def as_zeros(series: Series) -> Series:
     return replace(series, values=np.where(good, series.values, np.float32(0)), observed=np.ones_like(good))
 
 
-@pytest.mark.parametrize("missing", ["unobserved", "zeros"])
-def test_the_mode_is_in_the_checkpoint_the_manifest_and_the_lone_step(exported, missing, tmp_path):
-    checkpoint, bundle = exported(missing)
-    checkpoint.save(tmp_path / "model.pt")
-
-    assert Checkpoint.load(tmp_path / "model.pt").model.signal.missing == missing
-    assert Bundle.load(bundle.path).manifest.missing == missing
-    assert bundle.manifest.essentials()["stunet.missing"] == f'"{missing}"'
-
-
-@pytest.mark.parametrize("missing", ["unobserved", "zeros"])
-def test_the_proof_knows_what_was_really_observed_and_holds(exported, missing):
-    _, bundle = exported(missing)
-
-    assert not bundle.golden().observed.all()
-    assert verify(bundle).passed
-    other = {"unobserved": "zeros", "zeros": "unobserved"}[missing]
-    assert not verify(Bundle(bundle.path, replace(bundle.manifest, missing=other))).passed
-
-
-@pytest.mark.parametrize("missing", ["unobserved", "zeros"])
+@pytest.mark.parametrize("fill", ["last", "zeros"])
 @pytest.mark.parametrize("regime", ["stream", "window"])
-def test_a_bundle_and_its_checkpoint_read_missing_and_impossible_readings_alike(exported, missing, regime):
-    checkpoint, bundle = exported(missing)
+def test_a_bundle_and_its_checkpoint_read_missing_and_impossible_readings_alike(exported, fill, regime):
+    checkpoint, bundle = exported(fill)
     series = recording(checkpoint)
     forecaster = ModelForecaster(checkpoint.model)
     issue = np.arange(10, 100)
@@ -93,29 +72,9 @@ def test_a_bundle_and_its_checkpoint_read_missing_and_impossible_readings_alike(
 
 
 def test_a_literature_stream_takes_a_missing_reading_for_a_zero_and_a_native_one_does_not(exported):
-    (checkpoint, literature), (_, native) = exported("zeros"), exported("unobserved")
+    (checkpoint, literature), (_, native) = exported("zeros"), exported("last")
     series = recording(checkpoint)
     zeros = as_zeros(series)
 
     np.testing.assert_array_equal(pushed(literature, series, range(60)), pushed(literature, zeros, range(60)))
-    np.testing.assert_array_equal(pushed(native, zeros, range(60)), pushed(literature, zeros, range(60)))
     assert np.abs(pushed(native, series, range(60)) - pushed(native, zeros, range(60))).max() > 1
-
-
-def test_a_literature_stream_still_says_how_much_was_observed_and_bridges_gaps_with_zeros(exported):
-    checkpoint, bundle = exported("zeros")
-    series = recording(checkpoint)
-    stream = Stream.open(bundle)
-    nothing = np.full(series.values[0].shape, np.nan)
-    first = stream.push(series.values[0], int(series.timestamps[0]), series.observed[0])
-    silent = stream.push(nothing, int(series.timestamps[1]))
-    after = stream.push(series.values[4], int(series.timestamps[4]), series.observed[4])
-    stream.close()
-
-    assert first.observed_share == pytest.approx(series.observed[0].mean())
-    assert silent.observed_share == 0
-    assert "too few sensors" in " ".join(silent.reasons)
-    values, observed = series.values.copy(), series.observed.copy()
-    values[1:4], observed[1:4] = 0, True
-    expected = pushed(bundle, replace(series, values=values, observed=observed), range(5))
-    np.testing.assert_array_equal(after.values, expected[-1])

@@ -41,8 +41,6 @@ def test_a_bundle_is_explained_in_plain_words(example):
     text = explain(Bundle(example.bundle.path, manifest))
     assert "speed at 5 sensors, 5 to 15 minutes ahead, every 5 minutes" in text
     assert "speed 0 to 80 mph" in text
-    assert "missing as unobserved" in text
-    assert "missing as a reading of 0" in explain(Bundle(example.bundle.path, replace(manifest, missing="zeros")))
     assert "3 states in 6 slots" in text
     assert "MAE 2.72 at 5 min, carried" in text
     assert "to 0.001 mph of the float64 reference" in text

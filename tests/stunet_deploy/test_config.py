@@ -67,9 +67,8 @@ OUT_OF_RANGE = {
         "std": [[12.5, 0.0], [12.5, -1.0], [12.5, math.inf], [12.5] * 3],
         "low": [[90.0, 0.0], [84.5, 0.0], [-math.inf, 0.0]],
         "high": [[84.5], [84.5, math.inf]],
-        "missing": ["zero"],
     },
-    RunConfig: {"protocol": ["c"], "missing": ["zero"]},
+    RunConfig: {"protocol": ["c"]},
 }
 CASES = [
     (kind, name, value) for kind, names in OUT_OF_RANGE.items() for name, values in names.items() for value in values
@@ -182,8 +181,7 @@ def test_a_table_must_be_a_table(data):
         STUNetConfig(scales=((2, 2), (0, 1), (1, 4)), hidden=8, skip=False, fill="mean", time_features="fraction"),
         TrainingConfig(),
         TrainingConfig(regime="window", learning_rate=1.0, average=0.0, weight_decay=0.0),
-        RunConfig(STUNetConfig(horizon=3), TrainingConfig(epochs=2), protocol="b", missing="zeros"),
-        from_mapping(Signal, SIGNAL | {"missing": "zeros"}),
+        RunConfig(STUNetConfig(horizon=3), TrainingConfig(epochs=2), protocol="b"),
         from_mapping(Signal, SIGNAL),
         *(STUNetConfig(**changed) for changed in VARIANTS.values()),
     ],

@@ -8,6 +8,7 @@ import torch
 
 from stunet_deploy.config import Signal
 from stunet_deploy.errors import DataError
+from stunet_deploy.models.signal import SignalInput
 from stunet_deploy.series import read_series
 from training.data import ChunkSampler, Recording
 
@@ -62,36 +63,6 @@ def test_a_reading_outside_the_limits_is_dropped_and_not_clipped(series):
 
     assert inputs.values[0, 0, :4, 0].tolist() == [90, 0, 0, 0]
     assert inputs.observed[0, 0, :4, 0].tolist() == [1, 0, 0, 1]
-
-
-def test_in_literature_mode_missing_readings_are_observed_zeros_and_labels_stay_missing(series):
-    garbage = replace(series, values=np.where(series.observed, series.values, np.float32(33)))
-    rows = torch.arange(20, 40)[None]
-    recording = Recording.of(garbage, replace(SPEED, missing="zeros"), CPU)
-
-    inputs = recording.inputs(rows)
-    _, known = recording.labels(rows - 1, 1)
-
-    assert not series.observed[rows].all()
-    np.testing.assert_array_equal(inputs.values, np.where(series.observed, series.values, 0)[rows])
-    assert (inputs.observed == 1).all()
-    np.testing.assert_array_equal(known[:, :, 0], series.observed[rows])
-
-
-@pytest.mark.parametrize("missing", ["unobserved", "zeros"])
-def test_a_hidden_reading_is_fed_as_a_missing_one(series, missing):
-    rows = torch.arange(20, 40)[None]
-    recording = Recording.of(series, replace(SPEED, missing=missing), CPU)
-    kept = torch.from_numpy(np.random.default_rng(3).random((1, 20, 6, 1)) > 0.5)
-    observed = series.observed.copy()
-    observed[20:40] &= kept[0].numpy()
-    expected = Recording.of(replace(series, observed=observed), replace(SPEED, missing=missing), CPU).inputs(rows)
-
-    found = recording.hide(recording.inputs(rows), kept)
-
-    assert torch.equal(found.observed, expected.observed)
-    seen = found.observed > 0.5
-    assert torch.equal(found.values[seen], expected.values[seen])
 
 
 def test_every_chunk_with_its_labels_lies_in_one_run_and_every_such_chunk_is_possible():
@@ -149,9 +120,10 @@ def test_the_literature_mode_feeds_what_the_public_file_holds(shared_data):
     with h5py.File(shared_data / "layouts" / "metr-la.h5") as file:
         public = file["df/block0_values"][:].astype(np.float32)[..., None]
     rows = torch.arange(len(public))[None]
+    module = SignalInput(SPEED, "zeros", "none", False)
     for name in ("metr-la.npz", "layouts/metr-la.h5"):  # the first has imputed values where the second has 0
-        inputs = Recording.of(read_series(shared_data / name), replace(SPEED, missing="zeros"), CPU).inputs(rows)
+        inputs = Recording.of(read_series(shared_data / name), SPEED, CPU).inputs(rows)
+        fed = module.fill_sequence(inputs.values, inputs.observed, module.constant())
 
-        np.testing.assert_allclose(inputs.values[0], public, atol=1e-4)
+        np.testing.assert_allclose(fed[0] * SPEED.std[0] + SPEED.mean[0], public, atol=1e-4)
         assert (public == 0).mean() > 0.02
-        assert (inputs.observed == 1).all()

@@ -36,11 +36,10 @@ def test_limits_and_normalisation_come_from_observed_readings_of_the_training_sp
 def test_in_literature_mode_the_statistics_count_missing_readings_as_zeros(series):
     split = protocol_a(series, 6, 3)
 
-    native, literature = (prepare_signal(series, split, (), missing) for missing in ("unobserved", "zeros"))
+    native, literature = (prepare_signal(series, split, (), literature=zeros) for zeros in (False, True))
 
     mean, std = normalisation(series, split, literature=True)
-    assert (literature.mean, literature.std, literature.missing) == (tuple(mean), tuple(std), "zeros")
-    assert native.missing == "unobserved"
+    assert (literature.mean, literature.std) == (tuple(mean), tuple(std))
     assert literature.mean[0] < native.mean[0] - 2
     assert literature.std[0] > native.std[0] + 2
     assert (literature.low, literature.high) == (native.low, native.high)
@@ -153,12 +152,14 @@ def test_a_model_of_the_literature_mode_cannot_tell_a_hidden_reading_from_a_zero
     observed[split.test[5], 2] = True
     zero = replace(hidden, observed=observed)
 
-    def forecasts(missing, seen):
-        model = train(series, graph, replace(config(epochs=1), missing=missing), seed=3).model
+    def forecasts(fill, seen):
+        run = config(epochs=1, hide=0.2)
+        model = train(series, graph, replace(run, model=replace(run.model, fill=fill)), seed=3).model
+        assert model.signal == prepare_signal(series, split, (), literature=fill == "zeros")
         return np.concatenate(list(ModelForecaster(model).stream(seen, 0, split.test)))
 
     np.testing.assert_array_equal(forecasts("zeros", hidden), forecasts("zeros", zero))
-    assert np.abs(forecasts("unobserved", hidden) - forecasts("unobserved", zero)).max() > 1
+    assert np.abs(forecasts("last", hidden) - forecasts("last", zero)).max() > 1
 
 
 def test_a_graph_of_another_network_is_refused(series, graph, config):

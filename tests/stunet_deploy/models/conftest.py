@@ -72,11 +72,18 @@ def unpool(cluster, x):
     return np.stack([x[c] for c in cluster])
 
 
-def fill(how, normalised, observed, last):
-    """Replace unobserved cells of [time, node, feature] by the last filled value, or by the mean (zero)."""
+def zero_reading(signal):
+    """What the public files hold for a missing reading, 0 in physical units, in normalised ones: [feature]."""
+    rows = zip(signal.low, signal.high, signal.mean, signal.std, strict=True)
+    return np.array([(min(max(0.0, low), high) - mean) / std for low, high, mean, std in rows])
+
+
+def fill(how, signal, normalised, observed, last):
+    """Replace unobserved cells of [time, node, feature] by the last filled value, the mean (zero) or a reading of 0."""
+    constants = {"mean": 0.0, "zeros": zero_reading(signal)}
     filled = []
     for values, seen in zip(normalised, observed, strict=True):
-        last = np.where(seen == 1, values, last if how == "last" else 0.0)
+        last = np.where(seen == 1, values, constants.get(how, last))
         filled.append(last)
     return np.stack(filled)
 
@@ -181,9 +188,10 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
     forecasts = []
     for t, (raw, seen, second) in enumerate(zip(values, observed, seconds, strict=True)):
         normalised = (np.clip(raw, low, high) - mean) / std
-        substitute = 0.0 if config.fill == "mean" else history["substitute"][-1]
+        constants = {"mean": 0.0, "zeros": zero_reading(signal)}
+        substitute = constants[config.fill] if config.fill in constants else history["substitute"][-1]
         filled = np.where(seen == 1, normalised, substitute)
-        channels = [filled, *([seen] if config.mask_channel else [])]
+        channels = [filled, *([seen] if config.mask_channel and config.fill != "zeros" else [])]
         channels.append(np.tile(time_channels(config.time_features, second), (len(filled), 1)))
         states = {name: history[f"encoder.{name}"][-delay[f"encoder.{name}"]] for name in layers}
         encoded, written = u_network(config, graph, model.encoder, np.concatenate(channels, axis=1), states)
@@ -207,7 +215,7 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                 told = np.full_like(fed, np.nan) if teacher is None else teacher(t, j + 1)
                 fed = np.where(np.isnan(told), steps[-1], told)
         forecasts.append(denormalise(signal, np.stack(steps)))
-        if config.fill != "mean":
+        if config.fill not in constants:
             following = filled.copy()
             if config.fill == "forecast":
                 limits = [(bound - mean[targets]) / std[targets] for bound in (low[targets], high[targets])]

@@ -38,25 +38,30 @@ def normalised(values: np.ndarray) -> np.ndarray:
 
 
 @settings(max_examples=30)
-@given(seed=st.integers(0, 2**32), fill=st.sampled_from(["last", "mean"]), time=st.integers(1, 9))
+@given(seed=st.integers(0, 2**32), fill=st.sampled_from(["last", "mean", "zeros"]), time=st.integers(1, 9))
 def test_filling_a_sequence_and_step_by_step_is_the_literal_fill(literal, seed, fill, time):
     rng = np.random.default_rng(seed)
     values, observed = readings(rng, 2, time, 4), (rng.random((2, time, 4, 3)) < rng.choice([0.1, 0.6])).astype(float)
-    last = rng.standard_normal((2, 4, 3)) if fill == "last" else np.zeros((2, 4, 3))
     poisoned = np.where(observed == 1, values, rng.choice([np.nan, np.inf, -1e30], values.shape))
     module = signal_input(fill)
+    last = rng.standard_normal((2, 4, 3))
+    carried = torch.from_numpy(last) if fill == "last" else module.constant()
 
-    sequence = module.fill_sequence(*map(torch.from_numpy, (poisoned, observed, last)))
+    sequence = module.fill_sequence(torch.from_numpy(poisoned), torch.from_numpy(observed), carried)
 
-    carried = torch.from_numpy(last)
     for interval in range(time):
         now = torch.from_numpy(poisoned[:, interval]), torch.from_numpy(observed[:, interval])
         step = module.fill_step(*now, carried)
         carried = step if fill == "last" else carried
         torch.testing.assert_close(sequence[:, interval], step, rtol=0, atol=0)
     for row in range(2):
-        expected = literal.fill(fill, normalised(values[row]), observed[row], last[row])
+        expected = literal.fill(fill, SIGNAL, normalised(values[row]), observed[row], last[row])
         np.testing.assert_allclose(sequence[row], expected, rtol=0, atol=1e-10)
+
+
+def test_a_network_with_zeros_for_a_fill_is_not_told_what_is_missing():
+    assert signal_input("zeros", "none", mask=True).channels == 3
+    assert signal_input("mean", "none", mask=True).channels == 6
 
 
 @pytest.mark.parametrize("how", TIME_CHANNELS)

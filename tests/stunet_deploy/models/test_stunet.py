@@ -76,6 +76,7 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         {"decoder": "recurrent", "residual": False, "unpooling": "ordered_deconv", "fill": "mean", "horizon": 1},
         {"fill": "forecast", "residual": False, "unpooling": "weighted_deconv"},
         {"fill": "forecast", "decoder": "recurrent", "pooling": "mean", "partition": "pga", "skip": False},
+        {"fill": "zeros"},
     ],
     ids=[
         "defaults",
@@ -85,6 +86,7 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         "recurrent, ordered",
         "forecast, weighted",
         "forecast, pga",
+        "zeros",
     ],
 )
 def test_the_network_is_the_literal_one(literal, build_model, scales, options):
@@ -133,7 +135,8 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
     scale = st.tuples(st.integers(0, 3), st.integers(1, 4))
     return STUNetConfig(
         scales=tuple(draw(st.lists(scale, min_size=1, max_size=2))),
-        hidden=draw(st.integers(3, 5)),
+        # Over three channels the layer norm magnifies round-off without bound: their spread may be next to nothing.
+        hidden=draw(st.integers(6, 9)),
         chebyshev_order=draw(st.integers(1, 4)),
         partition=draw(st.sampled_from(["gpa", "pga"])),
         symmetrise=draw(st.sampled_from(["max", "mean"])),
@@ -143,7 +146,7 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
         residual=draw(st.booleans()),
         skip=draw(st.booleans()),
         layer_norm=draw(st.booleans()),
-        fill=draw(st.sampled_from(["last", "mean", "forecast"])),
+        fill=draw(st.sampled_from(["last", "mean", "forecast", "zeros"])),
         time_features=draw(st.sampled_from(["week", "day", "fraction", "none"])),
         mask_channel=draw(st.booleans()),
         horizon=draw(st.integers(1, 4)),
@@ -194,8 +197,9 @@ def test_the_contract_names_every_state_with_its_delay(build_model):
         "encoder.expanding.0.hidden": (1, (None, 8, 4)),
         "encoder.expanding.1.hidden": (1, (None, 4, 4)),
     }
-    without_fill = build_model(STUNetConfig(hidden=4, fill="mean"), ring(8))
-    assert "substitute" not in {state.name for state in without_fill.contract.states}
+    for fill in ("mean", "zeros"):
+        remembers_nothing = build_model(STUNetConfig(hidden=4, fill=fill), ring(8))
+        assert "substitute" not in {state.name for state in remembers_nothing.contract.states}
 
 
 def test_a_recurrent_decoder_reads_every_age_of_the_encoders_states(build_model):
@@ -272,7 +276,7 @@ def test_the_state_dict_holds_weights_alone(build_model):
     assert model.state_dict().keys() == dict(model.named_parameters()).keys()
 
 
-@pytest.mark.parametrize("fill", ["last", "mean", "forecast"])
+@pytest.mark.parametrize("fill", ["last", "mean", "forecast", "zeros"])
 @pytest.mark.parametrize("decoder", ["direct", "recurrent"])
 def test_training_gets_finite_gradients_past_unobserved_nans(build_model, fill, decoder):
     rng = np.random.default_rng(9)
