@@ -158,8 +158,8 @@ def report(runs: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any], seed
         "",
         f"`python benchmarks/ablation.py --seeds {seeds} --epochs {epochs}`. MAE (mph) at 15 / 30 / 60 minutes, mean "
         f"and standard deviation over {seeds} seeds; `window` from zero state over 12 intervals, `stream` with the "
-        "state carried. One budget: every model has the same number of updates, and few of them. The tables compare parts "
-        "with one another on a single week; they say nothing about the published figures. Base: "
+        "state carried. One budget: every model has the same number of updates, and few of them. The tables compare "
+        "parts with one another on a single week; they say nothing about the published figures. Base: "
         f"{MODEL['hidden']} channels, daily profile, chunks of {TRAINING['chunk']} intervals. A recurrent decoder has "
         f'a loss after every {DECODER["loss_every"]}th interval. "Without tricks": no layer norm, and always fed the '
         "label instead of scheduled sampling.",

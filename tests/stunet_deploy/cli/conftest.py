@@ -52,9 +52,10 @@ class Place:
         return ["train", *data, "--timezone", "America/Los_Angeles", "--out", str(out)]
 
 
-def run_stunet(arguments: list[str]) -> None:
+def run_stunet(arguments: list[str]) -> str:
     """Run the program in a process of its own, where shapes are not checked: training is five times as fast."""
-    subprocess.run([sys.executable, "-m", "stunet_deploy", *arguments], cwd=ROOT, check=True, capture_output=True)
+    command = [sys.executable, "-m", "stunet_deploy", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def write_speeds(path: Path, order: tuple[str, ...] = SENSORS) -> None:
@@ -85,6 +86,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     run_stunet(made.train_arguments(made.model))
     run_stunet(["export", str(made.model)])
     return made
+
+
+@pytest.fixture(scope="session", name="run_stunet")
+def run_stunet_fixture() -> Callable[[list[str]], str]:
+    """Give tests the program in a process of its own."""
+    return run_stunet
 
 
 @pytest.fixture
