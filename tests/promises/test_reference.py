@@ -144,3 +144,10 @@ def test_the_example_config_is_read(examples: Path) -> None:
     config = read_config(examples / "config.toml")
 
     assert (config.targets, config.model.hidden, config.training.epochs) == (("speed",), 32, 40)
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "benchmarks" / "configs").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_configs_of_the_benchmarks_are_read(config: Path) -> None:
+    from stunet_deploy.cli.train import read_config
+
+    assert read_config(config).training != TrainingConfig()
