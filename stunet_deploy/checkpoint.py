@@ -27,7 +27,7 @@ from stunet_deploy.graph import GraphHierarchy
 from stunet_deploy.models.stunet import STUNet
 from stunet_deploy.series import Series
 
-SCHEMA = 1
+SCHEMA = 2
 FORMAT = "stunet-deploy checkpoint"
 
 

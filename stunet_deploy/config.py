@@ -88,7 +88,7 @@ class STUNetConfig:
             ``fraction`` (time of day in [0, 1), as in DCRNN) or ``none`` (the paper).
         mask_channel: feed the observed mask as further input channels; never with ``fill = "zeros"``.
         profile: feed each sensor's mean working and weekend day over the training span, a table in the graph, and let
-            every forecast start between the present reading and its profile.
+            every forecast that is residual start between the present reading and its profile.
         horizon: number of intervals forecast.
         window: number of input intervals of the window protocol.
     """

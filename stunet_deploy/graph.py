@@ -19,6 +19,7 @@ from stunet_deploy.adjacency import SymmetriseMethod, symmetrised
 from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.partition import PartitionMethod, partitioned
 
+TRANSITION_ARRAYS = ("pool", "unpool", "ranks", "structure")
 LARGEST_DENSE_SPECTRUM = 1000
 """Above this many nodes the largest eigenvalue comes from the sparse solver."""
 
@@ -42,57 +43,49 @@ class Transition:
     unpool: NDArray[np.int64]
     """Coarse node of every fine node, [fine]."""
 
+    ranks: NDArray[np.int64]
+    """Rank of every fine node among the members of its coarse node, [fine]: by neighbours, most first, then by id."""
+    structure: NDArray[np.float32]
+    """What every fine node is to the graph, [fine, 4]: degree and strength (sum of weights) within its coarse node,
+    then in the whole fine graph; each column standardised over the nodes, zero where it has no differences."""
+
     @classmethod
-    def from_cluster(cls, cluster: NDArray[np.int64]) -> Transition:
-        """Derive both gather indices from the coarse node of every fine node, [fine]."""
+    def from_cluster(cls, cluster: NDArray[np.int64], adjacency: NDArray[np.float64]) -> Transition:
+        """Derive all constants of a transition.
+
+        Args:
+            cluster: the coarse node of every fine node, [fine].
+            adjacency: symmetric weights of the fine level, [fine, fine].
+
+        Source: ST-UNet, Section 3.3.
+        """
         sizes = np.bincount(cluster)
-        by_cluster = np.argsort(cluster, kind="stable")
         first = np.cumsum(sizes) - sizes
+        by_cluster = np.argsort(cluster, kind="stable")
         column = np.arange(sizes.max())
         # Padding repeats a real member: exact for a maximum, and no mask is needed.
         pool = by_cluster[first[:, None] + np.where(column < sizes[:, None], column, 0)]
-        return cls(pool.astype(np.int64), cluster.astype(np.int64))
+        order = np.lexsort((-np.count_nonzero(adjacency, axis=0), cluster))  # stable: ties stay in the order of ids
+        ranks = np.empty_like(cluster)
+        ranks[order] = np.arange(len(order)) - np.repeat(first, sizes)
+        return cls(pool.astype(np.int64), cluster.astype(np.int64), ranks, _structure(cluster, adjacency))
 
     def mean_weights(self) -> NDArray[np.float32]:
         """Weights that make a sum over gathered members their mean, [coarse, member]; padding weighs zero."""
         sizes = np.bincount(self.unpool)[:, None]
         return np.where(np.arange(self.pool.shape[1]) < sizes, 1 / sizes, 0).astype(np.float32)
 
-    def ranks(self, adjacency: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Rank of every fine node among the members of its coarse node, [fine]: by descending degree, ties by id.
 
-        Args:
-            adjacency: of the fine level, [fine, fine].
-
-        Source: ST-UNet, Section 3.3, ordered deconvolution.
-        """
-        degree = np.count_nonzero(adjacency, axis=0)
-        order = np.lexsort((-degree, self.unpool))  # stable: equal degrees stay in the order of their ids
-        sizes = np.bincount(self.unpool)
-        ranks = np.empty_like(self.unpool)
-        ranks[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return ranks
-
-    def structure(self, adjacency: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Structural vector of every fine node, standardised over the nodes, [fine, 4].
-
-        Degree and strength (sum of weights) within the node's coarse node, then in the whole fine graph. A column
-        without differences is zero.
-
-        Args:
-            adjacency: of the fine level, [fine, fine].
-
-        Source: ST-UNet, Section 3.3, weighted deconvolution.
-        """
-        inside = np.where(self.unpool[:, None] == self.unpool, adjacency, 0)
-        columns = [f(weights, axis=0) for weights in (inside, adjacency) for f in (np.count_nonzero, np.sum)]
-        table = np.stack(columns, axis=1).astype(np.float64)
-        spread = table.std(axis=0)
-        # Sums of equal numbers may differ in their last bit; that is no difference.
-        differs = spread > 1e-9 * np.abs(table).max(axis=0)
-        standard: NDArray[np.float64] = np.zeros_like(table)
-        np.divide(table - table.mean(axis=0), spread, out=standard, where=differs)
-        return standard.astype(np.float32)
+def _structure(cluster: NDArray[np.int64], adjacency: NDArray[np.float64]) -> NDArray[np.float32]:
+    within = np.where(cluster[:, None] == cluster, adjacency, 0)
+    columns = [column for weights in (within, adjacency) for column in (np.count_nonzero(weights, 0), weights.sum(0))]
+    table = np.stack(columns, axis=1).astype(np.float64)
+    spread = table.std(axis=0)
+    # Sums of equal numbers may differ in their last bit; that is no difference.
+    differs = spread > 1e-9 * np.abs(table).max(axis=0)
+    standard: NDArray[np.float64] = np.zeros_like(table)
+    np.divide(table - table.mean(axis=0), spread, out=standard, where=differs)
+    return standard.astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +139,7 @@ class GraphHierarchy:
             cluster, coarse = partitioned(fine.adjacency, count, partition)
             basis = chebyshev_basis(coarse, chebyshev_order).astype(np.float32) if count else fine.basis
             levels.append(Level(coarse, basis))
-            transitions.append(Transition.from_cluster(cluster))
+            transitions.append(Transition.from_cluster(cluster, fine.adjacency))
         return cls(tuple(levels), tuple(transitions))
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -158,6 +151,8 @@ class GraphHierarchy:
         for index, transition in enumerate(self.transitions):
             arrays[f"transitions.{index}.pool"] = transition.pool
             arrays[f"transitions.{index}.unpool"] = transition.unpool
+            arrays[f"transitions.{index}.ranks"] = transition.ranks
+            arrays[f"transitions.{index}.structure"] = transition.structure
         return arrays
 
     @classmethod
@@ -167,14 +162,14 @@ class GraphHierarchy:
         Raises:
             CheckpointError: an array is missing, left over, or of a shape that does not fit the others.
         """
-        count = (len(arrays) + 2) // 4
+        count = (len(arrays) + 4) // 6
         expected = {f"levels.{index}.{name}" for index in range(count) for name in ("adjacency", "basis")}
-        expected |= {f"transitions.{index}.{name}" for index in range(count - 1) for name in ("pool", "unpool")}
+        expected |= {f"transitions.{index}.{name}" for index in range(count - 1) for name in TRANSITION_ARRAYS}
         if count == 0 or (differing := sorted(expected ^ set(arrays))):
             named = ", ".join(differing[:5]) if count else "no arrays"
             raise CheckpointError(
                 f"graph with missing or unknown arrays ({named})",
-                "two arrays per level and per transition",
+                "two arrays per level and four per transition",
                 "train again",
             )
         levels = tuple(
@@ -188,6 +183,8 @@ class GraphHierarchy:
             Transition(
                 np.asarray(arrays[f"transitions.{index}.pool"], dtype=np.int64),
                 np.asarray(arrays[f"transitions.{index}.unpool"], dtype=np.int64),
+                np.asarray(arrays[f"transitions.{index}.ranks"], dtype=np.int64),
+                np.asarray(arrays[f"transitions.{index}.structure"], dtype=np.float32),
             )
             for index in range(count - 1)
         )
@@ -202,14 +199,19 @@ class GraphHierarchy:
             count > 0 and level.adjacency.shape == (count, count) and level.basis.shape == (*order, count, count)
             for level, count in zip(self.levels, nodes, strict=True)
         ]
-        fits += [
-            transition.unpool.shape == (fine,)
-            and np.array_equal(np.unique(transition.unpool), np.arange(coarse))
-            and np.array_equal(transition.pool, Transition.from_cluster(transition.unpool).pool)
-            for transition, fine, coarse in zip(self.transitions, nodes, nodes[1:], strict=False)
-        ]
-        if not all(fits):
+        joined = zip(self.transitions, self.levels, nodes, nodes[1:], strict=False)
+        if not all(fits) or not all(_joins(*one) for one in joined):
             raise CheckpointError("graph whose arrays do not fit together", "one hierarchy", "train again")
+
+
+def _joins(transition: Transition, level: Level, fine: int, coarse: int) -> bool:
+    """Return whether a transition leads from a level of ``fine`` nodes to ``coarse`` ones."""
+    cluster = transition.unpool
+    if cluster.shape != (fine,) or not np.array_equal(np.unique(cluster), np.arange(coarse)):
+        return False
+    derived = Transition.from_cluster(cluster, level.adjacency)
+    same = np.array_equal(transition.pool, derived.pool) and np.array_equal(transition.ranks, derived.ranks)
+    return same and transition.structure.shape == derived.structure.shape
 
 
 def laplacian(adjacency: NDArray[np.float64]) -> NDArray[np.float64]:

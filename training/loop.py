@@ -271,9 +271,10 @@ class Trainer:
         """Return how often a step of a recurrent decoder is fed the label."""
         if self.config.teacher_forcing != "scheduled":
             return float(self.config.teacher_forcing == "always")
+        if self.config.sampling_decay:
+            return sampling_probability(epochs_done * updates_per_epoch, self.config.sampling_decay)
         planned = self.config.epochs * updates_per_epoch
-        decay = self.config.sampling_decay or sampling_decay(planned)
-        return sampling_probability(self._progress(epochs_done) * planned, decay)
+        return sampling_probability(self._progress(epochs_done) * planned, sampling_decay(planned))
 
     def _spent(self) -> float:
         return sum((epoch.seconds for epoch in self.history), 0.0)

@@ -63,7 +63,7 @@ class RecurrentDecoder(nn.Module):
 
     Its layers have the encoder's shapes and dilations, and weights of their own. Step j of a layer with dilation s
     reads the encoder's state of j − s intervals from now while j ≤ s, then its own of s steps before. It is fed
-    zeros, then the forecast of the step before::
+    zeros, then the forecast of the step before, and with it what ``extra`` adds::
 
         s = 2     h(t−1) ──────────▶ step 1 ────────▶ step 3 ──▶ …
                            h(t) ────────────▶ step 2 ────────▶ step 4 ──▶ …
@@ -83,7 +83,7 @@ class RecurrentDecoder(nn.Module):
     def forward(
         self,
         recent: Recent,
-        like: Float[Tensor, "*batch node target"],
+        go: Float[Tensor, "*batch node target"],
         base: Float[Tensor, "*batch ahead node target"] | None,
         extra: Float[Tensor, "*batch horizon node extra"] | None,
         teacher: Teacher | None,
@@ -92,7 +92,7 @@ class RecurrentDecoder(nn.Module):
 
         Args:
             recent: states of the encoder.
-            like: any tensor of the shape of one step's forecast.
+            go: what the first step is fed: zeros.
             base: what is added to the output of the steps, for every horizon or one for all.
             extra: further input of every step.
             teacher: labels to be fed in training; without them every step is fed the forecast before.
@@ -105,7 +105,7 @@ class RecurrentDecoder(nn.Module):
             return output
 
         forecasts = list[Tensor]()
-        fed = torch.zeros_like(like)
+        fed = go
         for ahead in range(self.horizon):
             x = fed if extra is None else torch.cat([fed, extra[..., ahead, :, :]], dim=-1)
             forecast = self.head(self.unet(x, step))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stunet_deploy.graph import Level, Transition
+from stunet_deploy.graph import Transition
 from stunet_deploy.models.layers import GCGRUCell
 
 
@@ -82,12 +82,10 @@ class CopyUnpool(SpatialUnpool):
 class DeconvolutionUnpool(SpatialUnpool):
     """Give the member of rank j in a super node Θj h (``ordered_deconv``), or Θj [h, s] (``weighted_deconv``).
 
-    Members are ranked by descending degree. s is the member's structural vector, see
-    :meth:`stunet_deploy.graph.Transition.structure`.
+    Ranks and structural vectors s are constants of the graph, see :class:`stunet_deploy.graph.Transition`.
 
     Args:
         transition: from the fine level to the coarse one.
-        fine: the level that is unpooled to.
         channels: of input and output.
         weighted: whether Θ sees the structural vector.
     """
@@ -96,22 +94,22 @@ class DeconvolutionUnpool(SpatialUnpool):
     ranks: Tensor
     structure: Tensor
 
-    def __init__(self, transition: Transition, fine: Level, channels: int, weighted: bool) -> None:
+    def __init__(self, transition: Transition, channels: int, weighted: bool) -> None:
         super().__init__()
-        ranks, members = transition.ranks(fine.adjacency), transition.pool.shape[1]
-        structure = torch.from_numpy(transition.structure(fine.adjacency))
+        ranks, members = torch.from_numpy(transition.ranks), transition.pool.shape[1]
+        structure = torch.from_numpy(transition.structure)
         self.weight = nn.Parameter(torch.empty(members, channels, channels))
         self.structure_weight = nn.Parameter(torch.zeros(members, structure.shape[1], channels)) if weighted else None
         for matrix in self.weight:
             nn.init.xavier_uniform_(matrix)
-        self.register_buffer("index", torch.from_numpy(transition.unpool * members + ranks), persistent=False)
-        self.register_buffer("ranks", torch.from_numpy(ranks), persistent=False)
+        self.register_buffer("index", torch.from_numpy(transition.unpool) * members + ranks, persistent=False)
+        self.register_buffer("ranks", ranks, persistent=False)
         self.register_buffer("structure", structure, persistent=False)
 
     def forward(self, x: Float[Tensor, "*batch coarse channel"]) -> Float[Tensor, "*batch node channel"]:
         """Unpool the node axis."""
         members, channels, _ = self.weight.shape
-        # One product gives what every rank would get; the index picks a member's own.
+        # One product gives what every rank would get, of small super nodes more than they need; members pick their own.
         by_rank = x @ self.weight.movedim(0, 1).flatten(1)
         unpooled = torch.unflatten(by_rank, -1, (members, channels)).flatten(-3, -2).index_select(-2, self.index)
         if self.structure_weight is None:
@@ -119,8 +117,8 @@ class DeconvolutionUnpool(SpatialUnpool):
         return unpooled + (self.structure[:, None] @ self.structure_weight[self.ranks]).squeeze(1)
 
 
-def spatial_unpool(how: str, transition: Transition, fine: Level, channels: int) -> SpatialUnpool:
+def spatial_unpool(how: str, transition: Transition, channels: int) -> SpatialUnpool:
     """Return the unpooling of a config's name."""
     if how == "copy":
         return CopyUnpool(transition)
-    return DeconvolutionUnpool(transition, fine, channels, weighted=how == "weighted_deconv")
+    return DeconvolutionUnpool(transition, channels, weighted=how == "weighted_deconv")

@@ -19,15 +19,16 @@ class DailyProfile(nn.Module):
     Args:
         table: normalised means, [slot, node, target]: the slots of a working day, then those of a weekend day.
         horizon: number of intervals forecast.
+        residual: whether forecasts start from the present reading, and so may start towards the profile instead.
     """
 
     table: Tensor
 
-    def __init__(self, table: Float[Tensor, "slot node target"], horizon: int) -> None:
+    def __init__(self, table: Float[Tensor, "slot node target"], horizon: int, residual: bool = True) -> None:
         super().__init__()
         self.register_buffer("table", table)
         # How far each forecast starts from the present reading towards its profile: not at all before training.
-        self.blend = nn.Parameter(torch.zeros(horizon, 1, 1))
+        self.blend = nn.Parameter(torch.zeros(horizon if residual else 0, 1, 1))
         self.slots = len(table) // KINDS_OF_DAY
         self.horizon = horizon
 

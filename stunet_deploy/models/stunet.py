@@ -73,16 +73,17 @@ class STUNet(nn.Module):
         self.signal = signal
         targets = len(signal.targets)
         self.input = SignalInput(signal, config.fill, config.time_features, config.mask_channel)
-        self.profile = None if profile is None else DailyProfile(profile, config.horizon)
+        self.profile = None if profile is None else DailyProfile(profile, config.horizon, config.residual)
         departures = 0 if self.profile is None else self.profile.channels
-        self.encoder = RecurrentUNet(config, hierarchy, self.input.channels + departures)
+        direct = config.decoder == "direct"
+        self.encoder = RecurrentUNet(config, hierarchy, self.input.channels + departures, output_read=direct)
         self.decoder: DirectDecoder | RecurrentDecoder
-        if config.decoder == "direct":
+        if direct:
             self.decoder = DirectDecoder(config, hierarchy, targets)
         else:
             self.decoder = RecurrentDecoder(config, hierarchy, targets, 0 if self.profile is None else targets)
-            self.encoder.expanding[0].norm = nn.Identity()  # of the last layer the decoder reads the state alone
         self.output = ForecastOutput(signal)
+        self.all_targets = signal.targets == signal.features
         self.contract = self._contract()
 
     def initial_lines(self, batch: int) -> dict[str, Tensor]:
@@ -138,7 +139,7 @@ class STUNet(nn.Module):
         """Take a whole sequence at once: the same result as :meth:`step` interval by interval, faster.
 
         Args:
-            inputs: readings with a time axis after ``batch``.
+            inputs: readings of at least one interval, with a time axis after ``batch``.
             lines: the states before the sequence, [delay, batch, node, channel] per entry, oldest first.
             profile: in training, what to take in place of the model's own profile: [batch, time, 1 + horizon, node,
                 target], made without the day that a row is from.
@@ -153,7 +154,7 @@ class STUNet(nn.Module):
         time = inputs.values.shape[1]
         wanted = torch.arange(time, device=inputs.values.device) if issued is None else issued
         # What stands for a missing reading depends on the forecast before it: cut the sequence at each of those.
-        missing = (inputs.observed <= 0.5).flatten(2).any(2).any(0)
+        missing = (~(inputs.observed > 0.5)).flatten(2).any(2).any(0)
         missing[0] = True
         borders = [*torch.nonzero(missing).flatten().tolist(), time]
         current, forecasts = dict(lines), []
@@ -186,7 +187,7 @@ class STUNet(nn.Module):
         final: dict[str, Tensor] = {}
         recent: dict[str, list[Tensor]] = {}
         decoded = issued
-        if issued is not None and self.config.fill == "forecast":
+        if issued is not None and self.config.fill == "forecast" and time - 1 not in issued[-1:]:
             # The substitute after the sequence is made of the last forecast, wanted or not.
             decoded = torch.cat([issued, torch.tensor([time - 1], device=device)])
 
@@ -236,19 +237,17 @@ class STUNet(nn.Module):
         targets = self._targets(filled)
         base = targets.unsqueeze(-3) if self.config.residual else None
         ahead = None if departures is None else departures[..., 1:, :, :]
-        if self.profile is not None and ahead is not None:
-            blended = self.profile.blend * ahead
-            base = blended if base is None else base + blended
+        if base is not None and ahead is not None and self.profile is not None:
+            base = base + self.profile.blend * ahead
         if isinstance(self.decoder, DirectDecoder):
             forecast: Tensor = self.decoder(encoded, base)
         else:
-            forecast = self.decoder(recent, targets, base, ahead, teacher)
+            forecast = self.decoder(recent, torch.zeros_like(targets), base, ahead, teacher)
         return forecast
 
     def _targets(self, filled: Tensor) -> Tensor:
         """Return the target features of [*batch, node, feature]."""
-        index = self.signal.target_index
-        return filled if index == tuple(range(filled.shape[-1])) else filled[..., list(index)]
+        return filled if self.all_targets else filled[..., list(self.signal.target_index)]
 
     def _forecast_substitute(self, filled: Tensor, forecast: Tensor) -> Tensor:
         """Return the next interval's forecast, and the filled value of features that have none.
@@ -256,7 +255,7 @@ class STUNet(nn.Module):
         Shapes: filled [batch, node, feature], forecast [batch, horizon, node, target], returned like ``filled``.
         """
         next_targets = self.output.clip(forecast[..., 0, :, :])
-        if next_targets.shape == filled.shape and self._targets(filled) is filled:
+        if self.all_targets:
             return next_targets
         columns = list(filled.unbind(-1))
         for position, feature in enumerate(self.signal.target_index):

@@ -32,9 +32,12 @@ class RecurrentUNet(nn.Module):
         config: the architecture.
         hierarchy: the prepared graphs.
         in_channels: channels per node of the input.
+        output_read: whether anybody reads the output; if not, its normalisation would be weights without use.
     """
 
-    def __init__(self, config: STUNetConfig, hierarchy: GraphHierarchy, in_channels: int) -> None:
+    def __init__(
+        self, config: STUNetConfig, hierarchy: GraphHierarchy, in_channels: int, output_read: bool = True
+    ) -> None:
         super().__init__()
         width, dilations = config.hidden, [1, *(dilation for _, dilation in config.scales)]
         bases = [torch.from_numpy(level.basis) for level in hierarchy.levels]
@@ -44,12 +47,12 @@ class RecurrentUNet(nn.Module):
             DilatedGCGRU(basis, width if level else in_channels, width, dilation, config.layer_norm)
             for level, (basis, dilation) in enumerate(zip(bases, dilations, strict=True))
         )
-        self.expanding = nn.ModuleList(DilatedGCGRU(basis, merged, width, 1, config.layer_norm) for basis in bases[:-1])
-        self.pools = nn.ModuleList(SpatialPool(t, config.pooling) for t in hierarchy.transitions)
-        self.unpools = nn.ModuleList(
-            spatial_unpool(config.unpooling, transition, fine, width)
-            for transition, fine in zip(hierarchy.transitions, hierarchy.levels, strict=False)
+        self.expanding = nn.ModuleList(
+            DilatedGCGRU(basis, merged, width, 1, config.layer_norm and (level > 0 or output_read))
+            for level, basis in enumerate(bases[:-1])
         )
+        self.pools = nn.ModuleList(SpatialPool(t, config.pooling) for t in hierarchy.transitions)
+        self.unpools = nn.ModuleList(spatial_unpool(config.unpooling, t, width) for t in hierarchy.transitions)
         self.dropout = nn.Dropout(0.0)
 
     @property

@@ -66,7 +66,10 @@ def make_checkpoint(name: str = "ST-UNet", intervals: int = 120) -> Checkpoint:
     adjacency = rng.random((NODES, NODES)) * (rng.random((NODES, NODES)) < 0.4)
     adjacency[-1], adjacency[:, -1] = 0, 0  # an isolated sensor
     hierarchy = GraphHierarchy.build(
-        adjacency, pool_levels=[levels for levels, _ in config.scales], chebyshev_order=config.chebyshev_order
+        adjacency,
+        pool_levels=[levels for levels, _ in config.scales],
+        chebyshev_order=config.chebyshev_order,
+        partition=config.partition,
     )
     table = torch.from_numpy(rng.normal(0, 1, (576, NODES, 1)).astype(np.float32)) if config.profile else None
     model = STUNet(config, hierarchy, signal, table).eval()
@@ -93,6 +96,12 @@ class Exported:
     def data(self) -> bytes:
         """The bytes of ``step.onnx``."""
         return self.proto.SerializeToString(deterministic=True)
+
+
+@pytest.fixture(params=NETWORKS)
+def name(request: pytest.FixtureRequest) -> str:
+    """Return the name of each network in turn."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -133,7 +133,7 @@ def test_mean_weights_average_the_members(adjacency):
 
 
 def test_gather_indices_by_hand():
-    transition = Transition.from_cluster(np.array([0, 1, 0, 2, 0]))
+    transition = Transition.from_cluster(np.array([0, 1, 0, 2, 0]), np.zeros((5, 5)))
     assert transition.pool.tolist() == [[0, 2, 4], [1, 1, 1], [3, 3, 3]]
     assert transition.unpool.tolist() == [0, 1, 0, 2, 0]
     third = np.float32(1 / 3)
@@ -222,6 +222,8 @@ def test_arrays_round_trip(pool_levels, order):
         ("transitions.0.unpool", np.zeros(20, dtype=np.int64)),
         ("transitions.0.unpool", np.full(20, -1)),
         ("transitions.0.pool", np.zeros((1, 1), dtype=np.int64)),
+        ("transitions.0.ranks", np.zeros(20, dtype=np.int64)),
+        ("transitions.0.structure", np.zeros((20, 3), dtype=np.float32)),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(name, value):

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
+from stunet_deploy.graph import GraphHierarchy
 from stunet_deploy.graph_files import SensorGraph
+from stunet_deploy.models.stunet import STUNet
 from stunet_deploy.series import Series
+from training.loop import Trainer
+from training.protocols import Split, protocol_a
+from training.run import prepare_signal
 
 HOUR_S = 3600
 MONDAY = 1_330_905_600  # 2012-03-05T00:00:00Z
@@ -70,5 +77,27 @@ def config() -> Callable[..., RunConfig]:
         network = STUNetConfig(scales=((1, 2),), hidden=4, horizon=3, window=6, time_features="day")
         settings = {"epochs": 2, "chunk": 12, "warm_up": 5, "batch": 8, "threads": 1} | training
         return RunConfig(network, TrainingConfig(**settings), targets)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_trainer() -> Callable[..., Trainer]:
+    """Return the function of a recording, its graph and a config that makes a trainer of a fresh network."""
+
+    def make(
+        series: Series,
+        graph: SensorGraph,
+        config: RunConfig,
+        *,
+        split: Split | None = None,
+        seed: int = 1,
+        **options: Any,
+    ) -> Trainer:
+        split = split or protocol_a(series, config.model.window, config.model.horizon)
+        hierarchy = GraphHierarchy.build(graph.adjacency, pool_levels=[levels for levels, _ in config.model.scales])
+        torch.manual_seed(seed)
+        model = STUNet(config.model, hierarchy, prepare_signal(series, split, config.targets))
+        return Trainer(model, series, split, config.training, seed, **options)
 
     return make

@@ -14,22 +14,12 @@ import pytest
 import torch
 
 from stunet_deploy.errors import CheckpointError, ConfigError, DataError
-from stunet_deploy.graph import GraphHierarchy
-from stunet_deploy.models.stunet import STUNet
 from training.baselines import persistence
 from training.evaluation import evaluate
 from training.forecaster import ModelForecaster
 from training.loop import Trainer
 from training.protocols import protocol_a, protocol_b
-from training.run import prepare_signal, train
-
-
-def make_trainer(series, graph, config, *, split=None, seed=1, **options) -> Trainer:
-    split = split or protocol_a(series, config.model.window, config.model.horizon)
-    hierarchy = GraphHierarchy.build(graph.adjacency, pool_levels=[levels for levels, _ in config.model.scales])
-    torch.manual_seed(seed)
-    model = STUNet(config.model, hierarchy, prepare_signal(series, split, config.targets))
-    return Trainer(model, series, split, config.training, seed, **options)
+from training.run import train
 
 
 def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -62,7 +52,7 @@ def loss_by_hand(trainer: Trainer, series, rows, kind: str) -> float:
 
 @pytest.mark.parametrize("kind", ["mae", "paper"])
 @pytest.mark.parametrize("regime", ["stream", "window"])
-def test_the_loss_is_the_mean_over_observed_raw_labels(wave, graph, config, kind, regime):
+def test_the_loss_is_the_mean_over_observed_raw_labels(make_trainer, wave, graph, config, kind, regime):
     series = wave(features=2)
     values, observed = series.values.copy(), series.observed.copy()
     values[60:63, :, 1] = 0  # measured zeros count
@@ -80,7 +70,7 @@ def test_the_loss_is_the_mean_over_observed_raw_labels(wave, graph, config, kind
     assert float(loss.detach()) == pytest.approx(loss_by_hand(trainer, series, rows, kind), rel=1e-5)
 
 
-def test_a_batch_without_a_single_label_gives_no_gradient_and_no_nan(series, graph, config):
+def test_a_batch_without_a_single_label_gives_no_gradient_and_no_nan(make_trainer, series, graph, config):
     observed = series.observed.copy()
     observed[40:70] = False
     trainer = make_trainer(replace(series, observed=observed), graph, config())
@@ -93,41 +83,7 @@ def test_a_batch_without_a_single_label_gives_no_gradient_and_no_nan(series, gra
     assert all(not parameter.grad.any() for parameter in trainer.model.parameters() if parameter.grad is not None)
 
 
-def test_a_loss_every_nth_interval_starts_at_random_past_the_warm_up(series, graph, config):
-    trainer = make_trainer(series, graph, config(loss_every=3))
-    rows = torch.tensor([[20], [90]]) + torch.arange(trainer.sampler.length)
-    issued = []
-    trainer.model.register_forward_pre_hook(lambda module, arguments: issued.append(arguments[3].tolist()))
-
-    for _ in range(30):
-        trainer._loss(rows)
-
-    firsts = {trainer.warm_up + offset for offset in range(3)}
-    assert {intervals[0] for intervals in issued} == firsts
-    assert all(intervals == list(range(intervals[0], trainer.sampler.length, 3)) for intervals in issued)
-
-
-@pytest.mark.parametrize(
-    ("forcing", "expected"), [("never", [0, 0, 0]), ("always", [1, 1, 1]), ("scheduled", [0.98, 0.5, 0.02])]
-)
-def test_a_recurrent_decoder_is_taught_ever_more_rarely(series, graph, config, forcing, expected):
-    settings = config(epochs=10, teacher_forcing=forcing)
-    settings = replace(settings, model=replace(settings.model, decoder="recurrent", horizon=3))
-    trainer = make_trainer(series, graph, settings)
-
-    found = [trainer._teacher_chance(done, updates_per_epoch=40) for done in (0.0, 5.0, 10.0)]
-
-    assert found == pytest.approx(expected, abs=0.01)
-    told = []
-    trainer.model.register_forward_pre_hook(lambda module, arguments: told.append(arguments[4]))
-    rows = torch.tensor([[20], [90]]) + torch.arange(trainer.sampler.length)
-    for chance in found:
-        trainer._loss(rows, chance).backward()
-    assert [teacher is not None for teacher in told] == [chance > 0 for chance in found]
-    assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.model.parameters())
-
-
-def test_hiding_touches_inputs_and_never_labels(series, graph, config):
+def test_hiding_touches_inputs_and_never_labels(make_trainer, series, graph, config):
     trainer = make_trainer(series, graph, config(hide=0.4))
     trainer.model.eval()
     torch.nn.init.normal_(trainer.model.decoder.head.weight, std=0.3)
@@ -150,7 +106,7 @@ def test_hiding_touches_inputs_and_never_labels(series, graph, config):
     np.testing.assert_array_equal(asked[0][1], series.observed[after])
 
 
-def test_time_jitter_shifts_a_chunk_as_a_whole_and_leaves_the_readings(series, graph, config):
+def test_time_jitter_shifts_a_chunk_as_a_whole_and_leaves_the_readings(make_trainer, series, graph, config):
     trainer = make_trainer(series, graph, config(time_jitter=30.0))
     trainer.model.eval()
     rows = torch.tensor([20, 90])[:, None] + torch.arange(trainer.sampler.length)
@@ -167,7 +123,7 @@ def test_time_jitter_shifts_a_chunk_as_a_whole_and_leaves_the_readings(series, g
     assert shift.abs().max() < 5 * 30 * 60
 
 
-def test_chunks_keep_to_the_training_rows_and_the_runs_of_the_recording(broken, graph, config):
+def test_chunks_keep_to_the_training_rows_and_the_runs_of_the_recording(make_trainer, broken, graph, config):
     trainer = make_trainer(broken, graph, config())
     train_rows = trainer.split.train_rows
 
@@ -179,7 +135,7 @@ def test_chunks_keep_to_the_training_rows_and_the_runs_of_the_recording(broken, 
     assert not ((trainer.sampler.starts < 120) & (last >= 120)).any()
 
 
-def test_windows_are_those_of_the_split_even_where_days_touch(series, graph, config):
+def test_windows_are_those_of_the_split_even_where_days_touch(make_trainer, series, graph, config):
     split = protocol_b(series, (8, 3, 3), window=6, horizon=3)
 
     trainer = make_trainer(series, graph, config(regime="window"), split=split)
@@ -191,7 +147,7 @@ def test_windows_are_those_of_the_split_even_where_days_touch(series, graph, con
 
 
 @pytest.mark.parametrize("settings", [{"dropout": 0.2, "hide": 0.2}, {"regime": "window", "loss": "paper"}])
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(series, graph, config, settings):
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make_trainer, series, graph, config, settings):
     settings = config(epochs=1, **settings)
     first = weights_of(make_trainer(series, graph, settings))
 
@@ -200,7 +156,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(series, gr
 
 
 @pytest.mark.parametrize("regime", ["stream", "window"])
-def test_nothing_that_the_test_scores_changes_the_weights(series, graph, config, regime):
+def test_nothing_that_the_test_scores_changes_the_weights(make_trainer, series, graph, config, regime):
     settings = config(epochs=2, regime=regime)
     split = protocol_a(series, 6, 3)
     first = int(split.test[0]) + 1
@@ -214,7 +170,7 @@ def test_nothing_that_the_test_scores_changes_the_weights(series, graph, config,
     assert [epoch.validation_mae for epoch in left.history] == [epoch.validation_mae for epoch in right.history]
 
 
-def test_a_changed_training_reading_does_change_the_weights(series, graph, config):
+def test_a_changed_training_reading_does_change_the_weights(make_trainer, series, graph, config):
     values = series.values.copy()
     values[40:60] = 20
     left, right = (make_trainer(data, graph, config(epochs=1)) for data in (series, replace(series, values=values)))
@@ -222,7 +178,7 @@ def test_a_changed_training_reading_does_change_the_weights(series, graph, confi
     assert not same(weights_of(left), weights_of(right))
 
 
-def test_training_stops_when_patience_is_out_and_keeps_the_best_weights(series, graph, config):
+def test_training_stops_when_patience_is_out_and_keeps_the_best_weights(make_trainer, series, graph, config):
     trainer = make_trainer(series, graph, config(epochs=30, learning_rate=0.3, patience=2, average=0.0))
     trainer.run()
     errors = [epoch.validation_mae for epoch in trainer.history]
@@ -233,14 +189,14 @@ def test_training_stops_when_patience_is_out_and_keeps_the_best_weights(series, 
     assert not trainer.model.training
 
 
-def test_time_bounds_training_after_its_first_epoch(series, graph, config):
+def test_time_bounds_training_after_its_first_epoch(make_trainer, series, graph, config):
     trainer = make_trainer(series, graph, config(epochs=50), max_minutes=1e-4)
 
     assert len(trainer.run()) == 1
 
 
 @pytest.mark.parametrize("regime", ["stream", "window"])
-def test_bfloat16_trains_and_stays_finite(series, graph, config, regime):
+def test_bfloat16_trains_and_stays_finite(make_trainer, series, graph, config, regime):
     trainer = make_trainer(series, graph, config(epochs=1, precision="bf16", regime=regime))
     weights = weights_of(trainer)
 
@@ -249,7 +205,7 @@ def test_bfloat16_trains_and_stays_finite(series, graph, config, regime):
     assert np.isfinite(trainer.history[0].validation_mae)
 
 
-def test_the_learning_rate_follows_its_schedule(series, graph, config):
+def test_the_learning_rate_follows_its_schedule(make_trainer, series, graph, config):
     step = make_trainer(
         series, graph, config(schedule="step", decay=0.5, decay_every=2, epochs=4, learning_rate=0.01, batch=64)
     )
@@ -261,7 +217,7 @@ def test_the_learning_rate_follows_its_schedule(series, graph, config):
         assert cosine.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
 
 
-def test_a_short_training_beats_persistence_on_validation(series, graph, config):
+def test_a_short_training_beats_persistence_on_validation(make_trainer, series, graph, config):
     trainer = make_trainer(series, graph, config(epochs=12, learning_rate=0.02, average=0.0))
     trainer.run()
     forecasters = [persistence(series, trainer.split), ModelForecaster(trainer.model)]
@@ -273,7 +229,7 @@ def test_a_short_training_beats_persistence_on_validation(series, graph, config)
         assert errors["stunet", minutes] < 0.7 * errors["persistence", minutes]
 
 
-def test_a_training_that_diverges_at_once_says_so(series, graph, config):
+def test_a_training_that_diverges_at_once_says_so(make_trainer, series, graph, config):
     trainer = make_trainer(series, graph, config(epochs=3, patience=1, average=0.0))
     with torch.no_grad():
         trainer.model.encoder.contracting[0].cell.bias.fill_(torch.nan)
@@ -282,7 +238,7 @@ def test_a_training_that_diverges_at_once_says_so(series, graph, config):
         trainer.run()
 
 
-def test_a_validation_span_without_readings_is_refused(series, graph, config):
+def test_a_validation_span_without_readings_is_refused(make_trainer, series, graph, config):
     split = protocol_a(series, 6, 3)
     observed = series.observed.copy()
     observed[int(split.validation[0]) : int(split.test[0]) + 1] = False
@@ -291,7 +247,7 @@ def test_a_validation_span_without_readings_is_refused(series, graph, config):
         make_trainer(replace(series, observed=observed), graph, config()).run()
 
 
-def test_too_few_validation_windows_are_refused(series, graph, config):
+def test_too_few_validation_windows_are_refused(make_trainer, series, graph, config):
     split = protocol_a(series, 6, 3)
 
     with pytest.raises(DataError, match="validation windows"):
@@ -336,7 +292,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(series, gra
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_finished_run_resumes_to_itself(series, graph, config, tmp_path):
+def test_a_finished_run_resumes_to_itself(make_trainer, series, graph, config, tmp_path):
     state = tmp_path / "run.state"
     first = make_trainer(series, graph, config(), state_file=state, max_minutes=1e-4)
     weights = weights_of(first)
@@ -348,14 +304,14 @@ def test_a_finished_run_resumes_to_itself(series, graph, config, tmp_path):
 
 
 @pytest.fixture
-def interrupted(series, graph, config, tmp_path):
+def interrupted(make_trainer, series, graph, config, tmp_path):
     trainer = make_trainer(series, graph, config(epochs=1), state_file=tmp_path / "run.state")
     trainer.run()
     return trainer
 
 
 @pytest.mark.parametrize("change", ["config", "seed", "reading", "mark", "sensor", "graph", "horizon"])
-def test_another_runs_state_is_refused(interrupted, series, graph, config, change):
+def test_another_runs_state_is_refused(make_trainer, interrupted, series, graph, config, change):
     settings, seed = config(epochs=1), 1
     if change == "config":
         settings = config(epochs=3)
@@ -380,7 +336,7 @@ def test_another_runs_state_is_refused(interrupted, series, graph, config, chang
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None, "cut", "list"])
-def test_a_damaged_or_missing_state_is_refused(interrupted, series, graph, config, content):
+def test_a_damaged_or_missing_state_is_refused(make_trainer, interrupted, series, graph, config, content):
     path = interrupted.state_file
     if content is None:
         path.unlink()
@@ -396,7 +352,7 @@ def test_a_damaged_or_missing_state_is_refused(interrupted, series, graph, confi
         trainer.resume()
 
 
-def test_a_trainer_without_a_state_file_cannot_resume(series, graph, config):
+def test_a_trainer_without_a_state_file_cannot_resume(make_trainer, series, graph, config):
     with pytest.raises(CheckpointError, match="nothing to resume"):
         make_trainer(series, graph, config()).resume()
 

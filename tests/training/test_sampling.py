@@ -1,10 +1,12 @@
-"""Scheduled sampling: the inverse sigmoid by hand, and the decay that halves midway."""
+"""Scheduled sampling: the inverse sigmoid by hand, the decay that halves midway, and what a decoder is taught."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
+import torch
 
 from training.sampling import sampling_decay, sampling_probability
 
@@ -32,3 +34,37 @@ def test_the_default_decay_reaches_one_half_midway(planned):
 
 def test_the_default_decay_of_a_full_run_is_about_dcrnns():
     assert sampling_decay(2 * 15_202) == pytest.approx(2000, rel=1e-3)
+
+
+def test_a_loss_every_nth_interval_starts_at_random_past_the_warm_up(make_trainer, series, graph, config):
+    trainer = make_trainer(series, graph, config(loss_every=3))
+    rows = torch.tensor([[20], [90]]) + torch.arange(trainer.sampler.length)
+    issued = []
+    trainer.model.register_forward_pre_hook(lambda module, arguments: issued.append(arguments[3].tolist()))
+
+    for _ in range(30):
+        trainer._loss(rows)
+
+    firsts = {trainer.warm_up + offset for offset in range(3)}
+    assert {intervals[0] for intervals in issued} == firsts
+    assert all(intervals == list(range(intervals[0], trainer.sampler.length, 3)) for intervals in issued)
+
+
+@pytest.mark.parametrize(
+    ("forcing", "expected"), [("never", [0, 0, 0]), ("always", [1, 1, 1]), ("scheduled", [0.98, 0.5, 0.02])]
+)
+def test_a_recurrent_decoder_is_taught_ever_more_rarely(make_trainer, series, graph, config, forcing, expected):
+    settings = config(epochs=10, teacher_forcing=forcing)
+    settings = replace(settings, model=replace(settings.model, decoder="recurrent", horizon=3))
+    trainer = make_trainer(series, graph, settings)
+
+    found = [trainer._teacher_chance(done, updates_per_epoch=40) for done in (0.0, 5.0, 10.0)]
+
+    assert found == pytest.approx(expected, abs=0.01)
+    told = []
+    trainer.model.register_forward_pre_hook(lambda module, arguments: told.append(arguments[4]))
+    rows = torch.tensor([[20], [90]]) + torch.arange(trainer.sampler.length)
+    for chance in found:
+        trainer._loss(rows, chance).backward()
+    assert [teacher is not None for teacher in told] == [chance > 0 for chance in found]
+    assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.model.parameters())

@@ -139,6 +139,16 @@ def deconvolve(cluster, adjacency, weights, x):
     return np.stack(rows)
 
 
+def profile_ahead(model, second):
+    """The mean day's normalised targets now and at every horizon, [1 + horizon, node, target]."""
+    table = model.profile.table.double().numpy()
+    slots = len(table) // 2
+    week = second % 604_800
+    first = int(week % 86_400 / 86_400 * slots)
+    weekend = week >= 5 * 86_400
+    return np.stack([table[(first + h) % slots + slots * weekend] for h in range(model.config.horizon + 1)])
+
+
 def tree(module):
     """Parameters of a torch module in float64, by name."""
     return {name: parameter.detach().double().numpy() for name, parameter in module.named_parameters()}
@@ -193,25 +203,34 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
         filled = np.where(seen == 1, normalised, substitute)
         channels = [filled, *([seen] if config.mask_channel and config.fill != "zeros" else [])]
         channels.append(np.tile(time_channels(config.time_features, second), (len(filled), 1)))
+        departures = profile_ahead(model, second) - filled[:, targets] if config.profile else None
+        if config.profile:
+            channels += list(departures)
         states = {name: history[f"encoder.{name}"][-delay[f"encoder.{name}"]] for name in layers}
         encoded, written = u_network(config, graph, model.encoder, np.concatenate(channels, axis=1), states)
         for name, state in written.items():
             history[f"encoder.{name}"].append(state)
-        base = filled[:, targets] if config.residual else 0.0
+        base = [filled[:, targets] if config.residual else 0.0] * config.horizon
+        if config.profile and config.residual:
+            blend = model.profile.blend.detach().double().numpy()
+            base = [base[h] + blend[h] * departures[h + 1] for h in range(config.horizon)]
         steps = []
         if config.decoder == "direct":
             out = graph_convolution(graph.levels[0].basis, encoded, head["weight"], head["bias"])
-            steps = [base + out[:, h * len(targets) : (h + 1) * len(targets)] for h in range(config.horizon)]
+            steps = [base[h] + out[:, h * len(targets) : (h + 1) * len(targets)] for h in range(config.horizon)]
         else:
             # The decoder goes on with a copy of the states, as if its intervals were those to come.
             future = {name: list(history[f"encoder.{name}"]) for name in layers}
             fed = np.zeros((len(filled), len(targets)))
             for j in range(1, config.horizon + 1):
                 states = {name: future[name][-delay[f"encoder.{name}"]] for name in layers}
-                encoded, written = u_network(config, graph, model.decoder.unet, fed, states)
+                seen = np.concatenate([fed, departures[j]], axis=1) if config.profile else fed
+                encoded, written = u_network(config, graph, model.decoder.unet, seen, states)
                 for name, state in written.items():
                     future[name].append(state)
-                steps.append(base + graph_convolution(graph.levels[0].basis, encoded, head["weight"], head["bias"]))
+                steps.append(
+                    base[j - 1] + graph_convolution(graph.levels[0].basis, encoded, head["weight"], head["bias"])
+                )
                 told = np.full_like(fed, np.nan) if teacher is None else teacher(t, j + 1)
                 fed = np.where(np.isnan(told), steps[-1], told)
         forecasts.append(denormalise(signal, np.stack(steps)))

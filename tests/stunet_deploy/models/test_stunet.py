@@ -31,6 +31,11 @@ def random_graph(rng: np.random.Generator, nodes: int, edges: int) -> np.ndarray
     return adjacency
 
 
+def random_profile(rng: np.random.Generator, nodes: int) -> torch.Tensor:
+    """A table of one target: 24 slots of a working day and of a weekend day."""
+    return torch.from_numpy(rng.standard_normal((48, nodes, 1)).astype(np.float32))
+
+
 def ring(nodes: int) -> np.ndarray:
     return np.roll(np.eye(nodes), 1, axis=1) * np.linspace(0.5, 1, nodes)
 
@@ -75,6 +80,9 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         {"decoder": "recurrent"},
         {"decoder": "recurrent", "residual": False, "unpooling": "ordered_deconv", "fill": "mean", "horizon": 1},
         {"fill": "forecast", "residual": False, "unpooling": "weighted_deconv"},
+        {"profile": True},
+        {"profile": True, "decoder": "recurrent", "fill": "zeros"},
+        {"profile": True, "decoder": "recurrent", "residual": False},
         {"fill": "forecast", "decoder": "recurrent", "pooling": "mean", "partition": "pga", "skip": False},
         {"fill": "zeros"},
     ],
@@ -85,6 +93,9 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         "recurrent",
         "recurrent, ordered",
         "forecast, weighted",
+        "profile",
+        "profile, recurrent",
+        "profile, values",
         "forecast, pga",
         "zeros",
     ],
@@ -92,7 +103,8 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
 def test_the_network_is_the_literal_one(literal, build_model, scales, options):
     config = STUNetConfig(scales=scales, **({"hidden": 4, "horizon": 4} | options))
     rng = np.random.default_rng(11)
-    model = build_model(config, random_graph(rng, 9, 16), signal=TWO).double()
+    table = random_profile(rng, 9) if config.profile else None
+    model = build_model(config, random_graph(rng, 9, 16), signal=TWO, profile=table).double()
     inputs = sequence(rng, model, batch=2, time=7)
     lines = {name: torch.from_numpy(rng.uniform(-1, 1, line.shape)) for name, line in model.initial_lines(2).items()}
 
@@ -149,6 +161,7 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
         fill=draw(st.sampled_from(["last", "mean", "forecast", "zeros"])),
         time_features=draw(st.sampled_from(["week", "day", "fraction", "none"])),
         mask_channel=draw(st.booleans()),
+        profile=draw(st.booleans()),
         horizon=draw(st.integers(1, 4)),
     )
 
@@ -166,7 +179,8 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
 def test_any_setting_keeps_the_contract(build_model, as_numpy, config, nodes, density, time, batch, signal, seed):
     rng = np.random.default_rng(seed)
     graph = random_graph(rng, nodes, int(density * nodes))
-    model = build_model(config, graph, seed=seed % 2**31, signal=signal)
+    table = random_profile(rng, nodes) if config.profile else None
+    model = build_model(config, graph, seed=seed % 2**31, signal=signal, profile=table)
     step, forward = as_numpy(model)
     verify_step_contract(model.contract, step, rng, forward=forward, batch=batch, time=time, tolerance=ROUND_OFF)
 
