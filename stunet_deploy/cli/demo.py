@@ -83,6 +83,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     with stages.time(f"streaming the last {DAYS_STREAMED} days, one interval at a time"):
         first_row, forecasts, step_us = stream_last_days(bundle, series)
     outcome = Outcome(
+        data=DATA,
         series=series,
         split=split,
         results=results,

@@ -19,7 +19,6 @@ from runtime.timing import Samples, environment
 from runtime.verify import Verification
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.cli import pictures
-from stunet_deploy.cli.demo import DATA
 from stunet_deploy.files import replacing
 from stunet_deploy.series import DAY_S, Series
 from training.evaluation import Result
@@ -42,6 +41,7 @@ class Outcome:
     """What the demo did and found.
 
     Attributes:
+        data: file of the recording; it also holds the streets.
         series, split, results: the recording, what was scored and how.
         verification: of the bundle on this machine.
         bundle: what was exported.
@@ -52,6 +52,7 @@ class Outcome:
         stages: seconds by stage.
     """
 
+    data: Path
     series: Series
     split: Split
     results: Sequence[Result]
@@ -95,7 +96,7 @@ def write_report(path: Path, outcome: Outcome) -> None:
         lead=f"{lead:g}",
         unit=html.escape(unit),
         cards=_cards(outcome, unit),
-        map=json.dumps(_map(outcome.series, day, lead), separators=(",", ":")),
+        map=json.dumps(_map(outcome.data, outcome.series, day, lead), separators=(",", ":")),
         palette=json.dumps(pictures.SPEED_COLOURS),
         day=pictures.to_svg(pictures.draw_day(day, day.liveliest(pictures.SENSORS_SHOWN), "speed")),
         corridors=pictures.to_svg(pictures.draw_corridors(day, corridors, lead)),
@@ -143,11 +144,11 @@ def _cards(outcome: Outcome, unit: str) -> str:
     )
 
 
-def _map(series: Series, day: pictures.Day, lead: float) -> dict[str, Any]:
+def _map(data: Path, series: Series, day: pictures.Day, lead: float) -> dict[str, Any]:
     """Return positions, roads and speeds of a day for the page's script, in whole units."""
     assert series.latitude is not None
     assert series.longitude is not None
-    with np.load(DATA) as arrays:
+    with np.load(data) as arrays:
         edges = arrays["road_edges"].tolist()
     hours = [f"{moment:%H:%M}" for moment in pictures.local_datetimes(day.times, day.zone)]
     worst = int(np.nanargmin(np.nanmean(day.observed, axis=1)))
