@@ -28,7 +28,7 @@ class DailyProfile(nn.Module):
         super().__init__()
         self.register_buffer("table", table)
         # How far each forecast starts from the present reading towards its profile: not at all before training.
-        self.blend = nn.Parameter(torch.zeros(horizon if residual else 0, 1, 1))
+        self.blend = nn.Parameter(torch.zeros(horizon, 1, 1)) if residual else None
         self.slots = len(table) // KINDS_OF_DAY
         self.horizon = horizon
 
@@ -52,6 +52,12 @@ class DailyProfile(nn.Module):
         """Return the normalised profile of the present interval and of the ``horizon`` after it."""
         rows = nn.functional.embedding(self.index(time_of_week), self.table.flatten(1))
         return torch.unflatten(rows, -1, self.table.shape[1:])
+
+    def start(
+        self, base: Float[Tensor, "*batch 1 node target"], ahead: Float[Tensor, "*batch horizon node target"]
+    ) -> Float[Tensor, "*batch horizon node target"]:
+        """Return where forecasts start, between the present reading and its profile ``ahead`` of it."""
+        return base if self.blend is None else base + self.blend * ahead
 
     def departures(
         self, profile: Float[Tensor, "*batch ahead node target"], filled: Float[Tensor, "*batch node target"]

@@ -238,7 +238,7 @@ class STUNet(nn.Module):
         base = targets.unsqueeze(-3) if self.config.residual else None
         ahead = None if departures is None else departures[..., 1:, :, :]
         if base is not None and ahead is not None and self.profile is not None:
-            base = base + self.profile.blend * ahead
+            base = self.profile.start(base, ahead)
         if isinstance(self.decoder, DirectDecoder):
             forecast: Tensor = self.decoder(encoded, base)
         else:

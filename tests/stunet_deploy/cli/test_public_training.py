@@ -14,7 +14,7 @@ from stunet_deploy.bundle import Bundle
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = """\
 [model]
-hidden = 2
+hidden = 8
 chebyshev_order = 2
 window = 3
 horizon = 3
