@@ -140,7 +140,7 @@ class Trainer:
         try:
             state = torch.load(self.state_file, map_location=self.device, weights_only=True)
             identity = state["identity"]
-        except Exception as error:
+        except Exception as error:  # torch raises many kinds for foreign and damaged files
             reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise CheckpointError(
                 f"{self.state_file} cannot be read ({reason})",
