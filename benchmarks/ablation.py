@@ -3,9 +3,11 @@
     python benchmarks/ablation.py [--set metr-la pemsd7-m] [--seeds 3] [--epochs 8] [--jobs 2]
 
 Every row of the tables differs from the first in what it names, and in nothing else: same data, same split, same number
-of updates, same seeds. The rows of the recurrent decoder compare with the second, which has as few losses. A run is written to benchmarks/results/ablation.json as soon as it is done; runs found there
-with the same settings are not repeated, of whatever commit they are: remove the file to do them all anew. Needs the
-week files of benchmarks/one_week.py.
+of updates, same seeds. The rows of the recurrent decoder compare with the second, which has as few losses.
+
+A run is written to benchmarks/results/ablation.json as soon as it is done; runs found there with the same settings are
+not repeated, of whatever commit they are: remove the file to do them all anew. Needs the week files of
+benchmarks/one_week.py.
 """
 
 from __future__ import annotations
