@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from runtime.onnxruntime_backend import OnnxRuntimeBackend
-from stunet_deploy.bundle import Bundle
+from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.contract import Lines, StepContract
 from stunet_deploy.errors import BackendError, ConfigError
 
@@ -24,6 +24,10 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """Name by which :func:`open_backend` opens it."""
+
+    @property
+    def degraded(self) -> str | None:
+        """Why forecasts of this backend are marked as degraded; None while it runs as it was asked to."""
 
     @property
     def batch(self) -> int:
@@ -54,25 +58,28 @@ class Backend(Protocol):
         """Give the device's memory back; the backend must not be used afterwards."""
 
 
-def open_backend(bundle: Bundle, backend: str = ONNXRUNTIME, *, batch: int = 1, threads: int = 1) -> Backend:
+def open_backend(
+    bundle: Bundle, backend: str = ONNXRUNTIME, *, precision: str = FLOAT32, batch: int = 1, threads: int = 1
+) -> Backend:
     """Open a bundle's step on a device.
 
     Args:
         bundle: what to run.
         backend: one of :data:`BACKENDS` or ``triton://host:port/model``.
+        precision: one of :data:`stunet_deploy.bundle.PRECISIONS` that the bundle was exported with.
         batch: number of independent rows.
         threads: CPU threads of one step; one is best for small graphs on a controller.
 
     Raises:
         BackendError: if the backend is unknown, not built in or not installed.
-        BundleError: if the step graph does not fit the bundle's contract.
-        ConfigError: if ``batch`` or ``threads`` is below one.
+        BundleError: if the precision was not exported, or the step graph does not fit the bundle's contract.
+        ConfigError: if ``precision`` is unknown, or ``batch`` or ``threads`` is below one.
     """
     for name, value in (("batch", batch), ("threads", threads)):
         if value < 1:
             raise ConfigError(f"{name} = {value}", "at least 1", f"choose another {name}")
     if backend == ONNXRUNTIME:
-        return OnnxRuntimeBackend(bundle, batch=batch, threads=threads)
+        return OnnxRuntimeBackend(bundle, precision=precision, batch=batch, threads=threads)
     if backend in BACKENDS or backend.startswith(TRITON):
         raise BackendError(f"backend {backend!r} is not built in yet", ONNXRUNTIME, f"use '--backend {ONNXRUNTIME}'")
     known = ", ".join((*BACKENDS, TRITON + "host:port/model"))

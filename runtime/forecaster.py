@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.backend import ONNXRUNTIME
 from runtime.stream import Stream
-from stunet_deploy.bundle import Bundle
+from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.errors import DataError
 from stunet_deploy.series import Series
 
@@ -28,11 +28,13 @@ class StreamForecaster:
         bundle: the model.
         backend: see :func:`runtime.backend.open_backend`.
         threads: CPU threads of one step.
+        precision: one that the bundle was exported with.
     """
 
     bundle: Bundle
     backend: str = ONNXRUNTIME
     threads: int = 1
+    precision: str = FLOAT32
 
     @property
     def name(self) -> str:
@@ -73,7 +75,9 @@ class StreamForecaster:
             )
         wanted = set(issue.tolist())
         # The rows of a series are consecutive but for breaks of a day or more, after which a stream starts anew.
-        stream = Stream.open(self.bundle, backend=self.backend, mode=mode, threads=self.threads, max_gap=0)
+        stream = Stream.open(
+            self.bundle, backend=self.backend, precision=self.precision, mode=mode, threads=self.threads, max_gap=0
+        )
         chunk = []
         try:
             for row in range(start, int(issue[-1]) + 1):

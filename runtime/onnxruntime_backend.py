@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module, metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.slots import HostSlots, read_slot, write_slot
-from stunet_deploy.bundle import Bundle
+from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.contract import NEXT_STATE, Lines, StepContract, TensorSpec
 from stunet_deploy.errors import BackendError, BundleError, StreamError
 
@@ -33,13 +34,15 @@ class OnnxRuntimeBackend:
     """
 
     name = "onnxruntime"
+    degraded = None
 
-    def __init__(self, bundle: Bundle, *, batch: int = 1, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, *, precision: str = FLOAT32, batch: int = 1, threads: int = 1) -> None:
         self.batch = batch
         self.contract: StepContract = bundle.manifest.contract
         ort = _import_onnxruntime()
-        self._session = _open_session(ort, bundle, threads)
-        _check_graph(self._session, self.contract, batch, bundle)
+        graph = bundle.graph(precision)
+        self._session = _open_session(ort, graph, threads)
+        _check_graph(self._session, self.contract, batch, graph)
         # Without this entry every run raises and swallows a missing-key exception: 49 instead of 12 microseconds.
         self._run_options = ort.RunOptions()
         self._run_options.add_run_config_entry("gpu_graph_id", "-1")
@@ -136,7 +139,7 @@ def _check_one_wheel() -> None:
         )
 
 
-def _open_session(ort: ModuleType, bundle: Bundle, threads: int) -> Any:
+def _open_session(ort: ModuleType, graph: Path, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -148,10 +151,10 @@ def _open_session(ort: ModuleType, bundle: Bundle, threads: int) -> Any:
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     try:
-        session = ort.InferenceSession(str(bundle.step), options, providers=[CPU_PROVIDER])
+        session = ort.InferenceSession(str(graph), options, providers=[CPU_PROVIDER])
     except Exception as error:  # ONNX Runtime has an exception class per status code and no common base
         raise BackendError(
-            f"ONNX Runtime {ort.__version__} cannot load {bundle.step} ({error})",
+            f"ONNX Runtime {ort.__version__} cannot load {graph} ({error})",
             "a graph that it supports",
             "install a newer onnxruntime or export the model again",
         ) from error
@@ -164,7 +167,7 @@ def _open_session(ort: ModuleType, bundle: Bundle, threads: int) -> Any:
     return session
 
 
-def _check_graph(session: Any, contract: StepContract, batch: int, bundle: Bundle) -> None:
+def _check_graph(session: Any, contract: StepContract, batch: int, graph: Path) -> None:
     """Compare names, dtypes and shapes of the graph with the contract."""
     inputs = [*contract.inputs, *(_renamed(tap.state, tap.name) for tap in contract.taps)]
     outputs = [*contract.outputs, *(_renamed(state, NEXT_STATE + state.name) for state in contract.states)]
@@ -177,7 +180,7 @@ def _check_graph(session: Any, contract: StepContract, batch: int, bundle: Bundl
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name):
                 raise BundleError(
-                    f"{bundle.step}: {kind} {name!r} is {found.get(name, 'absent')}",
+                    f"{graph}: {kind} {name!r} is {found.get(name, 'absent')}",
                     f"{expected.get(name, 'no such tensor')} as in the contract",
                     "export the model again",
                 )

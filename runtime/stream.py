@@ -16,7 +16,7 @@ from runtime.clock import Clock, Timestamp
 from runtime.forecast import Forecast
 from runtime.readings import Interval, Readings, Values
 from runtime.window import Carry, Mode, Window, check_contract
-from stunet_deploy.bundle import Bundle
+from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
 from stunet_deploy.series import format_time, time_of_week
@@ -95,6 +95,7 @@ class Stream:
         bundle: Bundle | str | Path,
         *,
         backend: str = ONNXRUNTIME,
+        precision: str = FLOAT32,
         mode: Literal["carry", "window"] = "carry",
         threads: int = 1,
         name: str = "stream",
@@ -108,6 +109,7 @@ class Stream:
         Args:
             bundle: a bundle or its folder.
             backend: see :func:`runtime.backend.open_backend`.
+            precision: one that the bundle was exported with.
             mode: ``carry`` keeps the state for ever; ``window`` forecasts from exactly the last
                 ``manifest.window`` intervals, as the literature's protocol does.
             threads: CPU threads of one step.
@@ -121,7 +123,7 @@ class Stream:
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         check_contract(opened.manifest)
         rows = opened.manifest.window if mode == "window" else 1
-        runner = open_backend(opened, backend, batch=rows, threads=threads)
+        runner = open_backend(opened, backend, precision=precision, batch=rows, threads=threads)
         return cls(
             opened,
             Window(runner) if mode == "window" else Carry(runner),
@@ -255,7 +257,7 @@ class Stream:
         )
 
     def _reasons(self, interval: Interval, share: float) -> list[str]:
-        reasons = []
+        reasons = [] if self.backend.degraded is None else [self.backend.degraded]
         window = self.bundle.manifest.window
         if self._age < window:
             reasons.append(f"warming up: {self._age} of {window} intervals seen")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.backend import ONNXRUNTIME, open_backend
 from runtime.window import FORECAST, check_contract
-from stunet_deploy.bundle import GOLDEN, Bundle, Golden, Manifest
+from stunet_deploy.bundle import FLOAT32, GOLDEN, Bundle, Golden, Manifest
 from stunet_deploy.compare import Comparison, compare, course, json_number
 from stunet_deploy.errors import BundleError
 from stunet_deploy.series import format_time, time_of_week
@@ -72,13 +72,12 @@ class Verification:
         }
 
 
-def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, threads: int = 1) -> Verification:
+def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, precision: str = FLOAT32, threads: int = 1) -> Verification:
     """Check every file of a bundle, then replay its golden stream and compare with the float64 reference.
 
     Args:
         bundle: what to verify.
-        backend: see :func:`runtime.backend.open_backend`.
-        threads: CPU threads of one step.
+        backend, precision, threads: see :func:`runtime.backend.open_backend`.
 
     Raises:
         BundleError: if a file is missing or altered, or the golden stream does not fit the manifest.
@@ -90,7 +89,8 @@ def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, threads: int = 1) -> V
     golden = bundle.golden()
     _check_golden(golden, manifest)
     scored = set(golden.scored.tolist())
-    stream = carried_forecasts(bundle, golden.timestamps, golden.values, golden.observed, backend, threads=threads)
+    recording = (golden.timestamps, golden.values, golden.observed)
+    stream = carried_forecasts(bundle, *recording, backend, precision=precision, threads=threads)
     kept = {t: forecast for t, forecast in enumerate(stream) if t in scored}
     found = np.stack([kept[t] for t in golden.scored.tolist()])
     comparisons = [
@@ -122,6 +122,7 @@ def carried_forecasts(
     observed: NDArray[np.bool_],
     backend: str = ONNXRUNTIME,
     *,
+    precision: str = FLOAT32,
     threads: int = 1,
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the forecast [horizon, node, target] after every interval of a recording, state carried from zero.
@@ -133,14 +134,13 @@ def carried_forecasts(
         timestamps: [time] seconds since the epoch, UTC.
         values: [time, node, feature] in physical units.
         observed: [time, node, feature].
-        backend: see :func:`runtime.backend.open_backend`.
-        threads: CPU threads of one step.
+        backend, precision, threads: see :func:`runtime.backend.open_backend`.
 
     Raises:
         BackendError: if the backend does not serve.
     """
     times_of_week = time_of_week(timestamps, bundle.manifest.timezone)
-    runner = open_backend(bundle, backend, threads=threads)
+    runner = open_backend(bundle, backend, precision=precision, threads=threads)
     try:
         for reading, mask, moment in zip(values, observed, times_of_week, strict=True):
             inputs = {

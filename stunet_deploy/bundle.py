@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.contract import StepContract
-from stunet_deploy.errors import BundleError
+from stunet_deploy.errors import BundleError, ConfigError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -28,6 +28,9 @@ GOLDEN = "golden.npz"
 ENGINES = "engines"
 #: Key of the float32 step among the precisions of ``parity`` and ``accuracy``.
 FLOAT32 = "fp32"
+#: Every precision by name. One graph each, but for tf32: the float32 graph on a device that may round its products.
+PRECISIONS = (FLOAT32, "tf32", "fp16", "bf16", "int8")
+_GRAPH_OF = {precision: f"step.{precision}.onnx" for precision in PRECISIONS} | {FLOAT32: STEP, "tf32": STEP}
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,27 @@ class Bundle:
     def step(self) -> Path:
         """Path of the float32 step graph."""
         return self.path / STEP
+
+    def graph(self, precision: str = FLOAT32) -> Path:
+        """Return the path of the step graph of a precision, its hash checked.
+
+        Raises:
+            ConfigError: if there is no such precision.
+            BundleError: if it was not exported, or its graph was altered.
+        """
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision {precision!r}", f"one of {', '.join(PRECISIONS)}", "choose one of these")
+        name = _GRAPH_OF[precision]
+        if name not in self.manifest.files:
+            exported = [known for known in PRECISIONS if _GRAPH_OF[known] in self.manifest.files]
+            raise BundleError(
+                f"{self.path} without a graph of precision {precision}",
+                f"one of {', '.join(exported)}, which were exported",
+                f"export the model again with: stunet-export model.pt --precision {precision}",
+            )
+        if name != STEP:  # that one was checked when the bundle was opened
+            self.check_files([name])
+        return self.path / name
 
     @property
     def engines(self) -> Path:

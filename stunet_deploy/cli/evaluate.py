@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise ConfigError("--hide-blocks without --hide", "the shares to hide", "add for instance --hide 0.1 0.3 0.5")
     if arguments.plots is not None:
         from stunet_deploy.cli import pictures  # a missing matplotlib must not cost an evaluation
-    subject = open_subject(arguments.model, arguments.backend)
+    subject = open_subject(arguments.model, arguments.backend, arguments.precision)
     series = subject.read(arguments.data, arguments.timezone)
     split = choose_protocol(series, arguments.protocol or subject.protocol, subject.window, subject.horizon)
     console.say(f"data: {series.source}\nsplit {split.protocol}: {len(split.test)} forecasts to score")
@@ -138,32 +138,32 @@ class Subject:
         return replace(series.restamped(self.stamp), timezone=self.timezone)
 
 
-def open_subject(path: Path, backend: str) -> Subject:
+def open_subject(path: Path, backend: str, precision: str) -> Subject:
     """Open a bundle folder without torch, or a checkpoint with it.
 
     Raises:
         BundleError, CheckpointError: if it is neither.
-        ConfigError: if a backend is chosen for a checkpoint.
+        ConfigError: if a backend or a precision is chosen for a checkpoint.
     """
     if path.is_dir():
-        return _from_bundle(path, backend)
-    if backend != "onnxruntime":
+        return _from_bundle(path, backend, precision)
+    if (backend, precision) != ("onnxruntime", "fp32"):
         raise ConfigError(
-            f"--backend {backend} for the checkpoint {path}",
+            f"--backend {backend} --precision {precision} for the checkpoint {path}",
             "a bundle",
             f"run 'stunet-export {path}' and evaluate that",
         )
     return _from_checkpoint(path)
 
 
-def _from_bundle(path: Path, backend: str) -> Subject:
+def _from_bundle(path: Path, backend: str, precision: str) -> Subject:
     from runtime.forecaster import StreamForecaster
     from stunet_deploy.bundle import Bundle
 
     bundle = Bundle.load(path)
     manifest = bundle.manifest
     return Subject(
-        forecaster=StreamForecaster(bundle, backend),
+        forecaster=StreamForecaster(bundle, backend, precision=precision),
         is_bundle=True,
         sensor_ids=manifest.sensor_ids,
         features=manifest.features,

@@ -19,11 +19,14 @@ def add_data(parser: argparse.ArgumentParser, zone: str) -> None:
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--backend``."""
+    """Declare ``--backend`` and ``--precision``."""
     parser.add_argument(
         "--backend",
         default="onnxruntime",
         metavar="B",
         help="onnxruntime (default), onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, tensorrt-rtx "
         "or triton://host:port/model",
+    )
+    parser.add_argument(
+        "--precision", default="fp32", metavar="P", help="fp32 (default), tf32, fp16, bf16 or int8, as it was exported"
     )

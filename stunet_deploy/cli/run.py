@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise ConfigError("--json and --json-lines", "one of them", "choose a summary or every forecast")
     bundle = Bundle.load(arguments.bundle)
     records = _records(arguments, bundle.manifest)
-    stream = Stream.open(bundle, backend=arguments.backend, mode=arguments.mode)
+    stream = Stream.open(bundle, backend=arguments.backend, precision=arguments.precision, mode=arguments.mode)
     summary = Summary()
     live = arguments.replay == STANDARD_INPUT
     try:

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from stunet_deploy.errors import CheckFailed
 
     bundle = Bundle.load(arguments.bundle)
-    result = verify(bundle, arguments.backend)
+    result = verify(bundle, arguments.backend, precision=arguments.precision)
     worst = result.worst
     text = (
         f"{'passed' if result.passed else 'FAILED'} on {result.backend}: {result.intervals} intervals, "
