@@ -155,7 +155,7 @@ def _batch_profile(
     profile = builder.create_optimization_profile()
     specs = {spec.name: spec for spec in contract.inputs} | {tap.name: tap.state for tap in contract.taps}
     for name, spec in specs.items():
-        smallest, tuned, largest = (trt.Dims(spec.with_batch(rows)) for rows in key.batch)
+        smallest, tuned, largest = (trt.Dims([*spec.with_batch(rows)]) for rows in key.batch)
         profile.set_shape(name, smallest, tuned, largest)
     return profile
 
