@@ -18,8 +18,8 @@ DISTRIBUTION = "stunet-deploy"
 INTERRUPTED, READER_GONE = 130, 141
 #: The extra that brings a package, named when the package is missing.
 _TRAIN = ("torch", "onnx", "onnx_ir", "onnxscript", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard")
-EXTRAS = dict.fromkeys((*_TRAIN, "tomli"), "train") | {"onnxruntime": "cpu"}
-EXTRAS |= {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx", "cuda": "tensorrt"}
+_OF_ENGINES = {"onnxruntime": "cpu", "tensorrt": "tensorrt", "tensorrt_rtx": "rtx", "cuda": "tensorrt"}
+EXTRAS = dict.fromkeys((*_TRAIN, "tomli"), "train") | _OF_ENGINES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
