@@ -11,34 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-DRIVER = r"""
-#include <stdlib.h>
-#include <string.h>
-static int told(const char *name, int otherwise) {
-    const char *text = getenv(name);
-    return text ? atoi(text) : otherwise;
-}
-int cuInit(unsigned flags) { return told("TOLD_INIT", 0); }
-int cuDriverGetVersion(int *version) { *version = told("TOLD_VERSION", 99000); return 0; }
-int cuDeviceGetCount(int *count) { *count = told("TOLD_COUNT", 1); return 0; }
-int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
-int cuDeviceGetAttribute(int *value, int attribute, int device) { *value = attribute == 75 ? 8 : 7; return 0; }
-int cuDeviceGetName(char *name, int length, int device) { strncpy(name, "Orin", length); return 0; }
-int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 8000000000; return 0; }
-int cuGetProcAddress_v2(const char *symbol, void **function, int version, unsigned long flags, int *status);
-static const struct { const char *name; void *function; } known[] = {
-    {"cuInit", cuInit}, {"cuDriverGetVersion", cuDriverGetVersion}, {"cuDeviceGetCount", cuDeviceGetCount},
-    {"cuDeviceGet", cuDeviceGet}, {"cuDeviceGetAttribute", cuDeviceGetAttribute}, {"cuDeviceGetName", cuDeviceGetName},
-    {"cuDeviceTotalMem", cuDeviceTotalMem_v2}, {"cuGetProcAddress", cuGetProcAddress_v2},
-};
-int cuGetProcAddress_v2(const char *symbol, void **function, int version, unsigned long flags, int *status) {
-    *function = 0;
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (!strcmp(symbol, known[i].name)) *function = known[i].function;
-    if (status) *status = *function ? 0 : 1;
-    return *function ? 0 : 500;
-}
-"""
 ASK = """
 from runtime.gpu.driver import find_device, require_driver
 from stunet_deploy.errors import BackendError
@@ -59,18 +31,13 @@ def ask(**environment: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+@pytest.fixture
+def driver(driver_library: Path) -> Callable[..., str]:
     """Return a function that asks a driver which is told what to answer."""
-    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
-    folder = tmp_path_factory.mktemp("driver")
-    source = folder / "driver.c"
-    source.write_text(DRIVER)
-    library = folder / "libcuda.so.1"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", library, source], check=True)
 
     def told(**answers: int) -> str:
-        return ask(LD_LIBRARY_PATH=str(folder), **{f"TOLD_{name}": str(value) for name, value in answers.items()})
+        environment = {f"TOLD_{name}": str(value) for name, value in answers.items()}
+        return ask(LD_LIBRARY_PATH=str(driver_library), **environment)
 
     return told
 
