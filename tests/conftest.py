@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,16 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("STUNET_DATA", beside))
     if not folder.is_dir():
         pytest.skip("no folder of real data sets: set STUNET_DATA to one")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def driver_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a library with the driver's name: LD_LIBRARY_PATH puts it first. Mark its tests to need gcc."""
+    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
+    folder = tmp_path_factory.mktemp("driver")
+    source, name = Path(__file__).with_name("driver.c"), "libcuda.so.1"
+    subprocess.run(["gcc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", folder / name, source], check=True)
     return folder
 
 
