@@ -54,7 +54,7 @@ class DeviceBackend:
         if program.capturable:
             for once in work:  # libraries load, choose and allocate at their first step, which a capture forbids
                 once()
-            device.synchronize()
+                device.synchronize()
             work = [device.capture(once) for once in work]
             self.reset()
         device.synchronize()
@@ -155,6 +155,7 @@ class _Block:
         total = max(1, sum(map(aligned, sizes)))
         self.host = device.host_buffer(total)
         self.address = device.allocate(total)
+        device.zero(self.address, total, total, 1)  # what lies between two tensors is copied with them
         self.addresses = {spec.name: self.address + offset for spec, offset in zip(specs, offsets, strict=True)}
         self.arrays = {
             spec.name: self.host[offset : offset + size].view(spec.dtype).reshape(spec.with_batch(batch))
