@@ -13,8 +13,10 @@ from stunet_deploy.contract import Lines, StepContract
 from stunet_deploy.errors import BackendError, ConfigError
 
 ONNXRUNTIME = "onnxruntime"
+#: Backends of an NVIDIA GPU in this machine.
+GPU_BACKENDS = ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx")
 #: Every backend name that commands and calls accept; a model on a Triton server is named by its address.
-BACKENDS = (ONNXRUNTIME, "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx")
+BACKENDS = (ONNXRUNTIME, *GPU_BACKENDS)
 TRITON = "triton://"
 
 
@@ -80,7 +82,7 @@ def open_backend(
             raise ConfigError(f"{name} = {value}", "at least 1", f"choose another {name}")
     if backend == ONNXRUNTIME:
         return OnnxRuntimeBackend(bundle, precision=precision, batch=batch, threads=threads)
-    if backend in BACKENDS:
+    if backend in GPU_BACKENDS:
         from runtime.gpu.opening import open_gpu_backend  # the CPU's users need not load it
 
         return open_gpu_backend(bundle, backend, precision=precision, batch=batch)

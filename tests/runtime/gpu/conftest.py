@@ -20,7 +20,7 @@ GARBAGE = 0xFF  # NaN as float32
 NEVER = -1
 
 
-class Violation(Exception):
+class AccessError(Exception):
     """Something that CUDA allows and that gives wrong numbers, or that it forbids."""
 
 
@@ -80,7 +80,7 @@ class HostDevice:
     def allocate(self, size: int) -> int:
         self._forbid("allocation")
         if self._in_use:
-            raise Violation("allocation after the first interval")
+            raise AccessError("allocation after the first interval")
         span = Span(self.base + self._top, size)
         self._top += -(-size // PAGE) * PAGE + PAGE  # a page between two tensors, so that no overrun goes unseen
         assert self._top <= POOL
@@ -100,7 +100,7 @@ class HostDevice:
 
             def run() -> None:
                 if array.tobytes() != before:
-                    raise Violation("a host buffer was written while a copy from it was in flight")
+                    raise AccessError("a host buffer was written while a copy from it was in flight")
                 self.access(target)[...] = np.frombuffer(before, np.uint8)
 
             return run
@@ -115,7 +115,7 @@ class HostDevice:
 
             def run() -> None:
                 if (array.view(np.uint8) != GARBAGE).any():
-                    raise Violation("a host buffer was written while a copy to it was in flight")
+                    raise AccessError("a host buffer was written while a copy to it was in flight")
                 array.reshape(-1).view(np.uint8)[...] = self.access(source)
 
             return run
@@ -124,9 +124,9 @@ class HostDevice:
 
     def _copy(self, work: Work, array: np.ndarray) -> None:
         if not array.flags.c_contiguous:
-            raise Violation("a copy of an array that is not contiguous")
+            raise AccessError("a copy of an array that is not contiguous")
         if self._graph is not None and not any(np.may_share_memory(array, buffer) for buffer in self._buffers):
-            raise Violation("a captured copy of pageable host memory")
+            raise AccessError("a captured copy of pageable host memory")
         self.put(work, STREAM)
 
     def zero(self, address: int, pitch: int, width: int, height: int) -> None:
@@ -141,7 +141,7 @@ class HostDevice:
     def put(self, work: Work, stream: int) -> None:
         """Put work on the stream, or into the graph that is being captured."""
         if stream != STREAM:
-            raise Violation(f"{work.name} on stream {stream}" + (" during a capture" * (self._graph is not None)))
+            raise AccessError(f"{work.name} on stream {stream}" + (" during a capture" * (self._graph is not None)))
         self._check(work)
         if self._graph is not None:
             self._graph.append(work)
@@ -151,7 +151,7 @@ class HostDevice:
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         self._forbid("a capture")
         if self._queue:
-            raise Violation("a capture while the stream is busy")
+            raise AccessError("a capture while the stream is busy")
         self._graph = []
         try:
             work()
@@ -178,7 +178,7 @@ class HostDevice:
     def wait(self) -> None:
         self._forbid("a wait")
         if not self._recorded:
-            raise Violation("a wait for an event that was not recorded")
+            raise AccessError("a wait for an event that was not recorded")
         self.counts["waits"] += 1
         self._drain(self._recorded)
 
@@ -195,7 +195,7 @@ class HostDevice:
         assert work is not None
         declared = (*work.reads, *work.writes)
         if not any(known.begin <= span.begin and span.end <= known.end for known in declared):
-            raise Violation(f"{work.name} touches an address outside of what was put on the stream")
+            raise AccessError(f"{work.name} touches an address outside of what was put on the stream")
         return self._pool[span.begin - self.base : span.end - self.base]
 
     def stamps_of(self, span: Span) -> np.ndarray:
@@ -204,15 +204,15 @@ class HostDevice:
 
     def _forbid(self, what: str) -> None:
         if self._graph is not None:
-            raise Violation(f"{what} during a capture")
+            raise AccessError(f"{what} during a capture")
 
     def _check(self, work: Work) -> None:
         for span in (*work.reads, *work.writes):
             if not any(known.begin <= span.begin and span.end <= known.end for known in self._spans):
-                raise Violation(f"{work.name} at an address that is freed or out of bounds")
+                raise AccessError(f"{work.name} at an address that is freed or out of bounds")
         for index, target in enumerate(work.writes):
             if any(target.meets(other) for other in (*work.reads, *work.writes[index + 1 :])):
-                raise Violation(f"{work.name} writes what it also reads or writes elsewhere")
+                raise AccessError(f"{work.name} writes what it also reads or writes elsewhere")
 
     def _drain(self, count: int) -> None:
         ready, self._queue = self._queue[:count], self._queue[count:]
@@ -220,7 +220,7 @@ class HostDevice:
         for work, run, launched in ready:
             self._check(work)
             if any((self.stamps_of(span) == NEVER).any() for span in work.reads):
-                raise Violation(f"{work.name} reads memory that was never written")
+                raise AccessError(f"{work.name} reads memory that was never written")
             self._running, self.launching = work, launched
             try:
                 run()
@@ -235,7 +235,7 @@ class HostDevice:
 
 
 class HostProgram:
-    """See :class:`runtime.gpu.device.Program`: ONNX Runtime on the bytes at the addresses, when the stream gets there."""
+    """See :class:`runtime.gpu.device.Program`: ONNX Runtime on the bytes at the addresses, when it is its turn."""
 
     def __init__(self, device: HostDevice, bundle: Bundle, batch: int, *, capturable: bool = True) -> None:
         contract = bundle.manifest.contract
@@ -267,7 +267,7 @@ class HostProgram:
 
         def step() -> None:
             if self._device._graph is not None and not self._warm:
-                raise Violation("the first step during a capture: libraries allocate at their first step")
+                raise AccessError("the first step during a capture: libraries allocate at their first step")
             self._warm = True
             self._device.put(work, self.stream)
 
@@ -293,15 +293,15 @@ class HostProgram:
         device, now = self._device, self._device.steps
         if name not in self._ages:
             if (stamps != 2 * now).any():
-                raise Violation(f"{name} was not copied in for this step")
+                raise AccessError(f"{name} was not copied in for this step")
             return
         written = 2 * (now - self._ages[name]) + 1
         replaced = (stamps % 2 == 0) & (stamps > written)
         if not ((stamps == written) | replaced).all():
-            raise Violation(f"{name} reads a stale slot")
+            raise AccessError(f"{name} reads a stale slot")
         steps = {int(stamp) // 2 for stamp in np.unique(stamps) if stamp % 2}
         if device.launching and steps & device.eager:
-            raise Violation(f"{name} reads what a step before the first interval wrote")
+            raise AccessError(f"{name} reads what a step before the first interval wrote")
 
     def close(self) -> None:
         self._session = None
@@ -319,5 +319,5 @@ def host() -> SimpleNamespace:
         return backend
 
     return SimpleNamespace(
-        Device=HostDevice, Program=HostProgram, Violation=Violation, Work=Work, Span=Span, open=open_backend
+        Device=HostDevice, Program=HostProgram, AccessError=AccessError, Work=Work, Span=Span, open=open_backend
     )

@@ -148,14 +148,14 @@ def steps(backend, count=12):
 )
 def test_a_wrong_slot_rule_is_seen(example, host, monkeypatch, rule, message):
     monkeypatch.setattr("runtime.slots.read_slot", rule)
-    with pytest.raises(host.Violation, match=message):
+    with pytest.raises(host.AccessError, match=message):
         steps(host.open(example.bundle))
 
 
 def test_a_slot_too_few_is_seen(build_example, host, monkeypatch):
     bundle = build_example((4, 1)).bundle
     monkeypatch.setattr(StepContract, "slots", property(lambda self: max(state.delay for state in self.states)))
-    with pytest.raises(host.Violation, match="writes what it also reads"):
+    with pytest.raises(host.AccessError, match="writes what it also reads"):
         host.open(bundle)
 
 
@@ -166,7 +166,7 @@ def test_state_left_over_from_the_steps_before_the_capture_is_seen(example, host
                 super().reset(rows)
             self._zeroed = True
 
-    with pytest.raises(host.Violation, match="before the first interval"):
+    with pytest.raises(host.AccessError, match="before the first interval"):
         steps(host.open(example.bundle, cls=Forgetful))
 
 
@@ -175,7 +175,7 @@ def test_slots_that_were_never_zeroed_are_seen(example, host):
         def reset(self, rows=None):
             pass
 
-    with pytest.raises(host.Violation, match="never written"):
+    with pytest.raises(host.AccessError, match="never written"):
         host.open(example.bundle, cls=Careless)
 
 
@@ -202,7 +202,7 @@ def test_an_output_at_the_address_of_a_slot_is_seen(example, host):
             return super().bind(addresses | {"next_state.layer0.hidden": addresses["state.layer0.hidden"]})
 
     device = host.Device()
-    with pytest.raises(host.Violation, match="writes what it also reads"):
+    with pytest.raises(host.AccessError, match="writes what it also reads"):
         DeviceBackend("host", example.bundle.manifest.contract, 1, device, Aliased(device, example.bundle, 1))
 
 
@@ -212,7 +212,7 @@ def test_two_outputs_at_one_address_are_seen(example, host):
             return super().bind(addresses | {"next_state.layer0.hidden": addresses["next_state.layer1.hidden"]})
 
     device = host.Device()
-    with pytest.raises(host.Violation, match="writes what it also reads or writes"):
+    with pytest.raises(host.AccessError, match="writes what it also reads or writes"):
         DeviceBackend("host", example.bundle.manifest.contract, 1, device, Doubled(device, example.bundle, 1))
 
 
@@ -221,7 +221,7 @@ def test_an_address_outside_the_captured_set_is_seen(example, host):
     run = backend.program.run
     other = backend._slots["layer2.hidden"].address(2)  # the first interval reads slots 1, 3, 5 and writes slot 0
     backend.program.run = lambda addresses: run(addresses | {"state.layer0.hidden": other})
-    with pytest.raises(host.Violation, match="outside of what was put on the stream"):
+    with pytest.raises(host.AccessError, match="outside of what was put on the stream"):
         steps(backend)
 
 
@@ -231,11 +231,11 @@ def test_out_of_bounds_and_freed_addresses_are_seen(example, host):
             return super().bind(addresses | {"values": addresses["values"] + 10**5})
 
     device = host.Device()
-    with pytest.raises(host.Violation, match="freed or out of bounds"):
+    with pytest.raises(host.AccessError, match="freed or out of bounds"):
         DeviceBackend("host", example.bundle.manifest.contract, 1, device, Overrun(device, example.bundle, 1))
     backend = host.open(example.bundle)
     backend.device.close()
-    with pytest.raises(host.Violation, match="freed or out of bounds"):
+    with pytest.raises(host.AccessError, match="freed or out of bounds"):
         steps(backend)
 
 
@@ -246,7 +246,7 @@ def test_a_missing_wait_is_seen(example, host):
     wait, backend.device.wait = backend.device.wait, lambda: None
     assert np.isnan(backend.step(inputs)["forecast"]).all()
     backend.step(draw_inputs(backend.contract, rng, 1))
-    with pytest.raises(host.Violation, match="in flight"):
+    with pytest.raises(host.AccessError, match="in flight"):
         wait()
 
 
@@ -259,14 +259,14 @@ def test_an_output_buffer_written_in_flight_is_seen(example, host):
         wait()
 
     backend.device.wait = late
-    with pytest.raises(host.Violation, match="a copy to it was in flight"):
+    with pytest.raises(host.AccessError, match="a copy to it was in flight"):
         steps(backend)
 
 
 def test_a_missing_copy_of_the_inputs_is_seen(example, host):
     backend = host.open(example.bundle, capturable=False)
     backend.device.copy_in = lambda address, array: None
-    with pytest.raises(host.Violation, match="never written|not copied in"):
+    with pytest.raises(host.AccessError, match=r"never written|not copied in"):
         steps(backend)
 
 
@@ -274,7 +274,7 @@ def test_the_default_stream_during_a_capture_is_seen(example, host):
     device = host.Device()
     program = host.Program(device, example.bundle, 1)
     program.stream = 0
-    with pytest.raises(host.Violation, match="on stream 0"):
+    with pytest.raises(host.AccessError, match="on stream 0"):
         DeviceBackend("host", example.bundle.manifest.contract, 1, device, program)
 
 
@@ -283,12 +283,12 @@ def test_a_first_step_or_an_allocation_during_a_capture_is_seen(example, host):
     program = host.Program(device, example.bundle, 1)
     addresses = {name: device.allocate(program.span(name, 0).size) for name in program.shapes}
     step = program.bind(addresses)
-    with pytest.raises(host.Violation, match="the first step during a capture"):
+    with pytest.raises(host.AccessError, match="the first step during a capture"):
         device.capture(step)
     for forbidden in (lambda: device.allocate(4), lambda: device.host_buffer(4), device.synchronize, device.wait):
-        with pytest.raises(host.Violation, match="during a capture"):
+        with pytest.raises(host.AccessError, match="during a capture"):
             device.capture(forbidden)
-    with pytest.raises(host.Violation, match="pageable"):
+    with pytest.raises(host.AccessError, match="pageable"):
         device.capture(lambda: device.copy_in(addresses["values"], np.zeros(4, np.uint8)))
 
 
@@ -301,7 +301,7 @@ def test_an_allocation_during_a_step_is_seen(example, host):
         run(addresses)
 
     backend.program.run = allocating
-    with pytest.raises(host.Violation, match="allocation after the first interval"):
+    with pytest.raises(host.AccessError, match="allocation after the first interval"):
         steps(backend)
 
 
