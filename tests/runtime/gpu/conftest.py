@@ -68,6 +68,7 @@ class HostDevice:
         self.steps = 0
         self.eager: set[int] = set()  # steps that ran outside a graph
         self.launching = False
+        self.closed = False
         self._top = 0
         self._spans: list[Span] = []
         self._buffers: list[np.ndarray] = []
@@ -188,6 +189,7 @@ class HostDevice:
 
     def close(self) -> None:
         self._spans.clear()
+        self.closed = True
 
     def access(self, span: Span) -> np.ndarray:
         """Return the bytes of a span to the work that is running, which must have declared them."""

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from benchmarks import gpu_delay_lines
 from runtime.backend import open_backend
 from runtime.gpu.backend import DeviceBackend
 from runtime.gpu.cuda import CudaDevice, import_cuda
@@ -30,7 +31,9 @@ class Runtime:
     """The part of CUDA's runtime that CudaDevice calls; work on the stream runs when the host waits for it."""
 
     cudaStreamNonBlocking, cudaEventDisableTiming, cudaHostAllocDefault = 1, 2, 0  # noqa: N815
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)  # noqa: N815
+    cudaMemcpyKind = SimpleNamespace(  # noqa: N815
+        cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3
+    )
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)  # noqa: N815
 
     def __init__(self):
@@ -95,8 +98,8 @@ class Runtime:
 
     def cudaMemcpyAsync(self, dst, src, count, kind, stream):  # noqa: N802
         assert stream == 11
-        assert self.lies(dst if kind == 1 else src, count, "device")
-        assert not self.lies(src if kind == 1 else dst, count, "device")
+        assert self.lies(dst, count, "device") == (kind in (1, 3))
+        assert self.lies(src, count, "device") == (kind in (2, 3))
         self.put(lambda: ctypes.memmove(dst, src, count))
 
     def cudaMemset2DAsync(self, address, pitch, value, width, height, stream):  # noqa: N802
@@ -219,6 +222,15 @@ def test_everything_is_given_back(example, host, cuda):
     assert names.count("cudaGraphExecDestroy") == example.bundle.manifest.contract.slots
     assert names[-1] == "cudaFreeHost"
     assert {"cudaEventDestroy", "cudaStreamDestroy"} <= set(names)
+
+
+def test_delay_lines_of_copies_are_what_was_put_in(cuda, monkeypatch):
+    monkeypatch.setattr(gpu_delay_lines, "require_driver", lambda: None)
+    monkeypatch.setattr(gpu_delay_lines, "import_cuda", lambda: cuda)
+    assert gpu_delay_lines.delay_lines(steps=100) == {"steps": 100, "batch": 3, "phases": 9, "wrong": 0}
+    monkeypatch.setattr("runtime.slots.read_slot", lambda phase, age, slots: (phase - max(1, age - 1)) % slots)
+    with pytest.raises(BackendError, match="wrong tensors in 100 steps"):
+        gpu_delay_lines.delay_lines(steps=100)
 
 
 @pytest.mark.parametrize("function", ["cudaGraphLaunch", "cudaEventRecord", "cudaEventSynchronize"])
