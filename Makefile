@@ -7,9 +7,11 @@ READY := $(VENV)/.ready
 
 ROOMS := stunet_deploy training export runtime
 BENCHMARKS := $(wildcard benchmarks/bench_*.py)
+# TensorRT's bindings whose calls the tests compare with ours: JetPack 6 and 7, the first and the latest TensorRT 11.
+BINDINGS := tensorrt-cu12-bindings==10.3.0 $(addprefix tensorrt-cu13-bindings==,10.13.3.9 10.16.1.11 11.0.0.114 11.4.0.106)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench
+.PHONY: help demo test check bindings bench
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -26,6 +28,13 @@ check: $(READY) ## Check format, lint, types, import rules and Python 3.10
 	@echo "mypy --strict"; $(BIN)/mypy $(addprefix --package ,$(ROOMS))
 	@echo "lint-imports"; $(BIN)/lint-imports --no-logo
 	@echo "vermin 3.10"; $(BIN)/vermin --quiet --violations --no-tips --target=3.10- $(ROOMS)
+
+bindings: $(READY) ## Fetch TensorRT's bindings, which the tests check our calls against
+	@set -e; for package in $(BINDINGS); do \
+		folder=.bindings/$${package#*==}; \
+		test -d $$folder || { echo "$$package"; $(BIN)/python -m pip install -qq --disable-pip-version-check \
+			--no-deps --target $$folder.part $$package && mv $$folder.part $$folder; }; \
+	done
 
 bench: $(READY) ## Run the benchmarks; results in benchmarks/results/
 	@set -e; for benchmark in $(BENCHMARKS); do echo "$$benchmark"; $(BIN)/python $$benchmark; done

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runtime.gpu.engines import SUFFIX, check_engine, read_engine
 from stunet_deploy.bundle import FLOAT32, STEP, Bundle, Manifest
+from stunet_deploy.errors import BundleError
 
 
 def inspect(bundle: Bundle) -> dict[str, Any]:
     """Return a bundle's description as JSON, without running it.
 
     Keys: ``contract`` (inputs, outputs, states, slots, state_bytes of one stream), ``files`` (bytes and sha256 of
-    each), ``precisions`` (file, parity and accuracy of each), ``engines`` (what was compiled for a device),
-    ``accuracy`` (on the checkpoint's reference stream), and below them what identifies the bundle.
+    each), ``precisions`` (file, parity and accuracy of each), ``engines`` (what was compiled for a device, and whether
+    it is whole and of this bundle), ``accuracy`` (on the checkpoint's reference stream), and below them what
+    identifies the bundle.
 
     Raises:
         BundleError: if a file is missing or altered.
@@ -37,7 +40,7 @@ def inspect(bundle: Bundle) -> dict[str, Any]:
             for name in sorted(manifest.files)
             if name.startswith("step.") and name.endswith(".onnx")
         },
-        "engines": [_engine(path) for path in sorted(bundle.engines.glob("*.engine"))],
+        "engines": [_engine(bundle, path) for path in sorted(bundle.engines.glob(f"*{SUFFIX}"))],
         "accuracy": dict(manifest.accuracy),
         "bundle_id": manifest.bundle_id,
         "model": manifest.model,
@@ -85,8 +88,8 @@ def explain(bundle: Bundle) -> str:
         f"remembers  {len(contract['states'])} states in {contract['slots']} slots, "
         f"{_size(contract['state_bytes'])} a stream; warm after {manifest.window} intervals",
         f"files      {len(described['files'])}, {_size(size)}: {', '.join(described['files'])}",
-        f"precisions {', '.join(described['precisions'])}; "
-        f"engines: {', '.join(engine['file'] for engine in described['engines']) or 'none built'}",
+        f"precisions {', '.join(described['precisions'])}",
+        *(f"engine     {_engine_line(engine)}" for engine in described["engines"] or [None]),
         f"accuracy   {_accuracy(manifest)}",
         f"verified   to {verified} of the float64 reference",
         "needs      Python 3.10, numpy and ONNX Runtime: pip install 'stunet-deploy[cpu]'",
@@ -98,14 +101,34 @@ def _precision(name: str) -> str:
     return FLOAT32 if name == STEP else name.removeprefix("step.").removesuffix(".onnx")
 
 
-def _engine(path: Path) -> dict[str, Any]:
-    """Return an engine's file, size and what its builder noted beside it."""
-    note = path.with_suffix(".json")
+def _engine(bundle: Bundle, path: Path) -> dict[str, Any]:
+    """Return an engine's file and size, what it is for, whether it is whole and of this bundle, and its note."""
+    described: dict[str, Any] = {"file": path.name, "bytes": path.stat().st_size}
     try:
-        built = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        built = None
-    return {"file": path.name, "bytes": path.stat().st_size, "built": built}
+        stored = read_engine(path)
+    except BundleError as error:
+        return described | {"valid": False, "problem": error.came, "built": None}
+    described |= stored.key.to_json()
+    built = {name: value for name, value in stored.note.items() if name != "key"}
+    try:
+        check_engine(bundle, stored)
+    except BundleError as error:
+        return described | {"valid": False, "problem": error.came, "built": built}
+    return described | {"valid": True, "problem": None, "built": built}
+
+
+def _engine_line(engine: Mapping[str, Any] | None) -> str:
+    """Return one line about an engine, or about there being none."""
+    if engine is None:
+        return "none built; stunet build makes one for a GPU"
+    if not engine["valid"]:
+        return f"{engine['file']}: NOT VALID, {engine['problem']}"
+    smallest, _, largest = engine["batch"]
+    return (
+        f"{engine['precision']} for compute capability {', '.join(engine['compute_capabilities'])} by "
+        f"{engine['flavor']} {engine['version']}, batch {smallest} to {largest}, "
+        f"{engine['system']} {engine['machine']}, {_size(engine['bytes'])}"
+    )
 
 
 def _accuracy(manifest: Manifest) -> str:

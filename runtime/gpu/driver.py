@@ -55,7 +55,8 @@ def require_driver(index: int = 0) -> Device:
             raise BackendError(
                 f"an NVIDIA driver for CUDA {_cuda(version)}",
                 f"a driver for CUDA {needed} or newer, as cuda-bindings {cuda.bindings.__version__} is",
-                f"update the driver or JetPack, or install cuda-bindings and TensorRT for CUDA {version // 1000}",
+                "update the driver or JetPack"
+                + f", or install cuda-bindings and TensorRT for CUDA {OLDEST_CUDA}" * (version >= 1000 * OLDEST_CUDA),
             )
         count: int = _call(driver, "cuDeviceGetCount")
         if index >= count:
@@ -78,10 +79,10 @@ def require_driver(index: int = 0) -> Device:
         raise
     except Exception as error:  # the library is looked for at the first call, and its absence has no documented class
         raise BackendError(
-            f"the NVIDIA driver cannot be loaded ({str(error).splitlines()[0] if str(error) else error!r})",
-            "the driver's library libcuda.so.1",
-            "install the NVIDIA driver (on a Jetson: JetPack; in a container: run it with its GPUs), "
-            "or forecast on the CPU with --backend onnxruntime",
+            f"the NVIDIA driver cannot be used ({str(error).splitlines()[0] if str(error) else error!r})",
+            "the driver's library libcuda.so.1, of a version that cuda-bindings knows",
+            "install the NVIDIA driver until nvidia-smi works (on a Jetson: JetPack; in a container: run it with its "
+            "GPUs), or forecast on the CPU with --backend onnxruntime",
         ) from error
 
 

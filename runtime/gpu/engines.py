@@ -186,8 +186,8 @@ def find_engine(
 ) -> Engine:
     """Return the engine that runs a bundle here, verified.
 
-    Of several that fit, one tuned for this batch is taken, then the one with the smallest range, then one that is not
-    version-compatible, which may be slower.
+    Of several that fit, the one tuned for the nearest batch is taken, then the one with the smallest range, then one
+    that is not version-compatible, which may be slower.
 
     Args:
         bundle: what to run.
@@ -265,9 +265,9 @@ def _runs_older(built: str, here: str) -> bool:
     return older <= newer and (older[:1] == newer[:1] or (older[:1], newer[:1]) == ((10,), (11,)))
 
 
-def _preference(key: EngineKey, batch: int) -> tuple[bool, int, bool, str]:
+def _preference(key: EngineKey, batch: int) -> tuple[int, int, bool, str]:
     smallest, tuned, largest = key.batch
-    return tuned != batch, largest - smallest, key.version_compatible, key.name
+    return abs(tuned - batch), largest - smallest, key.version_compatible, key.name
 
 
 def _rebuild(path: Path) -> str:

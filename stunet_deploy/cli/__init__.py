@@ -8,17 +8,18 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib import metadata
 
-from stunet_deploy.cli import data, demo, evaluate, export, inspect, run, train, verify
+from stunet_deploy.cli import build, data, demo, evaluate, export, inspect, run, train, verify
 from stunet_deploy.cli.console import Console, standard_console
 from stunet_deploy.errors import CheckFailed, StunetError
 
-VERBS = (data, train, evaluate, export, verify, run, inspect, demo)
+VERBS = (data, train, evaluate, export, build, verify, run, inspect, demo)
 DISTRIBUTION = "stunet-deploy"
 #: Exit codes beside 0 (done), 1 (a check failed) and 2 (user or environment error): 128 + the signal's number.
 INTERRUPTED, READER_GONE = 130, 141
 #: The extra that brings a package, named when the package is missing.
 _TRAIN = ("torch", "onnx", "onnx_ir", "onnxscript", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard")
-EXTRAS = dict.fromkeys((*_TRAIN, "tomli"), "train") | {"onnxruntime": "cpu"}
+_OF_ENGINES = {"onnxruntime": "cpu", "tensorrt": "tensorrt", "tensorrt_rtx": "rtx", "cuda": "tensorrt"}
+EXTRAS = dict.fromkeys((*_TRAIN, "tomli"), "train") | _OF_ENGINES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,7 +22,9 @@ WITHOUT_TORCH_AND_ONNX = (
     "training.evaluation",
     "training.hiding",
     "export.engine",
+    "stunet_deploy.cli.build",
 )
+ON_A_DEVICE = ("numpy", "stunet_deploy", "runtime", "export", "cuda", "tensorrt_rtx")
 
 IMPORT_ALL = """
 import importlib, json, sys, traceback
@@ -97,3 +99,10 @@ def test_what_needs_no_torch_imports_none(name: str) -> None:
     failures, _ = import_all([name], blocked=("torch", "onnx", "onnxscript"))
 
     assert not failures, failures[name]
+
+
+def test_an_engine_is_built_with_numpy_and_tensorrt_alone() -> None:
+    failures, loaded = import_all(["export.engine", "stunet_deploy.cli.build"], allowed=ON_A_DEVICE)
+
+    assert not failures, "\n".join(failures.values())
+    assert "stunet_deploy.models" not in loaded

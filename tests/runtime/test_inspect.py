@@ -23,18 +23,6 @@ def test_a_bundle_is_described_as_json(example):
     assert described["engines"] == []
 
 
-def test_engines_are_listed_with_what_their_builder_noted(build_example):
-    bundle = build_example((1,)).bundle
-    bundle.engines.mkdir()
-    (bundle.engines / "sm87.engine").write_bytes(b"plan")
-    (bundle.engines / "sm87.json").write_text('{"seconds": 12}', encoding="utf-8")
-    (bundle.engines / "sm89.engine").write_bytes(b"a plan")
-    assert inspect(bundle)["engines"] == [
-        {"file": "sm87.engine", "bytes": 4, "built": {"seconds": 12}},
-        {"file": "sm89.engine", "bytes": 6, "built": None},
-    ]
-
-
 def test_a_bundle_is_explained_in_plain_words(example):
     results = [{"target": "speed", "horizon_minutes": 5, "mae": 2.7182}, {"horizon_minutes": 15, "mae": None}]
     manifest = replace(example.bundle.manifest, accuracy={"fp32": {"results": results}})

@@ -12,7 +12,7 @@ import pytest
 from .conftest import Place
 
 ROOT = Path(__file__).resolve().parents[3]
-VERBS = ("data", "train", "evaluate", "export", "verify", "run", "inspect", "demo")
+VERBS = ("data", "train", "evaluate", "export", "build", "verify", "run", "inspect", "demo")
 
 BLOCKED = """
 import sys

@@ -1,0 +1,201 @@
+"""TensorRT-RTX parses and builds every exported graph, on a machine without a GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from export.engine import PORTABLE, build_engine, engine_summary
+from export.engine_compiler import compile_engine, rtx_capabilities
+from runtime.gpu.driver import find_device
+from runtime.gpu.engines import EngineKey, find_engine, note_path, this_system
+from runtime.gpu.flavor import FULL, LEAN, RTX, Flavor, find_flavor
+from stunet_deploy.bundle import PRECISIONS, Bundle, sha256
+from stunet_deploy.errors import BackendError, BundleError, ConfigError, StunetError
+
+from .conftest import Exported
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def rtx() -> Flavor:
+    """Return the TensorRT-RTX that is installed."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this Python or is not installed")
+    return find_flavor(RTX)
+
+
+@pytest.fixture
+def bundle(exported_bundle: Bundle, tmp_path: Path) -> Bundle:
+    """Return a copy of the exported bundle that a test may build in."""
+    return Bundle.load(shutil.copytree(exported_bundle.path, tmp_path / "model.bundle"))
+
+
+def key_for(rtx: Flavor, precision: str = "fp32", capabilities: tuple[str, ...] = PORTABLE) -> EngineKey:
+    return EngineKey(RTX, rtx.version, capabilities, *this_system(), precision, (1, 1, 64))
+
+
+def exported_precisions(bundle: Bundle) -> list[str]:
+    def exported(precision: str) -> bool:
+        try:
+            return bundle.graph(precision).is_file()
+        except BundleError:
+            return False
+
+    return [precision for precision in PRECISIONS if exported(precision)]
+
+
+def polygraphy(*arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from polygraphy.tools import main; sys.exit(main())", *map(str, arguments)],
+        env=os.environ | {"POLYGRAPHY_USE_TENSORRT_RTX": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_network_is_clean_and_builds_ahead_of_time(
+    name: str, export: Callable[[str], Exported], rtx: Flavor, tmp_path: Path
+) -> None:
+    """One test for what needs the same graph: exporting it takes longer than all of this."""
+    exported = export(name)
+    graph, lint = tmp_path / "step.onnx", tmp_path / "lint.json"
+    graph.write_bytes(exported.data)
+    phases: list[tuple[str, float]] = []
+
+    polygraphy("check", "lint", graph, "-o", lint)
+    assert json.loads(lint.read_text())["lint_entries"] == []
+    assert "Graph is fully supported by TensorRT" in polygraphy("inspect", "capability", graph)
+
+    made = compile_engine(
+        rtx,
+        exported.data,
+        exported.checkpoint.model.contract,
+        key_for(rtx),
+        progress=lambda phase, share: phases.append((phase, share)),
+    )
+    assert len(made.plan) > 10_000
+    assert not [line for line in made.log if line.startswith(("error", "internal error"))]
+    assert (made.tf32, made.timings) == (False, None)
+    assert ("Cloning network graph", 1.0) in phases
+    assert all(0 <= share <= 1 for _, share in phases)
+
+
+@pytest.mark.parametrize("capability", PORTABLE)
+def test_every_precision_builds_for_each_kind_of_gpu(capability: str, bundle: Bundle, rtx: Flavor) -> None:
+    precisions = exported_precisions(bundle)
+
+    built = {
+        precision: build_engine(bundle, rtx, precision, compute_capabilities=[capability]) for precision in precisions
+    }
+
+    assert {"fp32", "tf32"} <= built.keys()
+    for precision, engine in built.items():
+        assert engine.stored.note["tf32"] == (precision == "tf32")
+        found = find_engine(bundle, rtx, capability, precision=precision, batch=bundle.manifest.window)
+        assert found.stored.path == engine.stored.path
+
+
+def test_an_engine_has_a_plain_plan_and_a_note_that_explains_it(bundle: Bundle, rtx: Flavor) -> None:
+    built = build_engine(bundle, rtx)
+
+    stored = built.stored
+    note = json.loads(note_path(stored.path).read_text())
+    capabilities = stored.key.compute_capabilities
+    assert capabilities == PORTABLE or find_device() is not None
+    assert stored.path.name == key_for(rtx, capabilities=capabilities).name
+    assert note["sha256"] == sha256(stored.path.read_bytes())
+    assert note["graph_sha256"] == bundle.manifest.files["step.onnx"]
+    assert (note["bundle_id"], note["level"]) == (bundle.manifest.bundle_id, 3)
+    assert note["seconds"] > 0
+    assert any("Engine generation completed" in line for line in note["log"])
+    assert sorted(path.name for path in bundle.engines.iterdir()) == [stored.path.name, note_path(stored.path).name]
+    assert json.loads(json.dumps(engine_summary(built)))["reused"] is False
+
+
+def test_a_matching_engine_is_reused_and_another_one_replaced(bundle: Bundle, rtx: Flavor) -> None:
+    first = build_engine(bundle, rtx)
+    written = first.stored.path.stat().st_mtime_ns
+
+    again = build_engine(bundle, rtx)
+    assert (again.reused, again.stored.path.stat().st_mtime_ns) == (True, written)
+
+    assert not build_engine(bundle, rtx, rebuild=True).reused
+    assert not build_engine(bundle, rtx, level=1).reused  # not what was asked for before
+    first.stored.path.write_bytes(b"cut short")
+    assert not build_engine(bundle, rtx, level=1).reused
+    assert len(find_engine(bundle, rtx, first.stored.key.compute_capabilities[0]).plan) > 10_000
+
+
+def test_a_graph_that_tensorrt_cannot_read_is_an_error_with_its_reason(
+    rtx: Flavor, export: Callable[[str], Exported]
+) -> None:
+    with pytest.raises(BackendError, match="cannot read the graph in fp32") as raised:
+        compile_engine(rtx, b"no graph", export("GCGRU").checkpoint.model.contract, key_for(rtx))
+
+    assert "Failed to parse" in raised.value.came
+
+
+def test_a_batch_or_gpu_that_cannot_be_is_refused(bundle: Bundle, rtx: Flavor) -> None:
+    cases = [
+        ({"batch": (0, 1, 2)}, "batch 0 1 2"),
+        ({"batch": (1, 8, 4)}, "batch 1 8 4"),
+        ({"level": 6}, "level 6"),
+        ({"compute_capabilities": ["8.7"]}, "compute capability 8.7"),
+        ({"version_compatible": True}, "version-compatible engine of tensorrt-rtx"),
+    ]
+    for options, came in cases:
+        with pytest.raises(ConfigError) as raised:
+            build_engine(bundle, rtx, **options)
+        assert came in raised.value.came
+    assert {"8.0", "8.6", "8.9", "12.0"} <= set(rtx_capabilities(rtx))
+    with pytest.raises(ConfigError, match="builds nothing"):
+        build_engine(bundle, Flavor(LEAN, rtx.module, "10.3.0"))
+
+
+def test_the_full_builder_asks_the_driver_first(bundle: Bundle, rtx: Flavor) -> None:
+    if find_device() is not None:
+        pytest.skip("there is a GPU")
+
+    with pytest.raises(BackendError, match="driver"):
+        build_engine(bundle, Flavor(FULL, rtx.module, "10.3.0"))
+
+    assert not bundle.engines.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process are POSIX")
+def test_a_full_disk_leaves_nothing_half_written(bundle: Bundle, rtx: Flavor) -> None:
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from stunet_deploy.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, "build", bundle.path, "--flavor", "rtx"], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "free some space" in done.stderr
+    assert list(bundle.engines.iterdir()) == []
+
+
+def test_a_bundle_that_cannot_be_written_to_says_so(bundle: Bundle, rtx: Flavor) -> None:
+    bundle.engines.write_text("in the way")
+
+    with pytest.raises(StunetError, match="engines") as raised:
+        build_engine(bundle, rtx)
+
+    assert "free some space, or build in a copy" in raised.value.action
