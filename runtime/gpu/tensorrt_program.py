@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from runtime.gpu.engines import Engine
 from runtime.gpu.flavor import Flavor
 from stunet_deploy.contract import NEXT_STATE, StepContract, TensorSpec
 from stunet_deploy.errors import BackendError, BundleError
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 _DTYPES = {"float32": "FLOAT", "float16": "HALF", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
 
@@ -36,14 +40,15 @@ class TensorRTProgram:
         trt = flavor.module
         self._stream = stream
         self._path = engine.stored.path
-        self._logger = _make_logger(trt)
+        self._logger = _logger(flavor)
+        self._logger.last = ""
         runtime = trt.Runtime(self._logger)
         # Such a plan brings the runtime of the release that built it along; it was verified against its hash.
         runtime.engine_host_code_allowed = engine.stored.key.version_compatible
         self._engine = runtime.deserialize_cuda_engine(engine.plan)
         if self._engine is None:
             raise self._refused(f"{flavor.name} {flavor.version} cannot load")
-        _check_engine(trt, self._engine, contract, batch, str(self._path))
+        _check_engine(flavor, self._engine, contract, batch, str(self._path))
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise self._refused(f"{flavor.name} {flavor.version} makes no execution context of")
@@ -66,8 +71,8 @@ class TensorRTProgram:
 
     def close(self) -> None:
         """Give the engine's memory back; the context goes before the engine that it belongs to."""
-        self._context = None
-        self._engine = None
+        del self._context
+        del self._engine
 
     def _refused(self, what: str) -> BackendError:
         said = f" ({self._logger.last})" if self._logger.last else ""
@@ -76,17 +81,19 @@ class TensorRTProgram:
         )
 
 
-def _make_logger(trt: Any) -> Any:
-    """Return a logger that keeps TensorRT's last error for our own message, instead of printing it."""
+@cache
+def _logger(flavor: Flavor) -> Any:
+    """Return what keeps a flavour's last error for our own message: TensorRT calls the first logger that it gets."""
+    trt = flavor.module
 
-    class Logger(trt.ILogger):  # type: ignore[misc]
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]  # a base that is known at run time
         def __init__(self) -> None:
             super().__init__()
             self.last = ""
 
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                self.last = message
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self.last = msg
 
     return Logger()
 
@@ -96,8 +103,9 @@ def _inputs(contract: StepContract) -> list[TensorSpec]:
     return [*contract.inputs, *taps]
 
 
-def _check_engine(trt: Any, engine: Any, contract: StepContract, batch: int, path: str) -> None:
+def _check_engine(flavor: Flavor, engine: trt.ICudaEngine, contract: StepContract, batch: int, path: str) -> None:
     """Compare names, directions, dtypes and shapes of an engine with the contract."""
+    trt = flavor.module
     states = [TensorSpec(NEXT_STATE + s.name, s.axes, s.shape, s.dtype) for s in contract.states]
     expected = {spec.name: ("input", _DTYPES.get(spec.dtype), spec.with_batch(batch)) for spec in _inputs(contract)}
     expected |= {
@@ -107,7 +115,8 @@ def _check_engine(trt: Any, engine: Any, contract: StepContract, batch: int, pat
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         direction = "input" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "output"
-        shape = tuple(engine.get_tensor_shape(name))
+        lengths = engine.get_tensor_shape(name)
+        shape: tuple[int, ...] = tuple(lengths[axis] for axis in range(len(lengths)))
         if shape[:1] == (-1,):  # the free batch axis; its range was compared when the engine was found
             shape = (batch, *shape[1:])
         found[name] = (direction, engine.get_tensor_dtype(name).name, shape)

@@ -42,7 +42,7 @@ class TensorRT:
     TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
 
     class ILogger:
-        INTERNAL_ERROR, ERROR, WARNING = "internal", "error", "warning"
+        Severity = SimpleNamespace(INTERNAL_ERROR="internal", ERROR="error", WARNING="warning")
 
     def __init__(self, device, program, contract):
         self.device, self.program, self.contract = device, program, contract
