@@ -75,7 +75,7 @@ def build_engine(
             on a machine without a GPU :data:`PORTABLE`.
         batch: smallest, tuned and largest number of rows; default: :func:`runtime.gpu.engines.default_batch`.
         level: the builder's optimisation level, 0 to 5; default: the builder's own.
-        version_compatible: for later TensorRT releases and the lean runtime; full builder only.
+        version_compatible: for the lean runtime of this release and later ones; full builder only.
         rebuild: build even if the engine is there.
         progress: told what the builder does.
 

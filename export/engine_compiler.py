@@ -188,7 +188,7 @@ def _log(flavor: Flavor) -> Any:
     """Return this process's log of a flavour: TensorRT keeps the first logger that it gets and calls no later one."""
     trt = flavor.module
 
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]  # a base that is known at run time
+    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
         """Keeps what TensorRT says, but for its details, as lines of text."""
 
         def __init__(self) -> None:
@@ -207,7 +207,7 @@ def _monitor(flavor: Flavor, progress: Progress, stopped: threading.Event) -> An
     """Return what TensorRT tells its progress to, and asks whether it should go on."""
     trt = flavor.module
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined, unused-ignore]
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         """Passes phases on as shares; nested ones by their own names."""
 
         def __init__(self) -> None:

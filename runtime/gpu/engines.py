@@ -38,7 +38,7 @@ class EngineKey:
         system, machine: operating system and processor, for instance ``linux`` and ``aarch64``.
         precision: one of :data:`stunet_deploy.bundle.PRECISIONS`.
         batch: smallest, tuned and largest number of rows.
-        version_compatible: whether later TensorRT releases and the lean runtime can run it.
+        version_compatible: whether the lean runtime of its release or a later one can run it.
     """
 
     flavor: str
@@ -245,9 +245,9 @@ def build_command(bundle: Bundle, key: EngineKey, *, rebuild: bool = False) -> s
 def _mismatch(key: EngineKey, flavor: Flavor, compute_capability: str, precision: str, batch: int) -> str:
     """Return in what an engine differs from what is needed here, or nothing."""
     builder = FULL if flavor.name == LEAN else flavor.name
-    version_fits = key.version == flavor.version and flavor.name != LEAN
-    if key.version_compatible:
-        version_fits = _runs_older(key.version, flavor.version)
+    version_fits = key.version == flavor.version
+    if flavor.name == LEAN:
+        version_fits = key.version_compatible and _runs_older(key.version, flavor.version)
     smallest, _, largest = key.batch
     differences = {
         f"of {key.flavor} {key.version}": key.flavor == builder and version_fits,

@@ -1,7 +1,8 @@
 """The three flavours of TensorRT: found by name, imported only here, an absent one named with what installs it.
 
-Code that calls TensorRT takes a :class:`Flavor` and begins with ``trt = flavor.module``; a test checks every call that
-is made through that name against the bindings of all supported versions.
+Code that calls TensorRT takes a :class:`Flavor` and begins with ``trt = flavor.module``. A test checks every call that
+is made through that name, and through objects made with it, against the bindings of all supported versions; parameters
+that are such objects are annotated with their class, such as ``trt.ICudaEngine``.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--version-compatible",
         action="store_true",
-        help="for later TensorRT releases and tensorrt_lean; full builder only",
+        help="for tensorrt_lean of this release and later ones; full builder only",
     )
     parser.add_argument("--rebuild", action="store_true", help="build even if a matching engine is there")
 
