@@ -20,12 +20,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gpu_environment import gpu_environment
-from gpu_findings import Inputs, feed, latency, parity, state
+from gpu_findings import Feed, Inputs, latency, parity, state
 from gpu_report import report
 
 from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
@@ -66,6 +67,7 @@ class Check:
     out: Path
     bundle: Bundle | None = None
     checkpoint: Any = None
+    feed: Feed | None = None
     result: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
@@ -98,10 +100,17 @@ class Check:
             raise RuntimeError("no model: name the bundle's model.pt with --model")
         return self.checkpoint.model.to(self.torch_device)
 
-    def latency(self, step: Callable[[Inputs], Any], inputs: Callable[[int], Inputs]) -> dict[str, Any]:
+    def latency(self, step: Callable[[Inputs], Any]) -> dict[str, Any]:
         """Time a way with this effort."""
         effort, gpu = self.effort, self.device == "cuda"
-        return latency(step, inputs, seconds=effort.seconds, calls=effort.calls, energy=gpu)
+        return latency(step, self.stream, seconds=effort.seconds, calls=effort.calls, energy=gpu)
+
+    @property
+    def stream(self) -> Feed:
+        """The inputs."""
+        if self.feed is None:
+            raise RuntimeError("neither a bundle nor a model")
+        return self.feed
 
 
 def attempt(run: Callable[[], Any]) -> Any:
@@ -115,14 +124,13 @@ def attempt(run: Callable[[], Any]) -> Any:
 def ways(check: Check) -> Iterator[tuple[str, Callable[[], Backend]]]:
     """Yield the name of every way and what opens it; those that stand on the least come first."""
     bundle = check.bundle
-    if bundle is None:
-        return
-    yield ONNXRUNTIME, lambda: open_backend(bundle)
     yield "torch graph", lambda: torch_backend(check)
     yield "torch graph tf32", lambda: torch_backend(check, tf32=True)
-    for backend in GPU_BACKENDS:
-        for precision in exported(bundle):
-            yield f"{backend} {precision}", lambda b=backend, p=precision: gpu_backend(bundle, b, p)
+    if bundle is not None:
+        yield ONNXRUNTIME, partial(open_backend, bundle)
+        for backend in GPU_BACKENDS:
+            for precision in exported(bundle):
+                yield f"{backend} {precision}", partial(gpu_backend, bundle, backend, precision)
     # Last, since a fault on the GPU would cost whatever comes after it: nobody but us captures PyTorch like this.
     yield "torch graph, CudaDevice", lambda: torch_backend(check, cuda_device=True)
 
@@ -173,31 +181,33 @@ def torch_backend(check: Check, *, cuda_device: bool = False, tf32: bool = False
 
 def check_way(check: Check, open_way: Callable[[], Backend]) -> dict[str, Any]:
     """Return everything about one way, and how many times faster than eager PyTorch it is in the same rounds."""
-    assert check.bundle is not None
-    bundle, inputs = check.bundle, feed(check.bundle)
     begin = time.perf_counter()
     backend = open_way()
     opened_s = time.perf_counter() - begin
     try:
         found: dict[str, Any] = {"open_ms": round(1000 * opened_s, 1)}
-        found["parity"] = attempt(lambda: parity(bundle, backend))
-        found["state"] = attempt(lambda: state(bundle, backend))
-        found["latency"] = attempt(lambda: check.latency(lambda one: backend.step(one)["forecast"].copy(), inputs))
-        found["faster_than"] = attempt(lambda: faster_than_eager(check, backend, inputs))
+        found["parity"] = attempt(lambda: parity(check.stream, backend))
+        found["state"] = attempt(lambda: state(check.stream, backend))
+        found["latency"] = attempt(lambda: check.latency(lambda one: backend.step(one)["forecast"].copy()))
+        found["faster_than"] = attempt(lambda: faster_than_eager(check, backend))
         return found
     finally:
         backend.close()
 
 
-def faster_than_eager(check: Check, backend: Backend, inputs: Callable[[int], Inputs]) -> dict[str, Any]:
+def faster_than_eager(check: Check, backend: Backend) -> dict[str, Any]:
     """Return paired ratios: eager step and eager window over this way, timed in turn."""
     from torch_device import EagerStep, EagerWindow
 
     model, where = check.model, check.torch_device
-    eager = {"eager step": EagerStep(model, where), "eager window": EagerWindow(model, where)}
+    eager = {"eager step": EagerStep(model, where).step, "eager window": EagerWindow(model, where).step}
     clock = iter(range(10**9))
-    calls: dict[str, Callable[[], object]] = {"way": lambda: backend.step(inputs(next(clock)))["forecast"].copy()}
-    calls |= {name: lambda one=one: one.step(inputs(next(clock))) for name, one in eager.items()}
+
+    def run(step: Callable[[Inputs], Any]) -> None:
+        step(check.stream(next(clock)))
+
+    steps = {"way": lambda one: backend.step(one)["forecast"].copy(), **eager}
+    calls = {name: partial(run, step) for name, step in steps.items()}
     samples = interleave(calls, check.effort.rounds, warm_up=20)
     medians = {f"{name} median us": one.median_us for name, one in samples.items()}
     return {name: paired_ratio(samples[name], samples["way"]) for name in eager} | medians
@@ -207,11 +217,10 @@ def eager_latency(check: Check) -> dict[str, Any]:
     """Time PyTorch's eager step and eager window alone."""
     from torch_device import EagerStep, EagerWindow
 
-    assert check.bundle is not None
-    inputs, model, where = feed(check.bundle), check.model, check.torch_device
+    model, where = check.model, check.torch_device
     return {
-        "step": check.latency(EagerStep(model, where).step, inputs),
-        "window": check.latency(EagerWindow(model, where).step, inputs),
+        "step": check.latency(EagerStep(model, where).step),
+        "window": check.latency(EagerWindow(model, where).step),
     }
 
 
@@ -222,7 +231,7 @@ def cost(check: Check) -> list[dict[str, Any]]:
         if check.left_s < 60 and rows:
             rows.append({"sensors": sensors, "not_run": "the time budget was spent"})
             continue
-        rows.append({"sensors": sensors, **attempt(lambda n=sensors: _cost_of(check, n))})
+        rows.append({"sensors": sensors, **attempt(partial(_cost_of, check, sensors))})
     return rows
 
 
@@ -258,24 +267,32 @@ def _cost_of(check: Check, sensors: int) -> dict[str, Any]:
 def prepare(check: Check, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Load or make model and bundle; a bundle is copied, so that engines built here stay out of it."""
     made = attempt(lambda: _checkpoint(check, arguments))
+    found: dict[str, Any] = {"torch_model": made}
     if arguments.bundle is not None:
         shutil.copytree(arguments.bundle, folder / "model.bundle")
         check.bundle = Bundle.load(folder / "model.bundle")
     elif check.checkpoint is not None:
-        from export.bundle import export_bundle
+        found["export"] = attempt(lambda: _export(check, folder / "model.bundle"))
+    if check.bundle is not None:
+        manifest = check.bundle.manifest
+        check.feed = Feed(check.bundle.golden(), manifest.timezone, max(manifest.tolerance))
+        found |= {"bundle_id": manifest.bundle_id, "precisions": exported(check.bundle), "config": manifest.config}
+        contract = manifest.contract
+    else:  # an export that failed must not cost the ways in PyTorch
+        from export.golden import make_golden
 
-        check.bundle = export_bundle(check.checkpoint, folder / "model.bundle")
-    if check.bundle is None:
-        return {"not_run": f"neither a bundle nor a model: {made}"}
-    manifest = check.bundle.manifest
-    return {
-        "bundle_id": manifest.bundle_id,
-        "sensors": len(manifest.sensor_ids),
-        "config": dict(manifest.config),
-        "slots": manifest.contract.slots,
-        "precisions": exported(check.bundle),
-        "torch_model": made,
-    }
+        model = check.model
+        golden = make_golden(check.checkpoint)
+        check.feed = Feed(golden, check.checkpoint.site.timezone, 5e-5 * max(model.signal.std))
+        contract = model.contract
+    return found | {"sensors": check.feed.golden.values.shape[1], "slots": contract.slots}
+
+
+def _export(check: Check, path: Path) -> str:
+    from export.bundle import export_bundle
+
+    check.bundle = export_bundle(check.checkpoint, path)
+    return "exported"
 
 
 def _checkpoint(check: Check, arguments: argparse.Namespace) -> str:
@@ -316,7 +333,7 @@ def main() -> None:
             check.section("delay lines by copies", lambda: delay_lines(steps=1_000))
         check.section("eager", lambda: eager_latency(check))
         for name, open_way in ways(check):
-            check.section(f"way: {name}", lambda open_way=open_way: check_way(check, open_way))
+            check.section(f"way: {name}", partial(check_way, check, open_way))
         check.section("cost", lambda: cost(check))
     print(report(check.result))
 

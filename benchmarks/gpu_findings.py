@@ -12,35 +12,47 @@ from numpy.typing import NDArray
 
 from runtime.backend import Backend
 from runtime.timing import Samples, measure
-from stunet_deploy.bundle import Bundle
+from stunet_deploy.bundle import Golden
 from stunet_deploy.compare import compare, course, json_number
 from stunet_deploy.series import time_of_week
 
 Inputs = dict[str, NDArray[Any]]
 
 
-def feed(bundle: Bundle) -> Callable[[int], Inputs]:
-    """Return the inputs of interval t of the golden stream, over and over."""
-    golden = bundle.golden()
-    times = time_of_week(golden.timestamps, bundle.manifest.timezone)
-    rows = [
-        {"values": values[None], "observed": mask[None].astype(np.float32), "time_of_week": moment.reshape(1, 1)}
-        for values, mask, moment in zip(golden.values, golden.observed, times, strict=True)
-    ]
-    return lambda t: rows[t % len(rows)]
+class Feed:
+    """The golden stream as inputs of a step, over and over, with the float64 reference's forecasts.
+
+    Args:
+        golden: the recorded stream.
+        timezone: of the model's time features.
+        tolerance: largest difference that a float32 step may have, in the unit of the target.
+    """
+
+    def __init__(self, golden: Golden, timezone: str, tolerance: float) -> None:
+        self.golden = golden
+        self.tolerance = tolerance
+        times = time_of_week(golden.timestamps, timezone)
+        self._rows: list[Inputs] = [
+            {"values": values[None], "observed": mask[None].astype(np.float32), "time_of_week": moment.reshape(1, 1)}
+            for values, mask, moment in zip(golden.values, golden.observed, times, strict=True)
+        ]
+
+    def __call__(self, t: int) -> Inputs:
+        """Return the inputs of interval t."""
+        return self._rows[t % len(self._rows)]
 
 
-def parity(bundle: Bundle, backend: Backend) -> dict[str, Any]:
+def parity(feed: Feed, backend: Backend) -> dict[str, Any]:
     """Compare a way with the float64 reference over the golden stream, state carried: difference and its course."""
-    golden, inputs = bundle.golden(), feed(bundle)
+    golden = feed.golden
     scored = set(golden.scored.tolist())
     found = []
     backend.reset()
     for t in range(len(golden.timestamps)):
-        forecast = backend.step(inputs(t))["forecast"][0]
+        forecast = backend.step(feed(t))["forecast"][0]
         if t in scored:
             found.append(forecast.copy())
-    one = compare(np.stack(found), golden.forecast, max(bundle.manifest.tolerance))
+    one = compare(np.stack(found), golden.forecast, feed.tolerance)
     return {
         "intervals": len(golden.timestamps),
         "max_abs_error": json_number(one.max_abs_error),
@@ -51,13 +63,13 @@ def parity(bundle: Bundle, backend: Backend) -> dict[str, Any]:
     }
 
 
-def state(bundle: Bundle, backend: Backend) -> dict[str, Any]:
+def state(feed: Feed, backend: Backend) -> dict[str, Any]:
     """Move lines through every phase, and reset: the largest difference from an undisturbed stream, 0 where exact."""
-    inputs, slots = feed(bundle), backend.contract.slots
+    slots = backend.contract.slots
     length = 3 * slots
 
     def forecasts(first: int, count: int) -> NDArray[np.float32]:
-        return np.stack([backend.step(inputs(t))["forecast"].copy() for t in range(first, first + count)])
+        return np.stack([backend.step(feed(t))["forecast"].copy() for t in range(first, first + count)])
 
     backend.reset()
     forecasts(0, length)
@@ -76,14 +88,12 @@ def state(bundle: Bundle, backend: Backend) -> dict[str, Any]:
     return {"phases": slots, "restored": worst, "reset": float(np.abs(again - fresh).max())}
 
 
-def latency(
-    step: Callable[[Inputs], Any], inputs: Callable[[int], Inputs], *, seconds: float, calls: int, energy: bool
-) -> dict[str, Any]:
+def latency(step: Callable[[Inputs], Any], feed: Feed, *, seconds: float, calls: int, energy: bool) -> dict[str, Any]:
     """Time intervals host to host: one after another, at a fixed rate, and after idling.
 
     Args:
         step: the way.
-        inputs: of interval t.
+        feed: its inputs.
         seconds: about how long to time each.
         calls: at most this many calls one after another.
         energy: read the GPU's counter.
@@ -91,7 +101,7 @@ def latency(
     clock = iter(range(10**9))
 
     def call() -> None:
-        step(inputs(next(clock)))
+        step(feed(next(clock)))
 
     first = measure(call, warm_up=5, repeats=20)
     repeats = int(min(calls, max(20, seconds * 1e6 / first.median_us)))

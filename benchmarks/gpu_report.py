@@ -87,7 +87,7 @@ def _not_run(result: dict[str, Any]) -> list[tuple[str, str]]:
             continue
         if "not_run" in section:
             found.append((name, section["not_run"]))
-        elif name.startswith((WAY, "eager")):
+        elif name.startswith((WAY, "eager", "model")):
             parts = ((part, one) for part, one in section.items() if isinstance(one, dict) and "not_run" in one)
             found += [(f"{name}, {part}", one["not_run"]) for part, one in parts]
     return found

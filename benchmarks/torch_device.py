@@ -29,7 +29,10 @@ def tensor_at(address: int, shape: tuple[int, ...], dtype: str, device: torch.de
     kind = np.dtype(dtype)
     if device.type == "cuda":
         described = {"shape": shape, "typestr": kind.str, "data": (address, False), "version": 3}
-        return torch.as_tensor(SimpleNamespace(__cuda_array_interface__=described), device=device)
+        tensor = torch.as_tensor(SimpleNamespace(__cuda_array_interface__=described), device=device)
+        if tensor.data_ptr() != address:
+            raise RuntimeError("PyTorch copied memory that it was to show")
+        return tensor
     size = int(np.prod(shape)) * kind.itemsize
     memory = (ctypes.c_uint8 * size).from_address(address)
     return torch.from_numpy(np.frombuffer(memoryview(memory), kind).reshape(shape))
