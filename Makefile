@@ -30,10 +30,12 @@ check: $(READY) ## Check format, lint, types, import rules and Python 3.10
 	@echo "vermin 3.10"; $(BIN)/vermin --quiet --violations --no-tips --target=3.10- $(ROOMS)
 
 bindings: $(READY) ## Fetch TensorRT's bindings, which the tests check our calls against
-	@set -e; for package in $(BINDINGS); do \
-		folder=.bindings/$${package#*==}; \
-		test -d $$folder || { echo "$$package"; $(BIN)/python -m pip install -qq --disable-pip-version-check \
-			--no-deps --target $$folder.part $$package && mv $$folder.part $$folder; }; \
+	@for package in $(BINDINGS); do \
+		folder=.bindings/$${package##*=}; \
+		test -d $$folder && continue; \
+		echo "$$package"; rm -rf $$folder.part; \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --target $$folder.part $$package \
+			&& mv $$folder.part $$folder || echo "not for this Python or not reachable; its test is skipped"; \
 	done
 
 bench: $(READY) ## Run the benchmarks; results in benchmarks/results/

@@ -43,8 +43,6 @@ class TensorRTProgram:
         self._logger = _logger(flavor)
         self._logger.last = ""
         runtime = trt.Runtime(self._logger)
-        # Such a plan brings the runtime of the release that built it along; it was verified against its hash.
-        runtime.engine_host_code_allowed = engine.stored.key.version_compatible
         self._engine = runtime.deserialize_cuda_engine(engine.plan)
         if self._engine is None:
             raise self._refused(f"{flavor.name} {flavor.version} cannot load")

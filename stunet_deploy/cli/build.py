@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Build, or find, one engine per precision and name them."""
     from export.engine import build_engine, engine_summary
+    from runtime.gpu.driver import find_device
     from runtime.gpu.flavor import find_flavor
     from stunet_deploy.bundle import Bundle
 
@@ -89,7 +90,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         engines.append(summary)
         lines.append(f"{built.stored.path}: {summary['bytes'] / 1e6:.1f} MB, {made}")
     console.answer({"bundle_id": bundle.manifest.bundle_id, "engines": engines}, "\n".join(lines))
-    console.next(f"stunet verify {arguments.bundle} --backend {flavor.name} --precision {precisions[0]}")
+    if find_device() is None:  # built ahead of time, for another machine
+        console.next(f"copy {arguments.bundle} to a machine with such a GPU")
+    else:
+        console.next(f"stunet verify {arguments.bundle} --backend {flavor.name} --precision {precisions[0]}")
     return 0
 
 

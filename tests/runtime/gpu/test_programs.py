@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,16 +47,11 @@ class TensorRT:
         self.device, self.program, self.contract = device, program, contract
         self.refuse = set()
         self.said = {}
-        self.host_code = None
 
     def Runtime(self, logger):  # noqa: N802
         outer = self
 
         class Runtime:
-            def __setattr__(self, name, value):
-                assert name == "engine_host_code_allowed"
-                outer.host_code = value
-
             def deserialize_cuda_engine(self, plan):
                 logger.log("warning", "not worth a word")
                 if "deserialize" in outer.refuse:
@@ -114,8 +108,8 @@ def tensorrt(example, host):
     trt = TensorRT(device, program, example.bundle.manifest.contract)
     key = EngineKey("tensorrt", "10.3.0", ("8.7",), "linux", "aarch64", "fp32", (1, 1, 64))
 
-    def open_engine(contract: StepContract = example.bundle.manifest.contract, compatible: bool = False):
-        stored = StoredEngine(Path("step.engine"), replace(key, version_compatible=compatible), {})
+    def open_engine(contract: StepContract = example.bundle.manifest.contract):
+        stored = StoredEngine(Path("step.engine"), key, {})
         flavor = Flavor("tensorrt", trt, "10.3.0")
         engine = TensorRTProgram(flavor, Engine(stored, b"plan"), contract, 2, device.stream)
         return DeviceBackend("tensorrt", contract, 2, device, engine)
@@ -127,13 +121,7 @@ def test_an_engine_is_executed_at_the_addresses_of_every_phase(tensorrt, example
     backend = tensorrt.open()
     equal_to_the_cpu(backend, example.bundle)
     assert tensorrt.device.counts["captures"] == example.bundle.manifest.contract.slots
-    assert tensorrt.trt.host_code is False
     backend.close()
-
-
-def test_a_version_compatible_plan_may_run_its_own_runtime(tensorrt):
-    tensorrt.open(compatible=True)
-    assert tensorrt.trt.host_code is True
 
 
 @pytest.mark.parametrize(
