@@ -13,8 +13,10 @@ from stunet_deploy.contract import Lines, StepContract
 from stunet_deploy.errors import BackendError, ConfigError
 
 ONNXRUNTIME = "onnxruntime"
+#: Backends of an NVIDIA GPU in this machine.
+GPU_BACKENDS = ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx")
 #: Every backend name that commands and calls accept; a model on a Triton server is named by its address.
-BACKENDS = (ONNXRUNTIME, "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx")
+BACKENDS = (ONNXRUNTIME, *GPU_BACKENDS)
 TRITON = "triton://"
 
 
@@ -71,8 +73,8 @@ def open_backend(
         threads: CPU threads of one step; one is best for small graphs on a controller.
 
     Raises:
-        BackendError: if the backend is unknown, not built in or not installed.
-        BundleError: if the precision was not exported, or the step graph does not fit the bundle's contract.
+        BackendError: if the backend is unknown, not built in, not installed, or lacks its driver, GPU or engine.
+        BundleError: if the precision was not exported, or the graph or engine does not fit the bundle's contract.
         ConfigError: if ``precision`` is unknown, or ``batch`` or ``threads`` is below one.
     """
     for name, value in (("batch", batch), ("threads", threads)):
@@ -80,7 +82,11 @@ def open_backend(
             raise ConfigError(f"{name} = {value}", "at least 1", f"choose another {name}")
     if backend == ONNXRUNTIME:
         return OnnxRuntimeBackend(bundle, precision=precision, batch=batch, threads=threads)
-    if backend in BACKENDS or backend.startswith(TRITON):
+    if backend in GPU_BACKENDS:
+        from runtime.gpu.opening import open_gpu_backend  # the CPU's users need not load it
+
+        return open_gpu_backend(bundle, backend, precision=precision, batch=batch)
+    if backend.startswith(TRITON):
         raise BackendError(f"backend {backend!r} is not built in yet", ONNXRUNTIME, f"use '--backend {ONNXRUNTIME}'")
     known = ", ".join((*BACKENDS, TRITON + "host:port/model"))
     raise BackendError(f"unknown backend {backend!r}", f"one of {known}", "choose one of these")

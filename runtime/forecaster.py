@@ -76,7 +76,13 @@ class StreamForecaster:
         wanted = set(issue.tolist())
         # The rows of a series are consecutive but for breaks of a day or more, after which a stream starts anew.
         stream = Stream.open(
-            self.bundle, backend=self.backend, precision=self.precision, mode=mode, threads=self.threads, max_gap=0
+            self.bundle,
+            backend=self.backend,
+            precision=self.precision,
+            mode=mode,
+            threads=self.threads,
+            fallback=False,  # the errors are those of the backend that was named
+            max_gap=0,
         )
         chunk = []
         try:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module, metadata
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from runtime.slots import HostSlots, read_slot, write_slot
+from runtime.buffers import write_inputs, zero_buffers
+from runtime.onnxruntime_session import import_onnxruntime, open_session, run_options
+from runtime.slots import HostSlots, bound_slots
 from stunet_deploy.bundle import FLOAT32, Bundle
-from stunet_deploy.contract import NEXT_STATE, Lines, StepContract, TensorSpec
-from stunet_deploy.errors import BackendError, BundleError, StreamError
-
-CPU_PROVIDER = "CPUExecutionProvider"
-#: Distributions that bring the module onnxruntime.
-WHEELS = ("onnxruntime", "onnxruntime-gpu")
+from stunet_deploy.contract import Lines, StepContract
+from stunet_deploy.errors import BackendError
 
 
 class OnnxRuntimeBackend:
@@ -39,36 +34,30 @@ class OnnxRuntimeBackend:
     def __init__(self, bundle: Bundle, *, precision: str = FLOAT32, batch: int = 1, threads: int = 1) -> None:
         self.batch = batch
         self.contract: StepContract = bundle.manifest.contract
-        ort = _import_onnxruntime()
-        graph = bundle.graph(precision)
-        self._session = _open_session(ort, graph, threads)
-        _check_graph(self._session, self.contract, batch, graph)
-        # Without this entry every run raises and swallows a missing-key exception: 49 instead of 12 microseconds.
-        self._run_options = ort.RunOptions()
-        self._run_options.add_run_config_entry("gpu_graph_id", "-1")
+        ort = import_onnxruntime()
+        self._session = open_session(ort, bundle.graph(precision), self.contract, batch=batch, threads=threads)
+        self._run_options = run_options(ort)
         self._slots = HostSlots(self.contract, batch)
-        self._inputs = {spec.name: _zeros(spec, batch) for spec in self.contract.inputs}
-        self._outputs = {spec.name: _zeros(spec, batch) for spec in self.contract.outputs}
+        self._inputs = zero_buffers(self.contract.inputs, batch)
+        self._outputs = zero_buffers(self.contract.outputs, batch)
         self._bindings = [self._bind(ort, phase) for phase in range(self.contract.slots)]
 
     def _bind(self, ort: ModuleType, phase: int) -> Any:
         """Return the I/O binding of one phase. On the CPU an OrtValue shares the memory of its array."""
         binding = self._session.io_binding()
-        slots = self.contract.slots
 
         def value(array: NDArray[Any]) -> Any:
             return ort.OrtValue.ortvalue_from_numpy(array)
 
         for name, array in self._inputs.items():
             binding.bind_ortvalue_input(name, value(array))
-        for tap in self.contract.taps:
-            slot = self._slots.arrays[tap.state.name][read_slot(phase, tap.age, slots)]
-            binding.bind_ortvalue_input(tap.name, value(slot))
         for name, array in self._outputs.items():
             binding.bind_ortvalue_output(name, value(array))
-        for state in self.contract.states:
-            slot = self._slots.arrays[state.name][write_slot(phase)]
-            binding.bind_ortvalue_output(NEXT_STATE + state.name, value(slot))
+        reads, writes = bound_slots(self.contract, phase)
+        for name, (state, slot) in reads.items():
+            binding.bind_ortvalue_input(name, value(self._slots.arrays[state][slot]))
+        for name, (state, slot) in writes.items():
+            binding.bind_ortvalue_output(name, value(self._slots.arrays[state][slot]))
         return binding
 
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
@@ -78,15 +67,7 @@ class OnnxRuntimeBackend:
             StreamError: if an input is missing, unknown or of another shape; the state is unchanged.
             BackendError: if ONNX Runtime fails.
         """
-        if inputs.keys() != self._inputs.keys():
-            raise StreamError(
-                f"step inputs {sorted(inputs)}", f"{sorted(self._inputs)}", "give each input of the contract"
-            )
-        for name, buffer in self._inputs.items():
-            if inputs[name].shape != buffer.shape:
-                raise StreamError(f"step input {name!r} of shape {inputs[name].shape}", f"{buffer.shape}", "reshape it")
-        for name, buffer in self._inputs.items():
-            buffer[...] = inputs[name]
+        write_inputs(self._inputs, inputs)
         try:
             self._session.run_with_iobinding(self._bindings[self._slots.phase], self._run_options)
         except Exception as error:  # ONNX Runtime has an exception class per status code and no common base
@@ -114,92 +95,3 @@ class OnnxRuntimeBackend:
         """Drop the session and its bindings; the backend must not be used afterwards."""
         self._bindings.clear()
         self._session = None
-
-
-def _import_onnxruntime() -> ModuleType:
-    _check_one_wheel()
-    try:
-        return import_module("onnxruntime")
-    except ImportError as error:
-        raise BackendError(
-            f"onnxruntime cannot be imported ({error})",
-            "ONNX Runtime",
-            "install it with: pip install 'stunet-deploy[cpu]'",
-        ) from error
-
-
-def _check_one_wheel() -> None:
-    """Refuse two wheels that own one module: each has overwritten some of the other's files."""
-    found = [name for name in WHEELS if any(metadata.distributions(name=name))]
-    if len(found) > 1:
-        raise BackendError(
-            f"both {' and '.join(found)} are installed",
-            "one of them: both own the module onnxruntime",
-            f"pip uninstall -y {' '.join(found)}, then pip install 'stunet-deploy[cpu]' (or [gpu])",
-        )
-
-
-def _open_session(ort: ModuleType, graph: Path, threads: int) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # A spinning pool burns whole cores between intervals.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # Without a planned pattern the arena stays smaller (162 instead of 180 MB in window mode) at the same speed.
-    options.enable_mem_pattern = False
-    options.log_severity_level = 3
-    try:
-        session = ort.InferenceSession(str(graph), options, providers=[CPU_PROVIDER])
-    except Exception as error:  # ONNX Runtime has an exception class per status code and no common base
-        raise BackendError(
-            f"ONNX Runtime {ort.__version__} cannot load {graph} ({error})",
-            "a graph that it supports",
-            "install a newer onnxruntime or export the model again",
-        ) from error
-    if session.get_providers() != [CPU_PROVIDER]:
-        raise BackendError(
-            f"ONNX Runtime opened the providers {session.get_providers()}",
-            f"{[CPU_PROVIDER]}",
-            "install it with: pip install 'stunet-deploy[cpu]'",
-        )
-    return session
-
-
-def _check_graph(session: Any, contract: StepContract, batch: int, graph: Path) -> None:
-    """Compare names, dtypes and shapes of the graph with the contract."""
-    inputs = [*contract.inputs, *(_renamed(tap.state, tap.name) for tap in contract.taps)]
-    outputs = [*contract.outputs, *(_renamed(state, NEXT_STATE + state.name) for state in contract.states)]
-    for kind, specs, nodes in (
-        ("input", inputs, session.get_inputs()),
-        ("output", outputs, session.get_outputs()),
-    ):
-        expected = {spec.name: (_onnx_type(spec), spec.with_batch(batch)) for spec in specs}
-        found = {node.name: (node.type, _with_batch(node.shape, batch)) for node in nodes}
-        for name in sorted(expected.keys() | found.keys()):
-            if expected.get(name) != found.get(name):
-                raise BundleError(
-                    f"{graph}: {kind} {name!r} is {found.get(name, 'absent')}",
-                    f"{expected.get(name, 'no such tensor')} as in the contract",
-                    "export the model again",
-                )
-
-
-def _renamed(spec: TensorSpec, name: str) -> TensorSpec:
-    return TensorSpec(name, spec.axes, spec.shape, spec.dtype)
-
-
-def _onnx_type(spec: TensorSpec) -> str:
-    return {"float32": "tensor(float)", "float64": "tensor(double)"}.get(spec.dtype, f"tensor({spec.dtype})")
-
-
-def _with_batch(shape: Sequence[Any], batch: int) -> tuple[Any, ...]:
-    """Put the batch size in place of a symbolic first axis; other symbolic axes stay, and so differ."""
-    if shape and not isinstance(shape[0], int):
-        return (batch, *shape[1:])
-    return tuple(shape)
-
-
-def _zeros(spec: TensorSpec, batch: int) -> NDArray[Any]:
-    return np.zeros(spec.with_batch(batch), spec.dtype)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.contract import Lines, StepContract
+from stunet_deploy.contract import NEXT_STATE, Lines, StepContract
 from stunet_deploy.errors import StreamError
 
 
@@ -38,6 +38,25 @@ def next_phase(phase: int, slots: int) -> int:
 def line_slots(phase: int, delay: int, slots: int) -> list[int]:
     """Return the slots of a delay line, oldest first, as an interval of this phase finds them."""
     return [read_slot(phase, age, slots) for age in range(delay, 0, -1)]
+
+
+def bound_slots(contract: StepContract, phase: int) -> tuple[dict[str, tuple[str, int]], dict[str, tuple[str, int]]]:
+    """Return what an interval of this phase reads, and what it writes: tensor name -> (state entry, slot)."""
+    reads = {tap.name: (tap.state.name, read_slot(phase, tap.age, contract.slots)) for tap in contract.taps}
+    writes = {NEXT_STATE + state.name: (state.name, write_slot(phase)) for state in contract.states}
+    return reads, writes
+
+
+def check_lines(contract: StepContract, batch: int, lines: Lines) -> None:
+    """Check that lines hold every state entry of a contract in its shape.
+
+    Raises:
+        StreamError: if an entry is missing or unknown, or has another shape.
+    """
+    expected = {s.name: (s.delay, *s.with_batch(batch)) for s in contract.states}
+    found = {name: line.shape for name, line in lines.items()}
+    if found != expected:
+        raise StreamError(f"lines of shapes {found}", f"{expected}", "restore lines of the same bundle and batch size")
 
 
 class HostSlots:
@@ -84,12 +103,7 @@ class HostSlots:
         Raises:
             StreamError: if an entry is missing or unknown, or has another shape.
         """
-        expected = {s.name: (s.delay, *s.with_batch(self.batch)) for s in self.contract.states}
-        found = {name: line.shape for name, line in lines.items()}
-        if found != expected:
-            raise StreamError(
-                f"lines of shapes {found}", f"{expected}", "restore lines of the same bundle and batch size"
-            )
+        check_lines(self.contract, self.batch, lines)
         for state in self.contract.states:
             slots = line_slots(self.phase, state.delay, self.contract.slots)
             self.arrays[state.name][slots] = lines[state.name]

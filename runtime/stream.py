@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runtime.backend import ONNXRUNTIME, Backend, open_backend
+from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
 from runtime.clock import Clock, Timestamp
+from runtime.fallback import FallbackBackend
 from runtime.forecast import Forecast
 from runtime.readings import Interval, Readings, Values
 from runtime.window import Carry, Mode, Window, check_contract
@@ -98,6 +99,7 @@ class Stream:
         precision: str = FLOAT32,
         mode: Literal["carry", "window"] = "carry",
         threads: int = 1,
+        fallback: bool = True,
         name: str = "stream",
         max_gap: int = 12,
         min_observed: float = 0.5,
@@ -113,6 +115,8 @@ class Stream:
             mode: ``carry`` keeps the state for ever; ``window`` forecasts from exactly the last
                 ``manifest.window`` intervals, as the literature's protocol does.
             threads: CPU threads of one step.
+            fallback: go on with the float32 step on the CPU when a GPU fails while the stream runs, and say so in every
+                forecast. Not for measuring: what is measured is then not what was asked for.
             name, max_gap, min_observed, ignore_unknown, tolerance: see :class:`Stream`.
 
         Raises:
@@ -124,6 +128,8 @@ class Stream:
         check_contract(opened.manifest)
         rows = opened.manifest.window if mode == "window" else 1
         runner = open_backend(opened, backend, precision=precision, batch=rows, threads=threads)
+        if fallback and backend in GPU_BACKENDS:
+            runner = FallbackBackend(runner, lambda: open_backend(opened, ONNXRUNTIME, batch=rows, threads=threads))
         return cls(
             opened,
             Window(runner) if mode == "window" else Carry(runner),

@@ -49,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="start", metavar="T", help="first time: ISO 8601 (the bundle's zone) or seconds")
     parser.add_argument("--to", dest="stop", metavar="T", help="time to stop before")
     parser.add_argument("--json-lines", action="store_true", help="print every forecast as a line of JSON")
+    parser.add_argument(
+        "--no-fallback",
+        action="store_true",
+        help="end when the GPU fails, instead of going on with the CPU and saying so in every forecast",
+    )
     add_backend(parser)
 
 
@@ -61,7 +66,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise ConfigError("--json and --json-lines", "one of them", "choose a summary or every forecast")
     bundle = Bundle.load(arguments.bundle)
     records = _records(arguments, bundle.manifest)
-    stream = Stream.open(bundle, backend=arguments.backend, precision=arguments.precision, mode=arguments.mode)
+    stream = Stream.open(
+        bundle,
+        backend=arguments.backend,
+        precision=arguments.precision,
+        mode=arguments.mode,
+        fallback=not arguments.no_fallback,
+    )
     summary = Summary()
     live = arguments.replay == STANDARD_INPUT
     try:

@@ -82,5 +82,5 @@ def test_a_golden_stream_of_another_shape_is_refused(build_example):
 
 
 def test_a_backend_that_is_not_there_is_an_error(example):
-    with pytest.raises(BackendError, match="not built in yet"):
-        verify(example.bundle, "tensorrt")
+    with pytest.raises(BackendError, match="unknown backend 'tensorflow'"):
+        verify(example.bundle, "tensorflow")

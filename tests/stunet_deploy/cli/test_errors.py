@@ -37,7 +37,6 @@ CASES = {
     "a foreign model": ("inspect {speeds}", "not a readable checkpoint"),
     "a foreign model to export": ("export {speeds}", "not a readable checkpoint"),
     "unknown backend": ("verify {bundle} --backend abacus", "abacus"),
-    "backend of later": ("verify {bundle} --backend tensorrt", "not built in yet"),
     "server of later": ("run {bundle} --replay {speeds} --backend triton://box:8001/speed", "not built in yet"),
     "empty span": ("run {bundle} --replay {speeds} --from 2031-01-01", "no interval"),
     "no time": ("run {bundle} --replay {speeds} --from yesterday", "yesterday"),

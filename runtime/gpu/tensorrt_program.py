@@ -1,0 +1,127 @@
+"""One step as a TensorRT engine: full, RTX and lean, versions 10.3 to 11.4, through the calls that all of them have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from runtime.gpu.engines import Engine
+from runtime.gpu.flavor import Flavor
+from stunet_deploy.contract import NEXT_STATE, StepContract, TensorSpec
+from stunet_deploy.errors import BackendError, BundleError
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+_DTYPES = {"float32": "FLOAT", "float16": "HALF", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
+
+
+class TensorRTProgram:
+    """A step that a TensorRT engine executes; see :class:`runtime.gpu.device.Program`.
+
+    Ask for the driver before making one: without a driver TensorRT may crash instead of raising.
+
+    Args:
+        flavor: the TensorRT to run it with.
+        engine: what :func:`runtime.gpu.engines.find_engine` found to fit and to be whole.
+        contract: what the engine must be.
+        batch: number of rows.
+        stream: handle of the stream to put steps on; not the default stream, on which nothing can be captured.
+
+    Raises:
+        BackendError: if TensorRT refuses the engine.
+        BundleError: if the engine's tensors are not those of the contract.
+    """
+
+    capturable = True
+
+    def __init__(self, flavor: Flavor, engine: Engine, contract: StepContract, batch: int, stream: int) -> None:
+        trt = flavor.module
+        self._stream = stream
+        self._path = engine.stored.path
+        self._logger = _logger(flavor)
+        self._logger.last = ""
+        runtime = trt.Runtime(self._logger)
+        self._engine = runtime.deserialize_cuda_engine(engine.plan)
+        if self._engine is None:
+            raise self._refused(f"{flavor.name} {flavor.version} cannot load")
+        _check_engine(flavor, self._engine, contract, batch, str(self._path))
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise self._refused(f"{flavor.name} {flavor.version} makes no execution context of")
+        for spec in _inputs(contract):
+            if not self._context.set_input_shape(spec.name, spec.with_batch(batch)):
+                raise self._refused(f"{flavor.name} {flavor.version} refuses {spec.name} of batch {batch} in")
+
+    def bind(self, addresses: Mapping[str, int]) -> Callable[[], None]:
+        """Return what puts one step on the stream that reads and writes these addresses."""
+        context, stream, fixed = self._context, self._stream, dict(addresses)
+
+        def step() -> None:
+            for name, address in fixed.items():
+                if not context.set_tensor_address(name, address):
+                    raise self._refused(f"TensorRT refuses an address of {name} in")
+            if not context.execute_async_v3(stream):
+                raise self._refused("TensorRT did not enqueue a step of")
+
+        return step
+
+    def close(self) -> None:
+        """Give the engine's memory back; the context goes before the engine that it belongs to."""
+        del self._context
+        del self._engine
+
+    def _refused(self, what: str) -> BackendError:
+        said = f" ({self._logger.last})" if self._logger.last else ""
+        return BackendError(
+            f"{what} {self._path}{said}", "an engine that runs here", "build it again: stunet build bundle/ --rebuild"
+        )
+
+
+@cache
+def _logger(flavor: Flavor) -> Any:
+    """Return what keeps a flavour's last error for our own message: TensorRT calls the first logger that it gets."""
+    trt = flavor.module
+
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]  # a base that is known at run time
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = ""
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self.last = msg
+
+    return Logger()
+
+
+def _inputs(contract: StepContract) -> list[TensorSpec]:
+    taps = [TensorSpec(tap.name, tap.state.axes, tap.state.shape, tap.state.dtype) for tap in contract.taps]
+    return [*contract.inputs, *taps]
+
+
+def _check_engine(flavor: Flavor, engine: trt.ICudaEngine, contract: StepContract, batch: int, path: str) -> None:
+    """Compare names, directions, dtypes and shapes of an engine with the contract."""
+    trt = flavor.module
+    states = [TensorSpec(NEXT_STATE + s.name, s.axes, s.shape, s.dtype) for s in contract.states]
+    expected = {spec.name: ("input", _DTYPES.get(spec.dtype), spec.with_batch(batch)) for spec in _inputs(contract)}
+    expected |= {
+        spec.name: ("output", _DTYPES.get(spec.dtype), spec.with_batch(batch)) for spec in (*contract.outputs, *states)
+    }
+    found = {}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        direction = "input" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "output"
+        lengths = engine.get_tensor_shape(name)
+        shape: tuple[int, ...] = tuple(lengths[axis] for axis in range(len(lengths)))
+        if shape[:1] == (-1,):  # the free batch axis; its range was compared when the engine was found
+            shape = (batch, *shape[1:])
+        found[name] = (direction, engine.get_tensor_dtype(name).name, shape)
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise BundleError(
+                f"{path}: {name!r} is {found.get(name, 'absent')}",
+                f"{expected.get(name, 'no such tensor')} as in the contract",
+                "build it again: stunet build bundle/ --rebuild",
+            )
