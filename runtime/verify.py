@@ -139,18 +139,28 @@ def carried_forecasts(
     Raises:
         BackendError: if the backend does not serve.
     """
-    times_of_week = time_of_week(timestamps, bundle.manifest.timezone)
     runner = open_backend(bundle, backend, precision=precision, threads=threads)
     try:
-        for reading, mask, moment in zip(values, observed, times_of_week, strict=True):
-            inputs = {
-                "values": reading[None],
-                "observed": mask[None].astype(np.float32),
-                "time_of_week": moment.reshape(1, 1),
-            }
+        for inputs in recorded_inputs(bundle.manifest, timestamps, values, observed):
             yield runner.step(inputs)[FORECAST][0].copy()
     finally:
         runner.close()
+
+
+def recorded_inputs(
+    manifest: Manifest,
+    timestamps: NDArray[np.int64],
+    values: NDArray[np.float32],
+    observed: NDArray[np.bool_],
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Yield the inputs [1, ...] of the step at every interval of a recording; see :func:`carried_forecasts`."""
+    times_of_week = time_of_week(timestamps, manifest.timezone)
+    for reading, mask, moment in zip(values, observed, times_of_week, strict=True):
+        yield {
+            "values": reading[None],
+            "observed": mask[None].astype(np.float32),
+            "time_of_week": moment.reshape(1, 1),
+        }
 
 
 def _check_golden(golden: Golden, manifest: Manifest) -> None:
