@@ -41,7 +41,13 @@ def export_step(model: STUNet, metadata: Mapping[str, str]) -> onnx.ModelProto:
         BundleError: if the exported graph breaks the contract.
     """
     graph = _trace(model)
-    onnxscript.optimizer.optimize(graph, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
+    # What every step would compute alike is computed here, fills included: TensorRT refuses a scatter that adds.
+    onnxscript.optimizer.optimize_ir(
+        graph,
+        input_size_limit=_ANY_SIZE,
+        output_size_limit=_ANY_SIZE,
+        should_fold=lambda node: True if node.op_type == "ConstantOfShape" else None,
+    )
     onnx_ir.passes.common.DeduplicateInitializersPass(size_limit=_ANY_SIZE)(graph)
     _strip(graph)
     proto = onnx_ir.to_proto(graph)
