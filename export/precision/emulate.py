@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.precision.graphs import PRODUCTS, add_constant, close_graph, constant, insert_after, insert_before, open_graph
+from export.precision.graphs import PRODUCT, add_constant, close_graph, constant, insert, open_graph
 
 _HALVES = {ir.DataType.FLOAT16: np.float16, ir.DataType.BFLOAT16: ml_dtypes.bfloat16}
 #: tf32 keeps 10 bits after the leading one, 13 fewer than float32.
@@ -26,28 +26,26 @@ def emulate_half(graph: onnx.ModelProto, precision: str) -> onnx.ModelProto:
         graph: what :func:`export.precision.half.half_graph` returned.
         precision: of that graph.
     """
-    model = ir.from_proto(graph)
+    single, model = ir.DataType.FLOAT, ir.from_proto(graph)
     for value in list(model.graph.initializers.values()):
         array = constant(value)
         if value.dtype in _HALVES and array is not None:
             value.const_value = ir.tensor(array.astype(np.float32), name=value.name)
-            value.dtype = ir.DataType.FLOAT
+            value.dtype = single
     for node in list(model.graph):
         for value in node.outputs:
-            half = value.dtype
+            half, uses = value.dtype, list(value.uses())
             if half is None or half not in _HALVES:
                 continue
-            uses = list(value.uses())
-            last, source = node, value
-            if node.op_type != "Cast":
-                value.dtype = ir.DataType.FLOAT
-                if node.op_type not in PRODUCTS:
-                    continue  # moves rounded numbers
-                name = f"{value.name}.rounded"
-                source = insert_after(model, node, "Cast", [value], name, half, {"to": half.value})
-                last = _producer(source)
-            to = {"to": ir.DataType.FLOAT.value}
-            back = insert_after(model, last, "Cast", [source], f"{value.name}.back", ir.DataType.FLOAT, to)
+            if node.op_type == "Cast":
+                rounded, last = value, node
+            else:
+                value.dtype = single
+                if node.op_type != PRODUCT:
+                    continue  # it moves numbers that are rounded already
+                rounded = insert(model, "Cast", [value], f"{value.name}.rounded", half, after=node, to=half.value)
+                last = rounded.producer() or node
+            back = insert(model, "Cast", [rounded], f"{value.name}.back", single, after=last, to=single.value)
             for use in uses:
                 use.node.replace_input_with(use.idx, back)
     return close_graph(model, precision)
@@ -67,16 +65,16 @@ def emulate_tf32(step: onnx.ModelProto) -> onnx.ModelProto:
             if array is not None:
                 rounded[value] = add_constant(model, name, round_tf32(array.astype(np.float32)))
             else:
-                kind = ir.DataType.FLOAT
-                large = insert_before(model, reader, "Mul", [value, splitter], f"{name}.large", kind)
-                rest = insert_before(model, reader, "Sub", [large, value], f"{name}.rest", kind)
-                rounded[value] = insert_before(model, reader, "Sub", [large, rest], name, kind)
+                single = ir.DataType.FLOAT
+                large = insert(model, "Mul", [value, splitter], f"{name}.large", single, before=reader)
+                rest = insert(model, "Sub", [large, value], f"{name}.rest", single, before=reader)
+                rounded[value] = insert(model, "Sub", [large, rest], name, single, before=reader)
         return rounded[value]
 
     splitter = add_constant(model, "tf32.splitter", np.asarray(_SPLITTER))
     for node in list(model.graph):
-        if node.op_type in PRODUCTS:
-            for index, value in enumerate(node.inputs[:2]):
+        if node.op_type == PRODUCT:
+            for index, value in enumerate(node.inputs):
                 if value is not None:
                     node.replace_input_with(index, round_operand(value, node))
     return close_graph(model, "tf32")
@@ -87,9 +85,3 @@ def round_tf32(array: NDArray[np.float32]) -> NDArray[np.float32]:
     large = array * _SPLITTER
     result: NDArray[np.float32] = large - (large - array)
     return result
-
-
-def _producer(value: ir.Value) -> ir.Node:
-    node = value.producer()
-    assert node is not None
-    return node

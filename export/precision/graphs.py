@@ -1,4 +1,4 @@
-"""Step graphs as they are rewritten: opened with types and folded constants, closed as a file that explains itself."""
+"""Step graphs as they are rewritten: opened with types, closed as a file that explains itself."""
 
 from __future__ import annotations
 
@@ -9,23 +9,17 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common
-import onnxscript.optimizer
 from numpy.typing import NDArray
 
-#: Matrix products, the nodes that a precision changes.
-PRODUCTS = frozenset({"MatMul", "Gemm"})
+#: The matrix product: what a precision changes. The steps have no other kind.
+PRODUCT = "MatMul"
 #: Where a graph's metadata names its precision.
 PRECISION_KEY = "stunet.precision"
-_ANY_SIZE = 2**40
 
 
 def open_graph(proto: onnx.ModelProto) -> ir.Model:
-    """Return a copy of a step graph with the type of every value, and with constants of constants computed."""
+    """Return a copy of a step graph with the type of every value."""
     model = ir.from_proto(proto)
-    onnxscript.optimizer.fold_constants(
-        model, should_fold=lambda node: True, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE
-    )
-    onnx_ir.passes.common.RemoveUnusedNodesPass()(model)
     onnx_ir.passes.common.ShapeInferencePass()(model)
     return model
 
@@ -48,50 +42,25 @@ def constant(value: ir.Value | None) -> NDArray[np.generic] | None:
 
 def add_constant(model: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:
     """Add an initialiser under a name that no value has yet."""
-    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-    value.dtype, value.shape = value.const_value.dtype, ir.Shape(array.shape)  # type: ignore[union-attr]
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
     model.graph.register_initializer(value)
     return value
 
 
-def insert_before(
-    model: ir.Model,
-    place: ir.Node,
-    op_type: str,
-    inputs: Sequence[ir.Value],
-    output: str,
-    dtype: ir.DataType,
-    attributes: dict[str, int] | None = None,
-) -> ir.Value:
-    """Insert a node with one output before another; it takes its name from its output."""
-    return _new(model, op_type, inputs, output, dtype, attributes, before=place)
-
-
-def insert_after(
-    model: ir.Model,
-    place: ir.Node,
-    op_type: str,
-    inputs: Sequence[ir.Value],
-    output: str,
-    dtype: ir.DataType,
-    attributes: dict[str, int] | None = None,
-) -> ir.Value:
-    """Insert a node with one output after another; it takes its name from its output."""
-    return _new(model, op_type, inputs, output, dtype, attributes, after=place)
-
-
-def _new(
+def insert(
     model: ir.Model,
     op_type: str,
     inputs: Sequence[ir.Value],
     output: str,
     dtype: ir.DataType,
-    attributes: dict[str, int] | None,
     *,
     before: ir.Node | None = None,
     after: ir.Node | None = None,
+    **attributes: int,
 ) -> ir.Value:
-    node = ir.node(op_type, list(inputs), attributes or {}, name=f"{output}_{op_type}")
+    """Insert a node before or after another and return its output, which has the shape of the first input."""
+    node = ir.node(op_type, list(inputs), attributes, name=f"{output}_{op_type}")
     value = node.outputs[0]
     value.name, value.dtype, value.shape = output, dtype, inputs[0].shape
     if before is not None:
@@ -99,10 +68,3 @@ def _new(
     elif after is not None:
         model.graph.insert_after(after, node)
     return value
-
-
-def replace_input(node: ir.Node, old: ir.Value, new: ir.Value) -> None:
-    """Let a node read ``new`` wherever it read ``old``."""
-    for index, value in enumerate(node.inputs):
-        if value is old:
-            node.replace_input_with(index, new)

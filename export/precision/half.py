@@ -7,13 +7,13 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from export.precision.graphs import add_constant, close_graph, constant, insert_after, insert_before, open_graph
+from export.precision.graphs import add_constant, close_graph, constant, insert, open_graph
 from export.precision.islands import half_region
 
-#: ONNX type, numpy type and largest number of each half precision.
+#: ONNX type and numpy type of each half precision, and half of its largest power of two: room for roundings.
 HALVES: dict[str, tuple[ir.DataType, type, float]] = {
-    "fp16": (ir.DataType.FLOAT16, np.float16, float(np.finfo(np.float16).max)),
-    "bf16": (ir.DataType.BFLOAT16, ml_dtypes.bfloat16, float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)),
+    "fp16": (ir.DataType.FLOAT16, np.float16, 2.0**14),
+    "bf16": (ir.DataType.BFLOAT16, ml_dtypes.bfloat16, 2.0**126),
 }
 
 
@@ -28,6 +28,7 @@ def half_graph(step: onnx.ModelProto, precision: str) -> onnx.ModelProto:
         step: the float32 step.
         precision: ``fp16`` or ``bf16``.
     """
+    single = ir.DataType.FLOAT
     half, numpy_type, largest = HALVES[precision]
     model = open_graph(step)
     region = half_region(model.graph, largest)
@@ -47,24 +48,21 @@ def half_graph(step: onnx.ModelProto, precision: str) -> onnx.ModelProto:
             low = add_constant(model, f"{name}.low", np.asarray(-limit))
             high = add_constant(model, f"{name}.high", np.asarray(limit))
             bounded = f"{name}.bounded"
-            source = insert_before(model, reader, "Clip", [value, low, high], bounded, ir.DataType.FLOAT)
-        cast[value] = insert_before(model, reader, "Cast", [source], name, half, {"to": half.value})
+            source = insert(model, "Clip", [value, low, high], bounded, single, before=reader)
+        cast[value] = insert(model, "Cast", [source], name, half, before=reader, to=half.value)
         return cast[value]
 
     for node in list(model.graph):
         if node not in region.nodes:
             continue
         for index, value in enumerate(node.inputs):
-            if value is not None and value.dtype == ir.DataType.FLOAT:
+            if value is not None and value.dtype == single:
                 node.replace_input_with(index, enter(value, node))
         for value in node.outputs:
             value.dtype = half
             outside = [use for use in value.uses() if use.node not in region.nodes]
             if outside:
-                attributes = {"to": ir.DataType.FLOAT.value}
-                back = insert_after(
-                    model, node, "Cast", [value], f"{value.name}.fp32", ir.DataType.FLOAT, attributes
-                )
+                back = insert(model, "Cast", [value], f"{value.name}.fp32", single, after=node, to=single.value)
                 for use in outside:
                     use.node.replace_input_with(use.idx, back)
     _keep_names(model, cast)

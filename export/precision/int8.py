@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.precision.graphs import add_constant, close_graph, constant, insert_before, open_graph
+from export.precision.graphs import PRODUCT, add_constant, close_graph, constant, insert, open_graph
 from stunet_deploy.contract import STATE
 
 #: Symmetric: 0 is 0, and the zero point is 0.
@@ -19,7 +19,8 @@ LEVELS = 127
 def calibrated_values(step: onnx.ModelProto) -> list[str]:
     """Return the names of the values whose range :func:`int8_graph` must know."""
     model = open_graph(step)
-    return list(dict.fromkeys(str(node.inputs[0].name) for node in quantised_products(model.graph)))
+    operands = [node.inputs[0] for node in quantised_products(model.graph)]
+    return list(dict.fromkeys(str(value.name) for value in operands if value is not None))
 
 
 def int8_graph(step: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.ModelProto:
@@ -35,17 +36,16 @@ def int8_graph(step: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.Model
     model = open_graph(step)
     ready: dict[ir.Value, ir.Value] = {}
     for node in quantised_products(model.graph):
-        operand, weights = node.inputs
-        assert operand is not None and weights is not None  # products have two operands
-        for index, value in enumerate((operand, weights)):
-            if value not in ready:
+        for index, value in enumerate(node.inputs):
+            if value is not None and value not in ready:
                 array = constant(value)
                 ready[value] = (
                     _quantised_activation(model, node, value, ranges[str(value.name)])
                     if array is None
                     else _quantised_weights(model, node, value, array)
                 )
-            node.replace_input_with(index, ready[value])
+            if value is not None:
+                node.replace_input_with(index, ready[value])
     return close_graph(model, "int8")
 
 
@@ -63,7 +63,7 @@ def quantised_products(graph: ir.Graph) -> list[ir.Node]:
 
 
 def _has_weights(node: ir.Node) -> bool:
-    if node.op_type != "MatMul":
+    if node.op_type != PRODUCT:
         return False
     weights = constant(node.inputs[1])
     return weights is not None and weights.ndim == 2
@@ -89,9 +89,9 @@ def _quantised_activation(model: ir.Model, reader: ir.Node, value: ir.Value, lar
     scale = add_constant(model, f"{value.name}.scale", _scale(np.float64(largest)))
     zero = add_constant(model, f"{value.name}.zero", np.asarray(0, np.int8))
     name = f"{value.name}.int8"
-    rounded = insert_before(model, reader, "QuantizeLinear", [value, scale, zero], name, ir.DataType.INT8)
+    rounded = insert(model, "QuantizeLinear", [value, scale, zero], name, ir.DataType.INT8, before=reader)
     inputs, name = [rounded, scale, zero], f"{value.name}.rounded"
-    return insert_before(model, reader, "DequantizeLinear", inputs, name, ir.DataType.FLOAT)
+    return insert(model, "DequantizeLinear", inputs, name, ir.DataType.FLOAT, before=reader)
 
 
 def _quantised_weights(model: ir.Model, reader: ir.Node, value: ir.Value, array: NDArray[np.generic]) -> ir.Value:
@@ -104,7 +104,7 @@ def _quantised_weights(model: ir.Model, reader: ir.Node, value: ir.Value, array:
         add_constant(model, f"{value.name}.zero", np.zeros(scale.shape, np.int8)),
     ]
     name = f"{value.name}.rounded"
-    return insert_before(model, reader, "DequantizeLinear", inputs, name, ir.DataType.FLOAT, {"axis": 1})
+    return insert(model, "DequantizeLinear", inputs, name, ir.DataType.FLOAT, before=reader, axis=1)
 
 
 def _scale(largest: NDArray[np.float64] | np.float64) -> NDArray[np.float32]:

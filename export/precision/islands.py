@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from export.precision.graphs import PRODUCTS, constant
+from export.precision.graphs import PRODUCT, constant
 
 #: Nodes that move numbers, or choose the largest: they commute with rounding, so they may stand on either side of it.
 MOVES = frozenset(
@@ -42,7 +42,7 @@ def half_region(graph: ir.Graph, largest: float) -> Region:
 
     Args:
         graph: with the type of every value.
-        largest: largest number of the half-precision type.
+        largest: a number that the half-precision type holds, with room above it for roundings.
     """
     nodes: set[ir.Node] = set()
     bound: dict[ir.Value, float] = {}
@@ -50,7 +50,7 @@ def half_region(graph: ir.Graph, largest: float) -> Region:
         if any(value.is_graph_output() for value in node.outputs):
             continue
         limits = [bound.get(value, largest) for value in node.outputs]
-        if node.op_type in PRODUCTS:
+        if node.op_type == PRODUCT:
             growth = _growth(node)
             operand = min(limits[0] / growth, largest) if growth else limits[0]
             chosen = growth is not None and operand >= LARGEST_OPERAND
@@ -76,12 +76,6 @@ def _growth(product: ir.Node) -> float | None:
     That is the largest sum of absolute weights that one number of the result takes.
     """
     left, right = constant(product.inputs[0]), constant(product.inputs[1])
-    if product.op_type == "Gemm":
-        transposed = "transB" in product.attributes and bool(product.attributes["transB"].as_int())
-        plain = {"alpha", "beta", "transA"}.isdisjoint(product.attributes) and len(product.inputs) == 2
-        if right is None or not plain:
-            return None
-        return float(np.abs(right.astype(np.float64)).sum(axis=int(transposed)).max(initial=0.0))
     if right is not None:
         return float(np.abs(right.astype(np.float64)).sum(axis=-2).max(initial=0.0))
     if left is not None:
