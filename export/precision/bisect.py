@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +68,9 @@ def bisect(bundle: Bundle, precision: str) -> list[Departure]:
     wanted = list(dict.fromkeys(name for product in products for name in (product.result, product.operand)))
     # An operand of a product may be a state or an input, which is the same in both.
     made = {name for node in step.graph.node for name in node.output}
-    errors = dict.fromkeys(wanted, 0.0) | _errors(step, graph, _last_step(bundle, step), [w for w in wanted if w in made])
+    errors = dict.fromkeys(wanted, 0.0) | _errors(
+        step, graph, _last_step(bundle, step), [w for w in wanted if w in made]
+    )
     found = [
         Departure(product.layer, product.node, errors[product.result], errors[product.result] - errors[product.operand])
         for product in products

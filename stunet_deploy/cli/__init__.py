@@ -17,8 +17,9 @@ DISTRIBUTION = "stunet-deploy"
 #: Exit codes beside 0 (done), 1 (a check failed) and 2 (user or environment error): 128 + the signal's number.
 INTERRUPTED, READER_GONE = 130, 141
 #: The extra that brings a package, named when the package is missing.
-_TRAIN = ("torch", "onnx", "onnx_ir", "onnxscript", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard")
-EXTRAS = dict.fromkeys((*_TRAIN, "tomli"), "train") | {"onnxruntime": "cpu"}
+_EXPORT = ("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "polygraphy")
+_TRAIN = ("torch", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard", "tomli")
+EXTRAS = dict.fromkeys((*_EXPORT, *_TRAIN), "train") | {"onnxruntime": "cpu"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
