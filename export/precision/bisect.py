@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from polygraphy.backend.onnx import BytesFromOnnx, ModifyOutputs
-from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
+from polygraphy.backend.onnx import modify_outputs
+from polygraphy.backend.onnxrt import OnnxrtRunner
 from polygraphy.comparator import Comparator
 from polygraphy.logger import G_LOGGER
 
-from export.precision.calibrate import exposed_steps
+from export.precision.calibrate import exposed_steps, open_session
 from export.precision.emulate import emulate_half, emulate_tf32
 from export.precision.graphs import PRODUCT, constant
 from export.precision.half import HALVES
@@ -114,7 +114,7 @@ def _errors(
     """Return by name how far the values of a graph are from those of the float32 step, as shares of their size."""
     with G_LOGGER.verbosity(G_LOGGER.ERROR):
         runners = [
-            OnnxrtRunner(SessionFromOnnx(BytesFromOnnx(ModifyOutputs(model, outputs=list(names))), ["cpu"]), name=name)
+            OnnxrtRunner(open_session(modify_outputs(model, outputs=list(names))), name=name)
             for name, model in (("fp32", step), ("found", graph))
         ]
         results = Comparator.run(runners, data_loader=[dict(fed)])

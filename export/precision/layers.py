@@ -10,9 +10,9 @@ from export.precision.islands import MOVES
 def layers_of_nodes(graph: ir.Graph) -> dict[str, str]:
     """Return for the name of every node the layer it belongs to.
 
-    That is its weight's name in the checkpoint, as ``encoder.contracting.0.cell.gate_weight``. Propagation over the graph
-    and products with part of a weight have none; they belong to the module that their result is added to or leads to
-    first, as ``encoder.contracting.0.cell``.
+    That is the checkpoint's name of its weight, as ``encoder.contracting.0.cell.gate_weight``. Propagation over the
+    graph and products with part of a weight have none; they belong to the module that their result is added to or
+    leads to first, as ``encoder.contracting.0.cell``.
     """
     position = {node: number for number, node in enumerate(graph)}
     modules: dict[ir.Node, str] = {}

@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     worst = result.worst
     text = (
         f"{'passed' if result.passed else 'FAILED'} on {result.backend} in {result.precision}: "
-        f"{result.intervals} intervals, largest error {result.max_abs_error:.2e} (tolerance {result.tolerance:g}), mean {result.mean_abs_error:.2e}\n"
+        f"{result.intervals} intervals, largest error {result.max_abs_error:.2e} (tolerance {result.tolerance:g}), "
+        f"mean {result.mean_abs_error:.2e}\n"
         f"largest at {worst['issued_at']}, {worst['horizon_min']:g} min ahead, sensor {worst['sensor']}: "
         f"{worst['target']} {worst['found']} for {worst['expected']}"
     )
