@@ -115,9 +115,10 @@ def report(found: dict[str, Any]) -> str:
         "| " + " | ".join("---" for _ in columns) + " |",
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
-        "tf32 is the graph of fp32 on hardware that rounds. *Emulated*: in float32 with the precision's roundings as nodes "
-        "of the graph, because ONNX Runtime's CPU has no products of that precision. CPU time is a step over one of fp32 "
-        "in the same run, one thread (median of pairs); fp16 and int8 multiply in float32 there and are meant for a GPU.",
+        "tf32 is the graph of fp32 on hardware that rounds. *Emulated*: in float32 with the precision's roundings as "
+        "nodes of the graph, because ONNX Runtime's CPU has no products of that precision. CPU time is a step over one "
+        "of fp32 in the same run, one thread (median of pairs); fp16 and int8 multiply in float32 there and are meant "
+        "for a GPU.",
         "",
         f"{where['cpu']}, {where['cores']} cores; Python {where['python']}, torch {where['torch']}, onnxruntime "
         f"{where['onnxruntime']}, onnx-ir {where['onnx-ir']}, commit {(where['commit'] or 'unknown')[:12]}.",

@@ -56,9 +56,10 @@ def bisect(bundle: Bundle, precision: str) -> list[Departure]:
         ConfigError: if ``precision`` is fp32 or unknown.
         BundleError: if it was not exported.
     """
-    graph = onnx.load(bundle.graph(precision))
     if precision == FLOAT32:
         raise ConfigError("precision fp32", "one to compare with it", "choose another --precision")
+    bundle.manifest.tolerance_of(precision)  # raises if it was not exported
+    graph = onnx.load(bundle.graph(precision))
     step = onnx.load(bundle.step)
     if precision in HALVES:
         graph = emulate_half(graph, precision)
