@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,22 @@ import onnxscript
 import torch
 
 from export.golden import make_golden
-from export.step_graph import export_step
+from export.precision.measure import MAX_LOSS, check_loss, loss, make_candidate, measure_parity
+from export.step_graph import check_step, export_step
 from runtime.verify import Verification, carried_forecasts, verify
-from stunet_deploy.bundle import FLOAT32, GOLDEN, MANIFEST, STEP, Bundle, Manifest, bundle_id, sha256
+from stunet_deploy.bundle import (
+    FLOAT32,
+    GOLDEN,
+    MANIFEST,
+    PRECISIONS,
+    STEP,
+    Bundle,
+    Manifest,
+    bundle_id,
+    check_precision,
+    graph_name,
+    sha256,
+)
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import BundleError, CheckFailed, StunetError
 from stunet_deploy.files import sync_folder
@@ -30,7 +43,15 @@ from stunet_deploy.metrics import ErrorSums, scored_horizons
 TOLERANCE_STD = 5e-5
 
 
-def export_bundle(checkpoint: Checkpoint, out: str | Path, report: Callable[[str], None] = lambda line: None) -> Bundle:
+def export_bundle(
+    checkpoint: Checkpoint,
+    out: str | Path,
+    report: Callable[[str], None] = lambda line: None,
+    *,
+    precisions: Sequence[str] = (FLOAT32,),
+    max_loss: float = MAX_LOSS,
+    force: bool = False,
+) -> Bundle:
     """Export, verify and put in place.
 
     The bundle is made in a temporary folder beside ``out`` and renamed when its verification has passed; an existing
@@ -40,16 +61,22 @@ def export_bundle(checkpoint: Checkpoint, out: str | Path, report: Callable[[str
         checkpoint: what to export.
         out: the bundle's folder.
         report: called with a line of text before each part of the work.
+        precisions: further precisions to write and measure; fp32 is always there.
+        max_loss: largest share of MAE that a precision may lose against fp32.
+        force: write a precision that loses more all the same; the manifest says so.
 
     Returns:
         The bundle in its place.
 
     Raises:
         BundleError: if ``out`` is something else than a bundle or an empty folder.
-        CheckFailed: if the verification fails; nothing is left behind.
+        ConfigError: if a precision is unknown.
+        CheckFailed: if the verification fails or a precision loses too much; nothing is left behind.
         StunetError: if the folder cannot be written.
     """
     target = Path(out)
+    for precision in precisions:
+        check_precision(precision)
     try:
         check_replaceable(target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +86,10 @@ def export_bundle(checkpoint: Checkpoint, out: str | Path, report: Callable[[str
     try:
         made = scratch / target.name
         made.mkdir()
-        _write(checkpoint, made, report)
+        bundle = _write(checkpoint, made, report)
+        for precision in sorted(set(precisions) - {FLOAT32}, key=PRECISIONS.index):
+            report(f"making {precision} and measuring what it costs")
+            bundle = _add_precision(bundle, checkpoint, precision, max_loss, force)
         sync_folder(made)
         _put_in_place(made, target, scratch / "replaced")
     except OSError as error:
@@ -95,7 +125,7 @@ def _put_in_place(made: Path, target: Path, replaced: Path) -> None:
         raise
 
 
-def _write(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) -> None:
+def _write(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) -> Bundle:
     """Write a whole bundle: the manifest twice, the second time with what was measured on the first."""
     manifest = _describe(checkpoint)
     report("exporting the step")
@@ -123,7 +153,41 @@ def _write(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) 
         parity={FLOAT32: _parity(outcome)},
         accuracy={FLOAT32: {"results": score_reference(bundle, checkpoint)}},
     )
-    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return _with_manifest(bundle, manifest)
+
+
+def _add_precision(bundle: Bundle, checkpoint: Checkpoint, precision: str, max_loss: float, force: bool) -> Bundle:
+    """Add a precision's graph to a bundle that is not yet in its place, and what it costs to the manifest."""
+    manifest, name = bundle.manifest, graph_name(precision)
+    candidate = make_candidate(precision, onnx.load(bundle.step), bundle, checkpoint.reference)
+    check_step(candidate.graph, manifest.contract)
+    with candidate.opened(bundle) as opened:
+        parity = measure_parity(candidate, opened, bundle.golden())
+        results = score_reference(opened, checkpoint)
+    lost = loss(results, manifest.accuracy[FLOAT32]["results"])
+    accuracy = {"results": results, "loss": lost}
+    try:
+        check_loss(precision, lost, max_loss)
+    except CheckFailed:
+        if not force:
+            raise
+        accuracy["forced"] = True
+    files = dict(manifest.files)
+    if name != STEP:
+        (bundle.path / name).write_bytes(candidate.graph.SerializeToString(deterministic=True))
+        files[name] = sha256((bundle.path / name).read_bytes())
+    manifest = replace(
+        manifest,
+        files=files,
+        parity={**manifest.parity, precision: parity},
+        accuracy={**manifest.accuracy, precision: accuracy},
+    )
+    return _with_manifest(bundle, manifest)
+
+
+def _with_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
+    (bundle.path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return replace(bundle, manifest=manifest)
 
 
 def _describe(checkpoint: Checkpoint) -> Manifest:
@@ -163,7 +227,8 @@ def _describe(checkpoint: Checkpoint) -> Manifest:
 
 def _parity(outcome: Verification) -> dict[str, Any]:
     measured = outcome.to_json()
-    return {key: measured[key] for key in ("backend", "intervals", "max_abs_error", "mean_abs_error", "course")}
+    kept = {key: measured[key] for key in ("backend", "intervals", "max_abs_error", "mean_abs_error", "course")}
+    return kept | {"measured_by": "onnxruntime"}
 
 
 def score_reference(bundle: Bundle, checkpoint: Checkpoint) -> list[dict[str, Any]]:

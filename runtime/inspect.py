@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.gpu.engines import SUFFIX, check_engine, read_engine
-from stunet_deploy.bundle import FLOAT32, STEP, Bundle, Manifest
+from stunet_deploy.bundle import FLOAT32, PRECISIONS, Bundle, Manifest, graph_name
 from stunet_deploy.errors import BundleError
 
 
@@ -32,13 +32,12 @@ def inspect(bundle: Bundle) -> dict[str, Any]:
             for name, digest in sorted(manifest.files.items())
         },
         "precisions": {
-            _precision(name): {
-                "file": name,
-                "parity": manifest.parity.get(_precision(name)),
-                "accuracy": manifest.accuracy.get(_precision(name)),
+            precision: {
+                "file": graph_name(precision),
+                "parity": manifest.parity.get(precision),
+                "accuracy": manifest.accuracy.get(precision),
             }
-            for name in sorted(manifest.files)
-            if name.startswith("step.") and name.endswith(".onnx")
+            for precision in _exported(manifest)
         },
         "engines": [_engine(bundle, path) for path in sorted(bundle.engines.glob(f"*{SUFFIX}"))],
         "accuracy": dict(manifest.accuracy),
@@ -92,13 +91,31 @@ def explain(bundle: Bundle) -> str:
         *(f"engine     {_engine_line(engine)}" for engine in described["engines"] or [None]),
         f"accuracy   {_accuracy(manifest)}",
         f"verified   to {verified} of the float64 reference",
+        *explain_precisions(manifest),
         "needs      Python 3.10, numpy and ONNX Runtime: pip install 'stunet-deploy[cpu]'",
     ]
     return "\n".join(lines)
 
 
-def _precision(name: str) -> str:
-    return FLOAT32 if name == STEP else name.removeprefix("step.").removesuffix(".onnx")
+def explain_precisions(manifest: Manifest) -> list[str]:
+    """Return a line for each precision beside fp32: what it differs and costs, and how that was measured."""
+    lines = []
+    for precision in _exported(manifest):
+        if precision == FLOAT32:
+            continue
+        parity, accuracy = manifest.parity[precision], manifest.accuracy[precision]
+        lost = "unknown" if accuracy["loss"] is None else f"{accuracy['loss']:+.3%}"
+        measured = parity["measured_by"]
+        lines.append(
+            f"{precision:10} differs by {parity['max_abs_error']:.2g} at most, {parity['mean_abs_error']:.2g} on "
+            f"average; MAE {lost}{', forced' * bool(accuracy.get('forced'))}; "
+            f"{measured if measured == 'emulated' else f'measured on {measured}'}"
+        )
+    return lines
+
+
+def _exported(manifest: Manifest) -> list[str]:
+    return [precision for precision in PRECISIONS if precision == FLOAT32 or precision in manifest.parity]
 
 
 def _engine(bundle: Bundle, path: Path) -> dict[str, Any]:

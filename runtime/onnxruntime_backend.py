@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from runtime.buffers import write_inputs, zero_buffers
 from runtime.onnxruntime_session import import_onnxruntime, open_session, run_options
 from runtime.slots import HostSlots, bound_slots
-from stunet_deploy.bundle import FLOAT32, Bundle
+from stunet_deploy.bundle import FLOAT32, Bundle, check_precision
 from stunet_deploy.contract import Lines, StepContract
 from stunet_deploy.errors import BackendError
+
+#: What ONNX Runtime computes on a CPU. It has no bf16 products there, and nothing that rounds as tf32 does.
+CPU_PRECISIONS = (FLOAT32, "fp16", "int8")
 
 
 class OnnxRuntimeBackend:
@@ -24,14 +27,16 @@ class OnnxRuntimeBackend:
     computes wrong values (onnxruntime#32243).
 
     Raises:
-        BackendError: if ONNX Runtime is missing, installed twice, or refuses the graph or the provider.
-        BundleError: if the graph's inputs or outputs are not those of the contract.
+        BackendError: if ONNX Runtime is missing, installed twice, cannot compute the precision on a CPU, or refuses the
+            graph or the provider.
+        BundleError: if the precision was not exported, or the graph's inputs or outputs are not those of the contract.
     """
 
     name = "onnxruntime"
     degraded = None
 
     def __init__(self, bundle: Bundle, *, precision: str = FLOAT32, batch: int = 1, threads: int = 1) -> None:
+        _check_precision(precision)
         self.batch = batch
         self.contract: StepContract = bundle.manifest.contract
         ort = import_onnxruntime()
@@ -95,3 +100,13 @@ class OnnxRuntimeBackend:
         """Drop the session and its bindings; the backend must not be used afterwards."""
         self._bindings.clear()
         self._session = None
+
+
+def _check_precision(precision: str) -> None:
+    check_precision(precision)
+    if precision not in CPU_PRECISIONS:
+        raise BackendError(
+            f"precision {precision} on a CPU, where ONNX Runtime does not compute it",
+            f"one of {', '.join(CPU_PRECISIONS)}, or a GPU",
+            f"use '--precision {FLOAT32}', or on a GPU '--backend tensorrt'",
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ class Verification:
 
     Attributes:
         backend: what was verified.
+        precision: of the graph that was verified.
         intervals: number of intervals that were streamed, state carried.
         comparison: of the forecasts with the float64 reference, in units of the target: of the one that comes closest
             to its tolerance, or exceeds it most.
@@ -30,6 +31,7 @@ class Verification:
     """
 
     backend: str
+    precision: str
     intervals: int
     comparison: Comparison
     worst: dict[str, Any]
@@ -62,6 +64,7 @@ class Verification:
         return {
             "passed": self.passed,
             "backend": self.backend,
+            "precision": self.precision,
             "intervals": self.intervals,
             "max_abs_error": json_number(self.max_abs_error),
             "mean_abs_error": json_number(self.mean_abs_error),
@@ -75,33 +78,34 @@ class Verification:
 def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, precision: str = FLOAT32, threads: int = 1) -> Verification:
     """Check every file of a bundle, then replay its golden stream and compare with the float64 reference.
 
+    A precision is held to the tolerance that export measured for it.
+
     Args:
         bundle: what to verify.
         backend, precision, threads: see :func:`runtime.backend.open_backend`.
 
     Raises:
-        BundleError: if a file is missing or altered, or the golden stream does not fit the manifest.
+        BundleError: if a file is missing or altered, the golden stream does not fit the manifest, or the precision was
+            not exported.
         BackendError: if the backend does not serve.
     """
     bundle.check_files()
     manifest = bundle.manifest
+    tolerances = manifest.tolerance_of(precision)
     check_contract(manifest)
     golden = bundle.golden()
-    _check_golden(golden, manifest)
-    scored = set(golden.scored.tolist())
-    recording = (golden.timestamps, golden.values, golden.observed)
-    stream = carried_forecasts(bundle, *recording, backend, precision=precision, threads=threads)
-    kept = {t: forecast for t, forecast in enumerate(stream) if t in scored}
-    found = np.stack([kept[t] for t in golden.scored.tolist()])
+    _check_golden(golden, manifest, tolerances)
+    found = golden_forecasts(bundle, golden, backend, precision=precision, threads=threads)
     comparisons = [
         compare(found[..., column], golden.forecast[..., column], tolerance)
-        for column, tolerance in enumerate(manifest.tolerance)
+        for column, tolerance in enumerate(tolerances)
     ]
     target = max(range(len(comparisons)), key=lambda column: comparisons[column].severity)
     comparison = comparisons[target]
     issue, horizon, node = comparison.worst
     return Verification(
         backend=backend,
+        precision=precision,
         intervals=len(golden.timestamps),
         comparison=comparison,
         worst={
@@ -113,6 +117,21 @@ def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, precision: str = FLOAT
             "expected": json_number(float(golden.forecast[..., target][comparison.worst])),
         },
     )
+
+
+def golden_forecasts(
+    bundle: Bundle, golden: Golden, backend: str = ONNXRUNTIME, *, precision: str = FLOAT32, threads: int = 1
+) -> NDArray[np.float32]:
+    """Return the forecasts [issue, horizon, node, target] of a bundle where the golden stream has the reference's.
+
+    Raises:
+        BackendError: if the backend does not serve.
+    """
+    scored = set(golden.scored.tolist())
+    recording = (golden.timestamps, golden.values, golden.observed)
+    stream = carried_forecasts(bundle, *recording, backend, precision=precision, threads=threads)
+    kept = {t: forecast for t, forecast in enumerate(stream) if t in scored}
+    return np.stack([kept[t] for t in golden.scored.tolist()])
 
 
 def carried_forecasts(
@@ -139,24 +158,34 @@ def carried_forecasts(
     Raises:
         BackendError: if the backend does not serve.
     """
-    times_of_week = time_of_week(timestamps, bundle.manifest.timezone)
     runner = open_backend(bundle, backend, precision=precision, threads=threads)
     try:
-        for reading, mask, moment in zip(values, observed, times_of_week, strict=True):
-            inputs = {
-                "values": reading[None],
-                "observed": mask[None].astype(np.float32),
-                "time_of_week": moment.reshape(1, 1),
-            }
+        for inputs in recorded_inputs(bundle.manifest, timestamps, values, observed):
             yield runner.step(inputs)[FORECAST][0].copy()
     finally:
         runner.close()
 
 
-def _check_golden(golden: Golden, manifest: Manifest) -> None:
-    if len(manifest.tolerance) != len(manifest.targets):
+def recorded_inputs(
+    manifest: Manifest,
+    timestamps: NDArray[np.int64],
+    values: NDArray[np.float32],
+    observed: NDArray[np.bool_],
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Yield the inputs [1, ...] of the step at every interval of a recording; see :func:`carried_forecasts`."""
+    times_of_week = time_of_week(timestamps, manifest.timezone)
+    for reading, mask, moment in zip(values, observed, times_of_week, strict=True):
+        yield {
+            "values": reading[None],
+            "observed": mask[None].astype(np.float32),
+            "time_of_week": moment.reshape(1, 1),
+        }
+
+
+def _check_golden(golden: Golden, manifest: Manifest, tolerances: Sequence[float]) -> None:
+    if len(tolerances) != len(manifest.targets):
         raise BundleError(
-            f"{len(manifest.tolerance)} tolerances for the targets {list(manifest.targets)}",
+            f"{len(tolerances)} tolerances for the targets {list(manifest.targets)}",
             "one per target",
             "export the model again",
         )

@@ -2,6 +2,7 @@
 
 manifest.json    what it is: contract, sensors, units, clock, limits, provenance, accuracy, hashes
 step.onnx        the float32 step, weights and Chebyshev bases inside
+step.fp16.onnx   and others: the step in further precisions; inputs, outputs and states stay float32
 golden.npz       a recorded stream and the float64 reference's forecasts, to verify any device with
 engines/         compiled engines, the only part that changes after export
 """
@@ -30,7 +31,6 @@ ENGINES = "engines"
 FLOAT32 = "fp32"
 #: Every precision by name. One graph each, but for tf32: the float32 graph on a device that may round its products.
 PRECISIONS = (FLOAT32, "tf32", "fp16", "bf16", "int8")
-_GRAPH_OF = {precision: f"step.{precision}.onnx" for precision in PRECISIONS} | {FLOAT32: STEP, "tf32": STEP}
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,13 @@ class Manifest:
         timezone: IANA zone of the local time that the model's time features use.
         horizon: number of intervals forecast.
         window: number of intervals of the window protocol the model was trained for.
-        tolerance: largest allowed difference from the float64 reference per target, in units of the target.
+        tolerance: largest allowed difference from the float64 reference per target, in units of the target, of fp32.
         latitude, longitude: sensor coordinates in degrees, or None.
         phase_s: where stamps lie between the multiples of ``interval_s`` since the epoch, in seconds: 0 on the hour.
         training: provenance: data, seed, budget, epochs, versions.
-        accuracy: carried errors on the checkpoint's reference stream, most of it trained on, per precision.
-        parity: measured difference from the float64 reference, per precision.
+        accuracy: carried errors on the checkpoint's reference stream, most of it trained on, per precision; what a
+            precision loses against fp32 with it.
+        parity: measured difference from the float64 reference, per precision; its own tolerance with it.
         versions: tool versions that wrote the bundle.
         files: sha256 of every file of the bundle but the manifest and the engines.
         bundle_id: identity of the model: sha256 over step.onnx, contract and sensor ids.
@@ -95,6 +96,24 @@ class Manifest:
     def horizons_min(self) -> tuple[float, ...]:
         """Lead time of each forecast step in minutes."""
         return tuple(step * self.interval_s / 60 for step in range(1, self.horizon + 1))
+
+    def tolerance_of(self, precision: str) -> tuple[float, ...]:
+        """Return the largest allowed difference from the float64 reference per target, as measured for a precision.
+
+        Raises:
+            ConfigError: if there is no such precision.
+            BundleError: if it was not exported.
+        """
+        check_precision(precision)
+        if precision == FLOAT32:
+            return self.tolerance
+        if precision not in self.parity:
+            raise BundleError(
+                f"a bundle without measurements of precision {precision}",
+                f"one of {', '.join(known for known in PRECISIONS if known in self.parity)}, which were exported",
+                f"export the model again with: stunet-export model.pt --precision {precision}",
+            )
+        return tuple(float(number) for number in self.parity[precision]["tolerance"])
 
     def essentials(self) -> dict[str, str]:
         """Return what a lone ``step.onnx`` must carry in its metadata to explain itself, as JSON strings."""
@@ -228,11 +247,10 @@ class Bundle:
             ConfigError: if there is no such precision.
             BundleError: if it was not exported, or its graph was altered.
         """
-        if precision not in PRECISIONS:
-            raise ConfigError(f"precision {precision!r}", f"one of {', '.join(PRECISIONS)}", "choose one of these")
-        name = _GRAPH_OF[precision]
+        check_precision(precision)
+        name = graph_name(precision)
         if name not in self.manifest.files:
-            exported = [known for known in PRECISIONS if _GRAPH_OF[known] in self.manifest.files]
+            exported = [known for known in PRECISIONS if graph_name(known) in self.manifest.files]
             raise BundleError(
                 f"{self.path} without a graph of precision {precision}",
                 f"one of {', '.join(exported)}, which were exported",
@@ -269,6 +287,21 @@ class Bundle:
                     f"sha256 {self.manifest.files[name][:12]}…",
                     "copy the bundle again or export the model again",
                 )
+
+
+def graph_name(precision: str) -> str:
+    """Return the file of a precision's step graph; that of tf32 is the float32 one."""
+    return STEP if precision in (FLOAT32, "tf32") else f"step.{precision}.onnx"
+
+
+def check_precision(precision: str) -> None:
+    """Refuse what is no precision.
+
+    Raises:
+        ConfigError: naming those there are.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision {precision!r}", f"one of {', '.join(PRECISIONS)}", "choose one of these")
 
 
 def sha256(data: bytes) -> str:

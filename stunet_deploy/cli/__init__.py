@@ -17,9 +17,10 @@ DISTRIBUTION = "stunet-deploy"
 #: Exit codes beside 0 (done), 1 (a check failed) and 2 (user or environment error): 128 + the signal's number.
 INTERRUPTED, READER_GONE = 130, 141
 #: The extra that brings a package, named when the package is missing.
-_TRAIN = ("torch", "onnx", "onnx_ir", "onnxscript", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard")
-_OF_ENGINES = {"onnxruntime": "cpu", "tensorrt": "tensorrt", "tensorrt_rtx": "rtx", "cuda": "tensorrt"}
-EXTRAS = dict.fromkeys((*_TRAIN, "tomli"), "train") | _OF_ENGINES
+_EXPORT = ("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "polygraphy")
+_TRAIN = ("torch", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard", "tomli")
+_ENGINES = {"onnxruntime": "cpu", "tensorrt": "tensorrt", "tensorrt_rtx": "rtx", "cuda": "tensorrt"}
+EXTRAS = dict.fromkeys((*_EXPORT, *_TRAIN), "train") | _ENGINES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

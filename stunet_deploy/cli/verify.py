@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_backend
+
+if TYPE_CHECKING:
+    from stunet_deploy.bundle import Bundle
 
 HELP = "Replay a bundle's golden stream on this device and compare with the float64 reference; exit code 1 if it fails."
 EXAMPLE = "example: stunet verify model.bundle"
@@ -16,26 +21,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("bundle", type=Path, metavar="bundle/", help="folder that stunet-export wrote")
     add_backend(parser)
+    parser.add_argument(
+        "--bisect",
+        action="store_true",
+        help="compare the layers of a --precision with fp32 instead and name the one that departs most; needs [train]",
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Verify; 0 if every forecast is within the tolerance, otherwise 1."""
     from runtime.verify import verify
-    from stunet_deploy.bundle import Bundle
+    from stunet_deploy.bundle import FLOAT32, Bundle
     from stunet_deploy.errors import CheckFailed
 
     bundle = Bundle.load(arguments.bundle)
+    if arguments.bisect:
+        return _bisect(bundle, arguments.precision, console)
     result = verify(bundle, arguments.backend, precision=arguments.precision)
     worst = result.worst
     text = (
-        f"{'passed' if result.passed else 'FAILED'} on {result.backend}: {result.intervals} intervals, "
-        f"largest error {result.max_abs_error:.2e} (tolerance {result.tolerance:g}), mean {result.mean_abs_error:.2e}\n"
+        f"{'passed' if result.passed else 'FAILED'} on {result.backend} in {result.precision}: "
+        f"{result.intervals} intervals, largest error {result.max_abs_error:.2e} (tolerance {result.tolerance:g}), "
+        f"mean {result.mean_abs_error:.2e}\n"
         f"largest at {worst['issued_at']}, {worst['horizon_min']:g} min ahead, sensor {worst['sensor']}: "
         f"{worst['target']} {worst['found']} for {worst['expected']}"
     )
     console.answer(result.to_json(), text)
     if not result.passed:
-        console.next("export the model again on the machine it was trained on, and verify it there")
+        again = "export the model again on the machine it was trained on, and verify it there"
+        bisect = f"stunet verify {arguments.bundle} --precision {arguments.precision} --bisect"
+        console.next(again if arguments.precision == FLOAT32 else bisect)
         return CheckFailed.exit_code
     console.next(f"stunet run {arguments.bundle} --replay FILE")
+    return 0
+
+
+def _bisect(bundle: Bundle, precision: str, console: Console) -> int:
+    """Name the layers of a precision that depart most from float32."""
+    from export.precision.bisect import bisect
+
+    departures = bisect(bundle, precision)
+    lines = [
+        f"{precision} against fp32 in one step, error of each product as a share of its result's size, worst first:"
+    ]
+    lines += [f"{found.own:9.2e} of its own, {found.error:9.2e} in all  {found.layer}" for found in departures[:5]]
+    console.answer({"precision": precision, "layers": [asdict(found) for found in departures]}, "\n".join(lines))
     return 0

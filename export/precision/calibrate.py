@@ -1,0 +1,63 @@
+"""Calibration: how large the numbers inside a step become on the model's reference stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from stunet_deploy.contract import NEXT_STATE, StepContract, advance, read_taps
+
+Inputs = Mapping[str, NDArray[np.float32]]
+
+
+def calibrate(
+    step: onnx.ModelProto, contract: StepContract, inputs: Iterable[Inputs], names: Sequence[str]
+) -> dict[str, float]:
+    """Return the largest absolute number that each named value of a step takes over a recording.
+
+    Args:
+        step, contract, inputs, names: see :func:`exposed_steps`.
+    """
+    largest = dict.fromkeys(names, 0.0)
+    for found in exposed_steps(step, contract, inputs, names):
+        for name, array in found.items():
+            largest[name] = max(largest[name], float(np.abs(array).max(initial=0.0)))
+    return largest
+
+
+def open_session(graph: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """Open a graph on one thread of the CPU, its quantised products computed as the runtime's backend does."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def exposed_steps(
+    step: onnx.ModelProto, contract: StepContract, inputs: Iterable[Inputs], names: Sequence[str]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield values of a step graph by name at every interval of a recording, state carried from zero.
+
+    Args:
+        step: a graph that ONNX Runtime runs on the CPU.
+        contract: of the step.
+        inputs: [1, ...] of every interval by name.
+        names: of inputs, states or values inside the graph.
+    """
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(step)
+    known = {value.name for value in (*step.graph.input, *step.graph.output)}
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
+    session = open_session(exposed)
+    outputs = [value.name for value in session.get_outputs()]
+    lines = contract.initial_lines(1)
+    for given in inputs:
+        values = {**given, **dict(read_taps(contract, lines))}
+        values |= dict(zip(outputs, session.run(outputs, values), strict=True))
+        lines = advance(lines, {state.name: values[NEXT_STATE + state.name] for state in contract.states})
+        yield {name: values[name] for name in names}
