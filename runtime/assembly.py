@@ -57,8 +57,6 @@ class AssemblyCounters:
     """Numbers dropped because they lie outside the manifest's limits."""
     unknown: int = 0
     """Readings of unknown sensors that were ignored."""
-    intervals: int = 0
-    """Intervals closed."""
     dropped: int = 0
     """Readings dropped because the clock went back and they lay ahead of it."""
 
@@ -166,7 +164,7 @@ class Assembler:
         """
         self._follow(now)
         interval_s = self._manifest.interval_s
-        newest = self._start(now - self.grace_s - interval_s)
+        newest = self._floor(now - self.grace_s - interval_s)
         for start in sorted(start for start in self._open if start <= newest):
             yield self._close(start)
         if self._closed is not None and newest == self._closed + interval_s:
@@ -214,15 +212,17 @@ class Assembler:
 
     def _follow(self, now: float) -> None:
         """Drop what lies ahead of the clock: it comes from a time when the clock was wrong."""
-        newest = self._start(now) + self._manifest.interval_s
+        interval_s = self._manifest.interval_s
+        newest = self._floor(now) + interval_s
         for start in [start for start in self._open if start > newest]:
             self.counters.dropped += len(self._open.pop(start))
             del self._per_sensor[start]
-        if self._closed is not None and self._closed > newest:
+        # So far ahead that the stream will see it too when it is pushed the interval that is open now.
+        if self._closed is not None and self._closed > newest + interval_s + self.grace_s:
             self._closed = None
 
     def _read(self, sensor: str, timestamp: Timestamp, reading: Reading, now: float) -> SingleReading | None:
-        node = self._nodes.get(sensor)
+        node = self._nodes.get(sensor) if isinstance(sensor, str) else None
         if node is None:
             if self._ignore_unknown:
                 self.counters.unknown += 1
@@ -314,10 +314,14 @@ class Assembler:
         return min(low, 0) <= value <= high if self._rules[column].how == "sum" else low <= value <= high
 
     def _start(self, seconds: float) -> int:
-        """Return the start of the interval that a time lies in."""
-        steps = (seconds - self._manifest.phase_s) / self._manifest.interval_s
-        step = math.floor(steps) if self._stamp == "start" else math.ceil(steps) - 1
-        return self._manifest.phase_s + step * self._manifest.interval_s
+        """Return the start of the interval that a reading belongs to."""
+        start = self._floor(seconds)
+        return start - self._manifest.interval_s if self._stamp == "end" and seconds == start else start
+
+    def _floor(self, seconds: float) -> int:
+        """Return the newest start of an interval that is not after a time."""
+        phase_s, interval_s = self._manifest.phase_s, self._manifest.interval_s
+        return phase_s + interval_s * math.floor((seconds - phase_s) / interval_s)
 
     def _stamp_of(self, start: int) -> int:
         return start + (self._manifest.interval_s if self._manifest.stamp == "end" else 0)
@@ -330,7 +334,6 @@ class Assembler:
         numbers = np.array([values for _, values in rows], np.float64).reshape(len(rows), len(self.names))
         columns = [self._aggregate(rule, column, nodes, numbers) for column, rule in enumerate(self._rules)]
         self._closed = start
-        self.counters.intervals += 1
         return Record(np.stack(columns, axis=-1), self._stamp_of(start))
 
     def _aggregate(
@@ -339,12 +342,12 @@ class Assembler:
         """Return one feature [node] of an interval, NaN where unobserved."""
         values = numbers[:, column]
         weights = np.ones_like(values) if rule.weight is None else numbers[:, self._columns[rule.weight]]
-        heard = ~(np.isnan(values) | np.isnan(weights))
+        heard = ~np.isnan(values) & (weights >= 0)
         count = len(self._nodes)
         weight = np.bincount(nodes[heard], weights[heard], count)
         total = np.bincount(nodes[heard], values[heard] * weights[heard], count)
         if rule.how == "mean":
-            return np.divide(total, weight, out=np.full(count, np.nan), where=weight > 0)
+            return np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan)
         if self._period_s is None:
             return np.where(weight > 0, total, np.nan)
         expected = self._manifest.interval_s / self._period_s

@@ -146,8 +146,22 @@ class Journal:
         os.close(self._file)
 
 
-def read_journal(path: Path) -> tuple[list[bytes], int]:
-    """Return the whole records of a journal, the header first, and the number of unreadable bytes behind them.
+class Written(NamedTuple):
+    """What a journal holds.
+
+    Attributes:
+        records: the whole records, the header first.
+        rest: number of bytes behind them that are no whole record.
+        torn: whether the rest is the beginning of a record, as a crash leaves it, and not a damaged one.
+    """
+
+    records: list[bytes]
+    rest: int
+    torn: bool
+
+
+def read_journal(path: Path) -> Written:
+    """Read a journal up to its end or to the first record that is not whole.
 
     Raises:
         OSError: if the file cannot be read.
@@ -158,8 +172,10 @@ def read_journal(path: Path) -> tuple[list[bytes], int]:
     while begin + _FRAME.size <= len(data):
         length, checksum = _FRAME.unpack_from(data, begin)
         record = data[begin + _FRAME.size : begin + _FRAME.size + length]
-        if not record or len(record) < length or zlib.crc32(record) != checksum:
+        if len(record) < length:
             break
+        if not record or zlib.crc32(record) != checksum:
+            return Written(records, len(data) - begin, torn=False)
         records.append(record)
         begin += _FRAME.size + length
-    return records, len(data) - begin
+    return Written(records, len(data) - begin, torn=begin < len(data))
