@@ -97,7 +97,7 @@ class DurableStream:
             raise
         if self.stream.counters.pushes > pushes:
             self._since += 1
-            if self._since >= self._every and self._journal is not None:
+            if self._since >= self._every and self._trouble is None:
                 self.snapshot()
         return forecast
 
@@ -149,9 +149,7 @@ class DurableStream:
 
     def _keep(self, accepted: Input) -> tuple[str, ...]:
         """Write an interval ahead of its use; return why it would not survive, if so."""
-        if self._journal is None:
-            self._turn_over([accepted])
-        else:
+        if self._trouble is None or not self._turn_over([accepted]):
             self._append(accepted)
         if self._journal is None:
             self.stream.counters.unkept += 1
