@@ -9,7 +9,7 @@ ROOMS := stunet_deploy training export runtime
 BENCHMARKS := $(wildcard benchmarks/bench_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench
+.PHONY: help demo test check bench faults
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -29,6 +29,9 @@ check: $(READY) ## Check format, lint, types, import rules and Python 3.10
 
 bench: $(READY) ## Run the benchmarks; results in benchmarks/results/
 	@set -e; for benchmark in $(BENCHMARKS); do echo "$$benchmark"; $(BIN)/python $$benchmark; done
+
+faults: $(READY) ## Kill and damage a stream, 500 times and 1,000; results in benchmarks/results/
+	@$(BIN)/python benchmarks/faults.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "$(PYTHON) is older than Python 3.10; choose another with PYTHON=python3.12")'
