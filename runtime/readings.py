@@ -92,8 +92,11 @@ class Readings:
         action = "give the readings by sensor id, or in the order that 'stunet inspect' lists"
         try:
             array = np.asarray(values)
-            array = array if array.dtype.kind in "fiub" else array.astype(np.float64)
-        except (TypeError, ValueError) as error:
+            # None makes an array of objects; text, times and complex numbers would be cast without a word.
+            if array.dtype.kind not in "fiubO":
+                raise TypeError(f"{array.dtype}")
+            array = array.astype(np.float64) if array.dtype.kind == "O" else array
+        except (TypeError, ValueError, OverflowError) as error:
             raise StreamError(
                 f"{name} that are no array of numbers ({error})", expected, action, reason="shape"
             ) from error
