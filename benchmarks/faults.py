@@ -270,8 +270,8 @@ def report(rows: list[Row], where: dict[str, Any], command: str) -> str:
 def main() -> int:
     """Run the suite, write its results, and return 1 if anything failed."""
     if sys.argv[1:2] == ["--work"]:
-        bundle, folder, notes, mode, source, intervals = sys.argv[2:]
-        work(Path(bundle), Path(folder), Path(notes), mode, source, int(intervals))
+        path, folder, notes, mode, source, intervals = sys.argv[2:]
+        work(Path(path), Path(folder), Path(notes), mode, source, int(intervals))
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, help="what to stream with; an untrained model by default")
@@ -282,8 +282,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args()
     with ExitStack() as stack:
-        path = options.bundle or freeway_bundle(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        bundle = Bundle.load(path)
+        bundle = Bundle.load(options.bundle or freeway_bundle(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
         rng = np.random.default_rng(options.seed)
         rows = []
         for index, (mode, source) in enumerate(CASES):

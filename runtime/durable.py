@@ -136,11 +136,12 @@ class DurableStream:
         return self._turn_over([])
 
     def close(self) -> None:
-        """Write a last snapshot and let go of the folder; the stream itself stays open."""
+        """Write a last snapshot and let go of the folder; the stream itself stays open, without a disk."""
         self.snapshot()
         self._close_journal()
         self.stream.keep = None
         _unlock(self._lock)
+        self._lock = None
 
     def _assembling(self) -> Assembler:
         if self._assembler is None:
