@@ -282,6 +282,67 @@ def test_readings_are_not_put_into_an_assembler_of_other_names(example, tmp_path
             alone.add("s0", START, {"speed": 50}, now=START)
 
 
+@pytest.fixture
+def stops(tmp_path, monkeypatch):
+    """Return a function that lists copies of a folder, as it was around every call to the system that changes one."""
+    copies = []
+    watched = []
+
+    def around(call):
+        def stop(*arguments, **options):
+            copy()
+            result = call(*arguments, **options)
+            copy()
+            return result
+
+        return stop
+
+    def copy():
+        if watched:
+            folder = watched.pop()  # what follows calls the system as well
+            copies.append((tmp_path / f"stop{len(copies)}", pushes[0]))
+            shutil.copytree(folder, copies[-1][0])
+            watched.append(folder)
+
+    pushes = [0]
+    for name in ("open", "write", "fsync", "replace", "rename", "unlink"):
+        monkeypatch.setattr(os, name, around(getattr(os, name)))
+
+    def watch(folder, count):
+        watched[:] = [] if folder is None else [folder]
+        pushes[0] = count
+        return copies
+
+    return watch
+
+
+@pytest.mark.parametrize("mode", ["carry", "window"])
+def test_a_death_between_any_two_calls_to_the_system_loses_nothing(example, tmp_path, stops, mode):
+    folder = tmp_path / "original"
+    whole = Stream.open(example.bundle, mode=mode, **OPTIONS)
+    expected = [bits(push(whole, step)) for step in range(7)]
+    durable = open_stream(example.bundle, folder, mode=mode, every=2)
+    for step in range(5):
+        stops(folder, step)
+        push(durable, step)
+    copies = list(stops(None, 0))
+    durable.close()
+    assert len(copies) > 40
+    answered_or_not = set()
+    for copy, pushes in copies:
+        with closing(open_stream(example.bundle, copy, mode=mode, every=50)) as restored:
+            assert not restored.recovery.lossy
+            known = restored.stream.counters.pushes
+            answered_or_not.add(known - pushes)
+            if known:
+                assert bits(restored.stream.last) == expected[known - 1]
+            # The sender repeats what was not answered, and goes on.
+            assert [bits(push(restored, step)) for step in range(pushes, 7)] == expected[pushes:]
+            assert restored.stream.counters.pushes == 7
+        shutil.rmtree(copy)
+    assert answered_or_not == {0, 1}
+
+
 FULL_DISK = textwrap.dedent("""
     import resource, sys
     from runtime.durable import DurableStream
