@@ -17,7 +17,7 @@ from runtime.journal import Entry, Input, Journal, Reset, SingleReading, encode
 from runtime.readings import Reading, Values
 from runtime.recovery import JOURNAL, SNAPSHOT, file_of, numbers_of, recover
 from runtime.stream import Stream
-from stunet_deploy.errors import BackendError, ConfigError, StreamError
+from stunet_deploy.errors import BackendError, ConfigError, StreamError, StunetError
 
 if os.name == "posix":
     import fcntl
@@ -68,7 +68,7 @@ class DurableStream:
                 unfinished.unlink()
         try:
             self.recovery = recover(stream, assembler, self.folder)
-        except StreamError:
+        except StunetError:
             _unlock(self._lock)
             raise
         self._good = self.recovery.snapshot
@@ -171,13 +171,17 @@ class DurableStream:
             # the system at once, which is enough for the death of the process, and the disk with its interval.
             self._journal.append(encode(entry), sync=not isinstance(entry, SingleReading))
         except OSError as error:
-            self._fail("the journal cannot be written", error)
+            self._fail(f"the journal cannot be written ({error.strerror})")
             self._close_journal()
 
     def _turn_over(self, entries: list[Entry]) -> bool:
         """Write a snapshot, and a new journal that begins with entries the snapshot does not hold."""
         number = self._number + 1
-        state = self.stream.snapshot()
+        try:
+            state = self.stream.snapshot()
+        except BackendError as error:  # the next interval meets it too, and is the one to say so
+            self._fail(f"the state cannot be read ({error.came})")
+            return False
         if self._assembler is not None:
             state = replace(state, readings=self._assembler.state())
         journal = None
@@ -188,7 +192,7 @@ class DurableStream:
                 journal.append(encode(entry), sync=True)
             state.save(file_of(self.folder, number, SNAPSHOT))
         except OSError as error:
-            self._fail("no snapshot can be written", error)
+            self._fail(f"no snapshot can be written ({error.strerror})")
             if journal is not None:
                 journal.close()
             for suffix in (SNAPSHOT, JOURNAL):
@@ -205,9 +209,9 @@ class DurableStream:
         self._good = number
         return True
 
-    def _fail(self, what: str, error: OSError) -> None:
+    def _fail(self, trouble: str) -> None:
         self.stream.counters.failed_writes += 1
-        self._trouble = f"{what} ({error.strerror})"
+        self._trouble = trouble
 
     def _close_journal(self) -> None:
         if self._journal is not None:

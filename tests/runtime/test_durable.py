@@ -223,6 +223,24 @@ def test_a_backend_that_fails_at_an_interval_does_not_fail_for_ever(example, tmp
         assert push(restored, 6).values.tobytes() == push(fresh, 6).values.tobytes()
 
 
+def test_a_state_that_cannot_be_read_costs_a_snapshot_and_no_forecast(example, tmp_path, monkeypatch):
+    def fail():
+        raise BackendError("a device that is gone", "a device", "look for it")
+
+    durable = open_stream(example.bundle, tmp_path / "a", every=2)
+    whole = Stream.open(example.bundle, **OPTIONS)
+    with monkeypatch.context() as fault:
+        fault.setattr(durable.stream.backend, "read_lines", fail)
+        found = [push(durable, step).reasons for step in range(5)]
+        for step in range(5):
+            push(whole, step)
+    assert "not durable: the state cannot be read (a device that is gone)" in found[4]
+    assert bits(push(durable, 5)) == bits(push(whole, 5))
+    folder = crash(durable, tmp_path / "a", tmp_path / "b")
+    with closing(open_stream(example.bundle, folder)) as restored:
+        assert bits(push(restored, 6)) == bits(push(whole, 6))
+
+
 def test_a_clock_that_went_back_is_remembered(example, tmp_path):
     durable = open_stream(example.bundle, tmp_path / "a", every=50)
     whole = Stream.open(example.bundle, **OPTIONS)
