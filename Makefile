@@ -11,7 +11,7 @@ BENCHMARKS := $(wildcard benchmarks/bench_*.py)
 BINDINGS := tensorrt-cu12-bindings==10.3.0 $(addprefix tensorrt-cu13-bindings==,10.13.3.9 10.16.1.11 11.0.0.114 11.4.0.106)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bindings bench
+.PHONY: help demo test check bindings bench faults
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -40,6 +40,9 @@ bindings: $(READY) ## Fetch TensorRT's bindings, which the tests check our calls
 
 bench: $(READY) ## Run the benchmarks; results in benchmarks/results/
 	@set -e; for benchmark in $(BENCHMARKS); do echo "$$benchmark"; $(BIN)/python $$benchmark; done
+
+faults: $(READY) ## Kill and damage a stream, 500 times and 1,000; results in benchmarks/results/
+	@$(BIN)/python benchmarks/faults.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "$(PYTHON) is older than Python 3.10; choose another with PYTHON=python3.12")'

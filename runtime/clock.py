@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+import re
+from datetime import datetime, timedelta
 
 from stunet_deploy.errors import ConfigError, StreamError
 from stunet_deploy.series import format_time
 
 #: Seconds since the epoch, a datetime with a time zone, or ISO 8601 text with one.
 Timestamp = int | float | str | datetime
+
+_LEAP_SECOND = re.compile(r"([T ]\d\d:\d\d):60")
+#: Years 68 to 5138: inside them every zone has a wall clock, and a forecast valid times.
+_FIRST_S, _LAST_S = -6e10, 1e11
 
 
 class Clock:
@@ -41,6 +46,7 @@ class Clock:
                 f"timestamp {timestamp}, {abs(seconds - snapped):g} s from {format_time(snapped)}",
                 f"at most {self.tolerance_s:g} s from the grid of {self.interval_s} s intervals",
                 "push one value per interval with the interval's own stamp, or raise the stream's tolerance",
+                reason="off_grid",
             )
         return snapped
 
@@ -54,9 +60,10 @@ def to_seconds(timestamp: Timestamp) -> float:
     moment: object = timestamp
     if isinstance(moment, str):
         try:
-            # Python 3.10 does not read the Z of UTC.
-            moment = datetime.fromisoformat(moment.strip().replace("Z", "+00:00"))
-        except ValueError:
+            # Python 3.10 does not read the Z of UTC, and no Python a leap second, which the epoch's seconds skip.
+            text, leap = _LEAP_SECOND.subn(r"\1:59", moment.strip().replace("Z", "+00:00"), count=1)
+            moment = datetime.fromisoformat(text) + timedelta(seconds=leap)
+        except (ValueError, OverflowError):
             moment = None
     if isinstance(moment, datetime):
         if moment.tzinfo is None:
@@ -64,16 +71,18 @@ def to_seconds(timestamp: Timestamp) -> float:
                 f"timestamp {timestamp} without a time zone",
                 "an offset, as in 2012-03-01T08:00:00-08:00 or …Z",
                 "add the zone of the controller's clock",
+                reason="timestamp",
             )
-        return moment.timestamp()
+        moment = moment.timestamp()
     try:
         seconds = math.nan if isinstance(moment, bool) else float(moment)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    if not abs(seconds) < 1e11:
+    if not _FIRST_S < seconds < _LAST_S:
         raise StreamError(
             f"timestamp {timestamp!r}",
             "seconds since the epoch, a datetime or ISO 8601 text",
             "correct the time stamp (milliseconds are not read)",
+            reason="timestamp",
         )
     return seconds

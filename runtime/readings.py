@@ -68,7 +68,10 @@ class Readings:
         if isinstance(values, Mapping):
             if observed is not None:
                 raise StreamError(
-                    "readings by sensor id with an 'observed' array", "one of them", "leave unobserved sensors out"
+                    "readings by sensor id with an 'observed' array",
+                    "one of them",
+                    "leave unobserved sensors out",
+                    reason="shape",
                 )
             array, unknown = self._from_mapping(values)
         else:
@@ -89,13 +92,18 @@ class Readings:
         action = "give the readings by sensor id, or in the order that 'stunet inspect' lists"
         try:
             array = np.asarray(values)
-            array = array if array.dtype.kind in "fiub" else array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise StreamError(f"{name} that are no array of numbers ({error})", expected, action) from error
+            # None makes an array of objects; text, times and complex numbers would be cast without a word.
+            if array.dtype.kind not in "fiubO":
+                raise TypeError(f"{array.dtype}")
+            array = array.astype(np.float64) if array.dtype.kind == "O" else array
+        except (TypeError, ValueError, OverflowError) as error:
+            raise StreamError(
+                f"{name} that are no array of numbers ({error})", expected, action, reason="shape"
+            ) from error
         if self._shape[1] == 1 and array.ndim == 1:
             array = array[:, None]
         if array.shape != self._shape:
-            raise StreamError(f"{name} of shape {list(array.shape)}", expected, action)
+            raise StreamError(f"{name} of shape {list(array.shape)}", expected, action, reason="shape")
         return array
 
     def _from_mapping(self, values: Mapping[str, Reading]) -> tuple[NDArray[np.float64], int]:
@@ -106,6 +114,7 @@ class Readings:
                 f"{len(unknown)} sensor ids that the bundle does not have, such as {unknown[0]!r}",
                 f"ids among its {len(self._nodes)} sensors",
                 "correct the ids, or open the stream with ignore_unknown=True",
+                reason="unknown_sensor",
             )
         for sensor, reading in values.items():
             node = self._nodes.get(sensor)
@@ -114,14 +123,15 @@ class Readings:
             if isinstance(reading, Mapping):
                 for feature, number in reading.items():
                     if number is not None:
-                        array[node, self._column(sensor, feature)] = _number(sensor, number)
+                        array[node, self._column(sensor, feature)] = read_number(sensor, number)
             elif len(self._features) == 1:
-                array[node, 0] = _number(sensor, reading)
+                array[node, 0] = read_number(sensor, reading)
             else:
                 raise StreamError(
                     f"one number for sensor {sensor!r}",
                     f"a number for each of {list(self._features)}",
                     'name the features: {"' + sensor + '": {"feature": number}}',
+                    reason="reading",
                 )
         return array, len(unknown)
 
@@ -131,16 +141,25 @@ class Readings:
                 f"unknown feature {feature!r} of sensor {sensor!r}",
                 f"one of {list(self._features)}",
                 "correct the feature's name",
+                reason="unknown_feature",
             )
         return self._features[feature]
 
 
-def _number(sensor: str, reading: object) -> float:
+def read_number(sensor: str, reading: object) -> float:
+    """Return one reading as a number.
+
+    Raises:
+        StreamError: if it is none.
+    """
     if isinstance(reading, (int, float, np.number)) and not isinstance(reading, bool):
         try:
             return float(reading)
         except (OverflowError, TypeError):  # an integer beyond float64, a complex number
             pass
     raise StreamError(
-        f"reading {reading!r} of sensor {sensor!r}", "a number, or null where unobserved", "correct the reading"
+        f"reading {reading!r} of sensor {sensor!r}",
+        "a number, or null where unobserved",
+        "correct the reading",
+        reason="reading",
     )

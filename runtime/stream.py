@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -13,34 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
 from runtime.clock import Clock, Timestamp
+from runtime.counters import Counters
 from runtime.fallback import FallbackBackend
+from runtime.flat_lines import FlatLines
 from runtime.forecast import Forecast
+from runtime.journal import Input
 from runtime.readings import Interval, Readings, Values
+from runtime.snapshot import LastPush, Snapshot
 from runtime.window import Carry, Mode, Window, check_contract
 from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
 from stunet_deploy.series import format_time, time_of_week
-
-
-@dataclass
-class Counters:
-    """What a stream has met since it was opened."""
-
-    pushes: int = 0
-    """Intervals accepted, repeats not counted."""
-    repeats: int = 0
-    """Pushes of the last interval once more, with the same readings."""
-    refused: int = 0
-    """Pushes refused for their time stamp, shape, sensors or readings."""
-    bridged: int = 0
-    """Missing intervals that were run as unobserved."""
-    resets: int = 0
-    """Resets because a gap was too long to bridge."""
-    outside_limits: int = 0
-    """Readings dropped because they lie outside the manifest's limits."""
-    unknown: int = 0
-    """Readings of unknown sensors that were ignored."""
 
 
 class Stream:
@@ -56,6 +40,13 @@ class Stream:
         min_observed: share of readings below which a forecast is marked as degraded.
         ignore_unknown: skip unknown sensor ids instead of refusing them.
         tolerance: how far a time stamp may lie from the interval grid, as a share of an interval.
+        stuck_after: a reading that comes so many times in a row is taken for a stuck detector and dropped, until it
+            changes; 0 looks for none.
+
+    Attributes:
+        counters: what the stream has met.
+        keep: called with every accepted interval before the state changes: a journal. What it returns are further
+            reasons to trust the forecast less.
 
     Raises:
         BundleError: if the bundle's step does not have the inputs and outputs of a forecaster.
@@ -72,21 +63,25 @@ class Stream:
         min_observed: float = 0.5,
         ignore_unknown: bool = False,
         tolerance: float = 0.25,
+        stuck_after: int = 0,
     ) -> None:
-        if max_gap < 0 or not 0 <= min_observed <= 1:
+        if max_gap < 0 or not 0 <= min_observed <= 1 or stuck_after < 0 or stuck_after == 1:
             raise ConfigError(
-                f"max_gap = {max_gap}, min_observed = {min_observed}",
-                "max_gap of at least 0 and a share from 0 to 1",
+                f"max_gap = {max_gap}, min_observed = {min_observed}, stuck_after = {stuck_after}",
+                "max_gap of at least 0, a share from 0 to 1, and stuck_after 0 or at least 2",
                 "correct the option",
             )
         self.bundle = bundle
         self.name = name
         self.counters = Counters()
+        self.keep: Callable[[Input], tuple[str, ...]] | None = None
         self._mode = mode
         self._max_gap = max_gap
         self._min_observed = min_observed
         self._clock = Clock(bundle.manifest.interval_s, bundle.manifest.phase_s, tolerance)
         self._readings = Readings(bundle.manifest, ignore_unknown=ignore_unknown)
+        shape = (len(bundle.manifest.sensor_ids), len(bundle.manifest.features))
+        self._flat_lines = FlatLines(shape, stuck_after) if stuck_after else None
         self._age = 0  # intervals since zero state
         self._last: tuple[Interval, Forecast] | None = None
 
@@ -105,6 +100,7 @@ class Stream:
         min_observed: float = 0.5,
         ignore_unknown: bool = False,
         tolerance: float = 0.25,
+        stuck_after: int = 0,
     ) -> Stream:
         """Open a bundle on a backend and return a fresh stream of it.
 
@@ -117,7 +113,7 @@ class Stream:
             threads: CPU threads of one step.
             fallback: go on with the float32 step on the CPU when a GPU fails while the stream runs, and say so in every
                 forecast. Not for measuring: what is measured is then not what was asked for.
-            name, max_gap, min_observed, ignore_unknown, tolerance: see :class:`Stream`.
+            name, max_gap, min_observed, ignore_unknown, tolerance, stuck_after: see :class:`Stream`.
 
         Raises:
             BundleError, BackendError, ConfigError: if the bundle, the backend or an option does not serve.
@@ -138,6 +134,7 @@ class Stream:
             min_observed=min_observed,
             ignore_unknown=ignore_unknown,
             tolerance=tolerance,
+            stuck_after=stuck_after,
         )
 
     @property
@@ -150,7 +147,22 @@ class Stream:
         """The last forecast; None for a fresh stream."""
         return None if self._last is None else self._last[1]
 
-    def push(self, values: Values, timestamp: Timestamp, observed: ArrayLike | None = None) -> Forecast:
+    @property
+    def stuck_sensors(self) -> tuple[str, ...]:
+        """Sensors of which a reading is being dropped because it repeats itself."""
+        if self._flat_lines is None:
+            return ()
+        ids = self.bundle.manifest.sensor_ids
+        return tuple(ids[node] for node in np.flatnonzero(self._flat_lines.stuck))
+
+    def push(
+        self,
+        values: Values,
+        timestamp: Timestamp,
+        observed: ArrayLike | None = None,
+        *,
+        now: float | None = None,
+    ) -> Forecast:
         """Take the readings of one interval and forecast the next ones.
 
         Args:
@@ -158,6 +170,8 @@ class Stream:
                 mapping of sensor id to a number, None, or numbers by feature, absent where unobserved.
             timestamp: the interval's stamp: seconds since the epoch, a datetime with a zone, or ISO 8601 text.
             observed: of the shape of ``values``, 0 or False where a value must not be used.
+            now: the controller's clock in seconds since the epoch. An interval that ends more than an interval after
+                it is refused. If the last interval did, the clock was wrong then, and the stream starts from zero.
 
         Returns:
             The forecast. The same interval with the same readings again returns the same forecast and changes nothing.
@@ -169,18 +183,32 @@ class Stream:
         try:
             interval = self._readings.read(values, observed)
             stamp = self._clock.snap(timestamp)
-            repeated = self._repeated(interval, stamp)
-        except StreamError:
-            self.counters.refused += 1
+            restart = now is not None and self._went_back(stamp, now)
+            repeated = None if restart else self._repeated(interval, stamp)
+        except StreamError as error:
+            self.counters.refuse(error)
             raise
         if repeated is not None:
             self.counters.repeats += 1
             return repeated
-        forecast = self._accept(interval, stamp)
+        accepted = Input(interval, stamp, restart)
+        return self.replay(accepted, () if self.keep is None else self.keep(accepted))
+
+    def replay(self, accepted: Input, reasons: tuple[str, ...] = ()) -> Forecast:
+        """Run an interval that a stream of this bundle has accepted before, from a journal.
+
+        Args:
+            accepted: the interval.
+            reasons: further reasons to trust the forecast less.
+
+        Raises:
+            BackendError: if the backend fails; reset the stream before it is used again.
+        """
+        forecast = self._accept(accepted, reasons)
         self.counters.pushes += 1
-        self.counters.outside_limits += interval.outside_limits
-        self.counters.unknown += interval.unknown
-        self._last = (interval, forecast)
+        self.counters.outside_limits += accepted.interval.outside_limits
+        self.counters.unknown += accepted.interval.unknown
+        self._last = (accepted.interval, forecast)
         return forecast
 
     def warm_up(
@@ -204,6 +232,47 @@ class Stream:
         self._mode.reset()
         self._age = 0
         self._last = None
+        if self._flat_lines is not None:
+            self._flat_lines.reset()
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of all that the stream remembers."""
+        flat = self._flat_lines
+        return Snapshot(
+            bundle_id=self.bundle.manifest.bundle_id,
+            mode=self._mode.name,
+            age=self._age,
+            lines=self.read_lines(),
+            counters=asdict(self.counters),
+            last=None if self._last is None else LastPush.of(*self._last),
+            flat_lines=None if flat is None else (flat.values.copy(), flat.runs.copy()),
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on where another stream of this bundle and mode was; on the same backend its forecasts are the same bits.
+
+        Raises:
+            StreamError: if the snapshot is of another bundle or mode; the stream is unchanged.
+        """
+        manifest = self.bundle.manifest
+        for what, came, expected in (
+            ("bundle", snapshot.bundle_id, manifest.bundle_id),
+            ("mode", snapshot.mode, self._mode.name),
+        ):
+            if came != expected:
+                raise StreamError(
+                    f"a snapshot of {what} {came[:12]}",
+                    f"{what} {expected[:12]}",
+                    f"restore it with the {what} that it was taken with, or start without",
+                )
+        self._mode.restore(snapshot.lines, snapshot.age)
+        self._age = snapshot.age
+        self.counters = Counters(**snapshot.counters)
+        self._last = None if snapshot.last is None else snapshot.last.restored(self.name, manifest)
+        if self._flat_lines is not None:
+            self._flat_lines.reset()
+            if snapshot.flat_lines is not None:
+                self._flat_lines.restore(*snapshot.flat_lines)
 
     def read_lines(self) -> Lines:
         """Return a copy of the state by age: [delay, batch, ...] per entry, oldest first."""
@@ -217,6 +286,18 @@ class Stream:
         """Give the backend's memory back; the stream must not be used afterwards."""
         self.backend.close()
 
+    def _went_back(self, stamp: int, now: float) -> bool:
+        """Return whether the last interval lies ahead of the clock; refuse one that does."""
+        newest = now if self.bundle.manifest.stamp == "start" else now + self.bundle.manifest.interval_s
+        if stamp > newest:
+            raise StreamError(
+                f"timestamp {format_time(stamp)}, ahead of the clock ({format_time(int(now))})",
+                "an interval that ends at most an interval from now",
+                "correct the sender's clock, or this one",
+                reason="ahead",
+            )
+        return self._last is not None and self._last[1].issued_s > newest
+
     def _repeated(self, interval: Interval, stamp: int) -> Forecast | None:
         """Return the last forecast if this is the last interval again; refuse a past that would be rewritten."""
         if self._last is None or stamp > self._last[1].issued_s:
@@ -229,13 +310,19 @@ class Stream:
             f"timestamp {format_time(stamp)} {kind} (last: {format_time(forecast.issued_s)})",
             "an interval after the last one",
             "push every interval once and in order, or reset the stream",
+            reason="conflict" if stamp == forecast.issued_s else "late",
         )
 
-    def _accept(self, interval: Interval, stamp: int) -> Forecast:
+    def _accept(self, accepted: Input, reasons: tuple[str, ...]) -> Forecast:
         """Bridge the gap before an interval, run it and forecast."""
         manifest = self.bundle.manifest
+        interval, stamp, restart = accepted
         gap_reasons = []
         missing = 0
+        if restart:
+            self.reset()
+            self.counters.resets += 1
+            gap_reasons.append("reset after the clock went back")
         if self._last is not None:
             missing = (stamp - self._last[1].issued_s) // manifest.interval_s - 1
         if missing > self._max_gap:
@@ -249,6 +336,10 @@ class Stream:
         begin = time.perf_counter_ns()
         for before in range(missing, 0, -1):
             self._run(self._readings.nothing(), stamp - before * manifest.interval_s)
+        if self._flat_lines is not None:
+            heard = np.count_nonzero(interval.observed)
+            interval = self._flat_lines.drop(interval)
+            self.counters.stuck += int(heard - np.count_nonzero(interval.observed))
         forecast = self._run(interval, stamp)
         step_us = (time.perf_counter_ns() - begin) / 1000
         share = np.count_nonzero(interval.observed) / interval.observed.size
@@ -256,7 +347,7 @@ class Stream:
             values=forecast,
             issued_s=stamp,
             observed_share=share,
-            reasons=(*gap_reasons, *self._reasons(interval, share)),
+            reasons=(*gap_reasons, *self._reasons(interval, share), *reasons),
             step_us=step_us,
             stream=self.name,
             manifest=manifest,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from runtime.backend import Backend
 from stunet_deploy.bundle import Manifest
+from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BundleError
 
 FORECAST = "forecast"
@@ -20,6 +21,7 @@ Inputs = dict[str, NDArray[Any]]
 class Mode(Protocol):
     """How a stream uses its backend: which rows step, and whose forecast counts."""
 
+    name: str
     backend: Backend
 
     def step(self, inputs: Inputs) -> NDArray[np.float32]:
@@ -28,9 +30,18 @@ class Mode(Protocol):
     def reset(self) -> None:
         """Return to zero state."""
 
+    def restore(self, lines: Lines, age: int) -> None:
+        """Go on with the lines of a stream of this bundle and mode that has run ``age`` intervals since zero state.
+
+        Raises:
+            StreamError: if the lines do not fit; nothing has changed then.
+        """
+
 
 class Carry:
     """Carry one state for ever: one step an interval."""
+
+    name = "carry"
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -43,6 +54,10 @@ class Carry:
     def reset(self) -> None:
         """Return to zero state."""
         self.backend.reset()
+
+    def restore(self, lines: Lines, age: int) -> None:
+        """Go on with the lines of another stream."""
+        self.backend.write_lines(lines)
 
 
 class Window:
@@ -59,6 +74,8 @@ class Window:
     The row is zeroed in all slots of all entries: with delays above 1, a younger slot would otherwise bring the
     previous window back.
     """
+
+    name = "window"
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -78,6 +95,11 @@ class Window:
         """Return to zero state."""
         self.backend.reset()
         self._interval = 0
+
+    def restore(self, lines: Lines, age: int) -> None:
+        """Go on with the lines of another stream, its rows in their places."""
+        self.backend.write_lines(lines)
+        self._interval = age
 
 
 def check_contract(manifest: Manifest) -> None:

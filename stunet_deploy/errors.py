@@ -44,7 +44,16 @@ class BackendError(StunetError):
 
 
 class StreamError(StunetError):
-    """A push that the stream cannot accept: wrong sensors, shape or time."""
+    """A push that the stream cannot accept: wrong sensors, shape or time.
+
+    Args:
+        came, expected, action: see :class:`StunetError`.
+        reason: the word under which the refusal is counted.
+    """
+
+    def __init__(self, came: str, expected: str, action: str, *, reason: str = "other") -> None:
+        super().__init__(came, expected, action)
+        self.reason = reason
 
 
 class CheckFailed(Exception):

@@ -14,8 +14,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 import pytest
 
+from runtime.assembly import Assembler, AssemblyCounters
+from runtime.counters import REFUSALS, Counters
 from runtime.forecast import Forecast
-from runtime.stream import Counters, Stream
+from runtime.stream import Stream
 from stunet_deploy import cli
 from stunet_deploy.bundle import Golden, Manifest
 from stunet_deploy.config import VARIANTS, RunConfig, STUNetConfig, TrainingConfig, from_mapping
@@ -80,9 +82,10 @@ def test_the_streaming_page_names_every_field_and_option() -> None:
     text = page("streaming") + page("deploy")
     properties = [name for name, value in vars(Forecast).items() if isinstance(value, property)]
     options = [name for name in inspect.signature(Stream.open).parameters if name != "bundle"]
-    counted = [f"counters.{field.name}" for field in fields(Counters) if field.name in ("refused", "outside_limits")]
+    counted = [field.name for kind in (Counters, AssemblyCounters) for field in fields(kind)]
+    gathering = [name for name in inspect.signature(Assembler).parameters if name != "manifest"]
 
-    wanted = [*(field.name for field in fields(Forecast)), *properties, *options, *counted]
+    wanted = [*(field.name for field in fields(Forecast)), *properties, *options, *counted, *REFUSALS, *gathering]
     assert [name for name in wanted if f"`{name}`" not in text] == []
 
 

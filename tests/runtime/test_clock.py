@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 import pytest
 
-from runtime.clock import Clock
+from runtime.clock import Clock, to_seconds
 from stunet_deploy.errors import ConfigError, StreamError
 
 STAMP = 1_330_617_600  # 2012-03-01T16:00:00Z
@@ -59,6 +59,23 @@ def test_time_without_a_zone_is_refused(timestamp):
 def test_what_is_no_time_is_refused(timestamp):
     with pytest.raises(StreamError, match="seconds since the epoch"):
         Clock(300).snap(timestamp)
+
+
+@pytest.mark.parametrize(
+    "timestamp", ["9999-12-31T23:55:00Z", "0001-01-01T00:00:00+14:00", datetime.max.replace(tzinfo=timezone.utc), -7e10]
+)
+def test_a_year_without_a_wall_clock_is_refused(timestamp):
+    with pytest.raises(StreamError, match="seconds since the epoch") as caught:
+        Clock(300).snap(timestamp)
+    assert caught.value.reason == "timestamp"
+
+
+def test_a_leap_second_is_the_second_that_the_epoch_counts():
+    assert to_seconds("2016-12-31T23:59:60Z") == to_seconds("2017-01-01T00:00:00Z") == 1_483_228_800
+    assert to_seconds("2016-12-31 15:59:60-08:00") == 1_483_228_800
+    assert Clock(300).snap("2016-12-31T23:59:60Z") == 1_483_228_800
+    with pytest.raises(StreamError):
+        to_seconds("2016-12-31T23:60:60Z")
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, 0.6, float("nan")])

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from dataclasses import replace
 from datetime import datetime, timezone
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -75,7 +76,8 @@ def test_a_past_that_would_be_rewritten_is_refused_and_leaves_the_stream_as_it_w
         stream.push(values, timestamps[5])
     with pytest.raises(StreamError, match="without a time zone"):
         stream.push(values[5], "2012-03-01T08:25:00")
-    assert stream.counters.refused == 4
+    refused = {reason: count for reason, count in stream.counters.refused.items() if count}
+    assert refused == {"conflict": 1, "late": 1, "shape": 1, "timestamp": 1}
     np.testing.assert_array_equal(
         stream.push(values[5], timestamps[5]).values, other.push(values[5], timestamps[5]).values
     )
@@ -123,6 +125,84 @@ def test_reasons_and_shares(example, readings):
     silent = stream.push({"s1": {"speed": 30, "trend": 900}}, timestamps[5])
     assert silent.reasons == ("too few sensors: 1 of 10 readings observed",)
     assert stream.counters.outside_limits == 1
+
+
+@pytest.mark.parametrize(("stamp", "newest"), [("start", 0), ("end", 1)])
+def test_an_interval_ahead_of_the_clock_is_refused(example, readings, stamp, newest):
+    values, _, timestamps = readings
+    bundle = Bundle(example.bundle.path, replace(example.bundle.manifest, stamp=stamp))
+    stream = Stream.open(bundle)
+    now = float(timestamps[3])
+    with pytest.raises(StreamError, match="ahead of the clock"):
+        stream.push(values[0], timestamps[3 + newest] + INTERVAL_S, now=now)
+    with pytest.raises(StreamError, match="ahead of the clock"):
+        stream.push(values[0], timestamps[0] + 86_400, now=now)
+    assert stream.last is None
+    assert stream.counters.refused["ahead"] == 2
+    assert stream.push(values[0], timestamps[3 + newest], now=now).issued_s == timestamps[3 + newest]
+
+
+def test_after_the_clock_went_back_a_day_the_stream_starts_again(example, readings):
+    values, _, timestamps = readings
+    stream, fresh = Stream.open(example.bundle), Stream.open(example.bundle)
+    for t in range(5):
+        stream.push(values[t], timestamps[t] + 86_400, now=timestamps[t] + 86_700.0)
+    with pytest.raises(StreamError, match="older than the last"):
+        stream.push(values[5], timestamps[5])  # without a clock nobody knows which one is wrong
+    found = stream.push(values[5], timestamps[5], now=timestamps[5] + 300.0)
+    assert found.reasons[0] == "reset after the clock went back"
+    assert stream.counters.resets == 1
+    np.testing.assert_array_equal(found.values, fresh.push(values[5], timestamps[5]).values)
+    assert not stream.push(values[6], timestamps[6], now=timestamps[6] + 300.0).reasons[0].startswith("reset")
+
+
+@pytest.mark.parametrize("sunday", ["2012-03-11", "2012-11-04"])
+def test_a_change_of_daylight_saving_time_is_no_gap(example, sunday):
+    """Wall-clock stamps with their offsets: an hour is skipped in March and comes twice in November."""
+    stream, utc = Stream.open(example.bundle), Stream.open(example.bundle)
+    begin = int(datetime.fromisoformat(sunday + "T07:00:00+00:00").timestamp())
+    local = ZoneInfo("America/Los_Angeles")
+    rng = np.random.default_rng(2)
+    wall_clocks = []
+    for number in range(72):
+        values = rng.uniform(20, 60, (5, 2))
+        wall = datetime.fromtimestamp(begin + INTERVAL_S * number, local)
+        wall_clocks.append(wall.strftime("%H:%M"))
+        found = stream.push(values, wall.isoformat())
+        np.testing.assert_array_equal(found.values, utc.push(values, begin + INTERVAL_S * number).values)
+    assert wall_clocks.count("01:30") == (2 if sunday == "2012-11-04" else 1)
+    assert wall_clocks.count("02:30") == (1 if sunday == "2012-11-04" else 0)
+    assert (stream.counters.bridged, stream.counters.resets, stream.counters.repeats) == (0, 0, 0)
+    assert stream.counters.pushes == 72
+
+
+def test_every_refusal_has_its_reason_and_changes_nothing(example, readings):
+    values, _, timestamps = readings
+    stream, other = Stream.open(example.bundle), Stream.open(example.bundle)
+    push_all(stream, readings, range(5))
+    push_all(other, readings, range(5))
+    now = timestamps[5] + 300.0
+    for reason, arguments in [
+        ("shape", (values[5][:3], timestamps[5])),
+        ("shape", (["a", "b"], timestamps[5])),
+        ("shape", ({"s0": 1}, timestamps[5], np.ones(5))),
+        ("unknown_sensor", ({"nobody": 1}, timestamps[5])),
+        ("unknown_feature", ({"s0": {"colour": 1}}, timestamps[5])),
+        ("reading", ({"s0": {"speed": "fast"}}, timestamps[5])),
+        ("reading", ({"s0": 50}, timestamps[5])),
+        ("timestamp", (values[5], "tomorrow")),
+        ("timestamp", (values[5], "9999-12-31T23:55:00Z")),
+        ("off_grid", (values[5], timestamps[5] + 100)),
+        ("late", (values[5], timestamps[1])),
+        ("conflict", (values[5], timestamps[4])),
+        ("ahead", (values[5], timestamps[30])),
+    ]:
+        before = dict(stream.counters.refused)
+        with pytest.raises(StreamError) as caught:
+            stream.push(*arguments, now=now)
+        assert caught.value.reason == reason
+        assert stream.counters.refused == before | {reason: before[reason] + 1}
+    assert push_all(stream, readings, range(5, 9)).tobytes() == push_all(other, readings, range(5, 9)).tobytes()
 
 
 def test_options_out_of_range_are_refused(example):

@@ -1,0 +1,62 @@
+"""What a stream and an assembler have met, to be read by whoever watches them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stunet_deploy.errors import StreamError
+
+#: Every reason for which readings are refused; ``StreamError.reason`` is one of them.
+REFUSALS = (
+    "shape",  # no array of numbers, or one of another shape
+    "unknown_sensor",
+    "unknown_feature",
+    "reading",  # something that is no number
+    "timestamp",  # unreadable, or without a zone
+    "off_grid",  # too far from the interval grid
+    "late",  # older than what has been forecast from
+    "conflict",  # the same time again with other readings
+    "ahead",  # in the future of the controller's clock
+    "flood",  # more readings of one sensor in an interval than any detector sends
+    "other",
+)
+
+
+def no_refusals() -> dict[str, int]:
+    """Return a count of 0 for every reason."""
+    return dict.fromkeys(REFUSALS, 0)
+
+
+@dataclass
+class Counters:
+    """What a stream has met since it was opened or, with snapshots, since it first was."""
+
+    pushes: int = 0
+    """Intervals accepted, repeats not counted."""
+    repeats: int = 0
+    """Pushes of the last interval once more, with the same readings."""
+    refused: dict[str, int] = field(default_factory=no_refusals)
+    """Refused pushes by reason, see :data:`REFUSALS`; they change nothing else."""
+    bridged: int = 0
+    """Missing intervals that were run as unobserved."""
+    resets: int = 0
+    """Resets because a gap was too long to bridge, or because the clock went back."""
+    outside_limits: int = 0
+    """Readings dropped because they lie outside the manifest's limits."""
+    unknown: int = 0
+    """Readings of unknown sensors that were ignored."""
+    stuck: int = 0
+    """Readings dropped because their detector repeats itself."""
+    unkept: int = 0
+    """Intervals forecast from that could not be written to the journal."""
+    failed_writes: int = 0
+    """Attempts to write a journal record or a snapshot that failed."""
+
+    def refuse(self, error: StreamError) -> None:
+        """Count a refusal."""
+        count_refusal(self.refused, error)
+
+
+def count_refusal(refused: dict[str, int], error: StreamError) -> None:
+    """Add one to the reason of a refusal."""
+    refused[error.reason] = refused.get(error.reason, 0) + 1

@@ -1,0 +1,255 @@
+"""A stream that outlives its process: a journal of what came in, and snapshots of what it made of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from numpy.typing import ArrayLike
+
+from runtime.assembly import Assembler
+from runtime.clock import Timestamp
+from runtime.forecast import Forecast
+from runtime.journal import Entry, Input, Journal, Reset, SingleReading, encode
+from runtime.readings import Reading, Values
+from runtime.recovery import JOURNAL, SNAPSHOT, file_of, numbers_of, recover
+from runtime.stream import Stream
+from stunet_deploy.errors import BackendError, ConfigError, StreamError, StunetError
+
+if os.name == "posix":
+    import fcntl
+
+
+class DurableStream:
+    """A stream with a folder, from which it goes on after any end of its process as if nothing had been.
+
+    The folder holds numbered pairs: ``00000007.snapshot`` and ``00000007.journal`` with what came in after it. Every
+    accepted interval is on the disk before the state changes. Snapshots and journals are kept from the last but one
+    good snapshot on, so if the newest is damaged the older one and both journals lead to the same state.
+
+    If the disk is full, read-only or gone, forecasts go on; they say why they would not survive, and a new snapshot is
+    tried at every interval until one succeeds.
+
+    Args:
+        stream: a fresh stream; what the folder holds is restored into it.
+        folder: of this stream alone; made if it does not exist.
+        every: number of intervals between two snapshots.
+        assembler: what single readings are gathered with, if they come one by one.
+
+    Attributes:
+        stream: the stream; push to it through this object only.
+        recovery: what was found at the start.
+
+    Raises:
+        ConfigError: if the folder cannot be made, or another process uses it.
+        StreamError: if the folder holds the stream of another bundle or mode.
+    """
+
+    def __init__(
+        self, stream: Stream, folder: str | Path, *, every: int = 12, assembler: Assembler | None = None
+    ) -> None:
+        if every < 1:
+            raise ConfigError(f"every = {every}", "at least 1 interval", "correct the option")
+        self.stream = stream
+        self.folder = Path(folder)
+        self._assembler = assembler
+        self._every = every
+        self._lock = _lock(self.folder)
+        self._journal: Journal | None = None  # None while there is a hole in what the disk knows
+        self._since = 0
+        self._trouble: str | None = None
+        self._first = True
+        self._number = max([0, *numbers_of(self.folder, SNAPSHOT), *numbers_of(self.folder, JOURNAL)])
+        for unfinished in self.folder.glob(".*.tmp"):
+            with suppress(OSError):
+                unfinished.unlink()
+        try:
+            self.recovery = recover(stream, assembler, self.folder)
+        except StunetError:
+            _unlock(self._lock)
+            raise
+        self._good = self.recovery.snapshot
+        stream.keep = self._keep
+        self.snapshot()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a snapshot or the journal cannot be written at the moment; None while all is well."""
+        return self._trouble
+
+    def push(
+        self, values: Values, timestamp: Timestamp, observed: ArrayLike | None = None, *, now: float | None = None
+    ) -> Forecast:
+        """Take the readings of one interval and forecast; see :meth:`runtime.stream.Stream.push`.
+
+        Raises:
+            StreamError: if the readings or their time cannot be accepted; the stream is unchanged.
+            BackendError: if the backend fails; the stream then starts from zero.
+        """
+        pushes = self.stream.counters.pushes
+        try:
+            forecast = self.stream.push(values, timestamp, observed, now=now)
+        except BackendError:
+            self.reset()
+            raise
+        if self.stream.counters.pushes > pushes:
+            self._since += 1
+            if self._since >= self._every and self._trouble is None:
+                self.snapshot()
+        return forecast
+
+    def add(self, sensor: str, timestamp: Timestamp, reading: Reading, *, now: float) -> None:
+        """Take a single reading; see :meth:`runtime.assembly.Assembler.add`.
+
+        It survives the death of the process at once, and a power cut as soon as its interval is pushed.
+
+        Raises:
+            StreamError: if the reading cannot be accepted; nothing has changed.
+        """
+        accepted = self._assembling().add(sensor, timestamp, reading, now=now)
+        if accepted is not None:
+            self._append(accepted)
+
+    def due(self, now: float) -> list[Forecast]:
+        """Push the intervals that are due and return their forecasts; see :meth:`runtime.assembly.Assembler.due`.
+
+        Raises:
+            BackendError: if the backend fails; the stream then starts from zero.
+        """
+        forecasts = []
+        for record in self._assembling().due(now):
+            # After a jump of the clock an interval may be older than the last; the stream has counted it.
+            with suppress(StreamError):
+                forecasts.append(self.push(*record, now=now))
+        return forecasts
+
+    def reset(self) -> None:
+        """Start from zero state; the counters and the readings of the open interval stay."""
+        self._append(Reset())
+        self.stream.reset()
+
+    def snapshot(self) -> bool:
+        """Write a snapshot and begin a new journal; return whether that worked (:attr:`trouble` says why not)."""
+        return self._turn_over([])
+
+    def close(self) -> None:
+        """Write a last snapshot and let go of the folder; the stream itself stays open, without a disk."""
+        self.snapshot()
+        self._close_journal()
+        self.stream.keep = None
+        _unlock(self._lock)
+        self._lock = None
+
+    def _assembling(self) -> Assembler:
+        if self._assembler is None:
+            raise ConfigError("a single reading without an assembler", "one", "open the stream with an assembler")
+        return self._assembler
+
+    def _keep(self, accepted: Input) -> tuple[str, ...]:
+        """Write an interval ahead of its use; return why it would not survive, if so."""
+        if self._trouble is None or not self._turn_over([accepted]):
+            self._append(accepted)
+        if self._journal is None:
+            self.stream.counters.unkept += 1
+        reasons = []
+        if self._trouble is not None:
+            reasons.append(f"not durable: {self._trouble}")
+        if self.recovery.lossy and self._first:
+            reasons.append(f"restored in part: {'; '.join(self.recovery.notes)}")
+        self._first = False
+        return tuple(reasons)
+
+    def _append(self, entry: Entry) -> None:
+        """Write an entry to the journal; if that fails there is a hole, and no journal until the next snapshot."""
+        if self._journal is None:
+            return
+        try:
+            # An interval comes every few minutes and may wait for the disk. A reading of an open interval reaches
+            # the system at once, which is enough for the death of the process, and the disk with its interval.
+            self._journal.append(encode(entry), sync=not isinstance(entry, SingleReading))
+        except OSError as error:
+            self._fail(f"the journal cannot be written ({error.strerror})")
+            self._close_journal()
+
+    def _turn_over(self, entries: list[Entry]) -> bool:
+        """Write a snapshot, and a new journal that begins with entries the snapshot does not hold."""
+        number = self._number + 1
+        try:
+            state = self.stream.snapshot()
+        except BackendError as error:  # the next interval meets it too, and is the one to say so
+            self._fail(f"the state cannot be read ({error.came})")
+            return False
+        if self._assembler is not None:
+            state = replace(state, readings=self._assembler.state())
+        journal = None
+        try:
+            # The journal first: as long as the snapshot is not there, what comes in goes to the old journal.
+            journal = Journal(file_of(self.folder, number, JOURNAL), self._header(number))
+            for entry in entries:
+                journal.append(encode(entry), sync=True)
+            state.save(file_of(self.folder, number, SNAPSHOT))
+        except OSError as error:
+            self._fail(f"no snapshot can be written ({error.strerror})")
+            if journal is not None:
+                journal.close()
+            for suffix in (SNAPSHOT, JOURNAL):
+                with suppress(OSError):
+                    file_of(self.folder, number, suffix).unlink(missing_ok=True)
+            return False
+        self._close_journal()
+        self._journal, self._number, self._since, self._trouble = journal, number, 0, None
+        for suffix in (SNAPSHOT, JOURNAL):
+            for old in numbers_of(self.folder, suffix):
+                if self._good is not None and old < self._good:
+                    with suppress(OSError):
+                        file_of(self.folder, old, suffix).unlink()
+        self._good = number
+        return True
+
+    def _fail(self, trouble: str) -> None:
+        self.stream.counters.failed_writes += 1
+        self._trouble = trouble
+
+    def _close_journal(self) -> None:
+        if self._journal is not None:
+            with suppress(OSError):
+                self._journal.close()
+            self._journal = None
+
+    def _header(self, number: int) -> bytes:
+        header = {
+            "bundle_id": self.stream.bundle.manifest.bundle_id,
+            "number": number,
+            "pushes": self.stream.counters.pushes,
+            "names": None if self._assembler is None else self._assembler.names,
+        }
+        return json.dumps(header).encode()
+
+
+def _lock(folder: Path) -> int | None:
+    """Make a folder and hold it against other processes until this one ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.name != "posix":
+            return None
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be made or opened ({error.strerror})", "a folder for snapshots", "choose another folder"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise ConfigError(
+            f"{folder}, which another stream uses", "a folder of its own for each stream", "choose another folder"
+        ) from error
+    return handle
+
+
+def _unlock(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)

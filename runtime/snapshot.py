@@ -1,0 +1,234 @@
+"""A snapshot: all that a stream remembers, as one versioned file that proves itself whole.
+
+The file is a line with the layout's version, the SHA-256 of all that follows, and a numpy archive (npz) of a JSON text
+and arrays. Every byte is compared or hashed, so damage anywhere is found before anything is restored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.forecast import Forecast
+from runtime.readings import Interval
+from stunet_deploy.bundle import Manifest
+from stunet_deploy.contract import Lines
+from stunet_deploy.errors import DataError
+
+MAGIC = b"stunet-snapshot 1\n"
+_DIGEST = hashlib.sha256().digest_size
+_ABOUT, _LINE = "about", "line."
+
+
+@dataclass(frozen=True)
+class LastPush:
+    """The last accepted push and its forecast; a repeat of it after a restart returns the same forecast.
+
+    Attributes:
+        values, observed: [node, feature] the readings as they were accepted.
+        forecast: [horizon, node, target].
+        issued_s, observed_share, reasons, step_us: see :class:`runtime.forecast.Forecast`.
+    """
+
+    values: NDArray[np.float32]
+    observed: NDArray[np.bool_]
+    forecast: NDArray[np.float32]
+    issued_s: int
+    observed_share: float
+    reasons: tuple[str, ...]
+    step_us: float
+
+    @classmethod
+    def of(cls, interval: Interval, forecast: Forecast) -> LastPush:
+        """Return the push of an interval."""
+        return cls(
+            values=interval.values,
+            observed=interval.observed,
+            forecast=forecast.values,
+            issued_s=forecast.issued_s,
+            observed_share=forecast.observed_share,
+            reasons=forecast.reasons,
+            step_us=forecast.step_us,
+        )
+
+    def restored(self, stream: str, manifest: Manifest) -> tuple[Interval, Forecast]:
+        """Return the interval and the forecast, as those of a stream of this name."""
+        forecast = Forecast(
+            values=self.forecast,
+            issued_s=self.issued_s,
+            observed_share=self.observed_share,
+            reasons=self.reasons,
+            step_us=self.step_us,
+            stream=stream,
+            manifest=manifest,
+        )
+        return Interval(self.values, self.observed), forecast
+
+
+@dataclass(frozen=True)
+class OpenReadings:
+    """Single readings of intervals that are not closed yet.
+
+    Attributes:
+        names: what each column of ``values`` is.
+        nodes: [reading] index of the sensor.
+        seconds: [reading] time since the epoch, UTC.
+        values: [reading, name] NaN where a reading does not have one.
+        closed_s: stamp of the last interval closed, or None.
+        counters: of the assembler.
+    """
+
+    names: tuple[str, ...]
+    nodes: NDArray[np.int32]
+    seconds: NDArray[np.float64]
+    values: NDArray[np.float64]
+    closed_s: int | None
+    counters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a stream remembers between two intervals.
+
+    Attributes:
+        bundle_id: identity of the model; a stream of another one does not restore it.
+        mode: ``carry`` or ``window``.
+        age: intervals run since zero state; in window mode also the position of the rows.
+        lines: the live slices of each state entry by age: [delay, batch, ...], oldest first.
+        counters: see :class:`runtime.counters.Counters`.
+        last: the last accepted push, or None for a fresh stream; its stamp is the clock.
+        flat_lines: [node, feature] twice: last readings, and how often each has come; None where nobody looks.
+        readings: of an assembler in front of the stream, or None.
+    """
+
+    bundle_id: str
+    mode: str
+    age: int
+    lines: Lines
+    counters: Mapping[str, Any]
+    last: LastPush | None = None
+    flat_lines: tuple[NDArray[np.float32], NDArray[np.int32]] | None = None
+    readings: OpenReadings | None = None
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of the file; equal snapshots give equal bytes."""
+        about: dict[str, Any] = {name: getattr(self, name) for name in ("bundle_id", "mode", "age", "counters")}
+        arrays: dict[str, Any] = {_LINE + name: line for name, line in self.lines.items()}
+        if self.last is not None:
+            about["last"] = _plain(self.last)
+            arrays |= _arrays(self.last, "last.")
+        if self.flat_lines is not None:
+            arrays["flat.values"], arrays["flat.runs"] = self.flat_lines
+        if self.readings is not None:
+            about["readings"] = _plain(self.readings)
+            arrays |= _arrays(self.readings, "readings.")
+        text = json.dumps(about, sort_keys=True, allow_nan=False).encode()
+        body = io.BytesIO()
+        arrays[_ABOUT] = np.frombuffer(text, np.uint8)
+        np.savez(body, **arrays)
+        return MAGIC + hashlib.sha256(body.getvalue()).digest() + body.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Snapshot:
+        """Read a snapshot after checking that it is whole.
+
+        Raises:
+            DataError: if a byte is missing, added or different, or the layout is another.
+        """
+        body = data[len(MAGIC) + _DIGEST :]
+        if not data.startswith(MAGIC):
+            _refuse(f"a file that begins with {data[: len(MAGIC)]!r}")
+        if hashlib.sha256(body).digest() != data[len(MAGIC) : len(MAGIC) + _DIGEST]:
+            _refuse("a damaged snapshot: its checksum differs")
+        with np.load(io.BytesIO(body), allow_pickle=False) as archive:
+            arrays = dict(archive)
+        about = json.loads(arrays.pop(_ABOUT).tobytes())
+        last = about.pop("last", None)
+        if last is not None:
+            last = LastPush(**last | _taken(arrays, "last.") | {"reasons": tuple(last["reasons"])})
+        readings = about.pop("readings", None)
+        if readings is not None:
+            readings = OpenReadings(**readings | _taken(arrays, "readings.") | {"names": tuple(readings["names"])})
+        flat = _taken(arrays, "flat.")
+        return cls(
+            **about,
+            lines=_taken(arrays, _LINE),
+            last=last,
+            flat_lines=(flat["values"], flat["runs"]) if flat else None,
+            readings=readings,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the file whole or not at all, and bring it to the disk before its name.
+
+        Raises:
+            OSError: if the disk is full, read-only or gone; what was at ``path`` still is.
+        """
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            with temporary.open("wb") as handle:
+                handle.write(self.to_bytes())
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_names(path.parent)
+
+    @classmethod
+    def load(cls, path: Path) -> Snapshot:
+        """Read a file.
+
+        Raises:
+            DataError: if it cannot be read or is damaged.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            _refuse(f"{path} cannot be read ({error.strerror})")
+        return cls.from_bytes(data)
+
+
+def sync_names(folder: Path) -> None:
+    """Bring a folder's list of names to the disk, so that a power cut does not undo a rename.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        names = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(names)
+        finally:
+            os.close(names)
+
+
+def _plain(part: LastPush | OpenReadings) -> dict[str, Any]:
+    """Return the fields that are no arrays."""
+    return {name: value for name, value in vars(part).items() if not isinstance(value, np.ndarray)}
+
+
+def _arrays(part: LastPush | OpenReadings, prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the fields that are arrays, by prefixed name."""
+    return {prefix + name: value for name, value in vars(part).items() if isinstance(value, np.ndarray)}
+
+
+def _taken(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a prefix, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _refuse(came: str) -> NoReturn:
+    raise DataError(came, "a whole snapshot of this layout", "restore an older one, or start without")

@@ -1,0 +1,101 @@
+"""Whatever comes, a push or a reading is accepted or refused with a reason; a refused one changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runtime.assembly import Assembler
+from runtime.counters import REFUSALS
+from runtime.stream import Stream
+from stunet_deploy.errors import StreamError
+
+START = 1_330_588_800
+NAMES = st.sampled_from(["s0", "s4", "speed", "trend", "", "nobody", "s0 "])
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.just(10**400),
+    st.floats(),
+    st.sampled_from([1e300, -1e300, 50.0, 0.5]),
+    st.text(max_size=4),
+    st.binary(max_size=4),
+    st.complex_numbers(),
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=6), st.dictionaries(st.one_of(NAMES, st.integers()), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+READINGS = st.one_of(
+    ANYTHING,
+    st.lists(st.lists(SCALARS, min_size=2, max_size=2), min_size=5, max_size=5),
+    st.dictionaries(NAMES, st.dictionaries(NAMES, SCALARS, max_size=2), max_size=3),
+)
+TIMES = st.one_of(
+    ANYTHING,
+    st.integers(START, START + 1000),
+    st.sampled_from(
+        ["2012-03-01T08:05:00Z", "2012-03-01T08:05:00", "2012-13-01", "9999-12-31T23:59:60-12:00", "\0", "Z"]
+    ),
+    st.datetimes(timezones=st.none() | st.timezones()),
+)
+
+
+@pytest.fixture(scope="module")
+def stream(shared_example):
+    stream = Stream.open(shared_example.bundle, stuck_after=3)
+    yield stream
+    stream.close()
+
+
+def state(stream):
+    snapshot = stream.snapshot()
+    lines = {name: line.tobytes() for name, line in snapshot.lines.items()}
+    return snapshot.age, lines, stream.last, [part.tobytes() for part in snapshot.flat_lines]
+
+
+def refusal(call):
+    """Return the reason for which a call refuses its arguments, or None if it accepts them."""
+    try:
+        call()
+    except StreamError as error:
+        return error.reason
+    return None
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(values=READINGS, timestamp=TIMES, observed=st.none() | ANYTHING)
+def test_a_push_is_accepted_or_refused(stream, values, timestamp, observed):
+    before, refused, pushes = state(stream), dict(stream.counters.refused), stream.counters.pushes
+    reason = refusal(lambda: stream.push(values, timestamp, observed, now=START + 500.0))
+    if reason is None:
+        assert stream.counters.refused == refused
+    else:
+        assert reason in REFUSALS[:-1]
+        assert stream.counters.refused == refused | {reason: refused[reason] + 1}
+        assert (state(stream), stream.counters.pushes) == (before, pushes)
+
+
+@pytest.fixture(scope="module")
+def assembler(shared_example):
+    return Assembler(shared_example.bundle.manifest)
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(sensor=st.one_of(NAMES, ANYTHING), timestamp=TIMES, reading=READINGS)
+def test_a_single_reading_is_accepted_or_refused(assembler, sensor, timestamp, reading):
+    refused = dict(assembler.counters.refused)
+    count, known = len(assembler.state().seconds), assembler.counters.readings
+    reason = refusal(lambda: assembler.add(sensor, timestamp, reading, now=START + 500.0))
+    assert len(assembler.state().seconds) - count == assembler.counters.readings - known
+    if reason is None:
+        assert assembler.counters.refused == refused
+    else:
+        assert reason in REFUSALS[:-1]
+        assert assembler.counters.refused == refused | {reason: refused[reason] + 1}
+        assert assembler.counters.readings == known
