@@ -1,7 +1,7 @@
-"""The st-graph of a Structural-RNN as data: typed nodes that take slices of the channels, and typed edges between them.
+"""The st-graph of a Structural-RNN as data: typed nodes that take slices of the channels, and typed edges.
 
-The channels are the cells of ``values`` [sensor, feature], read row by row. So one row of 117 angles is cut into joints,
-and a network of 207 sensors with one feature each is 207 nodes of one channel.
+The channels are the cells of ``values`` [sensor, feature], read row by row. So one row of 117 angles is cut into
+joints, and a network of 207 sensors with one feature each is 207 nodes of one channel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -259,7 +259,7 @@ class STGraph:
         if without := [name for name in self.node_types if name not in widths]:
             self._refuse(f"node type {without[0]!r} without a node", "at least one", "take it out of node_types")
         ordered = sorted(self.nodes, key=lambda node: node.slice)
-        for before, after in zip(ordered, ordered[1:], strict=False):
+        for before, after in pairwise(ordered):
             if before.slice[1] > after.slice[0]:
                 self._refuse(
                     f"nodes {before.name!r} and {after.name!r} with overlapping slices "
@@ -303,4 +303,3 @@ class STGraph:
 
     def _refuse(self, came: str, expected: str, action: str) -> None:
         raise DataError(f"{self.name}: {came}", expected, action)
-

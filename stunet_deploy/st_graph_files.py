@@ -48,7 +48,10 @@ def read_st_graph(source: str | Path, counts: Mapping[str, int] | None = None) -
         DataError: if it cannot be read, holds something unknown, or does not fit together.
     """
     if str(source) in SHIPPED:
-        text, name = resources.files("stunet_deploy").joinpath(f"st_graphs/{source}.toml").read_text("utf-8"), str(source)
+        text, name = (
+            resources.files("stunet_deploy").joinpath(f"st_graphs/{source}.toml").read_text("utf-8"),
+            str(source),
+        )
     else:
         name = Path(source).name
         try:
