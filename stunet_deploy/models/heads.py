@@ -97,7 +97,9 @@ class ValueHead(Head):
         self.output = ForecastOutput(signal)
         if config.residual:
             for layers in self.layers.values():
-                nn.init.zeros_(cast(nn.Sequential, layers)[-1].weight)  # an untrained model forecasts its base: persistence
+                nn.init.zeros_(
+                    cast(nn.Sequential, layers)[-1].weight
+                )  # an untrained model forecasts its base: persistence
 
     def forward(self, hidden: ByType, filled: Tensor, base: Tensor | None) -> Emitted:
         """Return the forecasts; see :class:`Head`."""
