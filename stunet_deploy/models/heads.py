@@ -99,6 +99,7 @@ class ValueHead(Head):
             for layers in self.layers.values():
                 last = cast(nn.Linear, cast(nn.Sequential, layers)[-1])
                 nn.init.zeros_(last.weight)  # an untrained model forecasts its base: persistence
+                nn.init.zeros_(last.bias)
 
     def forward(self, hidden: ByType, filled: Tensor, base: Tensor | None) -> Emitted:
         """Return the forecasts; see :class:`Head`."""
