@@ -222,7 +222,8 @@ class SRNNConfig:
         _require(not differs or self.presence, "edge_features", self.edge_features, "concat, or presence = true")
         _require(not self.presence or self.fill == "mean", "fill", self.fill, '"mean" with presence = true')
         classifies = self.output == "classification"
-        valid = bool(self.classes) == classifies and all(len(names) == len(set(names)) > 1 for names in self.classes.values())
+        distinct = all(len(names) == len(set(names)) > 1 for names in self.classes.values())
+        valid = bool(self.classes) == classifies and distinct
         _require(
             valid, "classes", self.classes, 'two or more for each labelled node type, with output "classification"'
         )
