@@ -73,7 +73,10 @@ def test_every_network_is_clean_and_builds_ahead_of_time(
     phases: list[tuple[str, float]] = []
 
     polygraphy("check", "lint", graph, "-o", lint)
-    assert json.loads(lint.read_text())["lint_entries"] == []
+    unused = "Input: 'time_of_week' does not affect outputs, can be removed."
+    remarks = [entry["message"] for entry in json.loads(lint.read_text())["lint_entries"]]
+    # The time is an input of every step, so that a runtime feeds all of them alike.
+    assert remarks == ([] if exported.checkpoint.model.config.time_features != "none" else [unused])
     assert "Graph is fully supported by TensorRT" in polygraphy("inspect", "capability", graph)
 
     made = compile_engine(
