@@ -22,8 +22,8 @@ def test_a_right_bundle_passes_and_says_by_how_much(example):
     verification = verify(example.bundle)
     assert verification
     data = json.loads(json.dumps(verification.to_json(), allow_nan=False))
-    first = ["passed", "backend", "intervals", "max_abs_error", "mean_abs_error", "tolerance", "worst"]
-    assert list(data)[:7] == first
+    first = ["passed", "backend", "precision", "intervals", "max_abs_error", "mean_abs_error", "tolerance", "worst"]
+    assert list(data)[:8] == first
     assert (data["passed"], data["backend"], data["intervals"], data["scored"]) == (True, "onnxruntime", 60, 30)
     assert 0 <= data["mean_abs_error"] <= data["max_abs_error"] < 1e-4
     assert len(data["course"]["max"]) == 10

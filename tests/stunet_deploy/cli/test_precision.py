@@ -66,10 +66,16 @@ def test_a_precision_that_loses_too_much_ends_with_the_code_of_a_failed_check(
 
     checkpoint = Checkpoint.load(place.model)
     model = checkpoint.model
-    with torch.no_grad():  # weights that int8 cannot hold beside those of a channel that is always 0
-        model.encoder.contracting[0].norm.weight[2] = 0
-        model.encoder.contracting[0].norm.bias[2] = 0
-        model.encoder.contracting[1].cell.input_weight[2::4] = 1e5
+    norm, head = model.encoder.expanding[0].norm, model.decoder.head
+    with torch.no_grad():
+        # Two channels without information: one of ones, whose weights and the bias cancel, and one of zeros, whose
+        # weights are so large that int8 has no levels left for others.
+        norm.weight[1:3] = 0
+        norm.bias[1], norm.bias[2] = 1, 0
+        head.weight[:, 1] = 0
+        head.weight[0, 1] = -5
+        head.bias += 5
+        head.weight[:, 2] = 1e5
     checkpoint.save(tmp_path / "ruined.pt")
 
     assert export_main([str(tmp_path / "ruined.pt"), "--precision", "int8", "--max-loss", "0%"]) == 1
