@@ -19,6 +19,7 @@ from stunet_deploy.config import VARIANTS, Signal, STUNetConfig
 if TYPE_CHECKING:
     import onnx
 
+    from runtime.gpu.flavor import Flavor
     from stunet_deploy.checkpoint import Checkpoint
 
 NODES = 7
@@ -118,6 +119,15 @@ def export() -> Callable[[str], Exported]:
         return done[name]
 
     return once
+
+
+@pytest.fixture(scope="session")
+def rtx() -> Flavor:
+    """Return the TensorRT-RTX that is installed."""
+    from runtime.gpu.flavor import RTX, find_flavor
+
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this Python or is not installed")
+    return find_flavor(RTX)
 
 
 @pytest.fixture

@@ -15,31 +15,21 @@ import pytest
 from export.engine import PORTABLE, build_engine, engine_summary
 from export.engine_compiler import compile_engine, rtx_capabilities
 from runtime.gpu.driver import find_device
-from runtime.gpu.engines import EngineKey, find_engine, note_path, this_system
-from runtime.gpu.flavor import FULL, LEAN, RTX, Flavor, find_flavor
+from runtime.gpu.engines import find_engine, note_path
+from runtime.gpu.flavor import FULL, LEAN, Flavor
 from stunet_deploy.bundle import PRECISIONS, Bundle, sha256
 from stunet_deploy.errors import BackendError, BundleError, ConfigError, StunetError
 
 from .conftest import Exported
+from .engine_proof import assert_builds, assert_clean, key_for
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session")
-def rtx() -> Flavor:
-    """Return the TensorRT-RTX that is installed."""
-    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this Python or is not installed")
-    return find_flavor(RTX)
 
 
 @pytest.fixture
 def bundle(exported_bundle: Bundle, tmp_path: Path) -> Bundle:
     """Return a copy of the exported bundle that a test may build in."""
     return Bundle.load(shutil.copytree(exported_bundle.path, tmp_path / "model.bundle"))
-
-
-def key_for(rtx: Flavor, precision: str = "fp32", capabilities: tuple[str, ...] = PORTABLE) -> EngineKey:
-    return EngineKey(RTX, rtx.version, capabilities, *this_system(), precision, (1, 1, 64))
 
 
 def exported_precisions(bundle: Bundle) -> list[str]:
@@ -52,45 +42,15 @@ def exported_precisions(bundle: Bundle) -> list[str]:
     return [precision for precision in PRECISIONS if exported(precision)]
 
 
-def polygraphy(*arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; from polygraphy.tools import main; sys.exit(main())", *map(str, arguments)],
-        env=os.environ | {"POLYGRAPHY_USE_TENSORRT_RTX": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_every_network_is_clean_and_builds_ahead_of_time(
+def test_every_network_is_clean_and_builds_ahead_of_time_in_every_precision(
     name: str, export: Callable[[str], Exported], rtx: Flavor, tmp_path: Path
 ) -> None:
     """One test for what needs the same graph: exporting it takes longer than all of this."""
     exported = export(name)
-    graph, lint = tmp_path / "step.onnx", tmp_path / "lint.json"
-    graph.write_bytes(exported.data)
-    phases: list[tuple[str, float]] = []
+    model = exported.checkpoint.model
 
-    polygraphy("check", "lint", graph, "-o", lint)
-    unused = "Input: 'time_of_week' does not affect outputs, can be removed."
-    remarks = [entry["message"] for entry in json.loads(lint.read_text())["lint_entries"]]
-    # The time is an input of every step, so that a runtime feeds all of them alike.
-    assert remarks == ([] if exported.checkpoint.model.config.time_features != "none" else [unused])
-    assert "Graph is fully supported by TensorRT" in polygraphy("inspect", "capability", graph)
-
-    made = compile_engine(
-        rtx,
-        exported.data,
-        exported.checkpoint.model.contract,
-        key_for(rtx),
-        progress=lambda phase, share: phases.append((phase, share)),
-    )
-    assert len(made.plan) > 10_000
-    assert not [line for line in made.log if line.startswith(("error", "internal error"))]
-    assert (made.tf32, made.timings) == (False, None)
-    assert ("Cloning network graph", 1.0) in phases
-    assert all(0 <= share <= 1 for _, share in phases)
+    assert_clean(exported.proto, tmp_path, reads_time=model.config.time_features != "none")
+    assert_builds(exported.proto, model.contract, rtx)
 
 
 @pytest.mark.parametrize("capability", PORTABLE)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 from export.bundle import export_bundle
 from export.golden import make_golden
 from export.step_graph import export_step
+from runtime.gpu.flavor import Flavor
 from runtime.onnxruntime_backend import OnnxRuntimeBackend
 from runtime.stream import Stream
 from runtime.verify import verify
@@ -26,6 +28,8 @@ from stunet_deploy.series import time_of_week
 from stunet_deploy.st_graph import STGraph
 from stunet_deploy.st_graph_files import parse_st_graph, read_st_graph, st_graph_of_sensors
 from stunet_deploy.testing import verify_step_contract
+
+from .engine_proof import assert_builds, assert_clean
 
 SMALL: dict[str, Any] = {
     "edge_embedding": (5,),
@@ -153,11 +157,15 @@ def test_a_checkpoint_of_another_family_is_refused_by_name(tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def onnx_step(checkpoint: Checkpoint) -> Any:
+def step_graph(checkpoint: Checkpoint) -> onnx.ModelProto:
+    return export_step(checkpoint.model, {})
+
+
+@pytest.fixture(scope="module")
+def onnx_step(checkpoint: Checkpoint, step_graph: onnx.ModelProto) -> Any:
     """The exported step as the function that stunet_deploy.testing checks."""
     contract = checkpoint.model.contract
-    data = export_step(checkpoint.model, {}).SerializeToString(deterministic=True)
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(step_graph.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def step(inputs: Any, lines: Any) -> Any:
         feed = inputs | {tap.name: lines[tap.state.name][tap.state.delay - tap.age] for tap in contract.taps}
@@ -195,6 +203,15 @@ def test_the_step_graph_is_the_model_over_a_thousand_intervals(checkpoint: Check
     assert error.max() < 1e-4
     for name, line in final.items():
         np.testing.assert_allclose(lines[name], line.numpy(), rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_tensorrt_builds_the_step_in_every_precision(
+    checkpoint: Checkpoint, step_graph: onnx.ModelProto, rtx: Flavor, tmp_path: Path
+) -> None:
+    model = checkpoint.model
+
+    assert_clean(step_graph, tmp_path, reads_time=model.config.time_features != "none")
+    assert_builds(step_graph, model.contract, rtx)
 
 
 @pytest.mark.parametrize("name", ["sensors", "classes", "crowd"])

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.precision.calibrate import calibrate, exposed_steps, open_session
-from export.precision.int8 import LEVELS, calibrated_values, int8_graph
+from export.precision.int8 import LEVELS, int8_graph
 from export.step_graph import check_step
 from runtime.verify import recorded_inputs
 from stunet_deploy.contract import NEXT_STATE, StateSpec, StepContract, TensorSpec, read_taps
-from stunet_deploy.testing import sample_inputs, verify_step_contract
+from stunet_deploy.testing import verify_step_contract
+
+from ..engine_proof import ranges_of
 
 
 def run(proto: onnx.ModelProto, **feed: np.ndarray) -> list[np.ndarray]:
@@ -84,14 +86,7 @@ def test_zero_points_are_zero_and_weights_are_int8(export, name):
 
 
 def quantised(exported) -> onnx.ModelProto:
-    return int8_graph(exported.proto, ranges_of(exported))
-
-
-def ranges_of(exported) -> dict[str, float]:
-    contract = exported.checkpoint.model.contract
-    inputs = sample_inputs(contract, np.random.default_rng(6), 1, 3 * contract.slots)
-    steps = ({key: array[:, t] for key, array in inputs.items()} for t in range(3 * contract.slots))
-    return calibrate(exported.proto, contract, steps, calibrated_values(exported.proto))
+    return int8_graph(exported.proto, ranges_of(exported.proto, exported.checkpoint.model.contract))
 
 
 def test_every_network_keeps_its_contract(export, name):
@@ -129,7 +124,7 @@ def test_products_that_take_readings_and_propagation_stay_in_float32(export, nam
 
 def test_the_same_step_gives_the_same_bytes(export):
     exported = export("two scales")
-    ranges = ranges_of(exported)
+    ranges = ranges_of(exported.proto, exported.checkpoint.model.contract)
 
     first, second = (int8_graph(exported.proto, ranges).SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
