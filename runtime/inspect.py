@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.gpu.engines import SUFFIX, check_engine, read_engine
-from stunet_deploy.bundle import FLOAT32, PRECISIONS, Bundle, Manifest, graph_name
+from stunet_deploy.bundle import FLOAT32, Bundle, Manifest, graph_name
 from stunet_deploy.errors import BundleError
 
 
@@ -37,7 +37,7 @@ def inspect(bundle: Bundle) -> dict[str, Any]:
                 "parity": manifest.parity.get(precision),
                 "accuracy": manifest.accuracy.get(precision),
             }
-            for precision in _exported(manifest)
+            for precision in manifest.precisions
         },
         "engines": [_engine(bundle, path) for path in sorted(bundle.engines.glob(f"*{SUFFIX}"))],
         "accuracy": dict(manifest.accuracy),
@@ -99,7 +99,7 @@ def explain(bundle: Bundle) -> str:
 def explain_precisions(manifest: Manifest) -> list[str]:
     """Return a line for each precision beside fp32: what it differs and costs, and how that was measured."""
     lines = []
-    for precision in _exported(manifest):
+    for precision in manifest.precisions:
         if precision == FLOAT32:
             continue
         parity, accuracy = manifest.parity[precision], manifest.accuracy[precision]
@@ -111,10 +111,6 @@ def explain_precisions(manifest: Manifest) -> list[str]:
             f"{measured if measured == 'emulated' else f'measured on {measured}'}"
         )
     return lines
-
-
-def _exported(manifest: Manifest) -> list[str]:
-    return [precision for precision in PRECISIONS if precision == FLOAT32 or precision in manifest.parity]
 
 
 def _engine(bundle: Bundle, path: Path) -> dict[str, Any]:

@@ -29,8 +29,9 @@ GOLDEN = "golden.npz"
 ENGINES = "engines"
 #: Key of the float32 step among the precisions of ``parity`` and ``accuracy``.
 FLOAT32 = "fp32"
+TF32 = "tf32"
 #: Every precision by name. One graph each, but for tf32: the float32 graph on a device that may round its products.
-PRECISIONS = (FLOAT32, "tf32", "fp16", "bf16", "int8")
+PRECISIONS = (FLOAT32, TF32, "fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -99,22 +100,36 @@ class Manifest:
         """Lead time of each forecast step in minutes."""
         return tuple(step * self.interval_s / 60 for step in range(1, self.horizon + 1))
 
-    def tolerance_of(self, precision: str) -> tuple[float, ...]:
-        """Return the largest allowed difference from the float64 reference per target, as measured for a precision.
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions that were exported: those with a graph, and tf32, which has none, if it was measured."""
+        with_graph = [precision for precision in PRECISIONS if graph_name(precision) in self.files]
+        return tuple(precision for precision in with_graph if precision != TF32 or precision in self.parity)
+
+    def check_exported(self, precision: str) -> None:
+        """Refuse a precision that the bundle was not exported with.
 
         Raises:
             ConfigError: if there is no such precision.
             BundleError: if it was not exported.
         """
         check_precision(precision)
-        if precision == FLOAT32:
-            return self.tolerance
-        if precision not in self.parity:
+        if precision not in self.precisions:
             raise BundleError(
-                f"a bundle without measurements of precision {precision}",
-                f"one of {', '.join(known for known in PRECISIONS if known in self.parity)}, which were exported",
+                f"precision {precision}, which this bundle was not exported with",
+                f"one of {', '.join(self.precisions)}, which it was",
                 f"export the model again with: stunet-export model.pt --precision {precision}",
             )
+
+    def tolerance_of(self, precision: str) -> tuple[float, ...]:
+        """Return the largest allowed difference from the float64 reference per target, as measured for a precision.
+
+        Raises:
+            ConfigError, BundleError: see :meth:`check_exported`.
+        """
+        self.check_exported(precision)
+        if precision == FLOAT32:
+            return self.tolerance
         return tuple(float(number) for number in self.parity[precision]["tolerance"])
 
     @property
@@ -254,15 +269,8 @@ class Bundle:
             ConfigError: if there is no such precision.
             BundleError: if it was not exported, or its graph was altered.
         """
-        check_precision(precision)
+        self.manifest.check_exported(precision)
         name = graph_name(precision)
-        if name not in self.manifest.files:
-            exported = [known for known in PRECISIONS if graph_name(known) in self.manifest.files]
-            raise BundleError(
-                f"{self.path} without a graph of precision {precision}",
-                f"one of {', '.join(exported)}, which were exported",
-                f"export the model again with: stunet-export model.pt --precision {precision}",
-            )
         if name != STEP:  # that one was checked when the bundle was opened
             self.check_files([name])
         return self.path / name
@@ -298,7 +306,7 @@ class Bundle:
 
 def graph_name(precision: str) -> str:
     """Return the file of a precision's step graph; that of tf32 is the float32 one."""
-    return STEP if precision in (FLOAT32, "tf32") else f"step.{precision}.onnx"
+    return STEP if precision in (FLOAT32, TF32) else f"step.{precision}.onnx"
 
 
 def check_precision(precision: str) -> None:

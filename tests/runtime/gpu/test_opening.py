@@ -62,7 +62,7 @@ def test_a_missing_engine_names_the_command_that_builds_it(example, tensorrt, mo
 
 @pytest.mark.parametrize("backend", GPU_BACKENDS)
 def test_a_precision_that_is_not_there_comes_before_everything_else(example, backend):
-    with pytest.raises(BundleError, match="without a graph of precision fp16"):
+    with pytest.raises(BundleError, match="precision fp16, which this bundle was not exported with"):
         open_backend(example.bundle, backend, precision="fp16")
     with pytest.raises(ConfigError, match="precision 'half'"):
         open_backend(example.bundle, backend, precision="half")

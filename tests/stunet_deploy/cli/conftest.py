@@ -84,7 +84,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     made.edges.write_text("from,to,distance\n" + "\n".join(edges) + "\n", encoding="utf-8")
     made.config.write_text(CONFIG.format(epochs=2), encoding="utf-8")
     run_stunet(made.train_arguments(made.model))
-    run_stunet(["export", str(made.model)])
+    run_stunet(["export", str(made.model), "--precision", "tf32"])
     return made
 
 
