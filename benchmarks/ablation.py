@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from workbench import RESULTS, SHARED
 
 from runtime.timing import environment
 from stunet_deploy.config import VARIANTS, RunConfig, STUNetConfig, TrainingConfig
@@ -38,9 +38,6 @@ from training.hiding import evaluate_hidden
 from training.protocols import choose_protocol
 from training.run import train
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-SHARED = Path(os.environ.get("STUNET_DATA", ROOT.parent / "shared" / "data"))
 SETS = {
     "metr-la": ("One week of METR-LA, protocol A on its 2,016 rows", "metr-la.npz"),
     "pemsd7-m": ("One week of PeMSD7(M), protocol B, days 5/1/1", "pemsd7-m.npz"),

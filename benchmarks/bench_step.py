@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from workbench import RESULTS, ROOT, SHARED, write_results
 
 from export.bundle import export_bundle
 from runtime.stream import Stream
@@ -37,17 +38,12 @@ from runtime.timing import Samples, environment, interleave, paired_ratio
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint, Site
 from stunet_deploy.config import STUNetConfig
-from stunet_deploy.files import replacing
 from stunet_deploy.graph import GraphHierarchy
 from stunet_deploy.graph_files import read_graph
 from stunet_deploy.models.stunet import StepInputs, STUNet, unroll
 from stunet_deploy.series import Series, read_series
 from training.protocols import protocol_a
 from training.run import prepare_signal, reference_stream
-
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-SHARED = Path(os.environ.get("STUNET_DATA", ROOT.parent / "shared" / "data"))
 
 
 class WindowForecast(torch.nn.Module):
@@ -173,11 +169,8 @@ def main() -> None:
         "cold_start": start,
         "samples_us": {name: (one.nanoseconds / 1000).round(1).tolist() for name, one in samples.items()},
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     text = report(result, samples)
-    for name, content in (("bench_step.json", json.dumps(result) + "\n"), ("bench_step.md", text)):
-        with replacing(options.out / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    write_results(options.out, "bench_step", result, text)
     print(text)
 
 

@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from workbench import RESULTS, ROOT, write_results
 
 from runtime.assembly import Assembler
 from runtime.durable import DurableStream
@@ -41,10 +42,7 @@ from runtime.stream import Stream
 from runtime.timing import environment
 from stunet_deploy.bundle import Bundle, Manifest
 from stunet_deploy.errors import DataError
-from stunet_deploy.files import replacing
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
 EVERY = 3  # intervals between two snapshots
 READINGS = 3  # of a sensor in an interval
@@ -291,11 +289,8 @@ def main() -> int:
         rows.append(flip(bundle, options.flips, rng))
     where = environment()
     text = report(rows, where, f"python benchmarks/faults.py --kills {options.kills} --flips {options.flips}")
-    data = json.dumps({"environment": where, "seed": options.seed, "rows": [asdict(row) for row in rows]}) + "\n"
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name, content in (("reliability.json", data), ("reliability.md", text)):
-        with replacing(options.out / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    data = {"environment": where, "seed": options.seed, "rows": [asdict(row) for row in rows]}
+    write_results(options.out, "reliability", data, text)
     print(text)
     return int(any(row.failures for row in rows))
 

@@ -12,7 +12,6 @@ it without a GPU. Writes gpu_check.{json,md} after every section, so that a run 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -28,15 +27,12 @@ import numpy as np
 from gpu_environment import gpu_environment
 from gpu_findings import Feed, Inputs, latency, parity, state
 from gpu_report import report
+from workbench import RESULTS, ROOT, write_results
 
 from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
 from runtime.timing import environment, interleave, paired_ratio
-from stunet_deploy.bundle import PRECISIONS, Bundle
-from stunet_deploy.errors import StunetError
-from stunet_deploy.files import replacing
+from stunet_deploy.bundle import Bundle
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 FLAVOR_OF = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 SIZES = (207, 1_000, 3_000, 6_000, 13_000)
 
@@ -76,10 +72,7 @@ class Check:
         print(f"{time.perf_counter() - self.began:6.1f} s  {name}", file=sys.stderr, flush=True)
         self.result[name] = attempt(run) if self.left_s > 0 else {"not_run": "the time budget was spent"}
         self.result["seconds"] = round(time.perf_counter() - self.began, 1)
-        self.out.mkdir(parents=True, exist_ok=True)
-        for suffix, text in (("json", json.dumps(self.result, indent=1) + "\n"), ("md", report(self.result))):
-            with replacing(self.out / f"gpu_check.{suffix}") as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        write_results(self.out, "gpu_check", self.result, report(self.result), indent=1)
 
     @property
     def left_s(self) -> float:
@@ -129,22 +122,10 @@ def ways(check: Check) -> Iterator[tuple[str, Callable[[], Backend]]]:
     if bundle is not None:
         yield ONNXRUNTIME, partial(open_backend, bundle)
         for backend in GPU_BACKENDS:
-            for precision in exported(bundle):
+            for precision in bundle.manifest.precisions:
                 yield f"{backend} {precision}", partial(gpu_backend, bundle, backend, precision)
     # Last, since a fault on the GPU would cost whatever comes after it: nobody but us captures PyTorch like this.
     yield "torch graph, CudaDevice", lambda: torch_backend(check, cuda_device=True)
-
-
-def exported(bundle: Bundle) -> list[str]:
-    """Return the precisions that the bundle has a graph of."""
-    found = []
-    for precision in PRECISIONS:
-        try:
-            bundle.graph(precision)
-        except StunetError:
-            continue
-        found.append(precision)
-    return found
 
 
 def gpu_backend(bundle: Bundle, backend: str, precision: str) -> Backend:

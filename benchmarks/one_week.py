@@ -9,21 +9,14 @@ repository). Writes benchmarks/results/one_week_<set>.{json,md}.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.timing import environment
-from stunet_deploy.files import replacing
+from workbench import RESULTS, ROOT, SHARED, stunet, write_results
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-SHARED = Path(os.environ.get("STUNET_DATA", ROOT.parent / "shared" / "data"))
+from runtime.timing import environment
 
 
 @dataclass(frozen=True)
@@ -61,15 +54,6 @@ SETS = {
         ("2.15 / 5.06 / 4.03", "2.81 / 6.79 / 5.42", "3.38 / 8.33 / 6.68"),
     ),
 }
-
-
-def stunet(*arguments: str | Path) -> dict[str, Any]:
-    """Run one verb with --json and return what it prints; its progress stays visible."""
-    command = [sys.executable, "-m", "stunet_deploy", *map(str, arguments), "--json"]
-    print("$ stunet", " ".join(map(str, arguments)), flush=True)
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
 
 
 def run_week(name: str, minutes: float, seed: int) -> dict[str, Any]:
@@ -156,13 +140,10 @@ def main() -> None:
     missing = [SHARED / SETS[name].file for name in options.set if not (SHARED / SETS[name].file).is_file()]
     if missing:
         parser.error(f"no file {missing[0]}; set STUNET_DATA to the folder of the week files")
-    options.out.mkdir(parents=True, exist_ok=True)
     for name in options.set:
         found = run_week(name, options.minutes, options.seed)
         text = report(found)
-        for suffix, content in (("json", json.dumps(found, indent=1) + "\n"), ("md", text)):
-            with replacing(options.out / f"one_week_{name}.{suffix}") as temporary:
-                temporary.write_text(content, encoding="utf-8")
+        write_results(options.out, f"one_week_{name}", found, text, indent=1)
         print(text)
 
 

@@ -9,35 +9,21 @@ shared/data beside the repository). Writes benchmarks/results/precision.{json,md
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from workbench import RESULTS, ROOT, SHARED, stunet, write_results
+
 from runtime.backend import open_backend
 from runtime.onnxruntime_backend import CPU_PRECISIONS
 from runtime.timing import environment, interleave, paired_ratio
 from runtime.verify import recorded_inputs
 from stunet_deploy.bundle import FLOAT32, PRECISIONS, Bundle, graph_name
-from stunet_deploy.files import replacing
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-SHARED = Path(os.environ.get("STUNET_DATA", ROOT.parent / "shared" / "data"))
 ROUNDS = 400
-
-
-def stunet(*arguments: str | Path) -> dict[str, Any]:
-    """Run one verb with --json and return what it prints; its progress stays visible."""
-    command = [sys.executable, "-m", "stunet_deploy", *map(str, arguments), "--json"]
-    print("$ stunet", " ".join(map(str, arguments)), flush=True)
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
 
 
 def cpu_ratios(bundle: Bundle) -> dict[str, float]:
@@ -146,10 +132,7 @@ def main() -> None:
             stunet("train", *source, *limits, "--out", checkpoint)
         found = measure(checkpoint)
     text = report(found)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for suffix, content in (("json", json.dumps(found, indent=1) + "\n"), ("md", text)):
-        with replacing(options.out / f"precision.{suffix}") as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    write_results(options.out, "precision", found, text, indent=1)
     print(text)
 
 
