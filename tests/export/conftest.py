@@ -145,16 +145,14 @@ def make() -> Callable[..., Checkpoint]:
 EXPORT = """
 import sys
 from export.bundle import export_bundle
-from stunet_deploy.bundle import PRECISIONS
 from stunet_deploy.checkpoint import Checkpoint
-export_bundle(Checkpoint.load(sys.argv[1]), sys.argv[2], precisions=PRECISIONS, force=True)
+export_bundle(Checkpoint.load(sys.argv[1]), sys.argv[2])
 """
 
 
 @pytest.fixture(scope="session")
 def run_export(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Callable[[Path, str], Bundle]:
-    """Return a function of a folder and a hash seed that exports the small ST-UNet there, in every precision,
-    in a process of its own."""
+    """Return a function of a folder and a hash seed that exports the small ST-UNet there, in a process of its own."""
     model = tmp_path_factory.mktemp("model") / "model.pt"
     make_checkpoint().save(model)
 

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from export.bundle import export_bundle
 from export.engine import PORTABLE, build_engine, engine_summary
 from export.engine_compiler import compile_engine, rtx_capabilities
 from runtime.gpu.driver import find_device
 from runtime.gpu.engines import find_engine, note_path
 from runtime.gpu.flavor import FULL, LEAN, Flavor
 from stunet_deploy.bundle import PRECISIONS, Bundle, sha256
+from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import BackendError, ConfigError, StunetError
 
 from .conftest import Exported
@@ -26,10 +28,17 @@ from .engine_proof import assert_builds, assert_clean, key_for
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(scope="session")
+def bundle_of_all(make: Callable[..., Checkpoint], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Return a bundle of every precision, whatever a random network loses by them."""
+    out = tmp_path_factory.mktemp("all") / "model.bundle"
+    return export_bundle(make(), out, precisions=PRECISIONS, force=True)
+
+
 @pytest.fixture
-def bundle(exported_bundle: Bundle, tmp_path: Path) -> Bundle:
-    """Return a copy of the exported bundle that a test may build in."""
-    return Bundle.load(shutil.copytree(exported_bundle.path, tmp_path / "model.bundle"))
+def bundle(bundle_of_all: Bundle, tmp_path: Path) -> Bundle:
+    """Return a copy of that bundle that a test may build in."""
+    return Bundle.load(shutil.copytree(bundle_of_all.path, tmp_path / "model.bundle"))
 
 
 def test_every_network_is_clean_and_builds_ahead_of_time_in_every_precision(
