@@ -4,11 +4,11 @@ Nothing here is recorded. The sequences have the structure of CAD-120, which is 
 activity, in which a human has one of some sub-activities and every object one of some affordances. Because the rule is
 known, so is the best that anybody can do.
 
-The rule: there are a cup, a jug and a box, in an order that changes from sequence to sequence. Again and again the human
-chooses one of them at random and ``reach``\\ es for it. The box is then ``open``\\ ed. The cup or the jug is ``move``\\ d, then
-with probability 0.7 used (``drink`` from the cup, ``pour`` from the jug into the cup), then ``place``\\ d. With probability
-0.2 a ``rest`` follows before the next one. Features are noisy; reaching and placing look alike in the human, as do
-drinking and pouring, and only the objects tell them apart.
+The rule: there are a cup, a jug and a box, in an order that changes from sequence to sequence. Again and again the
+human chooses one of them at random and reaches for it. A box is then opened. A cup or a jug is moved, then with
+probability 0.7 used (a drink from the cup; the jug pours into the cup), then placed. With probability 0.2 a rest
+follows before the next one. Features are noisy; reaching and placing look alike in the human, as do drinking and
+pouring, and only the objects tell them apart.
 """
 
 from __future__ import annotations
@@ -136,9 +136,9 @@ def _affordances(activity: str, active: int, kind: Labels) -> list[int]:
 def most_probable_next(found: Activities) -> tuple[Labels, Labels]:
     """Return the most probable next sub-activity [sequence, step] and affordances [sequence, step, object].
 
-    By the rule, for somebody who knows the kinds and what happens now without noise: the most that can be anticipated.
-    After an object was opened or placed the human reaches for any of the three (0.8), so that each one most probably
-    stays where it is.
+    By the rule, for somebody who knows the kinds and what happens now without noise: nobody is right more often. After
+    an object was placed the human most probably reaches for one of the three, so that each most probably stays where
+    it is.
     """
     activity = np.zeros_like(found.sub_activity)
     affordance = np.zeros_like(found.affordance)

@@ -1,4 +1,4 @@
-"""Driver manoeuvres: Brain4Cars sequences, the time-weighted loss's weights, when a prediction fires, and its scores."""
+"""Driver manoeuvres: Brain4Cars sequences, weights of the loss, when a prediction fires, and its scores."""
 
 from __future__ import annotations
 

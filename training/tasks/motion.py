@@ -76,7 +76,8 @@ def resample(frames: Array, recorded: float = RECORDED_RATE, rate: float = RATE)
     Rotations are interpolated along the shortest arc, the translation linearly. There is no low-pass filter, as in the
     literature, which takes every second frame.
     """
-    positions = np.arange(int(np.floor((len(frames) - 1) * rate / recorded + 1e-9)) + 1) * recorded / rate
+    count = int(np.floor((len(frames) - 1) * rate / recorded + 1e-9)) + 1
+    positions = np.arange(count, dtype=np.float64) * (recorded / rate)
     rotations = resample_rotations(frames[:, 3:].reshape(len(frames), -1, 3), positions)
     times = np.arange(len(frames))
     translation = np.stack([np.interp(positions, times, column) for column in frames[:, :3].T], axis=1)

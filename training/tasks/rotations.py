@@ -17,12 +17,14 @@ def euler_angles(maps: Array) -> Array:
     """
     flat = Rotation.from_rotvec(maps.reshape(-1, 3))
     # At b = ±π/2 only a ± c is determined: scipy warns and sets c to 0, as the published code does for b = −π/2.
-    return flat.as_euler("XYZ", suppress_warnings=True).reshape(maps.shape)
+    angles: Array = flat.as_euler("XYZ", suppress_warnings=True).reshape(maps.shape)
+    return angles
 
 
 def exponential_maps(angles: Array) -> Array:
     """Return the exponential maps of Euler angles, both [..., 3] in radians; their norm is at most π."""
-    return Rotation.from_euler("XYZ", angles.reshape(-1, 3)).as_rotvec().reshape(angles.shape)
+    maps: Array = Rotation.from_euler("XYZ", angles.reshape(-1, 3)).as_rotvec().reshape(angles.shape)
+    return maps
 
 
 def angle_between(first: Array, second: Array) -> Array:

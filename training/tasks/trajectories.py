@@ -73,7 +73,7 @@ class Windows:
     @property
     def capacity(self) -> int:
         """Number of slots."""
-        return self.positions.shape[2]
+        return int(self.positions.shape[2])
 
 
 def read_recordings(path: str | Path) -> dict[str, Recording]:
@@ -129,7 +129,7 @@ def windows(found: Recording, capacity: int, stride: int = 1, least: int = 1) ->
     for first in _starts(found)[::stride]:
         rows = slice(first, first + LENGTH)
         present = found.present[rows]
-        whole = present.all(axis=0)
+        whole: Mask = np.asarray(present.all(axis=0))
         if whole.sum() < least:
             continue
         # Those who are scored come first: a fixed order, so that windows of any capacity agree on the slots.
@@ -162,8 +162,8 @@ def windows(found: Recording, capacity: int, stride: int = 1, least: int = 1) ->
 
 def _starts(found: Recording) -> list[int]:
     last = found.frames[LENGTH - 1 :]
-    whole = last - found.frames[: len(last)] == (LENGTH - 1) * FRAME_STEP
-    return [int(first) for first in np.flatnonzero(whole)]
+    spans = last - found.frames[: len(last)]
+    return [first for first, span in enumerate(spans.tolist()) if span == (LENGTH - 1) * FRAME_STEP]
 
 
 def split_scenes(recordings: Mapping[str, Recording], scene: str) -> tuple[list[Recording], list[Recording]]:
