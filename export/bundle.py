@@ -7,7 +7,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +131,13 @@ def _describe(checkpoint: Checkpoint) -> Manifest:
     signal = model.signal
     return Manifest(
         contract=model.contract,
-        model="stunet",
-        config=asdict(model.config),
+        model=model.family,
+        config=model.description(),
         sensor_ids=site.sensor_ids,
         features=signal.features,
         units=site.units,
         targets=signal.targets,
+        target_units=signal.target_units,
         limits=tuple(zip(signal.low, signal.high, strict=True)),
         mean=signal.mean,
         std=signal.std,
@@ -145,7 +146,7 @@ def _describe(checkpoint: Checkpoint) -> Manifest:
         timezone=site.timezone,
         horizon=model.config.horizon,
         window=model.config.window,
-        tolerance=tuple(TOLERANCE_STD * signal.std[index] for index in signal.target_index),
+        tolerance=tuple(TOLERANCE_STD * scale for scale in signal.target_scale),
         latitude=site.latitude,
         longitude=site.longitude,
         phase_s=int(checkpoint.reference.timestamps[0]) % site.interval_s,
@@ -171,10 +172,10 @@ def score_reference(bundle: Bundle, checkpoint: Checkpoint) -> list[dict[str, An
 
     The stream is the one before the test span: most of it was trained on. It serves to compare precisions with one
     another, not to judge the model; for that, evaluate on recordings of your own. A stream shorter than a window and
-    its labels gives no errors.
+    its labels gives no errors, nor do targets of which a recording has no labels.
     """
     reference, manifest, signal = checkpoint.reference, bundle.manifest, checkpoint.model.signal
-    if len(reference.timestamps) < manifest.window + manifest.horizon:
+    if not signal.forecasts_features or len(reference.timestamps) < manifest.window + manifest.horizon:
         return []
     columns = list(signal.target_index)
     labels, known = reference.values[..., columns], reference.observed[..., columns]

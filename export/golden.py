@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stunet_deploy.bundle import Golden
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import CheckpointError
-from stunet_deploy.models.stunet import StepInputs
+from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.series import time_of_week
 
 LONGEST = 1_000

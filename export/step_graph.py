@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stunet_deploy.contract import StepContract
 from stunet_deploy.errors import BundleError
-from stunet_deploy.models.stunet import StepInputs, STUNet
+from stunet_deploy.models.forecaster import Forecaster, StepInputs
 
 OPSET = 20
 #: No control flow, and no recurrent operator: TensorRT would turn them into loops.
@@ -27,7 +27,7 @@ _EXAMPLE_BATCH = 3
 _ANY_SIZE = 2**40
 
 
-def export_step(model: STUNet, metadata: Mapping[str, str]) -> onnx.ModelProto:
+def export_step(model: Forecaster, metadata: Mapping[str, str]) -> onnx.ModelProto:
     """Export one step with dynamic batch.
 
     Args:
@@ -80,7 +80,7 @@ def check_step(proto: onnx.ModelProto, contract: StepContract) -> None:
 class _FlatStep(nn.Module):
     """A step whose inputs and outputs are plain tensors in the contract's order."""
 
-    def __init__(self, model: STUNet) -> None:
+    def __init__(self, model: Forecaster) -> None:
         super().__init__()
         self.model = model
 
@@ -91,7 +91,7 @@ class _FlatStep(nn.Module):
         return *outputs, *(written[entry.name] for entry in contract.states)
 
 
-def _trace(model: STUNet) -> onnx_ir.Model:
+def _trace(model: Forecaster) -> onnx_ir.Model:
     contract = model.contract
     inputs = [torch.zeros(spec.with_batch(_EXAMPLE_BATCH)) for spec in contract.inputs]
     state = [torch.zeros(tap.state.with_batch(_EXAMPLE_BATCH)) for tap in contract.taps]

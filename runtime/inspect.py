@@ -69,10 +69,9 @@ def explain(bundle: Bundle) -> str:
         f"{name} {low:g} to {high:g} {unit}".rstrip()
         for name, unit, (low, high) in zip(manifest.features, manifest.units, manifest.limits, strict=True)
     )
-    units = dict(zip(manifest.features, manifest.units, strict=True))
     verified = ", ".join(
-        f"{tolerance:g} {units[target]}".rstrip()
-        for target, tolerance in zip(manifest.targets, manifest.tolerance, strict=True)
+        f"{tolerance:g} {unit}".rstrip()
+        for unit, tolerance in zip(manifest.units_of_targets, manifest.tolerance, strict=True)
     )
     size = sum(entry["bytes"] for entry in described["files"].values())
     lines = [

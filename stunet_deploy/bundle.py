@@ -44,7 +44,8 @@ class Manifest:
         sensor_ids: in the order of the node axis.
         features: input features, in the order of the feature axis.
         units: unit of each feature.
-        targets: forecast features, in the order of the target axis.
+        targets: what is forecast, in the order of the target axis; input features unless ``target_units`` is given.
+        target_units: unit of each target where targets are not input features; otherwise empty.
         limits: (low, high) per feature in physical units; values outside are treated as unobserved.
         mean, std: training mean and standard deviation per feature, in physical units.
         interval_s: length of an interval in seconds.
@@ -82,6 +83,7 @@ class Manifest:
     tolerance: tuple[float, ...]
     latitude: tuple[float, ...] | None = None
     longitude: tuple[float, ...] | None = None
+    target_units: tuple[str, ...] = ()
     phase_s: int = 0
     training: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
@@ -95,6 +97,11 @@ class Manifest:
     def horizons_min(self) -> tuple[float, ...]:
         """Lead time of each forecast step in minutes."""
         return tuple(step * self.interval_s / 60 for step in range(1, self.horizon + 1))
+
+    @property
+    def units_of_targets(self) -> tuple[str, ...]:
+        """Unit of each target."""
+        return self.target_units or tuple(self.units[self.features.index(target)] for target in self.targets)
 
     def essentials(self) -> dict[str, str]:
         """Return what a lone ``step.onnx`` must carry in its metadata to explain itself, as JSON strings."""

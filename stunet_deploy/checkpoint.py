@@ -4,7 +4,7 @@ Layout of the file, all of it readable with ``torch.load(weights_only=True)``::
 
     meta      JSON: schema, model family, config, signal, site and training provenance
     weights   parameter name → tensor
-    graph     the prepared graph hierarchy, array name → tensor (never computed again)
+    graph     the prepared graph (never computed again): hierarchy, array name → tensor; or st-graph, JSON
     stream    timestamps, values and observed of the reference stream
 """
 
@@ -20,15 +20,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stunet_deploy.config import Signal, STUNetConfig, from_mapping
+from stunet_deploy.config import Signal, from_mapping
 from stunet_deploy.errors import CheckpointError
 from stunet_deploy.files import replacing
-from stunet_deploy.graph import GraphHierarchy
+from stunet_deploy.models.forecaster import Forecaster
+from stunet_deploy.models.structural import StructuralRNN
 from stunet_deploy.models.stunet import STUNet
 from stunet_deploy.series import Series
 
 SCHEMA = 2
 FORMAT = "stunet-deploy checkpoint"
+#: The model families that a checkpoint may hold, by name.
+FAMILIES: Mapping[str, type[Forecaster]] = {kind.family: kind for kind in (STUNet, StructuralRNN)}
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class ReferenceStream:
 class Checkpoint:
     """A trained model, the site it was trained for and how it was trained."""
 
-    model: STUNet
+    model: Forecaster
     site: Site
     reference: ReferenceStream
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -86,13 +89,13 @@ class Checkpoint:
         meta = {
             "format": FORMAT,
             "schema": SCHEMA,
-            "model": "stunet",
+            "model": self.model.family,
             "config": asdict(self.model.config),
             "signal": asdict(self.model.signal),
             "site": asdict(self.site),
             "training": dict(self.training),
         }
-        graph = {name: torch.from_numpy(array) for name, array in self.model.hierarchy.to_arrays().items()}
+        graph = self.model.stored_graph()
         stream = {name: torch.from_numpy(array) for name, array in asdict(self.reference).items()}
         weights = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
         content = {"meta": json.dumps(meta, sort_keys=True), "weights": weights, "graph": graph, "stream": stream}
@@ -124,9 +127,8 @@ class Checkpoint:
                 "train again with this version, or use the one it names",
             )
         try:
-            graph = GraphHierarchy.from_arrays({name: tensor.numpy() for name, tensor in content["graph"].items()})
-            config, signal = from_mapping(STUNetConfig, meta["config"]), from_mapping(Signal, meta["signal"])
-            model = STUNet(config, graph, signal, content["weights"].get("profile.table"))
+            family, signal = FAMILIES[meta["model"]], from_mapping(Signal, meta["signal"])
+            model = family.restored(meta["config"], signal, content["graph"], content["weights"])
             model.load_state_dict(content["weights"])
             site = from_mapping(Site, meta["site"])
             reference = ReferenceStream(**{name: tensor.numpy() for name, tensor in content["stream"].items()})
@@ -153,13 +155,10 @@ class Checkpoint:
             latitude=None if site.latitude is None else np.array(site.latitude),
             longitude=None if site.longitude is None else np.array(site.longitude),
         )
-        basis = self.model.hierarchy.levels[0].basis
-        for name, stated, found in (
-            ("sensors", len(site.sensor_ids), basis.shape[1]),
-            ("Chebyshev polynomials", self.model.config.chebyshev_order, 1 + basis.shape[0]),
-        ):
-            if stated != found:
-                raise CheckpointError(f"{stated} {name}", f"{found} as in the graph", "train again")
+        if len(site.sensor_ids) != self.model.sensors:
+            raise CheckpointError(
+                f"{len(site.sensor_ids)} sensors", f"{self.model.sensors} as in the graph", "train again"
+            )
 
 
 def _reason(error: Exception) -> str:

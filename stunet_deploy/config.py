@@ -32,9 +32,13 @@ class Signal:
 
     Attributes:
         features: names of the input features, in the order of the feature axis.
-        targets: names of the forecast features, in the order of the target axis; each is also an input feature.
+        targets: names of what is forecast, in the order of the target axis; each is also an input feature, unless
+            ``target_std`` says otherwise.
         mean, std: per input feature, over the training span.
         low, high: physical limits per input feature; a reading outside them counts as missing.
+        target_std: where targets are not input features (probabilities of classes, parameters of a distribution), the
+            size of an ordinary difference in each, which is what export measures round-off by; otherwise empty.
+        target_units: the unit of each target that is not an input feature; otherwise empty.
     """
 
     features: tuple[str, ...]
@@ -43,6 +47,8 @@ class Signal:
     std: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    target_std: tuple[float, ...] = ()
+    target_units: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("mean", "std", "low", "high"):
@@ -52,13 +58,27 @@ class Signal:
         for name in ("features", "targets"):
             names = getattr(self, name)
             _require(0 < len(names) == len(set(names)), name, names, "at least one name, none twice")
-        _require(set(self.targets) <= set(self.features), "targets", self.targets, f"features of {self.features}")
-        _require(all(std > 0 for std in self.std), "std", self.std, "positive numbers")
+        if self.forecasts_features:
+            _require(set(self.targets) <= set(self.features), "targets", self.targets, f"features of {self.features}")
+        expected = 0 if self.forecasts_features else len(self.targets)
+        for name in ("target_std", "target_units"):
+            _require(len(getattr(self, name)) == expected, name, getattr(self, name), f"{expected} entries")
+        _require(all(std > 0 for std in (*self.std, *self.target_std)), "std", self.std, "positive numbers")
         _require(all(a < b for a, b in zip(self.low, self.high, strict=True)), "low", self.low, "low below high")
 
     @property
+    def forecasts_features(self) -> bool:
+        """Whether the targets are input features, so that a recording holds their labels."""
+        return not self.target_std
+
+    @property
+    def target_scale(self) -> tuple[float, ...]:
+        """The size of an ordinary difference in each target, in its unit."""
+        return self.target_std or tuple(self.std[index] for index in self.target_index)
+
+    @property
     def target_index(self) -> tuple[int, ...]:
-        """Position of each target among the input features."""
+        """Position of each target among the input features; there is none where targets are not input features."""
         return tuple(self.features.index(target) for target in self.targets)
 
 
@@ -123,6 +143,92 @@ class STUNetConfig:
         _one_of("decoder", self.decoder, ("direct", "recurrent"))
         _one_of("fill", self.fill, ("last", "mean", "forecast", "zeros"))
         _one_of("time_features", self.time_features, ("week", "day", "fraction", "none"))
+
+
+@dataclass(frozen=True)
+class SRNNConfig:
+    """Architecture of a Structural-RNN (Jain et al. 2016); widths are small ones for sensors, not the paper's.
+
+    Attributes:
+        edge_state: ``summed`` (the paper: features of a node's edges of a type are added before one edgeRNN) or
+            ``per_edge`` (an edgeRNN state for every edge, combined after it).
+        combine: how ``per_edge`` states of a node are combined: weighted ``sum``, or scaled dot-product ``attention``
+            asked by the node's temporal edge (Vemula et al. 2018), which learns its weights and ignores the graph's.
+        edge_features: what an edgeRNN sees of two nodes, or of one at two times: both (``concat``, the paper) or
+            their ``difference``, which is blind to where they are; needs ``presence``.
+        cell: ``lstm`` (the paper) or ``gru``.
+        edge_embedding: widths of the layers before an edgeRNN, ReLU between them (the paper: 256, 256).
+        edge_hidden: channels of every edgeRNN (the paper: 512).
+        edge_skip: an edgeRNN's output is concatenated with its input (the paper).
+        node_embedding: widths of the layers that embed a node's own features.
+        node_hidden: channels of every nodeRNN (the paper: 512).
+        head: widths of the ReLU layers after a nodeRNN, before the linear one (the paper: 256, 100).
+        output: ``regression`` (values of the targets), ``gaussian`` (means, standard deviations and correlation of
+            the two features of every node) or ``classification`` (probabilities of ``classes``).
+        classes: for ``classification``, the classes of every node type that is labelled; each step of the horizon
+            has its own probabilities, the first being those of the present interval.
+        decoder: ``direct`` (the head emits all horizons at once) or ``recurrent`` (the paper's roll-out: the model
+            takes a step per horizon, fed its own forecast, the time of day held).
+        residual: forecasts are differences to the present reading, with a recurrent decoder to the one before.
+        presence: nodes come and go: one whose readings are not observed is absent and seen by nobody; one that comes
+            starts from zero states.
+        fill: what replaces an unobserved value, as in :class:`STUNetConfig`; ``mean`` with ``presence``.
+        time_features: as in :class:`STUNetConfig`, fed to the nodeRNNs.
+        mask_channel: the observed mask belongs to the features; never with ``fill = "zeros"`` or ``presence``.
+        profile: as in :class:`STUNetConfig`, for a node per sensor and a direct decoder.
+        horizon: number of intervals forecast.
+        window: number of input intervals of the window protocol.
+    """
+
+    edge_state: Literal["summed", "per_edge"] = "summed"
+    combine: Literal["sum", "attention"] = "sum"
+    edge_features: Literal["concat", "difference"] = "concat"
+    cell: Literal["lstm", "gru"] = "lstm"
+    edge_embedding: tuple[int, ...] = (32,)
+    edge_hidden: int = 32
+    edge_skip: bool = True
+    node_embedding: tuple[int, ...] = (32,)
+    node_hidden: int = 64
+    head: tuple[int, ...] = (64,)
+    output: Literal["regression", "gaussian", "classification"] = "regression"
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    decoder: Literal["direct", "recurrent"] = "direct"
+    residual: bool = True
+    presence: bool = False
+    fill: Literal["last", "mean", "zeros"] = "last"
+    time_features: Literal["week", "day", "fraction", "none"] = "week"
+    mask_channel: bool = True
+    profile: bool = False
+    horizon: int = 12
+    window: int = 12
+
+    def __post_init__(self) -> None:
+        for name in ("edge_hidden", "node_hidden", "horizon", "window"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("edge_embedding", "node_embedding", "head"):
+            _require(all(width >= 1 for width in getattr(self, name)), name, getattr(self, name), "positive widths")
+        _one_of("edge_state", self.edge_state, ("summed", "per_edge"))
+        _one_of("combine", self.combine, ("sum", "attention"))
+        _one_of("edge_features", self.edge_features, ("concat", "difference"))
+        _one_of("cell", self.cell, ("lstm", "gru"))
+        _one_of("output", self.output, ("regression", "gaussian", "classification"))
+        _one_of("decoder", self.decoder, ("direct", "recurrent"))
+        _one_of("fill", self.fill, ("last", "mean", "zeros"))
+        _one_of("time_features", self.time_features, ("week", "day", "fraction", "none"))
+        summed = self.edge_state == "summed"
+        _require(not (summed and self.combine == "attention"), "combine", self.combine, 'sum, or edge_state "per_edge"')
+        differs = self.edge_features == "difference"
+        _require(not differs or self.presence, "edge_features", self.edge_features, "concat, or presence = true")
+        _require(not self.presence or self.fill == "mean", "fill", self.fill, '"mean" with presence = true')
+        classifies = self.output == "classification"
+        valid = bool(self.classes) == classifies and all(len(set(names)) > 1 for names in self.classes.values())
+        _require(
+            valid, "classes", self.classes, 'two or more for each labelled node type, with output "classification"'
+        )
+        rolled = self.decoder == "recurrent"
+        _require(not (rolled and classifies), "decoder", self.decoder, "direct with classification")
+        plain = self.output == "regression" and not rolled
+        _require(not self.profile or plain, "profile", self.profile, "false, or regression with a direct decoder")
 
 
 #: The paper's ablation, by configuration alone (its Table 3).
@@ -224,6 +330,23 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _one_of("protocol", self.protocol, ("auto", "a", "b"))
+
+
+@dataclass(frozen=True)
+class SRNNRunConfig:
+    """A config file of a Structural-RNN; the same as :class:`RunConfig` with another ``[model]``."""
+
+    model: SRNNConfig = field(default_factory=SRNNConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    targets: tuple[str, ...] = ()
+    protocol: Literal["auto", "a", "b"] = "auto"
+
+    def __post_init__(self) -> None:
+        _one_of("protocol", self.protocol, ("auto", "a", "b"))
+
+
+#: The config file of every model family.
+RUN_CONFIGS: Mapping[str, type[RunConfig] | type[SRNNRunConfig]] = {"stunet": RunConfig, "srnn": SRNNRunConfig}
 
 
 def from_mapping(kind: type[T], data: Mapping[str, Any]) -> T:

@@ -57,6 +57,10 @@ class TensorSpec:
         """Return the concrete shape for ``batch`` rows."""
         return tuple(batch if length is None else length for length in self.shape)
 
+    def row_bytes(self) -> int:
+        """Return the size of one batch row in bytes."""
+        return int(np.prod(self.with_batch(1))) * np.dtype(self.dtype).itemsize
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form read by :meth:`StepContract.from_json`."""
         return {"name": self.name, "axes": list(self.axes), "shape": list(self.shape), "dtype": self.dtype}
@@ -148,8 +152,7 @@ class StepContract:
 
     def state_bytes(self, batch: int = 1) -> int:
         """Return the memory that all slots of all state entries take, in bytes."""
-        row_bytes = (int(np.prod(s.with_batch(batch))) * np.dtype(s.dtype).itemsize for s in self.states)
-        return self.slots * sum(row_bytes)
+        return self.slots * batch * sum(state.row_bytes() for state in self.states)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form stored in a bundle's manifest."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stunet_deploy.config import Signal
 from stunet_deploy.errors import DataError
-from stunet_deploy.models.stunet import StepInputs
+from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.series import Series
 
 

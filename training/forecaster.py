@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stunet_deploy.models.stunet import StepInputs, STUNet
+from stunet_deploy.models.forecaster import Forecaster, StepInputs
 from stunet_deploy.series import Series
 from training.data import Recording
 
@@ -22,8 +22,12 @@ _ROWS_AT_ONCE = 288
 class ModelForecaster:
     """Forecasts of a model in torch, by its sequence form."""
 
-    model: STUNet
-    name: str = "stunet"
+    model: Forecaster
+
+    @property
+    def name(self) -> str:
+        """Name in the results: the model family."""
+        return self.model.family
 
     def window(self, series: Series, issue: NDArray[np.int64], length: int) -> Iterator[NDArray[np.float32]]:
         """Forecast at each row of ``issue`` from zero state over the last ``length`` rows."""

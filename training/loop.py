@@ -19,8 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from stunet_deploy.config import TrainingConfig
 from stunet_deploy.errors import CheckpointError, ConfigError, DataError
 from stunet_deploy.files import replacing
-from stunet_deploy.models.decoders import Teacher
-from stunet_deploy.models.stunet import STUNet
+from stunet_deploy.models.forecaster import Forecaster, Teacher
 from stunet_deploy.series import Series
 from training.data import ChunkSampler, Recording
 from training.evaluation import Regime, evaluate
@@ -61,7 +60,7 @@ class Trainer:
         DataError: if the recording is too short to train or to validate on.
     """
 
-    model: STUNet
+    model: Forecaster
     series: Series
     split: Split
     config: TrainingConfig
@@ -292,18 +291,24 @@ class Trainer:
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self._evaluated().state_dict().items()}
 
-    def _evaluated(self) -> STUNet:
+    def _evaluated(self) -> Forecaster:
         """Return the weights that are validated and kept: the moving average where there is one."""
-        return self.model if self.average is None else cast(STUNet, self.average.module)
+        return self.model if self.average is None else cast(Forecaster, self.average.module)
 
     def _identity(self) -> str:
         """Return what must be the same for a resumed run to end as an uninterrupted one."""
         recording = (self.series.timestamps, self.series.values, self.series.observed)
         hashed = hashlib.sha256()
-        for array in (*recording, self.split.train, self.split.validation, self.model.hierarchy.levels[0].adjacency):
+        for array in (*recording, self.split.train, self.split.validation):
             hashed.update(array.tobytes())
+        graph = self.model.stored_graph()
+        for part in (
+            [graph.encode()] if isinstance(graph, str) else [array.numpy().tobytes() for array in graph.values()]
+        ):
+            hashed.update(part)
         parts = {
-            "model": asdict(self.model.config),
+            "model": self.model.family,
+            "config": asdict(self.model.config),
             "signal": asdict(self.model.signal),
             "training": asdict(self.config),
             "seed": self.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,12 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
-from stunet_deploy.config import RunConfig, Signal
+from stunet_deploy.config import RunConfig, Signal, SRNNRunConfig
 from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.graph import GraphHierarchy
 from stunet_deploy.graph_files import SensorGraph
+from stunet_deploy.models.forecaster import Forecaster
+from stunet_deploy.models.structural import StructuralRNN
 from stunet_deploy.models.stunet import STUNet
 from stunet_deploy.series import Series
+from stunet_deploy.st_graph_files import st_graph_of_sensors
 from training.loop import Epoch, Trainer
 from training.profile import ProfileTables
 from training.protocols import Split, choose_protocol, normalisation
@@ -31,8 +34,9 @@ HEADROOM = 1.2
 def train(
     series: Series,
     graph: SensorGraph,
-    config: RunConfig,
+    config: RunConfig | SRNNRunConfig,
     *,
+    types: Mapping[str, str] | None = None,
     seed: int = 0,
     max_minutes: float | None = None,
     state_file: Path | None = None,
@@ -40,12 +44,13 @@ def train(
     report: Callable[[Epoch], None] = lambda epoch: None,
     device: str = "cpu",
 ) -> Checkpoint:
-    """Train an ST-UNet on the training span of a recording; no label that the test scores is ever looked at.
+    """Train a model on the training span of a recording; no label that the test scores is ever looked at.
 
     Args:
         series: the whole recording.
         graph: of the same sensors in the same order.
-        config: architecture, training, targets and split.
+        config: architecture, training, targets and split; its kind says which model family.
+        types: type of every sensor, for a Structural-RNN; see :func:`stunet_deploy.st_graph_files.st_graph_of_sensors`.
         seed: of initial weights and of everything random in training.
         max_minutes: see :class:`training.loop.Trainer`.
         state_file: where the run can be resumed from after a kill.
@@ -71,16 +76,9 @@ def train(
         torch.set_num_threads(config.training.threads)
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
     signal = prepare_signal(series, split, config.targets, literature=config.model.fill == "zeros")
-    hierarchy = GraphHierarchy.build(
-        graph.adjacency,
-        pool_levels=[levels for levels, _ in config.model.scales],
-        chebyshev_order=config.model.chebyshev_order,
-        partition=config.model.partition,
-        symmetrise=config.model.symmetrise,
-    )
     torch.manual_seed(seed)
     tables = ProfileTables.of(series, split.train_rows, signal) if config.model.profile else None
-    model = STUNet(config.model, hierarchy, signal, None if tables is None else tables.whole).to(device)
+    model = build_model(config, graph, series.sensor_ids, signal, tables, types).to(device)
     trainer = Trainer(model, series, split, config.training, seed, max_minutes, state_file, report, tables)
     if resume:
         trainer.resume()
@@ -109,6 +107,36 @@ def train(
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
     return Checkpoint(model.cpu(), site, reference_stream(series, split), provenance)
+
+
+def build_model(
+    config: RunConfig | SRNNRunConfig,
+    graph: SensorGraph,
+    sensor_ids: tuple[str, ...],
+    signal: Signal,
+    tables: ProfileTables | None,
+    types: Mapping[str, str] | None,
+) -> Forecaster:
+    """Return an untrained model on the graph of a sensor network; see :func:`train`.
+
+    Raises:
+        ConfigError: types of sensors for a family that does not know them.
+        DataError: a sensor without a type.
+    """
+    table = None if tables is None else tables.whole
+    if isinstance(config, SRNNRunConfig):
+        st_graph = st_graph_of_sensors(graph.adjacency, sensor_ids, len(signal.features), types)
+        return StructuralRNN(config.model, st_graph, signal, table)
+    if types is not None:
+        raise ConfigError("types of sensors for an ST-UNet", "a Structural-RNN", "give --model srnn, or no --types")
+    hierarchy = GraphHierarchy.build(
+        graph.adjacency,
+        pool_levels=[levels for levels, _ in config.model.scales],
+        chebyshev_order=config.model.chebyshev_order,
+        partition=config.model.partition,
+        symmetrise=config.model.symmetrise,
+    )
+    return STUNet(config.model, hierarchy, signal, table)
 
 
 def _check_device(device: str) -> None:

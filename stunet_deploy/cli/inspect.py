@@ -1,27 +1,40 @@
-"""``stunet inspect``: what a bundle or a checkpoint is, in plain words."""
+"""``stunet inspect``: what a bundle, a checkpoint or an st-graph is, in plain words."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
 
-HELP = "Say what a bundle or a checkpoint forecasts, how large and how good it is, and what it needs."
+if TYPE_CHECKING:
+    from stunet_deploy.contract import StepContract
+    from stunet_deploy.models.stunet import STUNet
+
+HELP = "Say what a bundle or a checkpoint forecasts, how large and how good it is, and what it needs; draw an st-graph."
 EXAMPLE = "example: stunet inspect model.bundle"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
-        "model", type=Path, metavar="bundle/|model.pt", help="what to describe; a bundle needs no torch"
+        "model",
+        type=Path,
+        metavar="bundle/|model.pt|st-graph.toml",
+        help="what to describe; a bundle and an st-graph need no torch",
     )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Describe a bundle (a folder) or a checkpoint (a file)."""
+    """Describe a bundle (a folder), a checkpoint (a file) or an st-graph (TOML, or the name of one that ships)."""
+    from stunet_deploy.st_graph_files import SHIPPED
+
     path: Path = arguments.model
+    if path.suffix == ".toml" or (str(path) in SHIPPED and not path.exists()):
+        console.answer(*_st_graph(path))
+        console.next("stunet train --model srnn")
+        return 0
     if path.is_file():
         console.answer(*_checkpoint(path))
         console.next(f"stunet-export {path}")
@@ -30,17 +43,36 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from stunet_deploy.bundle import Bundle
 
     bundle = Bundle.load(path)
-    console.answer(inspect(bundle), explain(bundle))
+    data, text = inspect(bundle), explain(bundle)
+    if (st_graph := bundle.manifest.config.get("st_graph")) is not None:
+        text = f"{text}\n{_drawn(st_graph, bundle.manifest.contract)}"
+    console.answer(data, text)
     console.next(f"stunet verify {path}")
     return 0
 
 
+def _st_graph(path: Path) -> tuple[dict[str, Any], str]:
+    """Return an st-graph's description as JSON and as text."""
+    from stunet_deploy.st_graph_drawing import describe_st_graph, draw_st_graph
+    from stunet_deploy.st_graph_files import read_st_graph
+
+    graph = read_st_graph(path)
+    return describe_st_graph(graph), draw_st_graph(graph)
+
+
+def _drawn(st_graph: str, contract: StepContract) -> str:
+    from stunet_deploy.st_graph import STGraph
+    from stunet_deploy.st_graph_drawing import draw_st_graph
+
+    return draw_st_graph(STGraph.from_json(st_graph), contract)
+
+
 def _checkpoint(path: Path) -> tuple[dict[str, Any], str]:
     """Return a checkpoint's description as JSON, with the keys that a bundle has, and in words."""
-    from dataclasses import asdict
-
     from stunet_deploy.bundle import sha256
     from stunet_deploy.checkpoint import Checkpoint
+    from stunet_deploy.models.structural import StructuralRNN
+    from stunet_deploy.models.stunet import STUNet
 
     checkpoint = Checkpoint.load(path)
     model, site, trained = checkpoint.model, checkpoint.site, checkpoint.training
@@ -54,8 +86,8 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], str]:
         "precisions": {},
         "engines": [],
         "accuracy": {"validation_mae": trained.get("validation_mae")},
-        "model": "stunet",
-        "config": asdict(config),
+        "model": model.family,
+        "config": model.description(),
         "parameters": parameters,
         "sensors": len(site.sensor_ids),
         "features": list(signal.features),
@@ -68,17 +100,26 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], str]:
         "window": config.window,
         "training": dict(trained),
     }
-    graphs = " → ".join(str(level.basis.shape[-1]) for level in model.hierarchy.levels)
     validation = trained.get("validation_mae")
     lines = [
-        f"{path.name}: stunet, {parameters:,} parameters, a checkpoint of {len(content) / 1e6:.1f} MB",
+        f"{path.name}: {model.family}, {parameters:,} parameters, a checkpoint of {len(content) / 1e6:.1f} MB",
         f"forecasts  {', '.join(signal.targets)} at {len(site.sensor_ids)} sensors, {minutes:g} to "
         f"{config.horizon * minutes:g} minutes ahead, every {minutes:g} minutes",
-        f"graphs     {graphs} nodes, hidden width {config.hidden}",
+        *(
+            [f"graphs     {_levels(model)} nodes, hidden width {model.config.hidden}"]
+            if isinstance(model, STUNet)
+            else []
+        ),
         f"remembers  {len(contract.states)} states, {contract.state_bytes() / 1e3:.1f} kB a stream",
         f"trained    {trained.get('epochs', '?')} epochs on {trained.get('data', 'data that it does not name')}",
         f"accuracy   {'unknown' if validation is None else f'validation MAE {validation:.3f}'}; "
         "test errors: stunet evaluate",
         f"needs      to be exported; {len(checkpoint.reference.timestamps)} recorded intervals inside verify it",
     ]
+    if isinstance(model, StructuralRNN):
+        lines.append(_drawn(model.stored_graph(), contract))
     return data, "\n".join(lines)
+
+
+def _levels(model: STUNet) -> str:
+    return " → ".join(str(level.basis.shape[-1]) for level in model.hierarchy.levels)

@@ -160,7 +160,7 @@ class Summary:
         assert self.last is not None
         manifest, values = self.last.manifest, self.last.values
         horizons = scored_horizons(manifest.horizon)
-        target, unit = manifest.targets[0], manifest.units[manifest.features.index(manifest.targets[0])]
+        target, unit = manifest.targets[0], manifest.units_of_targets[0]
         title = f"{target} {unit}".strip()
         width = max(len(title), *(len(sensor) for sensor in manifest.sensor_ids[:SENSORS_SHOWN]))
         minutes = "".join(f"{f'{manifest.horizons_min[h - 1]:g} min':>9}" for h in horizons)

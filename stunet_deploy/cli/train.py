@@ -14,7 +14,7 @@ from stunet_deploy.cli.options import add_data
 from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from stunet_deploy.config import RunConfig
+    from stunet_deploy.config import RunConfig, SRNNRunConfig
     from stunet_deploy.graph_files import SensorGraph
     from stunet_deploy.series import Series
 
@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="adj_mx.pkl, a square weight matrix, from,to,weight|distance or sensor_id,latitude,longitude "
         "(default: what the recording holds)",
     )
-    parser.add_argument("--model", choices=["stunet"], default="stunet", help="model family (default: stunet)")
+    parser.add_argument("--model", choices=["stunet", "srnn"], default="stunet", help="model family (default: stunet)")
+    parser.add_argument("--types", type=Path, metavar="FILE", help="CSV of sensor_id,type, for --model srnn")
     parser.add_argument("--out", type=Path, required=True, metavar="model.pt", help="checkpoint to write")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with targets, [model] and [training]")
     parser.add_argument("--max-minutes", type=_minutes, metavar="M", help="stop after this much training time")
@@ -46,13 +47,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Train, and keep what is needed to resume until the checkpoint is written."""
     from stunet_deploy.cli.training_log import TrainingLog
     from stunet_deploy.series import read_series
+    from stunet_deploy.st_graph_files import read_sensor_types
     from training.run import train
 
     out: Path = arguments.out
     check_writable(out)
     state_file = out.with_name(f"{out.name}.state")
     _check_resumable(state_file, arguments.resume, console)
-    config = read_config(arguments.config)
+    config = read_config(arguments.config, arguments.model)
+    types = None if arguments.types is None else read_sensor_types(arguments.types)
     series = read_series(arguments.data, timezone=arguments.timezone)
     graph = find_graph(arguments.graph, arguments.data, series)
     console.say(f"data:  {series.source}\ngraph: {graph.source}")
@@ -64,6 +67,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
                 series,
                 graph,
                 config,
+                types=types,
                 seed=arguments.seed,
                 max_minutes=arguments.max_minutes,
                 state_file=state_file,
@@ -97,27 +101,27 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def read_config(path: Path | None) -> RunConfig:
-    """Read a TOML config; the defaults without one.
+def read_config(path: Path | None, family: str = "stunet") -> RunConfig | SRNNRunConfig:
+    """Read a TOML config of a model family; the defaults without one.
 
     Raises:
         ConfigError: if it cannot be read or holds something unknown.
     """
-    from stunet_deploy.config import RunConfig, from_mapping
+    from stunet_deploy.config import RUN_CONFIGS, from_mapping
 
     if sys.version_info >= (3, 11):
         import tomllib  # novermin
     else:
         import tomli as tomllib
     if path is None:
-        return RunConfig()
+        return RUN_CONFIGS[family]()
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
             f"config file {path} ({error})", "TOML with targets, [model] and [training]", "correct it"
         ) from error
-    return from_mapping(RunConfig, settings)
+    return from_mapping(RUN_CONFIGS[family], settings)
 
 
 def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:

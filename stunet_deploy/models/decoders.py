@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from stunet_deploy.config import STUNetConfig
 from stunet_deploy.graph import GraphHierarchy
+from stunet_deploy.models.forecaster import Teacher as Teacher
 from stunet_deploy.models.layers import GraphConvolution
 from stunet_deploy.models.recurrent import DilatedGCGRU
 from stunet_deploy.models.unet import RecurrentUNet
 
 #: The last states of every encoder layer, oldest first: as many as its dilation, the last just written.
 Recent = Mapping[str, Sequence[Tensor]]
-
-
-class Teacher(NamedTuple):
-    """What a recurrent decoder is fed in training instead of its own forecast.
-
-    Attributes:
-        labels: normalised, anything where unknown.
-        known: which labels were observed; elsewhere the decoder is fed its own forecast.
-        coins: whether the step of a horizon is fed the label of the horizon before; the first is fed nothing anyway.
-    """
-
-    labels: Float[Tensor, "*batch horizon node target"]
-    known: Bool[Tensor, "*batch horizon node target"]
-    coins: Bool[Tensor, " horizon"]
 
 
 class DirectDecoder(nn.Module):

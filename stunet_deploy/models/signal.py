@@ -100,15 +100,23 @@ class SignalInput(nn.Module):
         time_of_week: Float[Tensor, "*batch 1"],
     ) -> Float[Tensor, "*batch node channel"]:
         """Return the first layer's input: filled readings, mask, time of day and week (the same at every node)."""
-        parts = [filled]
-        if self.mask_channel:
-            parts.append((observed > 0.5).to(filled.dtype))
+        parts = self._marked(filled, observed)
         if self.time_features != "none":
-            time = self._time_channels(time_of_week)[..., None, :]
+            time = self.time_channels(time_of_week)[..., None, :]
             parts.append(time.expand(*filled.shape[:-1], time.shape[-1]))
         return torch.cat(parts, dim=-1)
 
-    def _time_channels(self, seconds: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch channel"]:
+    def mark(
+        self, filled: Float[Tensor, "*batch node feature"], observed: Float[Tensor, "*batch node feature"]
+    ) -> Float[Tensor, "*batch node channel"]:
+        """Return filled readings, and the mask beside them where it is a channel."""
+        return torch.cat(self._marked(filled, observed), dim=-1)
+
+    def _marked(self, filled: Tensor, observed: Tensor) -> list[Tensor]:
+        return [filled, (observed > 0.5).to(filled.dtype)] if self.mask_channel else [filled]
+
+    def time_channels(self, seconds: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch channel"]:
+        """Return the channels of the time of week; there are none with ``none``."""
         turns = seconds / self.period + self.phase
         turns = turns - torch.floor(turns)  # before the sine: float32 is exact enough there for any time given
         return turns if self.time_features == "fraction" else torch.sin(2 * math.pi * turns)

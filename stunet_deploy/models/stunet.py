@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
-from stunet_deploy.config import Signal, STUNetConfig
-from stunet_deploy.contract import STATE, StateSpec, StepContract, TensorSpec
-from stunet_deploy.errors import ConfigError
+from stunet_deploy.config import Signal, STUNetConfig, from_mapping
+from stunet_deploy.contract import STATE, StateSpec, StepContract
+from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.graph import GraphHierarchy
-from stunet_deploy.models.decoders import DirectDecoder, Recent, RecurrentDecoder, Teacher
+from stunet_deploy.models.decoders import DirectDecoder, Recent, RecurrentDecoder
+from stunet_deploy.models.forecaster import SUBSTITUTE, Forecaster, Teacher, forecaster_contract, with_targets
+from stunet_deploy.models.forecaster import StepInputs as StepInputs
+from stunet_deploy.models.forecaster import StepOutputs as StepOutputs
+from stunet_deploy.models.forecaster import unroll as unroll
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.recurrent import DilatedGCGRU, final_line, recent_states
 from stunet_deploy.models.signal import REMEMBERING, ForecastOutput, SignalInput
 from stunet_deploy.models.unet import RecurrentUNet
 
-#: State entry: what stands for an unobserved reading at the next interval, in normalised units.
-SUBSTITUTE = "substitute"
 #: Prefix of the encoder's state entries and of its parameters.
 ENCODER = "encoder."
 
 
-class StepInputs(NamedTuple):
-    """Inputs of one interval, or of a sequence with a time axis after ``batch``.
-
-    Attributes:
-        values: [batch, node, feature] in physical units; anything, even NaN, where unobserved.
-        observed: [batch, node, feature], 1 or 0.
-        time_of_week: [batch, 1] seconds since Monday 00:00 in the local time of the training data.
-    """
-
-    values: Tensor
-    observed: Tensor
-    time_of_week: Tensor
-
-
-class StepOutputs(NamedTuple):
-    """Outputs of one interval: ``forecast`` [batch, horizon, node, target] in physical units."""
-
-    forecast: Tensor
-
-
-class STUNet(nn.Module):
+class STUNet(Forecaster):
     """The spatio-temporal U-network (Yu, Yin, Zhu 2019): an encoder in a U, and a direct or a recurrent decoder.
 
     Args:
@@ -58,6 +41,9 @@ class STUNet(nn.Module):
     Raises:
         ConfigError: if ``config.profile`` is set without a table, or the other way round.
     """
+
+    family = "stunet"
+    config: STUNetConfig
 
     def __init__(
         self, config: STUNetConfig, hierarchy: GraphHierarchy, signal: Signal, profile: Tensor | None = None
@@ -86,21 +72,30 @@ class STUNet(nn.Module):
         self.all_targets = signal.targets == signal.features
         self.contract = self._contract()
 
-    def initial_lines(self, batch: int) -> dict[str, Tensor]:
-        """Return the lines of a fresh stream: zeros [delay, batch, node, channel] per state entry."""
-        like = self.decoder.head.weight
-        return {s.name: like.new_zeros((s.delay, *s.with_batch(batch))) for s in self.contract.states}
+    @classmethod
+    def restored(cls, config: Mapping[str, Any], signal: Signal, graph: Any, weights: Mapping[str, Tensor]) -> STUNet:
+        """Return the model that a checkpoint describes, without its weights."""
+        hierarchy = GraphHierarchy.from_arrays({name: tensor.numpy() for name, tensor in graph.items()})
+        settings = from_mapping(STUNetConfig, config)
+        basis = hierarchy.levels[0].basis
+        if settings.chebyshev_order != 1 + basis.shape[0]:
+            raise CheckpointError(
+                f"{settings.chebyshev_order} Chebyshev polynomials",
+                f"{1 + basis.shape[0]} as in the graph",
+                "train again",
+            )
+        return cls(settings, hierarchy, signal, weights.get("profile.table"))
+
+    def stored_graph(self) -> dict[str, Tensor]:
+        """Return the prepared hierarchy by array name."""
+        return {name: torch.from_numpy(array) for name, array in self.hierarchy.to_arrays().items()}
+
+    def description(self) -> dict[str, Any]:
+        """Return the config as JSON."""
+        return asdict(self.config)
 
     def step(self, inputs: StepInputs, state: Mapping[str, Tensor]) -> tuple[StepOutputs, dict[str, Tensor]]:
-        """Take one interval.
-
-        Args:
-            inputs: the interval's readings, without time axis.
-            state: for every tap of the contract its tensor [batch, node, channel], by the tap's name.
-
-        Returns:
-            The forecast, and for every state entry the tensor to be read ``delay`` intervals later, by entry name.
-        """
+        """Take one interval."""
         keep = self.config.fill in REMEMBERING
         substitute = state[STATE + SUBSTITUTE] if keep else self.input.constant()
         filled = self.input.fill_step(inputs.values, inputs.observed, substitute)
@@ -136,19 +131,7 @@ class STUNet(nn.Module):
         issued: Int64[Tensor, " issue"] | None = None,
         teacher: Teacher | None = None,
     ) -> tuple[Float[Tensor, "batch issue horizon node target"], dict[str, Tensor]]:
-        """Take a whole sequence at once: the same result as :meth:`step` interval by interval, faster.
-
-        Args:
-            inputs: readings of at least one interval, with a time axis after ``batch``.
-            lines: the states before the sequence, [delay, batch, node, channel] per entry, oldest first.
-            profile: in training, what to take in place of the model's own profile: [batch, time, 1 + horizon, node,
-                target], made without the day that a row is from.
-            issued: the intervals whose forecasts are wanted, ascending; all by default.
-            teacher: in training, what a recurrent decoder is fed, [batch, time, ...].
-
-        Returns:
-            The forecast after every interval that is wanted, and the lines after the last interval.
-        """
+        """Take a whole sequence at once; with ``fill = "forecast"`` cut at every interval that misses something."""
         if self.config.fill != "forecast":
             return self._sequence(inputs, lines, profile, issued, teacher)
         time = inputs.values.shape[1]
@@ -254,13 +237,7 @@ class STUNet(nn.Module):
 
         Shapes: filled [batch, node, feature], forecast [batch, horizon, node, target], returned like ``filled``.
         """
-        next_targets = self.output.clip(forecast[..., 0, :, :])
-        if self.all_targets:
-            return next_targets
-        columns = list(filled.unbind(-1))
-        for position, feature in enumerate(self.signal.target_index):
-            columns[feature] = next_targets[..., position]
-        return torch.stack(columns, dim=-1)
+        return with_targets(filled, self.output.clip(forecast[..., 0, :, :]), self.signal)
 
     def _contract(self) -> StepContract:
         nodes, features = self.hierarchy.levels[0].basis.shape[-1], len(self.signal.features)
@@ -270,26 +247,4 @@ class STUNet(nn.Module):
             axes, shape = ("batch", "node", "channel"), (None, *layer.state_shape)
             taps = tuple(range(layer.dilation, 0, -1)) if self.config.decoder == "recurrent" else ()
             states.append(StateSpec(ENCODER + name, axes, shape, delay=layer.dilation, taps=taps))
-        forecast_shape = (None, self.config.horizon, nodes, len(self.signal.targets))
-        return StepContract(
-            inputs=(
-                TensorSpec("values", *reading),
-                TensorSpec("observed", *reading),
-                TensorSpec("time_of_week", ("batch", "second"), (None, 1)),
-            ),
-            outputs=(TensorSpec("forecast", ("batch", "horizon", "node", "target"), forecast_shape),),
-            states=tuple(states),
-        )
-
-
-def unroll(
-    model: STUNet, inputs: StepInputs, lines: Mapping[str, Tensor]
-) -> tuple[Float[Tensor, "batch time horizon node target"], dict[str, Tensor]]:
-    """Take a sequence step by step: what ``forward`` means, written as the runtime does it."""
-    current, forecasts = dict(lines), []
-    for interval in range(inputs.values.shape[1]):
-        taps = {tap.name: current[tap.state.name][tap.state.delay - tap.age] for tap in model.contract.taps}
-        outputs, written = model.step(StepInputs(*(tensor[:, interval] for tensor in inputs)), taps)
-        current = {name: torch.cat([line, written[name][None]])[1:] for name, line in current.items()}
-        forecasts.append(outputs.forecast)
-    return torch.stack(forecasts, dim=1), current
+        return forecaster_contract(nodes, self.signal, self.config.horizon, tuple(states))

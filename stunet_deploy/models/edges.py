@@ -1,0 +1,295 @@
+"""Spatial edges of one type as constant gathers: what an edgeRNN sees of its nodes, and how its states are combined.
+
+Rows are the nodes that have an edge of the type; pairs are (row, neighbour). No loop over nodes or edges is left in
+a step: every table here is a constant of the st-graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stunet_deploy.st_graph import EdgeType, STGraph
+
+#: A tensor per node type, [*batch, node, channel].
+ByType = Mapping[str, Tensor]
+#: A dense incidence matrix is multiplied up to this many times the entries of the padded index table: a product is
+#: that much faster an entry than a gather.
+DENSE_FACTOR = 8
+#: Score of a neighbour that is not there; finite, also in half precision, where −inf would become NaN.
+_NOBODY = -6e4
+
+
+class Half(NamedTuple):
+    """The rows of one node type: who receives, from whom, and whose features come first.
+
+    Attributes:
+        receiver_type, neighbour_type: node types.
+        self_first: whether the receiver's own features come before its neighbours'.
+        receivers: [row] positions among the nodes of their type.
+        neighbours, weights: per row, positions among the nodes of their type, and weights.
+    """
+
+    receiver_type: str
+    neighbour_type: str
+    self_first: bool
+    receivers: NDArray[np.int64]
+    neighbours: tuple[NDArray[np.int64], ...]
+    weights: tuple[NDArray[np.float64], ...]
+
+
+def halves(graph: STGraph, kind: EdgeType) -> list[Half]:
+    """Return the rows of an edge type: one half for an edge type within a node type, two between types."""
+    hood = graph.neighbourhood(kind.name)
+    position = np.zeros(len(graph.nodes), dtype=np.int64)
+    for name in graph.node_types:
+        members = graph.members(name)
+        position[members] = np.arange(len(members))
+    found = []
+    for rows, self_first in ((slice(0, hood.firsts), True), (slice(hood.firsts, None), False)):
+        receivers = hood.receivers[rows]
+        if len(receivers):
+            receiver, neighbour = kind.between if self_first else kind.between[::-1]
+            neighbours = tuple(position[nodes] for nodes in hood.neighbours[rows])
+            half = Half(receiver, neighbour, self_first, position[receivers], neighbours, hood.weights[rows])
+            found.append(half)
+    return found
+
+
+class Select(nn.Module):
+    """Take entries of an axis by constant indices; nothing at all where these are the whole axis in order.
+
+    Args:
+        index: what to take.
+        size: length of the axis.
+        axis: counted from the end, negative.
+    """
+
+    index: Tensor
+
+    def __init__(self, index: Sequence[int] | NDArray[np.int64], size: int, axis: int = -2) -> None:
+        super().__init__()
+        self.identity = np.array_equal(index, np.arange(size))
+        self.axis = axis
+        self.register_buffer("index", torch.tensor(np.asarray(index, dtype=np.int64)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the entries."""
+        return x if self.identity else x.index_select(self.axis, self.index)
+
+
+class NeighbourSum(nn.Module):
+    """Weighted sums over the neighbours of every row: a padded gather, or one matrix where the graph is dense.
+
+    Args:
+        neighbours, weights: per row.
+        nodes: number of nodes to gather from.
+    """
+
+    index: Tensor
+    weight: Tensor
+
+    def __init__(
+        self, neighbours: Sequence[NDArray[np.int64]], weights: Sequence[NDArray[np.float64]], nodes: int
+    ) -> None:
+        super().__init__()
+        table, weight = padded(neighbours, weights)
+        self.dense = nodes <= DENSE_FACTOR * table.shape[1]
+        if self.dense:
+            matrix = np.zeros((len(table), nodes))
+            np.add.at(matrix, (np.arange(len(table))[:, None], table), weight)
+            self.register_buffer("weight", torch.from_numpy(matrix.astype(np.float32)), persistent=False)
+        else:
+            self.register_buffer("index", torch.from_numpy(table.flatten()), persistent=False)
+            padding = torch.from_numpy(weight.astype(np.float32))[..., None]
+            self.register_buffer("weight", padding, persistent=False)
+
+    def forward(self, x: Float[Tensor, "*batch node channel"]) -> Float[Tensor, "*batch row channel"]:
+        """Return the sum of every row."""
+        if self.dense:
+            return self.weight @ x
+        gathered = torch.unflatten(x.index_select(-2, self.index), -2, self.weight.shape[:2])
+        return (gathered * self.weight).sum(-2)
+
+
+def padded(
+    neighbours: Sequence[NDArray[np.int64]], weights: Sequence[NDArray[np.float64]]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return index and weight tables [row, most neighbours]; short rows repeat their first with weight 0."""
+    longest = max(map(len, neighbours))
+    table = np.stack([np.concatenate([row, np.full(longest - len(row), row[0])]) for row in neighbours])
+    weight = np.stack([np.concatenate([row, np.zeros(longest - len(row))]) for row in weights])
+    return table, weight
+
+
+class EdgeFeatures(nn.Module):
+    """Raw features of the rows or pairs of an edge type (S-RNN, Section 3): concat(x_v, x_u), or x_u − x_v.
+
+    Args:
+        graph, kind: the st-graph and the edge type; it has an edge.
+        per_edge: features of every pair, instead of their sums over a row's neighbours.
+        difference: neighbour minus self, instead of both side by side.
+    """
+
+    def __init__(self, graph: STGraph, kind: EdgeType, per_edge: bool, difference: bool) -> None:
+        super().__init__()
+        self.halves = halves(graph, kind)
+        self.per_edge, self.difference = per_edge, difference
+        sizes = {name: len(graph.members(name)) for name in graph.node_types}
+        self.receivers, self.neighbours, self.sums = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for number, half in enumerate(self.halves):
+            receivers, nodes = half.receivers, sizes[half.neighbour_type]
+            if per_edge:
+                receivers = np.repeat(receivers, [len(row) for row in half.neighbours])
+                self.neighbours.append(Select(np.concatenate(half.neighbours), nodes))
+            else:
+                self.sums.append(NeighbourSum(half.neighbours, half.weights, nodes))
+                # Not a matrix product with ones: rows of zeros and ones are summed in one order everywhere.
+                total = np.array([row.sum() for row in half.weights], dtype=np.float32)
+                self.register_buffer(f"total{number}", torch.from_numpy(total)[:, None], persistent=False)
+            self.receivers.append(Select(receivers, sizes[half.receiver_type]))
+
+    @property
+    def rows(self) -> int:
+        """Rows of the edgeRNN's state."""
+        return sum(len(cast(Tensor, select.index)) for select in self.receivers)
+
+    def forward(self, x: ByType, present: ByType | None) -> Float[Tensor, "*batch row channel"]:
+        """Return the features; ``x`` is zero at absent nodes, which then have no part in any sum."""
+        return torch.cat([self._half(number, x, present) for number in range(len(self.halves))], dim=-2)
+
+    def fresh(self, joined: ByType) -> Float[Tensor, "*batch row 1"]:
+        """Return 1 for the rows that start anew: their node has just come, or for a pair, either of its two."""
+        parts = []
+        for number, half in enumerate(self.halves):
+            rows = self.receivers[number](joined[half.receiver_type])
+            if self.per_edge:
+                rows = torch.maximum(rows, self.neighbours[number](joined[half.neighbour_type]))
+            parts.append(rows)
+        return torch.cat(parts, dim=-2)
+
+    def _half(self, number: int, x: ByType, present: ByType | None) -> Tensor:
+        half = self.halves[number]
+        own: Tensor = self.receivers[number](x[half.receiver_type])
+        if self.per_edge:
+            near: Tensor = self.neighbours[number](x[half.neighbour_type])
+        else:
+            near = self.sums[number](x[half.neighbour_type])
+            there = self.get_buffer(f"total{number}")
+            own = own * (there if present is None else self.sums[number](present[half.neighbour_type]))
+        if self.difference:
+            return near - own
+        return torch.cat([own, near] if half.self_first else [near, own], dim=-1)
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention, the weights of an edge type (after Vemula et al. 2018, with the scale 1/√d).
+
+    Args:
+        asking, answering: channels of a node's temporal edge and of its spatial edges.
+        width: d.
+    """
+
+    def __init__(self, asking: int, answering: int, width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(asking, width, bias=False)
+        self.key = nn.Linear(answering, width, bias=False)
+
+    def forward(
+        self, asking: Float[Tensor, "*batch row asking"], listed: Float[Tensor, "*batch row neighbour answering"]
+    ) -> Float[Tensor, "*batch row neighbour 1"]:
+        """Return the scores of every row's neighbours."""
+        query = self.query(asking).unsqueeze(-2)
+        scores: Tensor = (query * self.key(listed)).sum(-1, keepdim=True) / math.sqrt(query.shape[-1])
+        return scores
+
+
+class EdgeCombine(nn.Module):
+    """Combine the outputs of a row's pairs over padded neighbour lists: a weighted sum, or attention.
+
+    Args:
+        found: the halves of the edge type.
+        sizes: number of nodes of each type.
+    """
+
+    def __init__(self, found: Sequence[Half], sizes: Mapping[str, int]) -> None:
+        super().__init__()
+        lists = [row for half in found for row in half.neighbours]
+        ends = np.cumsum([0, *map(len, lists)])
+        own = tuple(np.arange(first, after) for first, after in pairwise(ends))
+        table, weight = padded(own, [row for half in found for row in half.weights])
+        self.shape = table.shape
+        self.halves = found
+        self.pairs = Select(table.flatten(), int(ends[-1]))
+        self.neighbours = nn.ModuleList(
+            Select(np.concatenate(half.neighbours), sizes[half.neighbour_type]) for half in found
+        )
+        self.receivers = nn.ModuleList(Select(half.receivers, sizes[half.receiver_type]) for half in found)
+        listed = torch.from_numpy(weight.astype(np.float32))[..., None]
+        self.register_buffer("weight", listed, persistent=False)
+
+    def forward(
+        self, outputs: Tensor, attention: Attention | None, asking: ByType, present: ByType | None
+    ) -> Float[Tensor, "*batch row channel"]:
+        """Return what every row receives.
+
+        Args:
+            outputs: of the edgeRNN for every pair, [*batch, pair, channel].
+            attention: None for the sum by the graph's weights.
+            asking: states of the temporal edgeRNNs.
+            present: 1 for nodes that are there, [*batch, node, 1], or None where all are.
+        """
+        valid = self.get_buffer("weight") > 0
+        if present is not None:
+            there = [
+                select(present[half.neighbour_type]) for half, select in zip(self.halves, self.neighbours, strict=True)
+            ]
+            valid = valid & (self._listed(torch.cat(there, dim=-2)) > 0.5)
+        listed = torch.where(valid, self._listed(outputs), 0.0)
+        if attention is None:
+            return (listed * self.get_buffer("weight")).sum(-2)
+        rows = [select(asking[half.receiver_type]) for half, select in zip(self.halves, self.receivers, strict=True)]
+        scores = attention(torch.cat(rows, dim=-2), listed)
+        # Where nobody is there the weights are equal, and multiply zeros.
+        weights = torch.softmax(torch.where(valid, scores, _NOBODY), dim=-2)
+        return (listed * weights).sum(-2)
+
+    def _listed(self, pairs: Tensor) -> Tensor:
+        return torch.unflatten(self.pairs(pairs), -2, self.shape)
+
+
+class Received(nn.Module):
+    """Bring the rows of an edge type to the nodes of one type; nodes without such an edge receive zeros.
+
+    Args:
+        found: the halves of the edge type, in the order of its rows.
+        node_type: whose nodes receive.
+        nodes: their number.
+    """
+
+    has: Tensor
+
+    def __init__(self, found: Sequence[Half], node_type: str, nodes: int) -> None:
+        super().__init__()
+        row_of, rows = dict[int, int](), 0
+        for half in found:
+            if half.receiver_type == node_type:
+                row_of |= {int(node): rows + row for row, node in enumerate(half.receivers)}
+            rows += len(half.receivers)
+        self.all_have = len(row_of) == nodes
+        self.select = Select([row_of.get(node, 0) for node in range(nodes)], rows)
+        has = torch.tensor([[node in row_of] for node in range(nodes)])
+        self.register_buffer("has", has, persistent=False)
+
+    def forward(self, rows: Float[Tensor, "*batch row channel"]) -> Float[Tensor, "*batch node channel"]:
+        """Return what every node receives."""
+        received: Tensor = self.select(rows)
+        return received if self.all_have else torch.where(self.has, received, 0.0)

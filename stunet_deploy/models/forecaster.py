@@ -1,0 +1,174 @@
+"""What every model family is to training, export and evaluation: a step by contract, and the same over sequences."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from stunet_deploy.config import Signal, SRNNConfig, STUNetConfig
+from stunet_deploy.contract import StateSpec, StepContract, TensorSpec
+from stunet_deploy.models.signal import ForecastOutput
+
+#: State entry: what stands for an unobserved reading at the next interval, in normalised units.
+SUBSTITUTE = "substitute"
+
+
+class StepInputs(NamedTuple):
+    """Inputs of one interval, or of a sequence with a time axis after ``batch``.
+
+    Attributes:
+        values: [batch, node, feature] in physical units; anything, even NaN, where unobserved.
+        observed: [batch, node, feature], 1 or 0.
+        time_of_week: [batch, 1] seconds since Monday 00:00 in the local time of the training data.
+    """
+
+    values: Tensor
+    observed: Tensor
+    time_of_week: Tensor
+
+
+class StepOutputs(NamedTuple):
+    """Outputs of one interval: ``forecast`` [batch, horizon, node, target] in physical units."""
+
+    forecast: Tensor
+
+
+class Teacher(NamedTuple):
+    """What a recurrent decoder is fed in training instead of its own forecast.
+
+    Attributes:
+        labels: normalised, anything where unknown.
+        known: which labels were observed; elsewhere the decoder is fed its own forecast.
+        coins: whether the step of a horizon is fed the label of the horizon before; the first is fed nothing anyway.
+    """
+
+    labels: Float[Tensor, "*batch horizon node target"]
+    known: Bool[Tensor, "*batch horizon node target"]
+    coins: Bool[Tensor, " horizon"]
+
+
+class Forecaster(nn.Module, ABC):
+    """A model family's base: everything beyond the models knows this and the contract, never a class below it.
+
+    Attributes:
+        family: name in checkpoints, bundles and on the command line.
+        config: the architecture; has ``horizon``, ``window``, ``decoder`` and ``fill`` in every family.
+        signal: features, targets, limits and normalisation.
+        contract: inputs, outputs and state of one step.
+        output: to and from physical units; only where the targets are input features.
+    """
+
+    family: ClassVar[str]
+    config: STUNetConfig | SRNNConfig
+    signal: Signal
+    contract: StepContract
+    output: ForecastOutput
+
+    @classmethod
+    @abstractmethod
+    def restored(
+        cls, config: Mapping[str, Any], signal: Signal, graph: Any, weights: Mapping[str, Tensor]
+    ) -> Forecaster:
+        """Return the model that :meth:`stored_graph`, its config and its weights describe, without the weights.
+
+        Raises:
+            StunetError: if they contradict one another.
+        """
+
+    @abstractmethod
+    def stored_graph(self) -> dict[str, Tensor] | str:
+        """Return the prepared graph as a checkpoint holds it: tensors by name, or JSON."""
+
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """Return the architecture as JSON, for manifests and reports."""
+
+    @abstractmethod
+    def step(self, inputs: StepInputs, state: Mapping[str, Tensor]) -> tuple[StepOutputs, dict[str, Tensor]]:
+        """Take one interval.
+
+        Args:
+            inputs: the interval's readings, without time axis.
+            state: for every tap of the contract its tensor [batch, ...], by the tap's name.
+
+        Returns:
+            The forecast, and for every state entry the tensor to be read ``delay`` intervals later, by entry name.
+        """
+
+    @abstractmethod
+    def forward(
+        self,
+        inputs: StepInputs,
+        lines: Mapping[str, Tensor],
+        profile: Tensor | None = None,
+        issued: Int64[Tensor, " issue"] | None = None,
+        teacher: Teacher | None = None,
+    ) -> tuple[Float[Tensor, "batch issue horizon node target"], dict[str, Tensor]]:
+        """Take a whole sequence at once: the same result as :meth:`step` interval by interval, faster.
+
+        Args:
+            inputs: readings of at least one interval, with a time axis after ``batch``.
+            lines: the states before the sequence, [delay, batch, ...] per entry, oldest first.
+            profile: in training, what to take in place of the model's own profile: [batch, time, 1 + horizon, node,
+                target], made without the day that a row is from.
+            issued: the intervals whose forecasts are wanted, ascending; all by default.
+            teacher: in training, what a recurrent decoder is fed, [batch, time, ...].
+
+        Returns:
+            The forecast after every interval that is wanted, and the lines after the last interval.
+        """
+
+    @property
+    def sensors(self) -> int:
+        """Length of the node axis."""
+        return int(self.contract.inputs[0].shape[1] or 0)
+
+    def initial_lines(self, batch: int) -> dict[str, Tensor]:
+        """Return the lines of a fresh stream: zeros [delay, batch, ...] per state entry."""
+        like = next(self.parameters())
+        return {s.name: like.new_zeros((s.delay, *s.with_batch(batch))) for s in self.contract.states}
+
+
+def forecaster_contract(sensors: int, signal: Signal, horizon: int, states: tuple[StateSpec, ...]) -> StepContract:
+    """Return the contract of a step that forecasts: what every family's runtime, export and training rely on."""
+    reading = ("batch", "node", "feature"), (None, sensors, len(signal.features))
+    forecast = ("batch", "horizon", "node", "target"), (None, horizon, sensors, len(signal.targets))
+    return StepContract(
+        inputs=(
+            TensorSpec("values", *reading),
+            TensorSpec("observed", *reading),
+            TensorSpec("time_of_week", ("batch", "second"), (None, 1)),
+        ),
+        outputs=(TensorSpec("forecast", *forecast),),
+        states=states,
+    )
+
+
+def with_targets(
+    filled: Float[Tensor, "*batch node feature"], targets: Float[Tensor, "*batch node target"], signal: Signal
+) -> Float[Tensor, "*batch node feature"]:
+    """Return the readings with the target features replaced."""
+    if signal.targets == signal.features:
+        return targets
+    columns = list(filled.unbind(-1))
+    for position, feature in enumerate(signal.target_index):
+        columns[feature] = targets[..., position]
+    return torch.stack(columns, dim=-1)
+
+
+def unroll(
+    model: Forecaster, inputs: StepInputs, lines: Mapping[str, Tensor]
+) -> tuple[Float[Tensor, "batch time horizon node target"], dict[str, Tensor]]:
+    """Take a sequence step by step: what ``forward`` means, written as the runtime does it."""
+    current, forecasts = dict(lines), []
+    for interval in range(inputs.values.shape[1]):
+        taps = {tap.name: current[tap.state.name][tap.state.delay - tap.age] for tap in model.contract.taps}
+        outputs, written = model.step(StepInputs(*(tensor[:, interval] for tensor in inputs)), taps)
+        current = {name: torch.cat([line, written[name][None]])[1:] for name, line in current.items()}
+        forecasts.append(outputs.forecast)
+    return torch.stack(forecasts, dim=1), current
