@@ -96,7 +96,7 @@ def fit(
     loss_at: Callable[[int], Tensor],
     report: Callable[[int, float], None] = lambda update, loss: None,
 ) -> None:
-    """Train a model in place: Adam, a cosine to zero, clipped gradients.
+    """Train a model in place: AdamW, a cosine to zero, clipped gradients.
 
     Args:
         model: to be trained.
@@ -105,7 +105,7 @@ def fit(
         report: called after every update.
     """
     model.train()
-    optimizer = torch.optim.Adam(model.parameters(), training.learning_rate)
+    optimizer = torch.optim.AdamW(model.parameters(), training.learning_rate, weight_decay=training.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.updates)
     for update in range(training.updates):
         optimizer.zero_grad()

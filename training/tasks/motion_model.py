@@ -47,9 +47,7 @@ TEST_STRIDE = 5
 MODELS = ("srnn", "lstm", "zero-velocity")
 
 
-def run_motion(
-    path: Path, config: TaskConfig, model: str, seed: int, report: Callable[[int, float], None]
-) -> Outcome:
+def run_motion(path: Path, config: TaskConfig, model: str, seed: int, report: Callable[[int, float], None]) -> Outcome:
     """Train and score one model on ``cmu-mocap.npz``.
 
     Args:
@@ -111,9 +109,7 @@ def train_motion(
     training = config.training
     learner = StructuralRNN(replace(model.config, horizon=training.rollout), model.graph, model.signal)
     learner.load_state_dict(model.state_dict())
-    cut = np.concatenate(
-        [windows(sequence, training.seed_frames + training.rollout, 1) for sequence in split.train]
-    )
+    cut = np.concatenate([windows(sequence, training.seed_frames + training.rollout, 1) for sequence in split.train])
     scored = torch.from_numpy(scale.moving & (np.arange(CHANNELS) >= 6))
     std = torch.from_numpy(scale.std.astype(np.float32))
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -143,9 +139,7 @@ def _noisy(frames: Tensor, std: Tensor, training: TaskTraining, update: int, gen
     return frames + struck * size * std * torch.randn(frames.shape, generator=generator)
 
 
-def errors_of(
-    split: MotionSplit, predict: Callable[[Array, int], Array]
-) -> dict[str, dict[int, float]]:
+def errors_of(split: MotionSplit, predict: Callable[[Array, int], Array]) -> dict[str, dict[int, float]]:
     """Return the Euler-angle errors per action of forecasts of 25 frames from seeds of 50.
 
     Args:

@@ -20,6 +20,7 @@ class TaskTraining:
         batch: windows or sequences per update.
         learning_rate: Adam's, falling to zero along a cosine.
         clip_norm: largest norm of the gradient.
+        weight_decay: decoupled weight decay (AdamW).
         noise: for motion, ((update, std), …): from an update on, Gaussian noise of this standard deviation (of
             normalised channels) is added to a frame with probability ½; empty for none.
         seed_frames: for motion, frames before the first forecast of a training window.
@@ -35,6 +36,7 @@ class TaskTraining:
     batch: int = 32
     learning_rate: float = 1e-3
     clip_norm: float = 5.0
+    weight_decay: float = 0.0
     noise: tuple[tuple[int, float], ...] = ()
     seed_frames: int = 25
     rollout: int = 25
@@ -50,6 +52,8 @@ class TaskTraining:
         for name in ("learning_rate", "clip_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise _wrong(name, getattr(self, name), "a positive number")
+        if not 0 <= self.weight_decay < math.inf:
+            raise _wrong("weight_decay", self.weight_decay, "a number of 0 or more")
         starts = [start for start, _ in self.noise]
         if starts != sorted(set(starts)) or any(std < 0 for _, std in self.noise):
             raise _wrong("noise", self.noise, "pairs of a later and later update and a std of 0 or more")

@@ -123,9 +123,7 @@ def train_trajectories(
     fit(model, training, loss_at, report)
 
 
-def crowded(
-    cut: Windows, window: int, capacity: int, rng: np.random.Generator
-) -> tuple[Array, NDArray[np.bool_]]:
+def crowded(cut: Windows, window: int, capacity: int, rng: np.random.Generator) -> tuple[Array, NDArray[np.bool_]]:
     """Return positions [20, slot, 2] and presence of a window; of too many people the nearest to one of them."""
     positions, present = cut.positions[window], cut.present[window]
     people = np.flatnonzero(present[:OBSERVED].any(axis=0))
