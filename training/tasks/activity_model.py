@@ -127,6 +127,3 @@ def channels_of(found: Activities) -> Array:
     """Return the channels of the st-graph, [sequence, step, channel]: the human's, then each object's."""
     objects = found.objects.reshape(*found.objects.shape[:2], -1)
     return np.concatenate([found.human, objects], axis=-1)
-
-
-__all__ = ["MODELS", "build_activity", "channels_of", "predicted", "run_activity", "split_heads", "train_activity"]

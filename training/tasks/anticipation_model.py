@@ -17,7 +17,6 @@ from training.tasks.anticipation import (
     FEATURES,
     MANOEUVRES,
     Drives,
-    Fold,
     best_threshold,
     chance,
     fire,
@@ -114,6 +113,3 @@ def train_anticipation(
 
 def _probabilities(model: StructuralRNN, drives: Drives) -> Array:
     return forecast_all(model, as_inputs(drives.features[:, :, None]))[:, :, 0, 0]
-
-
-__all__ = ["MODELS", "Fold", "build_anticipation", "run_anticipation", "train_anticipation"]

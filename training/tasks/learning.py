@@ -49,12 +49,16 @@ def channel_signal(
     names: Sequence[str], mean: Sequence[float], std: Sequence[float], classes: Sequence[str] = ()
 ) -> Signal:
     """Return the signal of some channels; ``classes`` name the probabilities that are forecast instead of them."""
-    limits = {"low": (-LIMIT,) * len(names), "high": (LIMIT,) * len(names)}
-    if not classes:
-        return Signal(tuple(names), tuple(names), tuple(map(float, mean)), tuple(map(float, std)), **limits)
-    probabilities = {"target_std": (1.0,) * len(classes), "target_units": ("1",) * len(classes)}
+    count = len(names)
     return Signal(
-        tuple(names), tuple(classes), tuple(map(float, mean)), tuple(map(float, std)), **limits, **probabilities
+        tuple(names),
+        tuple(classes or names),
+        mean=tuple(map(float, mean)),
+        std=tuple(map(float, std)),
+        low=(-LIMIT,) * count,
+        high=(LIMIT,) * count,
+        target_std=(1.0,) * len(classes),
+        target_units=("1",) * len(classes),
     )
 
 
@@ -74,7 +78,8 @@ def forecast(
     """Return the forecasts of fresh streams after the intervals ``issued``; after all by default."""
     lines = model.initial_lines(len(inputs.values))
     chosen = None if issued is None else torch.tensor(issued)
-    return model(inputs, lines, issued=chosen)[0]
+    found: Tensor = model(inputs, lines, issued=chosen)[0]
+    return found
 
 
 @torch.no_grad()
@@ -110,7 +115,7 @@ def fit(
     for update in range(training.updates):
         optimizer.zero_grad()
         loss = loss_at(update)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
         optimizer.step()
         schedule.step()

@@ -1,4 +1,4 @@
-"""Motion forecasting with a Structural-RNN: training with noise or by roll-out, and its errors beside standing still."""
+"""Motion forecasting with a Structural-RNN: training with noise or by roll-out, and errors beside standing still."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.models.structural import StructuralRNN
 from stunet_deploy.st_graph import STGraph
 from stunet_deploy.st_graph_files import read_st_graph
@@ -151,6 +150,3 @@ def errors_of(split: MotionSplit, predict: Callable[[Array, int], Array]) -> dic
         cut = windows(sequence, SEED_FRAMES + frames, TEST_STRIDE)
         found[sequence.action] = euler_error(predict(cut[:, :SEED_FRAMES], frames), cut[:, SEED_FRAMES:])
     return mean_errors(found)
-
-
-__all__ = ["MODELS", "StepInputs", "build_motion", "errors_of", "run_motion", "train_motion"]

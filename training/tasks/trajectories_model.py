@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.models.structural import StructuralRNN
 from stunet_deploy.st_graph import STGraph
 from stunet_deploy.st_graph_files import read_st_graph
@@ -187,6 +186,3 @@ def seated(found: Recording, capacity: int) -> tuple[Array, NDArray[np.bool_]]:
 def _scores(found: list[tuple[Array, Windows]]) -> dict[str, float]:
     ade, fde = ade_fde(displacement_errors(forecasts, cut) for forecasts, cut in found)
     return {"ADE": ade, "FDE": fde, "tracks": int(sum(cut.scored.sum() for _, cut in found))}
-
-
-__all__ = ["MODELS", "StepInputs", "build_trajectories", "forecast_trajectories", "run_trajectories", "seated"]
