@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -39,8 +39,6 @@ MODELS = ("srnn", "lstm", "rule")
 #: Generated test sequences, and the seed that they are always generated from.
 TEST_SEQUENCES, TEST_SEED = 500, 1_000_003
 _SMALLEST = 1e-7
-#: The step itself and the one after.
-HORIZON = 2
 
 
 def run_activity(config: TaskConfig, model: str, seed: int, report: Callable[[int, float], None]) -> Outcome:
@@ -79,8 +77,7 @@ def build_activity(config: TaskConfig, model: str) -> StructuralRNN:
     probabilities = [f"human {name}" for name in SUB_ACTIVITIES]
     probabilities += [f"object{number + 1} {name}" for number in range(len(KINDS)) for name in AFFORDANCES]
     signal = channel_signal(names, [0.0] * len(names), [1.0] * len(names), probabilities)
-    labelled = replace(config.model, classes={"human": SUB_ACTIVITIES, "object": AFFORDANCES}, horizon=HORIZON)
-    return StructuralRNN(labelled, graph if model == "srnn" else without_edges(graph), signal)
+    return StructuralRNN(config.model, graph if model == "srnn" else without_edges(graph), signal)
 
 
 def train_activity(

@@ -82,7 +82,7 @@ def build_anticipation(config: TaskConfig, model: str, train: Drives) -> Structu
     std = np.maximum(steps.std(axis=0), 1e-3)
     signal = channel_signal(names, steps.mean(axis=0).tolist(), std.tolist(), MANOEUVRES)
     graph = read_st_graph(config.st_graph)
-    structural = StructuralRNN(replace(config.model, classes={"driver": MANOEUVRES}), graph, signal)
+    structural = StructuralRNN(config.model, graph, signal)
     if model == "srnn":
         return structural
     plain, labelled = one_node(graph), replace(config.model, classes={"all": MANOEUVRES})
