@@ -96,11 +96,11 @@ def test_the_loop_learns_and_repeats_itself() -> None:
         def note(update: int, loss: float, seen: list[float] = seen) -> None:
             seen.append(loss)
 
-        fit(model, TaskTraining(updates=30, learning_rate=2e-2), loss_at, note)
+        fit(model, TaskTraining(updates=15, learning_rate=4e-2), loss_at, note)
         losses.append(seen)
 
     assert losses[0] == losses[1]
-    assert losses[0][-1] < 0.5 * losses[0][0]
+    assert losses[0][-1] < 0.6 * losses[0][0]
     np.testing.assert_allclose(
         forecast_all(model, inputs, [3], batch=3), forecast(model, inputs).detach()[:, 3:4], atol=1e-6
     )
