@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stunet_deploy.config import Signal, SRNNConfig, STUNetConfig
 from stunet_deploy.contract import StateSpec, StepContract, TensorSpec
+from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.signal import ForecastOutput
 
 #: State entry: what stands for an unobserved reading at the next interval, in normalised units.
@@ -61,6 +62,7 @@ class Forecaster(nn.Module, ABC):
         signal: features, targets, limits and normalisation.
         contract: inputs, outputs and state of one step.
         output: to and from physical units; only where the targets are input features.
+        profile: the usual day of every sensor, where the model has it.
     """
 
     family: ClassVar[str]
@@ -68,6 +70,7 @@ class Forecaster(nn.Module, ABC):
     signal: Signal
     contract: StepContract
     output: ForecastOutput
+    profile: DailyProfile | None
 
     @classmethod
     @abstractmethod

@@ -97,9 +97,9 @@ class ValueHead(Head):
         self.output = ForecastOutput(signal)
         if config.residual:
             for layers in self.layers.values():
-                nn.init.zeros_(
-                    cast(nn.Sequential, layers)[-1].weight
-                )  # an untrained model forecasts its base: persistence
+                last = cast(nn.Linear, cast(nn.Sequential, layers)[-1])
+                nn.init.zeros_(last.weight)  # an untrained model forecasts its base: persistence
+                nn.init.zeros_(last.bias)
 
     def forward(self, hidden: ByType, filled: Tensor, base: Tensor | None) -> Emitted:
         """Return the forecasts; see :class:`Head`."""
