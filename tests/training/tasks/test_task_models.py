@@ -66,7 +66,7 @@ def test_a_wave_is_forecast_better_than_by_standing_still(waves: MotionSplit, ro
     train_motion(settings, model, waves, scale, 0)
 
     still, learned = errors_of(waves, zero_velocity), errors_of(waves, predict)
-    assert untrained["mean"][2] == pytest.approx(still["mean"][2], abs=0.05)  # it begins as persistence
+    assert untrained["mean"][2] == pytest.approx(still["mean"][2])  # it begins as persistence
     assert learned["mean"][2] < 0.8 * still["mean"][2]
     assert learned["mean"][4] < 0.8 * still["mean"][4]
 
@@ -101,9 +101,9 @@ def test_manoeuvres_that_announce_themselves_are_anticipated(model: str) -> None
 def test_activities_are_detected_from_what_objects_show() -> None:
     settings = read_task_config(CONFIGS / "activity.toml")
     model = replace(SMALL, output="classification", residual=False, horizon=2, classes=settings.model.classes)
-    training = TaskTraining(updates=40, batch=32, learning_rate=3e-2, sequences=60, steps=8)
+    training = TaskTraining(updates=60, batch=32, learning_rate=3e-2, sequences=200, steps=8)
     settings = TaskConfig(settings.st_graph, model, training)
-    train, test = (generate(60, 8, np.random.default_rng(seed)) for seed in (0, 1))
+    train, test = (generate(200, 8, np.random.default_rng(seed)) for seed in (0, 1))
     torch.manual_seed(0)
     network = activity_model.build_activity(settings, "srnn")
     before = activity_scores(*activity_model.predicted(network, test), test)
