@@ -43,6 +43,8 @@ from training.tasks.trajectories import (
 MODELS = ("srnn", "lstm", "constant-velocity")
 #: Name of the nodes in the st-graph file, whose count is the capacity.
 PERSON = "person"
+#: Metres of an interval's walk, about.
+STEP_M = 0.4
 #: Capacities that test windows are sorted into: a window costs what it holds.
 CAPACITIES = (4, 8, 12, 16, 24, 32, 48, 64, 80, 128)
 
@@ -83,10 +85,10 @@ def run_trajectories(
 def build_trajectories(config: TaskConfig, model: str, capacity: int) -> StructuralRNN:
     """Return an untrained model with so many slots; its parameters do not depend on their number.
 
-    Readings are metres as they are: the model sees differences of positions alone, whose size is about one.
+    The unit of the normalised readings is about the step of somebody walking; the model sees differences alone.
     """
     graph: STGraph = read_st_graph(config.st_graph, {PERSON: capacity})
-    signal = channel_signal(["x", "y"], [0.0, 0.0], [1.0, 1.0])
+    signal = channel_signal(["x", "y"], [0.0, 0.0], [STEP_M, STEP_M])
     return StructuralRNN(config.model, graph if model == "srnn" else without_edges(graph), signal)
 
 
