@@ -28,6 +28,7 @@ from training.tasks.learning import (
 )
 from training.tasks.motion import (
     CHANNELS,
+    GLOBAL_CHANNELS,
     HORIZONS,
     SEED_FRAMES,
     MotionSplit,
@@ -109,7 +110,6 @@ def train_motion(
     learner = StructuralRNN(replace(model.config, horizon=training.rollout), model.graph, model.signal)
     learner.load_state_dict(model.state_dict())
     cut = np.concatenate([windows(sequence, training.seed_frames + training.rollout, 1) for sequence in split.train])
-    scored = torch.from_numpy(scale.moving & (np.arange(CHANNELS) >= 6))
     std = torch.from_numpy(scale.std.astype(np.float32))
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
 
@@ -122,7 +122,7 @@ def train_motion(
         else:
             truth, issued = ahead[:, None], [training.seed_frames - 1]
         found = forecast(learner, inputs, issued)[..., 0, :]
-        return (found - truth)[..., scored].abs().mean()
+        return (found - truth)[..., GLOBAL_CHANNELS:].abs().mean()
 
     fit(learner, training, loss_at, report)
     model.load_state_dict(learner.state_dict())
