@@ -60,10 +60,11 @@ class Signal:
             _require(0 < len(names) == len(set(names)), name, names, "at least one name, none twice")
         if self.forecasts_features:
             _require(set(self.targets) <= set(self.features), "targets", self.targets, f"features of {self.features}")
+        _require(all(std > 0 for std in self.std), "std", self.std, "positive numbers")
+        _require(all(0 < std < math.inf for std in self.target_std), "target_std", self.target_std, "positive numbers")
         expected = 0 if self.forecasts_features else len(self.targets)
         for name in ("target_std", "target_units"):
             _require(len(getattr(self, name)) == expected, name, getattr(self, name), f"{expected} entries")
-        _require(all(std > 0 for std in (*self.std, *self.target_std)), "std", self.std, "positive numbers")
         _require(all(a < b for a, b in zip(self.low, self.high, strict=True)), "low", self.low, "low below high")
 
     @property
@@ -221,7 +222,8 @@ class SRNNConfig:
         _require(not differs or self.presence, "edge_features", self.edge_features, "concat, or presence = true")
         _require(not self.presence or self.fill == "mean", "fill", self.fill, '"mean" with presence = true')
         classifies = self.output == "classification"
-        valid = bool(self.classes) == classifies and all(len(set(names)) > 1 for names in self.classes.values())
+        distinct = all(len(names) == len(set(names)) > 1 for names in self.classes.values())
+        valid = bool(self.classes) == classifies and distinct
         _require(
             valid, "classes", self.classes, 'two or more for each labelled node type, with output "classification"'
         )

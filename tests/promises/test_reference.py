@@ -18,7 +18,7 @@ from runtime.forecast import Forecast
 from runtime.stream import Counters, Stream
 from stunet_deploy import cli
 from stunet_deploy.bundle import Golden, Manifest
-from stunet_deploy.config import VARIANTS, RunConfig, STUNetConfig, TrainingConfig, from_mapping
+from stunet_deploy.config import VARIANTS, RunConfig, SRNNConfig, STUNetConfig, TrainingConfig, from_mapping
 from stunet_deploy.graph_files import read_graph
 from stunet_deploy.series import read_series
 
@@ -38,7 +38,7 @@ def row(text: str, field: str) -> str:
 
 
 def settings() -> Iterator[tuple[type[Any], str]]:
-    for config in (RunConfig, STUNetConfig, TrainingConfig):
+    for config in (RunConfig, STUNetConfig, TrainingConfig, SRNNConfig):
         for name, hint in get_type_hints(config).items():
             if not is_dataclass(hint):
                 yield config, name
@@ -46,7 +46,7 @@ def settings() -> Iterator[tuple[type[Any], str]]:
 
 @pytest.mark.parametrize(("config", "name"), list(settings()), ids=lambda part: getattr(part, "__name__", part))
 def test_a_setting_has_its_row_with_default_and_choices(config: type[Any], name: str) -> None:
-    text = row(page("training"), name)
+    text = row(page("srnn" if config is SRNNConfig else "training"), name)
 
     default = re.split(r"(?<!\\)\|", text)[2].strip().strip("`")
     assert from_json(json.loads(default)) == getattr(config(), name)

@@ -9,7 +9,17 @@ from typing import get_type_hints
 
 import pytest
 
-from stunet_deploy.config import VARIANTS, RunConfig, Signal, STUNetConfig, TrainingConfig, from_mapping
+from stunet_deploy.config import (
+    RUN_CONFIGS,
+    VARIANTS,
+    RunConfig,
+    Signal,
+    SRNNConfig,
+    SRNNRunConfig,
+    STUNetConfig,
+    TrainingConfig,
+    from_mapping,
+)
 from stunet_deploy.errors import ConfigError
 
 SIGNAL = {
@@ -67,8 +77,29 @@ OUT_OF_RANGE = {
         "std": [[12.5, 0.0], [12.5, -1.0], [12.5, math.inf], [12.5] * 3],
         "low": [[90.0, 0.0], [84.5, 0.0], [-math.inf, 0.0]],
         "high": [[84.5], [84.5, math.inf]],
+        "target_std": [[0.0], [1.0, 1.0], [math.inf]],
+        "target_units": [["mph"]],
+    },
+    SRNNConfig: {
+        "edge_state": ["shared"],
+        "combine": ["max", "attention"],
+        "edge_features": ["sum", "difference"],
+        "cell": ["rnn"],
+        "edge_embedding": [(0,), (32, -1)],
+        "edge_hidden": [0],
+        "node_embedding": [(0,)],
+        "node_hidden": [0],
+        "head": [(0,)],
+        "output": ["softmax"],
+        "classes": [{"driver": ("left", "right")}],
+        "decoder": ["seq2seq"],
+        "fill": ["forecast"],
+        "time_features": ["hour"],
+        "horizon": [0],
+        "window": [0],
     },
     RunConfig: {"protocol": ["c"]},
+    SRNNRunConfig: {"protocol": ["c"]},
 }
 CASES = [
     (kind, name, value) for kind, names in OUT_OF_RANGE.items() for name, values in names.items() for value in values
@@ -81,6 +112,7 @@ def complete(kind: type, changed: dict[str, object]) -> dict[str, object]:
 
 def test_every_restricted_field_is_among_the_cases():
     free = {"skip", "residual", "layer_norm", "mask_channel", "profile"}  # any bool will do
+    free |= {"edge_skip", "presence"}
     free |= {"model", "training", "targets"}  # tables of their own, and any names
     for kind, cases in OUT_OF_RANGE.items():
         assert {field.name for field in fields(kind)} - set(cases) <= free
@@ -106,7 +138,7 @@ WRONG = {"int": ["64", 2.5, True, None, [1]], "float": ["0.1", "fast", True, Non
 
 
 def plain_fields():
-    for kind in (STUNetConfig, TrainingConfig):
+    for kind in (STUNetConfig, SRNNConfig, TrainingConfig):
         for name, hint in get_type_hints(kind).items():
             for value in WRONG.get(getattr(hint, "__name__", ""), ["metis", 3, None]):
                 yield pytest.param(kind, name, value, id=f"{name}-{value!r}")
@@ -182,7 +214,10 @@ def test_a_table_must_be_a_table(data):
         TrainingConfig(),
         TrainingConfig(regime="window", learning_rate=1.0, average=0.0, weight_decay=0.0),
         RunConfig(STUNetConfig(horizon=3), TrainingConfig(epochs=2), protocol="b"),
+        SRNNRunConfig(SRNNConfig(head=(8, 4), edge_embedding=()), TrainingConfig(epochs=2)),
+        SRNNConfig(output="classification", classes={"driver": ("left", "right"), "car": ("slow", "fast", "still")}),
         from_mapping(Signal, SIGNAL),
+        from_mapping(Signal, SIGNAL | {"targets": ["left", "right"], "target_std": [1, 1], "target_units": ["", ""]}),
         *(STUNetConfig(**changed) for changed in VARIANTS.values()),
     ],
 )
@@ -228,3 +263,35 @@ def test_the_variants_are_the_papers_ablation():
         "ST-UNet": ((2, 2),),
     }
     assert [name for name, config in found.items() if not config.skip] == ["GCGRU"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("fill", {"presence": True}),
+        ("classes", {"output": "classification"}),
+        ("classes", {"output": "classification", "classes": {"driver": ["left"]}}),
+        ("classes", {"output": "classification", "classes": {"driver": ["left", "right", "left"]}}),
+        ("decoder", {"output": "classification", "classes": {"a": ["b", "c"]}, "decoder": "recurrent"}),
+        ("profile", {"profile": True, "decoder": "recurrent"}),
+        ("profile", {"profile": True, "output": "gaussian"}),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused(name, settings):
+    with pytest.raises(ConfigError, match=rf"^{name} = "):
+        from_mapping(SRNNConfig, settings)
+
+
+def test_every_family_has_its_config_file():
+    assert {family: type(kind().model) for family, kind in RUN_CONFIGS.items()} == {
+        "stunet": STUNetConfig,
+        "srnn": SRNNConfig,
+    }
+
+
+def test_targets_of_their_own_have_a_scale_and_a_unit():
+    own = {"targets": ["left", "right"], "target_std": [0.5, 1], "target_units": ["", "m"]}
+    features, free = from_mapping(Signal, SIGNAL), from_mapping(Signal, SIGNAL | own)
+
+    assert (features.forecasts_features, features.target_scale) == (True, (12.5,))
+    assert (free.forecasts_features, free.target_scale) == (False, (0.5, 1.0))

@@ -241,12 +241,15 @@ def test_who_is_absent_changes_nobodys_forecast_bit_for_bit(name: str) -> None:
     observed[:, left:, 2] = 0
     ghost = inputs.values.clone()
     ghost[:, left:, 2] = float("nan")
+    half = observed.clone()  # seen with one channel alone, which does not count
+    half[:, left + 2 :, 2, 0] = 1
+    ghost[:, left + 2 :, 2, 0] = 70
     with torch.no_grad():
         _, before = unroll(model, cut(inputs, 0, left), model.initial_lines(1))
         never = {entry: line.clone() for entry, line in before.items()}
         for entry, line in never.items():
             forget(model, entry, line, slot=2)
-        rest = StepInputs(ghost, observed, inputs.time_of_week)
+        rest = StepInputs(ghost, half, inputs.time_of_week)
         found, _ = unroll(model, cut(rest, left, 10), before)
         expected, _ = unroll(model, cut(StepInputs(inputs.values, observed, inputs.time_of_week), left, 10), never)
 

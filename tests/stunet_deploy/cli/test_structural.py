@@ -1,0 +1,108 @@
+"""A Structural-RNN by command: trained, scored, exported, verified, streamed and drawn like any other model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stunet_deploy.cli import main
+
+CONFIG = """
+[model]
+edge_embedding = [4]
+edge_hidden = 4
+node_embedding = [4]
+node_hidden = 8
+head = [8]
+window = 6
+horizon = 6
+{model}
+[training]
+epochs = 1
+batch = 8
+chunk = 12
+warm_up = 4
+threads = 1
+"""
+OPTIONS = {
+    "two types of sensors, profile": "profile = true",
+    "roll-out, attention": 'decoder = "recurrent"\ncell = "gru"\nedge_state = "per_edge"\ncombine = "attention"',
+}
+
+
+@pytest.mark.parametrize("model", OPTIONS.values(), ids=OPTIONS)
+def test_the_whole_way(
+    model: str, place: Any, answer: Callable[..., Any], tmp_path: Path, run_stunet: Callable[[list[str]], str]
+) -> None:
+    config, types = tmp_path / "srnn.toml", tmp_path / "types.csv"
+    checkpoint, bundle = tmp_path / "model.pt", tmp_path / "model.bundle"
+    config.write_text(CONFIG.format(model=model), encoding="utf-8")
+    types.write_text("sensor_id,type\nnorth,road\neast,road\nsouth,road\nwest,road\nramp,ramp\n", encoding="utf-8")
+    data = ("--data", place.speeds)
+
+    run_stunet([*place.train_arguments(checkpoint, config), "--model", "srnn", "--types", str(types)])
+    scored = json.loads(run_stunet(["evaluate", str(checkpoint), *map(str, data), "--json"]))["results"]
+    run_stunet(["export", str(checkpoint), "--out", str(bundle)])
+    verified = answer("verify", bundle)
+    from_bundle = answer("evaluate", bundle, *data)["results"]
+    runs = [answer("run", bundle, "--replay", place.speeds, "--mode", mode) for mode in ("carry", "window")]
+
+    assert verified["passed"]
+    assert {result["model"] for result in scored} > {"srnn", "persistence"}
+    for ours, theirs in zip(from_bundle, scored, strict=True):
+        assert ours["mae"] == pytest.approx(theirs["mae"], rel=1e-4), (ours["model"], ours["protocol"])
+    assert [run["intervals"] for run in runs] == [600, 600]
+    for made in (checkpoint, bundle):
+        assert answer("inspect", made)["model"] == "srnn"
+        text = inspected(made)
+        assert "road × 4  1 channel" in text
+        assert "temporal ramp" in text
+        assert "node.road.hidden" in text
+
+
+def inspected(what: Path | str) -> str:
+    import io
+    from contextlib import redirect_stdout
+
+    out = io.StringIO()
+    with redirect_stdout(out):
+        assert main(["inspect", str(what)]) == 0
+    return out.getvalue()
+
+
+def test_an_st_graph_is_drawn(answer: Callable[..., Any], tmp_path: Path) -> None:
+    described = answer("inspect", "body-five-parts")
+
+    assert described["nodes"]["arm"] == ["left_arm", "right_arm"]
+    text = inspected("skeleton-cmu")
+    assert text.startswith("CMU skeleton, 38 joints: 38 nodes, 37 edges, 117 channels\n")
+    file = tmp_path / "one.toml"
+    file.write_text('node_types = ["a"]\nnodes = [{ name = "x", type = "a", slice = [0, 1] }]\n', encoding="utf-8")
+    assert "no edge types" in inspected(file)
+
+
+def test_a_broken_st_graph_is_an_error_in_three_clauses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text('node_types = ["a"]\nnodes = [{ name = "x", type = "b", slice = [0, 1] }]\n', encoding="utf-8")
+
+    assert main(["inspect", str(file)]) == 2
+    assert "undeclared type 'b'" in capsys.readouterr().err
+
+
+def test_types_of_sensors_are_for_the_family_that_knows_them(
+    place: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    types = tmp_path / "types.csv"
+    types.write_text("sensor_id,type\nnorth,road\n", encoding="utf-8")
+
+    assert main([*place.train_arguments(tmp_path / "model.pt"), "--types", str(types)]) == 2
+    assert "--model srnn" in capsys.readouterr().err
+    config = tmp_path / "srnn.toml"
+    config.write_text(CONFIG.format(model=""), encoding="utf-8")
+    srnn = [*place.train_arguments(tmp_path / "model.pt", config), "--model", "srnn"]
+    assert main([*srnn, "--types", str(types)]) == 2
+    assert "4 sensors without a type" in capsys.readouterr().err
