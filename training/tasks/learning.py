@@ -22,7 +22,7 @@ from training.tasks.settings import TaskTraining
 #: Readings are never out of limits here; the limits only have to be finite.
 LIMIT = 1e6
 #: Intervals of the stream that a checkpoint keeps for verification.
-REFERENCE_INTERVALS = 400
+REFERENCE_INTERVALS = 1_000
 
 Array = NDArray[np.float64]
 
