@@ -46,8 +46,8 @@ def awake(model: StructuralRNN) -> StructuralRNN:
 
 
 def motion() -> Checkpoint:
-    frames = 0.3 * np.sin(np.arange(60)[:, None] / 8 + np.arange(CHANNELS))
-    settings = TaskConfig("body-five-parts", replace(SMALL, decoder="recurrent", horizon=10, window=50))
+    frames = 0.3 * np.sin(np.arange(30)[:, None] / 8 + np.arange(CHANNELS))
+    settings = TaskConfig("body-five-parts", replace(SMALL, decoder="recurrent", horizon=3, window=50))
     model = awake(build_motion(settings, "srnn", Scale.of([Sequence("train/a_1", "a", frames)])))
     return task_checkpoint(model, ["body"], ["rad"] * CHANNELS, frames[:, None], None, {})
 
@@ -55,7 +55,7 @@ def motion() -> Checkpoint:
 def trajectories() -> Checkpoint:
     rng = np.random.default_rng(0)
     rows = []
-    for person in range(12):
+    for person in range(6):
         start, velocity = rng.uniform(-4, 4, 2), rng.normal(0, 0.4, 2)
         rows += [(10 * time, person, *(start + time * velocity)) for time in range(4 * person, 4 * person + 25)]
     positions, present = seated(recording("hall", np.array(rows)), 4)
@@ -66,7 +66,7 @@ def trajectories() -> Checkpoint:
         combine="attention",
         decoder="recurrent",
         presence=True,
-        horizon=12,
+        horizon=3,
         window=8,
     )
     model = awake(build_trajectories(TaskConfig("pedestrians", pairs), "srnn", 4))
