@@ -62,7 +62,9 @@ def run_anticipation(
     torch.manual_seed(seed)
     learner = build_anticipation(config, model, parts.train)
     train_anticipation(config, learner, parts.train, seed, report)
-    threshold = best_threshold(_probabilities(learner, parts.validation), parts.validation)
+    kept_back = _probabilities(learner, parts.validation)
+    threshold = best_threshold(kept_back, parts.validation)
+    validated = score(*fire(kept_back, parts.validation.present, threshold), parts.validation.label).f1
     found = score(*fire(_probabilities(learner, parts.test), parts.test.present, threshold), parts.test.label)
     checkpoint = task_checkpoint(
         learner,
@@ -72,7 +74,7 @@ def run_anticipation(
         None,
         {"task": "anticipation", "fold": fold, "config": asdict(config.training), "seed": seed, "threshold": threshold},
     )
-    return Outcome(asdict(found) | {"threshold": threshold}, checkpoint)
+    return Outcome(asdict(found) | {"threshold": threshold, "validation_f1": validated}, checkpoint)
 
 
 def build_anticipation(config: TaskConfig, model: str, train: Drives) -> StructuralRNN:
