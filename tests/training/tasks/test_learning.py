@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +28,7 @@ from training.tasks.learning import (
 )
 from training.tasks.settings import TaskTraining
 
+FIELDS = fields(TaskTraining)
 SMALL = SRNNConfig(
     edge_embedding=(4,),
     edge_hidden=6,
@@ -104,3 +110,10 @@ def test_the_loop_learns_and_repeats_itself() -> None:
     np.testing.assert_allclose(
         forecast_all(model, inputs, [3], batch=3), forecast(model, inputs).detach()[:, 3:4], atol=1e-6
     )
+
+
+def test_the_page_of_the_tasks_has_every_setting_with_its_default() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "srnn-tasks.md").read_text(encoding="utf-8")
+    rows = {row[0]: json.loads(row[1]) for row in re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", text, re.M)}
+
+    assert rows == {field.name: list(value) if isinstance(value := field.default, tuple) else value for field in FIELDS}
