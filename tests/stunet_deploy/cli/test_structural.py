@@ -19,7 +19,6 @@ node_embedding = [4]
 node_hidden = 8
 head = [8]
 window = 6
-horizon = 6
 {model}
 [training]
 epochs = 1
@@ -29,8 +28,8 @@ warm_up = 4
 threads = 1
 """
 OPTIONS = {
-    "two types of sensors, profile": "profile = true",
-    "roll-out, attention": 'decoder = "recurrent"\ncell = "gru"\nedge_state = "per_edge"\ncombine = "attention"',
+    "two types of sensors, profile": "horizon = 6\nprofile = true",
+    "roll-out, attention": 'horizon = 3\ndecoder = "recurrent"\ncell = "gru"\nedge_state = "per_edge"\ncombine = "attention"',
 }
 
 
