@@ -29,7 +29,8 @@ threads = 1
 """
 OPTIONS = {
     "two types of sensors, profile": "horizon = 6\nprofile = true",
-    "roll-out, attention": 'horizon = 3\ndecoder = "recurrent"\ncell = "gru"\nedge_state = "per_edge"\ncombine = "attention"',
+    "roll-out, attention": 'horizon = 3\ndecoder = "recurrent"\ncell = "gru"\n'
+    'edge_state = "per_edge"\ncombine = "attention"',
 }
 
 
