@@ -7,7 +7,7 @@ a step: every table here is a constant of the st-graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, cast
 
@@ -21,9 +21,11 @@ from stunet_deploy.st_graph import EdgeType, STGraph
 
 #: A tensor per node type, [*batch, node, channel].
 ByType = Mapping[str, Tensor]
-#: A dense incidence matrix is multiplied up to this many times the entries of the padded index table: a product is
-#: that much faster an entry than a gather.
-DENSE_FACTOR = 8
+#: A dense incidence matrix is multiplied up to this many times the graph's edges: a product is at least that much
+#: faster an entry than a gather. Beyond, its size would grow with the square of the nodes.
+DENSE_FACTOR = 32
+#: Tables hold at most this many times the edges; where one hub would make a table wider, rows are grouped by length.
+PADDING = 4
 #: Score of a neighbour that is not there; finite, also in half precision, where −inf would become NaN.
 _NOBODY = -6e4
 
@@ -86,48 +88,82 @@ class Select(nn.Module):
         return x if self.identity else x.index_select(self.axis, self.index)
 
 
+class Listed(nn.Module):
+    """Entries of padded neighbour lists, side by side: neighbour first, so that sums run over whole rows.
+
+    Args:
+        lists: per row, which entries; a short row repeats its first one with weight 0.
+        weights: per row.
+        size: number of entries to gather from.
+    """
+
+    weight: Tensor
+
+    def __init__(self, lists: Sequence[NDArray[np.int64]], weights: Sequence[NDArray[np.float64]], size: int) -> None:
+        super().__init__()
+        longest = max(map(len, lists))
+        table = np.stack([np.concatenate([row, np.full(longest - len(row), row[0])]) for row in lists], axis=1)
+        weight = np.stack([np.concatenate([row, np.zeros(longest - len(row))]) for row in weights], axis=1)
+        self.select = Select(table.flatten(), size)
+        self.register_buffer("weight", torch.from_numpy(weight.astype(np.float32))[..., None], persistent=False)
+
+    def forward(self, x: Float[Tensor, "*batch entry channel"]) -> Float[Tensor, "*batch neighbour row channel"]:
+        """Return the entries."""
+        return torch.unflatten(self.select(x), -2, self.weight.shape[:2])
+
+
 class NeighbourSum(nn.Module):
-    """Weighted sums over the neighbours of every row: a padded gather, or one matrix where the graph is dense.
+    """Weighted sums over the neighbours of every row: padded gathers, or one matrix where the graph is dense.
+
+    Size and work grow with the rows and their neighbours alone, whatever the number of nodes.
 
     Args:
         neighbours, weights: per row.
         nodes: number of nodes to gather from.
     """
 
-    index: Tensor
-    weight: Tensor
-
     def __init__(
         self, neighbours: Sequence[NDArray[np.int64]], weights: Sequence[NDArray[np.float64]], nodes: int
     ) -> None:
         super().__init__()
-        table, weight = padded(neighbours, weights)
-        self.dense = nodes <= DENSE_FACTOR * table.shape[1]
+        lengths = [len(row) for row in neighbours]
+        self.dense = len(lengths) * nodes <= DENSE_FACTOR * sum(lengths)
         if self.dense:
-            matrix = np.zeros((len(table), nodes))
-            np.add.at(matrix, (np.arange(len(table))[:, None], table), weight)
+            matrix = np.zeros((len(lengths), nodes))
+            matrix[np.repeat(np.arange(len(lengths)), lengths), np.concatenate(neighbours)] = np.concatenate(weights)
             self.register_buffer("weight", torch.from_numpy(matrix.astype(np.float32)), persistent=False)
-        else:
-            self.register_buffer("index", torch.from_numpy(table.flatten()), persistent=False)
-            padding = torch.from_numpy(weight.astype(np.float32))[..., None]
-            self.register_buffer("weight", padding, persistent=False)
+            return
+        groups = groups_by_length(lengths)
+        self.groups = nn.ModuleList(
+            Listed([neighbours[row] for row in rows], [weights[row] for row in rows], nodes) for rows in groups
+        )
+        self.order = Select(np.argsort(np.concatenate(groups)), len(lengths))
 
     def forward(self, x: Float[Tensor, "*batch node channel"]) -> Float[Tensor, "*batch row channel"]:
         """Return the sum of every row."""
         if self.dense:
-            return self.weight @ x
-        gathered = torch.unflatten(x.index_select(-2, self.index), -2, self.weight.shape[:2])
-        return (gathered * self.weight).sum(-2)
+            return self.get_buffer("weight") @ x
+        sums = [(listed(x) * listed.weight).sum(-3) for listed in cast(Iterable[Listed], self.groups)]
+        ordered: Tensor = self.order(_joined(sums))
+        return ordered
 
 
-def padded(
-    neighbours: Sequence[NDArray[np.int64]], weights: Sequence[NDArray[np.float64]]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return index and weight tables [row, most neighbours]; short rows repeat their first with weight 0."""
-    longest = max(map(len, neighbours))
-    table = np.stack([np.concatenate([row, np.full(longest - len(row), row[0])]) for row in neighbours])
-    weight = np.stack([np.concatenate([row, np.zeros(longest - len(row))]) for row in weights])
-    return table, weight
+def groups_by_length(lengths: Sequence[int]) -> list[NDArray[np.int64]]:
+    """Return the rows in groups whose padded tables hold at most :data:`PADDING` times the entries; one if it can be.
+
+    Args:
+        lengths: entries of every row, at least one each.
+    """
+    counts = np.asarray(lengths)
+    if len(counts) * counts.max() <= PADDING * counts.sum():
+        return [np.arange(len(counts))]
+    # Within a group the longest row has less than PADDING times the entries of the shortest.
+    order = np.ceil(np.log2(counts) / np.log2(PADDING)).astype(np.int64)
+    return [np.flatnonzero(order == number) for number in np.unique(order)]
+
+
+def _joined(groups: Sequence[Tensor]) -> Tensor:
+    return groups[0] if len(groups) == 1 else torch.cat(list(groups), dim=-2)
 
 
 class EdgeFeatures(nn.Module):
@@ -204,10 +240,10 @@ class Attention(nn.Module):
         self.key = nn.Linear(answering, width, bias=False)
 
     def forward(
-        self, asking: Float[Tensor, "*batch row asking"], listed: Float[Tensor, "*batch row neighbour answering"]
-    ) -> Float[Tensor, "*batch row neighbour 1"]:
+        self, asking: Float[Tensor, "*batch row asking"], listed: Float[Tensor, "*batch neighbour row answering"]
+    ) -> Float[Tensor, "*batch neighbour row 1"]:
         """Return the scores of every row's neighbours."""
-        query = self.query(asking).unsqueeze(-2)
+        query = self.query(asking).unsqueeze(-3)
         scores: Tensor = (query * self.key(listed)).sum(-1, keepdim=True) / math.sqrt(query.shape[-1])
         return scores
 
@@ -222,19 +258,21 @@ class EdgeCombine(nn.Module):
 
     def __init__(self, found: Sequence[Half], sizes: Mapping[str, int]) -> None:
         super().__init__()
-        lists = [row for half in found for row in half.neighbours]
-        ends = np.cumsum([0, *map(len, lists)])
-        own = tuple(np.arange(first, after) for first, after in pairwise(ends))
-        table, weight = padded(own, [row for half in found for row in half.weights])
-        self.shape = table.shape
+        lengths = [len(row) for half in found for row in half.neighbours]
+        weights = [row for half in found for row in half.weights]
+        ends = np.cumsum([0, *lengths])
+        own = [np.arange(first, after) for first, after in pairwise(ends)]
+        groups = groups_by_length(lengths)
         self.halves = found
-        self.pairs = Select(table.flatten(), int(ends[-1]))
+        self.groups = nn.ModuleList(
+            Listed([own[row] for row in rows], [weights[row] for row in rows], int(ends[-1])) for rows in groups
+        )
+        self.rows = nn.ModuleList(Select(rows, len(lengths)) for rows in groups)
+        self.order = Select(np.argsort(np.concatenate(groups)), len(lengths))
         self.neighbours = nn.ModuleList(
             Select(np.concatenate(half.neighbours), sizes[half.neighbour_type]) for half in found
         )
         self.receivers = nn.ModuleList(Select(half.receivers, sizes[half.receiver_type]) for half in found)
-        listed = torch.from_numpy(weight.astype(np.float32))[..., None]
-        self.register_buffer("weight", listed, persistent=False)
 
     def forward(
         self, outputs: Tensor, attention: Attention | None, asking: ByType, present: ByType | None
@@ -247,23 +285,26 @@ class EdgeCombine(nn.Module):
             asking: states of the temporal edgeRNNs.
             present: 1 for nodes that are there, [*batch, node, 1], or None where all are.
         """
-        valid = self.get_buffer("weight") > 0
+        there = rows = None
         if present is not None:
-            there = [
-                select(present[half.neighbour_type]) for half, select in zip(self.halves, self.neighbours, strict=True)
-            ]
-            valid = valid & (self._listed(torch.cat(there, dim=-2)) > 0.5)
-        listed = torch.where(valid, self._listed(outputs), 0.0)
-        if attention is None:
-            return (listed * self.get_buffer("weight")).sum(-2)
-        rows = [select(asking[half.receiver_type]) for half, select in zip(self.halves, self.receivers, strict=True)]
-        scores = attention(torch.cat(rows, dim=-2), listed)
-        # Where nobody is there the weights are equal, and multiply zeros.
-        weights = torch.softmax(torch.where(valid, scores, _NOBODY), dim=-2)
-        return (listed * weights).sum(-2)
-
-    def _listed(self, pairs: Tensor) -> Tensor:
-        return torch.unflatten(self.pairs(pairs), -2, self.shape)
+            ends = zip(self.halves, self.neighbours, strict=True)
+            there = torch.cat([select(present[half.neighbour_type]) for half, select in ends], dim=-2)
+        if attention is not None:
+            ends = zip(self.halves, self.receivers, strict=True)
+            rows = torch.cat([select(asking[half.receiver_type]) for half, select in ends], dim=-2)
+        combined = []
+        for listed, select in zip(cast(Iterable[Listed], self.groups), self.rows, strict=True):
+            valid = listed.weight > 0
+            if there is not None:
+                valid = valid & (listed(there) > 0.5)
+            answers = torch.where(valid, listed(outputs), 0.0)
+            shares = listed.weight
+            if attention is not None:
+                # Where nobody is there the weights are equal, and multiply zeros.
+                shares = torch.softmax(torch.where(valid, attention(select(rows), answers), _NOBODY), dim=-3)
+            combined.append((answers * shares).sum(-3))
+        ordered: Tensor = self.order(_joined(combined))
+        return ordered
 
 
 class Received(nn.Module):

@@ -58,6 +58,7 @@ def make_signal(features: int, targets: tuple[str, ...] | None = None) -> Signal
 
 
 def build(config: SRNNConfig, graph: STGraph, signal: Signal, profile: torch.Tensor | None = None) -> StructuralRNN:
+    torch.manual_seed(3)  # of the weights that the noise is added to
     model = StructuralRNN(config, graph, signal, profile).eval()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stunet_deploy.config import Signal, SRNNConfig
+from stunet_deploy.models import edges as edge_tables
+from stunet_deploy.models.edges import DENSE_FACTOR, PADDING, groups_by_length
 from stunet_deploy.models.forecaster import StepInputs, unroll
 from stunet_deploy.models.structural import StructuralRNN
 from stunet_deploy.st_graph import Edge, EdgeType, Node, STGraph
@@ -331,10 +333,11 @@ def hold_to_the_definition(rng: np.random.Generator, model: StructuralRNN, time:
     fill=st.sampled_from(["last", "mean", "zeros"]),
     time=st.sampled_from(["week", "day", "fraction", "none"]),
     plain=st.booleans(),
+    dense=st.sampled_from([0, DENSE_FACTOR]),
 )
 @settings(max_examples=40)
 def test_a_random_st_graph_gives_what_the_definition_gives(
-    seed: int, cell: str, edges: tuple[str, str], decoder: str, fill: str, time: str, plain: bool
+    seed: int, cell: str, edges: tuple[str, str], decoder: str, fill: str, time: str, plain: bool, dense: int
 ) -> None:
     rng = np.random.default_rng(seed)
     graph = random_st_graph(rng, equal_widths=False, mixed=True)
@@ -357,7 +360,10 @@ def test_a_random_st_graph_gives_what_the_definition_gives(
     )
     features = int(rng.integers(1, graph.channels + 2))
     targets = ("f0",) if plain else None
-    hold_to_the_definition(rng, random_model(rng, config, graph, make_signal(rng, features, targets)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edge_tables, "DENSE_FACTOR", dense)  # small graphs are dense, unless told otherwise
+        model = random_model(rng, config, graph, make_signal(rng, features, targets))
+    hold_to_the_definition(rng, model)
 
 
 @given(
@@ -366,10 +372,11 @@ def test_a_random_st_graph_gives_what_the_definition_gives(
     features=st.sampled_from(["concat", "difference"]),
     output=st.sampled_from(["regression", "gaussian"]),
     decoder=st.sampled_from(["direct", "recurrent"]),
+    dense=st.sampled_from([0, DENSE_FACTOR]),
 )
 @settings(max_examples=30)
 def test_nodes_that_come_and_go_are_those_of_the_definition(
-    seed: int, edges: tuple[str, str], features: str, output: str, decoder: str
+    seed: int, edges: tuple[str, str], features: str, output: str, decoder: str, dense: int
 ) -> None:
     rng = np.random.default_rng(seed)
     graph = random_st_graph(rng, equal_widths=True, mixed=False)
@@ -389,7 +396,10 @@ def test_nodes_that_come_and_go_are_those_of_the_definition(
         horizon=2,
     )
     signal = make_signal(rng, 2, free=5 if output == "gaussian" else 0)
-    hold_to_the_definition(rng, random_model(rng, config, graph, signal), time=6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edge_tables, "DENSE_FACTOR", dense)
+        model = random_model(rng, config, graph, signal)
+    hold_to_the_definition(rng, model, time=6)
 
 
 @pytest.mark.parametrize("horizon", [1, 2])
@@ -416,13 +426,31 @@ def test_one_node_alone() -> None:
     hold_to_the_definition(rng, random_model(rng, SRNNConfig(horizon=2), graph, make_signal(rng, 1)))
 
 
-def test_sparse_and_dense_neighbourhoods_add_the_same() -> None:
-    """A ring of 40 nodes is gathered, one of 10 multiplied: the definition holds either way."""
+@pytest.mark.parametrize("edges", [("summed", "sum"), ("per_edge", "sum"), ("per_edge", "attention")])
+def test_hubs_and_large_networks_add_the_same(edges: tuple[str, str]) -> None:
+    """Ten nodes in a ring are multiplied, 80 gathered, 120 round a hub gathered in groups: all by the definition."""
     rng = np.random.default_rng(4)
-    for count in (10, 40):
+    rings = [[(n, (n + 1) % count) for n in range(count)] for count in (10, 80)]
+    star = [(0, n) for n in range(1, 120)] + [(n, n + 1) for n in range(1, 40)]
+    for pairs, groups in zip([*rings, star], (0, 1, 3), strict=True):
+        count = 1 + max(map(max, pairs))
         nodes = tuple(Node(f"n{n}", "sensor", (n, n + 1)) for n in range(count))
-        edges = tuple(Edge(f"n{n}", f"n{(n + 1) % count}", "near", 0.5 + n) for n in range(count))
-        graph = STGraph(("sensor",), (EdgeType("near", ("sensor", "sensor")),), nodes, edges)
-        model = random_model(rng, SRNNConfig(horizon=2, edge_hidden=2, node_hidden=3), graph, make_signal(rng, 1))
-        assert model.network.edges["spatial_near"].sums[0].dense == (count == 10)
+        joined = tuple(Edge(f"n{one}", f"n{other}", "near", 0.5 + one) for one, other in pairs)
+        graph = STGraph(("sensor",), (EdgeType("near", ("sensor", "sensor")),), nodes, joined)
+        sizes: dict[str, Any] = {"edge_hidden": 2, "node_hidden": 3, "edge_embedding": (), "head": ()}
+        config = SRNNConfig(horizon=2, edge_state=edges[0], combine=edges[1], **sizes)
+        model = random_model(rng, config, graph, make_signal(rng, 1))
+        if edges[0] == "summed":
+            sums = model.network.edges["spatial_near"].sums[0]
+            assert (0 if sums.dense else len(sums.groups)) == groups
         hold_to_the_definition(rng, model, time=2)
+
+
+def test_rows_are_grouped_only_where_padding_costs_more_than_the_edges() -> None:
+    assert [rows.tolist() for rows in groups_by_length([1, 4, 2])] == [[0, 1, 2]]
+    lengths = [1, 100, 3, 1, 17, 4, 1, 2, 5, 1]
+    groups = groups_by_length(lengths)
+    assert [rows.tolist() for rows in groups] == [[0, 3, 6, 9], [2, 5, 7], [8], [4], [1]]
+    for rows in groups:
+        counts = [lengths[row] for row in rows]
+        assert max(counts) * len(counts) <= PADDING * sum(counts)

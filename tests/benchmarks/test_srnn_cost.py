@@ -1,0 +1,78 @@
+"""A step of a Structural-RNN costs as much as its graph has nodes and edges: counted in the exported graph."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.graph_cost import GraphCost, graph_cost
+from benchmarks.random_network import SPEED
+from export.step_graph import export_step
+from stunet_deploy.config import SRNNConfig
+from stunet_deploy.models.structural import StructuralRNN
+from stunet_deploy.st_graph import Edge, EdgeType, Node, STGraph
+
+ROOT = Path(__file__).resolve().parents[2]
+SUMMED: dict[str, Any] = {}
+ATTENTION: dict[str, Any] = {"edge_state": "per_edge", "combine": "attention"}
+
+
+def ring(count: int) -> list[tuple[int, int]]:
+    """Edges of a ring in which every node has four neighbours."""
+    return [(node, (node + step) % count) for node in range(count) for step in (1, 2)]
+
+
+def hub(count: int) -> list[tuple[int, int]]:
+    """Edges from every node to the first one, and a path along the others."""
+    return [(0, node) for node in range(1, count)] + [(node, node + 1) for node in range(1, count - 1)]
+
+
+def cost(edges: list[tuple[int, int]], count: int, options: dict[str, Any]) -> GraphCost:
+    """Count the cost of a model's step on a graph."""
+    nodes = tuple(Node(f"s{node}", "sensor", (node, node + 1)) for node in range(count))
+    kinds = (EdgeType("near", ("sensor", "sensor"), mean=True),)
+    joined = tuple(Edge(f"s{one}", f"s{other}", "near") for one, other in edges)
+    graph = STGraph(("sensor",), kinds, nodes, joined)
+    return graph_cost(export_step(StructuralRNN(SRNNConfig(**options), graph, SPEED).eval(), {}))
+
+
+@pytest.mark.parametrize(("edges_of", "options"), [(ring, SUMMED), (hub, SUMMED), (hub, ATTENTION)])
+def test_cost_grows_with_nodes_and_edges(edges_of: Any, options: dict[str, Any]) -> None:
+    counts = (50, 500, 5000)
+    sizes = {count: count + len(edges_of(count)) for count in counts}
+    found = {count: cost(edges_of(count), count, options) for count in counts}
+    for what in ("multiplications", "values"):
+        each = [getattr(found[count], what) / sizes[count] for count in counts]
+        assert max(each) < 1.1 * min(each), (what, each)
+    for small, large in ((50, 500), (500, 5000)):
+        grown = found[large].constant_bytes - found[small].constant_bytes
+        # A few indices and weights for every node and edge; a matrix of 5,000 nodes would be 6,000 bytes each.
+        assert 0 < grown < 160 * (sizes[large] - sizes[small])
+
+
+def test_a_graph_without_edges_costs_its_nodes_alone() -> None:
+    small, large = cost([], 50, SUMMED), cost([], 500, SUMMED)
+    assert large.multiplications == pytest.approx(10 * small.multiplications, rel=0.01)
+
+
+def test_the_benchmark_writes_its_page(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "benchmarks/srnn_cost.py", "--nodes", "20", "40", "--rounds", "2", "--out", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "srnn_cost.json").read_text(encoding="utf-8"))
+    assert [row["nodes"] for row in result["sizes"]] == [20, 40]
+    assert [row["edges"] for row in result["sizes"]] == [40, 80]
+    assert all(row["time"]["count"] == 2 and len(row["samples_us"]) == 2 for row in result["sizes"])
+    assert "| 40 | 80 |" in (tmp_path / "srnn_cost.md").read_text(encoding="utf-8")
