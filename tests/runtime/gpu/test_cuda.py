@@ -272,7 +272,7 @@ def test_an_event_that_cannot_be_made_gives_the_stream_back(cuda):
 
 
 def test_every_call_exists_in_cuda_python_with_as_many_arguments():
-    pytest.importorskip("cuda.bindings")
+    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
     real = import_cuda()
     for name in vars(Runtime):
         if not name.startswith("cuda"):
