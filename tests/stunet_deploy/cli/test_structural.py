@@ -106,3 +106,29 @@ def test_types_of_sensors_are_for_the_family_that_knows_them(
     srnn = [*place.train_arguments(tmp_path / "model.pt", config), "--model", "srnn"]
     assert main([*srnn, "--types", str(types)]) == 2
     assert "4 sensors without a type" in capsys.readouterr().err
+
+
+def test_a_trained_model_on_another_network(
+    place: Any, answer: Callable[..., Any], tmp_path: Path, run_stunet: Callable[[list[str]], str]
+) -> None:
+    """Four of the sensors under other names, joined in a line: exported and verified without further training."""
+    config, first, other = tmp_path / "srnn.toml", tmp_path / "first.pt", tmp_path / "other.pt"
+    config.write_text(CONFIG.format(model=""), encoding="utf-8")
+    run_stunet([*place.train_arguments(first, config), "--model", "srnn"])
+    lines = [line.rsplit(",", 1)[0] for line in place.speeds.read_text(encoding="utf-8").splitlines()]
+    lines[0] = "timestamp,n,e,s,w"
+    (tmp_path / "other.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "line.csv").write_text("from,to,distance\nn,e,300\ne,s,500\ns,w,400\n", encoding="utf-8")
+    there = ["--data", tmp_path / "other.csv", "--graph", tmp_path / "line.csv", "--out", other]
+
+    made = answer("train", "--start-from", first, "--epochs", "0", *there)
+    assert made["epochs"] == made["best_epoch"] == 0
+    assert made["log"] is None
+    assert answer("inspect", other)["sensors"] == 4
+    bundle = tmp_path / "other.bundle"
+    answer("export", other, "--out", bundle)
+    assert answer("verify", bundle)["passed"]
+
+    trained = json.loads(run_stunet(["train", "--start-from", str(first), "--epochs", "1", *map(str, there), "--json"]))
+    assert trained["epochs"] == 1
+    assert main(["train", "--start-from", str(place.model), *map(str, there)]) == 2
