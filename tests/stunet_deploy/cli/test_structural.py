@@ -132,3 +132,46 @@ def test_a_trained_model_on_another_network(
     trained = json.loads(run_stunet(["train", "--start-from", str(first), "--epochs", "1", *map(str, there), "--json"]))
     assert trained["epochs"] == 1
     assert main(["train", "--start-from", str(place.model), *map(str, there)]) == 2
+
+
+def test_a_node_is_explained(
+    place: Any,
+    answer: Callable[..., Any],
+    tmp_path: Path,
+    run_stunet: Callable[[list[str]], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config, model, out = tmp_path / "srnn.toml", tmp_path / "model.pt", tmp_path / "east.png"
+    config.write_text(CONFIG.format(model=""), encoding="utf-8")
+    run_stunet([*place.train_arguments(model, config), "--model", "srnn"])
+
+    found = answer("inspect", model, "--explain", "east", "--data", place.speeds, "--intervals", "40", "--out", out)
+    assert (found["intervals"], found["warm_up"], found["outputs"]) == (40, 6, ["speed"])
+    assert set(found["factors"]) == {"spatial upstream", "spatial downstream", "temporal sensor", "node sensor"}
+    edges = {(one["edge_type"], one["neighbour"]) for one in found["contributions"]}
+    assert edges == {("upstream", None), ("upstream", "north"), ("downstream", None), ("downstream", "south")}
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+    own = answer("inspect", model, "--explain", "ramp")
+    assert own["intervals"] == 288
+    assert own["plot"] is None
+    capsys.readouterr()
+    assert main(["inspect", str(model), "--explain", "east", "--intervals", "3"]) == 0
+    assert "    north " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--explain", "east"], "family 'stunet'"),
+        (["--out", "x.png"], "--out without --explain"),
+        (["--explain", "east", "--out", "x.jpg"], "a .png file"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused(
+    place: Any, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(place.model), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert main(["inspect", str(place.bundle), "--explain", "east"]) == 2
+    assert "the checkpoint" in capsys.readouterr().err
