@@ -16,7 +16,7 @@ from stunet_deploy.cli.pictures import COLOURS, STYLE, local_datetimes
 from stunet_deploy.files import replacing
 from stunet_deploy.models.explanation import Explanation
 
-#: Edges drawn, those that contribute most; the rest is left out, and the title says how many.
+#: Edges drawn: of contributions the largest, of states of single edges the first.
 MOST_EDGES = 20
 
 
@@ -41,11 +41,12 @@ def draw(found: Explanation, timestamps: NDArray[np.int64], zone: str, unit: str
     moments = np.asarray(date2num(local_datetimes(timestamps, zone)))  # type: ignore[no-untyped-call]
     width = moments[1] - moments[0] if len(moments) > 1 else 1.0
     extent = (float(moments[0] - width / 2), float(moments[-1] + width / 2))
-    heights = [2.0, *(1.2 for _ in found.traces), *([0.8 + 0.22 * _edges(found)] if found.contributions else [])]
+    traces = _traces(found)
+    heights = [2.0, *(1.2 for _ in traces), *([0.8 + 0.22 * _edges(found)] if found.contributions else [])]
     figure = Figure(figsize=(9, 1 + sum(heights)), layout="constrained")
     panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0].tolist()
     _draw_forecast(panels[0], found, moments, unit)
-    for axes, (name, trace) in zip(panels[1:], found.traces.items(), strict=False):
+    for axes, (name, trace) in zip(panels[1:], traces.items(), strict=False):
         picture = axes.imshow(
             trace.T, aspect="auto", interpolation="nearest", extent=(*extent, 0, trace.shape[1]), cmap="RdBu_r",
             vmin=-1, vmax=1,
@@ -87,6 +88,13 @@ def _draw_contributions(figure: Figure, axes: Axes, found: Explanation, extent: 
         + (f"; {left} smaller ones left out" if left else "")
     )
     figure.colorbar(picture, ax=axes, pad=0.01, label=unit)
+
+
+def _traces(found: Explanation) -> dict[str, NDArray[np.float32]]:
+    """Return the states to draw: of a node with many edges of their own, not all of theirs."""
+    names = list(found.traces)
+    kept = names[: min(MOST_EDGES, len(names) - 2)] + names[-2:]  # last the temporal edgeRNN and the nodeRNN
+    return {name: found.traces[name] for name in kept}
 
 
 def _edges(found: Explanation) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stunet_deploy.cli import main
@@ -175,3 +176,23 @@ def test_what_cannot_be_explained_is_refused(
     assert message in capsys.readouterr().err
     assert main(["inspect", str(place.bundle), "--explain", "east"]) == 2
     assert "the checkpoint" in capsys.readouterr().err
+
+
+def test_a_picture_of_many_edges_shows_the_largest() -> None:
+    from stunet_deploy.cli.explanation_pictures import MOST_EDGES, draw
+    from stunet_deploy.models.explanation import Contribution, Explanation
+
+    rng = np.random.default_rng(3)
+    count = MOST_EDGES + 5
+    traces = {name: rng.uniform(-1, 1, (7, 3)).astype(np.float32) for name in [*map(str, range(count)), "t", "n"]}
+    changes = [np.full((7, 2, 1), size, np.float32) for size in (100, *range(count))]
+    contributions = [Contribution("near", f"p{n - 1}" if n else None, change) for n, change in enumerate(changes)]
+    found = Explanation("p", ("x",), changes[0], traces, tuple(contributions))
+    figure = draw(found, 300 * np.arange(7), "UTC", "m")
+
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert len(panels) == 1 + MOST_EDGES + 2 + 1
+    labels = [label.get_text() for label in panels[-1].get_yticklabels()]
+    assert labels[:2] == ["near: all", f"near: p{count - 1}"]
+    assert len(labels) == 1 + MOST_EDGES
+    assert panels[-1].get_title().endswith("; 5 smaller ones left out")
