@@ -55,6 +55,7 @@ class Trainer:
         state_file: where training can be resumed from; written after every epoch.
         report: called after every epoch.
         tables: the profiles of the training days; just for a model that has one.
+        origin: names the weights that the model starts with, where they are not the seed's.
 
     Raises:
         DataError: if the recording is too short to train or to validate on.
@@ -69,6 +70,7 @@ class Trainer:
     state_file: Path | None = None
     report: Callable[[Epoch], None] = lambda epoch: None
     tables: ProfileTables | None = None
+    origin: str = ""
     history: list[Epoch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -106,7 +108,7 @@ class Trainer:
             torch.manual_seed(self.seed + len(self.history))  # of dropout
             self._epoch_started = time.perf_counter()
             loss = self._epoch()
-            error = self._validate()
+            error = self.validate()
             seconds = time.perf_counter() - self._epoch_started
             rate = self.optimizer.param_groups[0]["lr"]
             self.history.append(Epoch(len(self.history) + 1, loss, error, rate, seconds))
@@ -123,6 +125,24 @@ class Trainer:
         self.model.load_state_dict(self.best_weights)
         self.model.eval()
         return self.history
+
+    def validate(self) -> float:
+        """Return the MAE on the validation span, in the regime of the training, averaged over the scored horizons.
+
+        Raises:
+            DataError: if no label of the validation span was observed.
+        """
+        forecaster = ModelForecaster(self._evaluated().eval())
+        regime: Regime = "window" if self.config.regime == "window" else "stream"
+        targets = self.model.signal.targets
+        results = evaluate(self.series, self.validation, [forecaster], targets=targets, regimes=[regime])
+        errors = [result.mae for result in results if result.count]
+        if not errors:
+            raise DataError(
+                "a validation span without a reading", "readings to compare with", "give a longer recording"
+            )
+        mean = sum(errors) / len(errors)
+        return mean if math.isfinite(mean) else math.inf  # NaN would compare as neither better nor worse
 
     def resume(self) -> None:
         """Continue from ``state_file``: the remaining epochs give what an uninterrupted run on this machine gives.
@@ -216,20 +236,6 @@ class Trainer:
         absolute = error.abs().sum() / count
         return absolute if self.config.loss == "mae" else (absolute + error.square().sum() / count) / 2
 
-    def _validate(self) -> float:
-        """Return the MAE on the validation span, in the regime of the training, averaged over the scored horizons."""
-        forecaster = ModelForecaster(self._evaluated().eval())
-        regime: Regime = "window" if self.config.regime == "window" else "stream"
-        targets = self.model.signal.targets
-        results = evaluate(self.series, self.validation, [forecaster], targets=targets, regimes=[regime])
-        errors = [result.mae for result in results if result.count]
-        if not errors:
-            raise DataError(
-                "a validation span without a reading", "readings to compare with", "give a longer recording"
-            )
-        mean = sum(errors) / len(errors)
-        return mean if math.isfinite(mean) else math.inf  # NaN would compare as neither better nor worse
-
     def _sampler(self) -> ChunkSampler:
         if self.config.regime == "window":  # those of the split: under protocol B none across midnight
             return ChunkSampler(self.split.train - self.split.window + 1, self.split.window)
@@ -315,6 +321,8 @@ class Trainer:
             "sensors": self.series.sensor_ids,
             "data": hashed.hexdigest(),
         }
+        if self.origin:
+            parts["origin"] = self.origin
         return json.dumps(parts, sort_keys=True)
 
     def _save_state(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from stunet_deploy.models.structural import StructuralRNN
 from stunet_deploy.models.stunet import STUNet
 from stunet_deploy.series import Series
 from stunet_deploy.st_graph_files import st_graph_of_sensors
+from training import transfer
 from training.loop import Epoch, Trainer
 from training.profile import ProfileTables
 from training.protocols import Split, choose_protocol, normalisation
@@ -37,6 +39,8 @@ def train(
     config: RunConfig | SRNNRunConfig,
     *,
     types: Mapping[str, str] | None = None,
+    start: Checkpoint | None = None,
+    epochs: int | None = None,
     seed: int = 0,
     max_minutes: float | None = None,
     state_file: Path | None = None,
@@ -51,6 +55,9 @@ def train(
         graph: of the same sensors in the same order.
         config: architecture, training, targets and split; its kind says which model family.
         types: type of every sensor, for a Structural-RNN; see :func:`stunet_deploy.st_graph_files.st_graph_of_sensors`.
+        start: a trained Structural-RNN on a network with the same types, whose weights are the first ones; its
+            architecture and targets are taken over, normalisation and limits are those of this recording.
+        epochs: in place of the config's; 0 uses ``start`` on this network as it is.
         seed: of initial weights and of everything random in training.
         max_minutes: see :class:`training.loop.Trainer`.
         state_file: where the run can be resumed from after a kill.
@@ -60,7 +67,8 @@ def train(
 
     Raises:
         DataError: the graph has other sensors, or the recording is too short.
-        ConfigError: an unknown target or device, no time to train, or a training that diverges.
+        ConfigError: an unknown target or device, no time to train, a training that diverges, or a ``start`` of
+            another family, architecture, kind of data or with other types.
         CheckpointError: nothing to resume from, or another run's state.
     """
     if len(graph.adjacency) != len(series.sensor_ids):
@@ -72,18 +80,35 @@ def train(
     if max_minutes is not None and max_minutes <= 0:
         raise ConfigError(f"max_minutes = {max_minutes}", "a positive number of minutes", "give --max-minutes more")
     _check_device(device)
+    if epochs == 0 and start is None:
+        raise ConfigError("no epochs and no trained model", "at least one epoch", "give --epochs more, or --start-from")
+    if epochs == 0 and resume:
+        raise ConfigError("no epochs to resume", "at least one epoch", "leave out --resume, or --epochs 0")
+    if epochs:
+        config = replace(config, training=replace(config.training, epochs=epochs))
+    if start is not None:
+        config = transfer.continued(config, start, series)
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
     signal = prepare_signal(series, split, config.targets, literature=config.model.fill == "zeros")
     torch.manual_seed(seed)
     tables = ProfileTables.of(series, split.train_rows, signal) if config.model.profile else None
-    model = build_model(config, graph, series.sensor_ids, signal, tables, types).to(device)
-    trainer = Trainer(model, series, split, config.training, seed, max_minutes, state_file, report, tables)
+    directed = None if start is None else transfer.is_directed(transfer.structural(start).graph)
+    model = build_model(config, graph, series.sensor_ids, signal, tables, types, directed)
+    if start is not None:
+        transfer.take_weights(cast(StructuralRNN, model), transfer.structural(start))
+    origin = "" if start is None else transfer.weights_hash(transfer.structural(start))
+    model = model.to(device)
+    trainer = Trainer(model, series, split, config.training, seed, max_minutes, state_file, report, tables, origin)
     if resume:
         trainer.resume()
-    history = trainer.run()
-    best = min(history, key=lambda epoch: epoch.validation_mae)
+    if epochs == 0:
+        history, best_epoch, error = [], 0, trainer.validate()
+    else:
+        history = trainer.run()
+        best = min(history, key=lambda epoch: epoch.validation_mae)
+        best_epoch, error = best.epoch, best.validation_mae
     coordinates = {
         name: None if degrees is None else tuple(degrees.tolist())
         for name, degrees in (
@@ -92,7 +117,7 @@ def train(
         )
     }
     site = Site(series.sensor_ids, series.units, series.interval_s, series.stamp, series.timezone, **coordinates)
-    provenance = {
+    provenance: dict[str, Any] = {
         "data": series.source,
         "graph": graph.source,
         "protocol": split.protocol,
@@ -102,11 +127,13 @@ def train(
         "seed": seed,
         "max_minutes": max_minutes,
         "epochs": len(history),
-        "best_epoch": best.epoch,
-        "validation_mae": best.validation_mae,
+        "best_epoch": best_epoch,
+        "validation_mae": error,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
-    return Checkpoint(model.cpu(), site, reference_stream(series, split), provenance)
+    if start is not None:
+        provenance["start"] = transfer.provenance(start)
+    return Checkpoint(model.cpu().eval(), site, reference_stream(series, split), provenance)
 
 
 def build_model(
@@ -116,8 +143,10 @@ def build_model(
     signal: Signal,
     tables: ProfileTables | None,
     types: Mapping[str, str] | None,
+    directed: bool | None = None,
 ) -> Forecaster:
-    """Return an untrained model on the graph of a sensor network; see :func:`train`.
+    """Return an untrained model on the graph of a sensor network; see :func:`train`, and for ``directed``,
+    :func:`stunet_deploy.st_graph_files.st_graph_of_sensors`.
 
     Raises:
         ConfigError: types of sensors for a family that does not know them.
@@ -125,7 +154,7 @@ def build_model(
     """
     table = None if tables is None else tables.whole
     if isinstance(config, SRNNRunConfig):
-        st_graph = st_graph_of_sensors(graph.adjacency, sensor_ids, len(signal.features), types)
+        st_graph = st_graph_of_sensors(graph.adjacency, sensor_ids, len(signal.features), types, directed)
         return StructuralRNN(config.model, st_graph, signal, table)
     if types is not None:
         raise ConfigError("types of sensors for an ST-UNet", "a Structural-RNN", "give --model srnn, or no --types")

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stunet_deploy.cli import explanation
 from stunet_deploy.cli.console import Console
+from stunet_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
     from stunet_deploy.contract import StepContract
@@ -24,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="bundle/|model.pt|st-graph.toml",
         help="what to describe; a bundle and an st-graph need no torch",
     )
+    explanation.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -31,6 +34,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from stunet_deploy.st_graph_files import SHIPPED
 
     path: Path = arguments.model
+    if arguments.explain is not None:
+        console.answer(*explanation.answer(arguments))
+        return 0
+    for option in ("data", "timezone", "intervals", "out"):
+        if getattr(arguments, option) is not None:
+            raise ConfigError(f"--{option} without --explain", "a node to explain", "add --explain NODE")
     if path.suffix == ".toml" or (str(path) in SHIPPED and not path.exists()):
         console.answer(*_st_graph(path))
         console.next("stunet train --model srnn")

@@ -14,6 +14,7 @@ from stunet_deploy.cli.options import add_data
 from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from stunet_deploy.checkpoint import Checkpoint
     from stunet_deploy.config import RunConfig, SRNNRunConfig
     from stunet_deploy.graph_files import SensorGraph
     from stunet_deploy.series import Series
@@ -32,10 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="adj_mx.pkl, a square weight matrix, from,to,weight|distance or sensor_id,latitude,longitude "
         "(default: what the recording holds)",
     )
-    parser.add_argument("--model", choices=["stunet", "srnn"], default="stunet", help="model family (default: stunet)")
+    parser.add_argument("--model", choices=["stunet", "srnn"], help="model family (default: stunet)")
     parser.add_argument("--types", type=Path, metavar="FILE", help="CSV of sensor_id,type, for --model srnn")
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="model.pt",
+        help="continue a Structural-RNN that was trained on another network with the same types; "
+        "with --epochs 0 use it here as it is",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="model.pt", help="checkpoint to write")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with targets, [model] and [training]")
+    parser.add_argument("--epochs", type=_epochs, metavar="N", help="passes over the data (default: the config's)")
     parser.add_argument("--max-minutes", type=_minutes, metavar="M", help="stop after this much training time")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of all randomness (default: 0)")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted training of the same model.pt")
@@ -54,7 +63,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     check_writable(out)
     state_file = out.with_name(f"{out.name}.state")
     _check_resumable(state_file, arguments.resume, console)
-    config = read_config(arguments.config, arguments.model)
+    start = None if arguments.start_from is None else _start(arguments.start_from)
+    config = read_config(arguments.config, arguments.model or ("stunet" if start is None else start.model.family))
+    epochs = config.training.epochs if arguments.epochs is None else arguments.epochs
     types = None if arguments.types is None else read_sensor_types(arguments.types)
     series = read_series(arguments.data, timezone=arguments.timezone)
     graph = find_graph(arguments.graph, arguments.data, series)
@@ -62,12 +73,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     started = time.perf_counter()
     log_file = out.with_name(f"{out.stem}.log.csv")
     try:
-        with TrainingLog(log_file, console, config.training.epochs, arguments.resume, arguments.tensorboard) as log:
+        with TrainingLog(log_file, console, epochs, arguments.resume, arguments.tensorboard) as log:
             checkpoint = train(
                 series,
                 graph,
                 config,
                 types=types,
+                start=start,
+                epochs=arguments.epochs,
                 seed=arguments.seed,
                 max_minutes=arguments.max_minutes,
                 state_file=state_file,
@@ -84,21 +97,29 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     trained = checkpoint.training
     data: dict[str, Any] = {
         "model": str(out),
-        "log": str(log_file),
+        "log": str(log_file) if epochs else None,
         "epochs": trained["epochs"],
         "best_epoch": trained["best_epoch"],
         "best_validation_mae": trained["validation_mae"],
         "protocol": trained["protocol"],
         "seconds": round(time.perf_counter() - started, 1),
     }
-    console.answer(
-        data,
-        f"{out}: {data['epochs']} epochs, best validation MAE {data['best_validation_mae']:.3f} "
-        f"after epoch {data['best_epoch']}; log in {log_file}",
+    text = (
+        f"{data['epochs']} epochs, best validation MAE {data['best_validation_mae']:.3f} "
+        f"after epoch {data['best_epoch']}; log in {log_file}"
+        if epochs
+        else f"as {arguments.start_from} was trained, validation MAE {data['best_validation_mae']:.3f} here"
     )
+    console.answer(data, f"{out}: {text}")
     zone = f" --timezone {arguments.timezone}" if arguments.timezone else ""
     console.next(f"stunet evaluate {out} --data {arguments.data}{zone}, then stunet-export {out}")
     return 0
+
+
+def _start(path: Path) -> Checkpoint:
+    from stunet_deploy.checkpoint import Checkpoint
+
+    return Checkpoint.load(path)
 
 
 def read_config(path: Path | None, family: str = "stunet") -> RunConfig | SRNNRunConfig:
@@ -169,6 +190,13 @@ def _check_resumable(state_file: Path, resume: bool, console: Console) -> None:
         )
     if not resume and state_file.is_file():
         console.say(f"{state_file} of an interrupted training will be replaced; stop now and add --resume to continue")
+
+
+def _epochs(text: str) -> int:
+    epochs = int(text)
+    if epochs < 0:
+        raise argparse.ArgumentTypeError(f"{text} epochs; expected a number of 0 or more")
+    return epochs
 
 
 def _minutes(text: str) -> float:

@@ -63,7 +63,18 @@ def test_a_graph_without_edges_costs_its_nodes_alone() -> None:
 
 def test_the_benchmark_writes_its_page(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "benchmarks/srnn_cost.py", "--nodes", "20", "40", "--rounds", "2", "--out", str(tmp_path)],
+        [
+            sys.executable,
+            "benchmarks/srnn_cost.py",
+            "--nodes",
+            "20",
+            "40",
+            "10",
+            "--rounds",
+            "2",
+            "--out",
+            str(tmp_path),
+        ],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -72,7 +83,7 @@ def test_the_benchmark_writes_its_page(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "srnn_cost.json").read_text(encoding="utf-8"))
-    assert [row["nodes"] for row in result["sizes"]] == [20, 40]
-    assert [row["edges"] for row in result["sizes"]] == [40, 80]
+    assert [row["nodes"] for row in result["sizes"]] == [10, 20, 40]
+    assert [row["edges"] for row in result["sizes"]] == [20, 40, 80]
     assert all(row["time"]["count"] == 2 and len(row["samples_us"]) == 2 for row in result["sizes"])
     assert "| 40 | 80 |" in (tmp_path / "srnn_cost.md").read_text(encoding="utf-8")

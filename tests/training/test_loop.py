@@ -185,7 +185,7 @@ def test_training_stops_when_patience_is_out_and_keeps_the_best_weights(make_tra
 
     best = errors.index(min(errors))
     assert len(errors) == best + 1 + 2 < 30
-    assert trainer._validate() == min(errors)
+    assert trainer.validate() == min(errors)
     assert not trainer.model.training
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stunet_deploy.cli import main
@@ -106,3 +107,92 @@ def test_types_of_sensors_are_for_the_family_that_knows_them(
     srnn = [*place.train_arguments(tmp_path / "model.pt", config), "--model", "srnn"]
     assert main([*srnn, "--types", str(types)]) == 2
     assert "4 sensors without a type" in capsys.readouterr().err
+
+
+def test_a_trained_model_on_another_network(
+    place: Any, answer: Callable[..., Any], tmp_path: Path, run_stunet: Callable[[list[str]], str]
+) -> None:
+    """Four of the sensors under other names, joined in a line: exported and verified without further training."""
+    config, first, other = tmp_path / "srnn.toml", tmp_path / "first.pt", tmp_path / "other.pt"
+    config.write_text(CONFIG.format(model=""), encoding="utf-8")
+    run_stunet([*place.train_arguments(first, config), "--model", "srnn"])
+    lines = [line.rsplit(",", 1)[0] for line in place.speeds.read_text(encoding="utf-8").splitlines()]
+    lines[0] = "timestamp,n,e,s,w"
+    (tmp_path / "other.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "line.csv").write_text("from,to,distance\nn,e,300\ne,s,500\ns,w,400\n", encoding="utf-8")
+    there = ["--data", tmp_path / "other.csv", "--graph", tmp_path / "line.csv", "--out", other]
+
+    made = answer("train", "--start-from", first, "--epochs", "0", *there)
+    assert made["epochs"] == made["best_epoch"] == 0
+    assert made["log"] is None
+    assert answer("inspect", other)["sensors"] == 4
+    bundle = tmp_path / "other.bundle"
+    answer("export", other, "--out", bundle)
+    assert answer("verify", bundle)["passed"]
+
+    trained = json.loads(run_stunet(["train", "--start-from", str(first), "--epochs", "1", *map(str, there), "--json"]))
+    assert trained["epochs"] == 1
+    assert main(["train", "--start-from", str(place.model), *map(str, there)]) == 2
+
+
+def test_a_node_is_explained(
+    place: Any,
+    answer: Callable[..., Any],
+    tmp_path: Path,
+    run_stunet: Callable[[list[str]], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config, model, out = tmp_path / "srnn.toml", tmp_path / "model.pt", tmp_path / "east.png"
+    config.write_text(CONFIG.format(model=""), encoding="utf-8")
+    run_stunet([*place.train_arguments(model, config), "--model", "srnn"])
+
+    found = answer("inspect", model, "--explain", "east", "--data", place.speeds, "--intervals", "40", "--out", out)
+    assert (found["intervals"], found["warm_up"], found["outputs"]) == (40, 6, ["speed"])
+    assert set(found["factors"]) == {"spatial upstream", "spatial downstream", "temporal sensor", "node sensor"}
+    edges = {(one["edge_type"], one["neighbour"]) for one in found["contributions"]}
+    assert edges == {("upstream", None), ("upstream", "north"), ("downstream", None), ("downstream", "south")}
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+    own = answer("inspect", model, "--explain", "ramp")
+    assert own["intervals"] == 288
+    assert own["plot"] is None
+    capsys.readouterr()
+    assert main(["inspect", str(model), "--explain", "east", "--intervals", "3"]) == 0
+    assert "    north " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--explain", "east"], "family 'stunet'"),
+        (["--out", "x.png"], "--out without --explain"),
+        (["--explain", "east", "--out", "x.jpg"], "a .png file"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused(
+    place: Any, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(place.model), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert main(["inspect", str(place.bundle), "--explain", "east"]) == 2
+    assert "the checkpoint" in capsys.readouterr().err
+
+
+def test_a_picture_of_many_edges_shows_the_largest() -> None:
+    from stunet_deploy.cli.explanation_pictures import MOST_EDGES, draw
+    from stunet_deploy.models.explanation import Contribution, Explanation
+
+    rng = np.random.default_rng(3)
+    count = MOST_EDGES + 5
+    traces = {name: rng.uniform(-1, 1, (7, 3)).astype(np.float32) for name in [*map(str, range(count)), "t", "n"]}
+    changes = [np.full((7, 2, 1), size, np.float32) for size in (100, *range(count))]
+    contributions = [Contribution("near", f"p{n - 1}" if n else None, change) for n, change in enumerate(changes)]
+    found = Explanation("p", ("x",), changes[0], traces, tuple(contributions))
+    figure = draw(found, 300 * np.arange(7), "UTC", "m")
+
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert len(panels) == 1 + MOST_EDGES + 2 + 1
+    labels = [label.get_text() for label in panels[-1].get_yticklabels()]
+    assert labels[:2] == ["near: all", f"near: p{count - 1}"]
+    assert len(labels) == 1 + MOST_EDGES
+    assert panels[-1].get_title().endswith("; 5 smaller ones left out")
