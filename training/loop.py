@@ -52,6 +52,8 @@ class Trainer:
         seed: of chunk choice, hidden cells and dropout.
         max_minutes: stop after this much training time, annealing the learning rate towards it; the result then
             depends on the machine's speed. None: all epochs, the same result on every run on one machine.
+        clock: what training time is measured by, in seconds; with ``time.process_time`` and one thread a limit does not
+            depend on what else the machine does.
         state_file: where training can be resumed from; written after every epoch.
         report: called after every epoch.
         tables: the profiles of the training days; just for a model that has one.
@@ -71,6 +73,7 @@ class Trainer:
     report: Callable[[Epoch], None] = lambda epoch: None
     tables: ProfileTables | None = None
     origin: str = ""
+    clock: Callable[[], float] = time.perf_counter
     history: list[Epoch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -106,10 +109,10 @@ class Trainer:
         """
         while not self._finished():
             torch.manual_seed(self.seed + len(self.history))  # of dropout
-            self._epoch_started = time.perf_counter()
+            self._epoch_started = self.clock()
             loss = self._epoch()
             error = self.validate()
-            seconds = time.perf_counter() - self._epoch_started
+            seconds = self.clock() - self._epoch_started
             rate = self.optimizer.param_groups[0]["lr"]
             self.history.append(Epoch(len(self.history) + 1, loss, error, rate, seconds))
             if error < self.best:
@@ -260,7 +263,7 @@ class Trainer:
         """Return the share of the training that is done, by epochs or by time, whichever is further."""
         progress = epochs_done / self.config.epochs
         if self.max_minutes is not None:
-            spent = self._spent() + time.perf_counter() - self._epoch_started
+            spent = self._spent() + self.clock() - self._epoch_started
             progress = max(progress, spent / (60 * self.max_minutes))
         return min(progress, 1.0)
 

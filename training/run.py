@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -47,6 +48,7 @@ def train(
     resume: bool = False,
     report: Callable[[Epoch], None] = lambda epoch: None,
     device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Checkpoint:
     """Train a model on the training span of a recording; no label that the test scores is ever looked at.
 
@@ -59,7 +61,7 @@ def train(
             architecture and targets are taken over, normalisation and limits are those of this recording.
         epochs: in place of the config's; 0 uses ``start`` on this network as it is.
         seed: of initial weights and of everything random in training.
-        max_minutes: see :class:`training.loop.Trainer`.
+        max_minutes, clock: see :class:`training.loop.Trainer`.
         state_file: where the run can be resumed from after a kill.
         resume: continue from ``state_file``.
         report: called after every epoch.
@@ -100,7 +102,9 @@ def train(
         transfer.take_weights(cast(StructuralRNN, model), transfer.structural(start))
     origin = "" if start is None else transfer.weights_hash(transfer.structural(start))
     model = model.to(device)
-    trainer = Trainer(model, series, split, config.training, seed, max_minutes, state_file, report, tables, origin)
+    trainer = Trainer(
+        model, series, split, config.training, seed, max_minutes, state_file, report, tables, origin, clock
+    )
     if resume:
         trainer.resume()
     if epochs == 0:

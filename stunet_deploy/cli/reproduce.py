@@ -7,7 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
 from stunet_deploy.errors import ConfigError
@@ -15,7 +15,6 @@ from stunet_deploy.errors import ConfigError
 if TYPE_CHECKING:
     from training.tasks.learning import Outcome
     from training.tasks.reproduction import Experiment, Run
-    from training.tasks.settings import TaskConfig
 
 HELP = (
     "Train and score the models of a Structural-RNN task and write its tables; runs that are stored are not repeated."
@@ -23,9 +22,7 @@ HELP = (
 EXAMPLE = "example: stunet reproduce srnn-anticipation --data DIR --seeds 3"
 CONFIGS = Path("benchmarks", "configs", "tasks")
 RESULTS = Path("benchmarks", "results")
-TASKS = ("srnn-motion", "srnn-trajectories", "srnn-anticipation", "srnn-activity")
-#: Updates between two lines of progress.
-_EVERY = 100
+TASKS = ("srnn-motion", "srnn-trajectories", "srnn-anticipation", "srnn-activity", "srnn-traffic")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,13 +49,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     import torch
 
     from training.tasks.reproduction import EXPERIMENTS, identity, run_file, stored, tables, write
-    from training.tasks.settings import read_task_config
 
     experiment = EXPERIMENTS[arguments.task]
     _check("--models", arguments.models, experiment.models)
     _check("--folds", arguments.folds, experiment.folds)
     torch.set_num_threads(arguments.threads)
-    config = read_task_config(arguments.config or CONFIGS / experiment.config)
+    config = experiment.read(arguments.config or CONFIGS / experiment.config)
     data = (arguments.data or Path(os.environ.get("STUNET_DATA", "../shared/data"))) / experiment.file
     wanted = experiment.jobs(arguments.seeds, arguments.models, arguments.folds)
     done: list[Run] = []
@@ -85,7 +81,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _measure(
     experiment: Experiment,
-    config: TaskConfig,
+    config: Any,
     data: Path,
     known: Run,
     label: str,
@@ -96,12 +92,12 @@ def _measure(
     from runtime.timing import environment
 
     losses: list[float] = []
+    every, unit = experiment.every
 
-    def progress(update: int, loss: float) -> None:
+    def progress(number: int, loss: float) -> None:
         losses.append(loss)
-        if (update + 1) % _EVERY == 0:
-            mean = sum(losses[-_EVERY:]) / _EVERY
-            console.say(f"{label}: update {update + 1}/{config.training.updates}, loss {mean:.4f}")
+        if (number + 1) % every == 0:
+            console.say(f"{label}: {unit} {number + 1}, error {sum(losses[-every:]) / every:.4f}")
 
     begin = time.process_time()
     outcome: Outcome = experiment.run(data, config, known["model"], known["fold"], known["seed"], progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -15,7 +14,6 @@ from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from stunet_deploy.checkpoint import Checkpoint
-    from stunet_deploy.config import RunConfig, SRNNRunConfig
     from stunet_deploy.graph_files import SensorGraph
     from stunet_deploy.series import Series
 
@@ -55,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Train, and keep what is needed to resume until the checkpoint is written."""
     from stunet_deploy.cli.training_log import TrainingLog
+    from stunet_deploy.config_files import read_run_config
     from stunet_deploy.series import read_series
     from stunet_deploy.st_graph_files import read_sensor_types
     from training.run import train
@@ -64,7 +63,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     state_file = out.with_name(f"{out.name}.state")
     _check_resumable(state_file, arguments.resume, console)
     start = None if arguments.start_from is None else _start(arguments.start_from)
-    config = read_config(arguments.config, arguments.model or ("stunet" if start is None else start.model.family))
+    config = read_run_config(arguments.config, arguments.model or ("stunet" if start is None else start.model.family))
     epochs = config.training.epochs if arguments.epochs is None else arguments.epochs
     types = None if arguments.types is None else read_sensor_types(arguments.types)
     series = read_series(arguments.data, timezone=arguments.timezone)
@@ -120,29 +119,6 @@ def _start(path: Path) -> Checkpoint:
     from stunet_deploy.checkpoint import Checkpoint
 
     return Checkpoint.load(path)
-
-
-def read_config(path: Path | None, family: str = "stunet") -> RunConfig | SRNNRunConfig:
-    """Read a TOML config of a model family; the defaults without one.
-
-    Raises:
-        ConfigError: if it cannot be read or holds something unknown.
-    """
-    from stunet_deploy.config import RUN_CONFIGS, from_mapping
-
-    if sys.version_info >= (3, 11):
-        import tomllib  # novermin
-    else:
-        import tomli as tomllib
-    if path is None:
-        return RUN_CONFIGS[family]()
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(
-            f"config file {path} ({error})", "TOML with targets, [model] and [training]", "correct it"
-        ) from error
-    return from_mapping(RUN_CONFIGS[family], settings)
 
 
 def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:

@@ -16,6 +16,7 @@ from export.golden import make_golden
 from export.step_graph import export_step
 from runtime.gpu.flavor import Flavor
 from runtime.onnxruntime_backend import OnnxRuntimeBackend
+from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from runtime.verify import verify
 from stunet_deploy.bundle import Bundle
@@ -269,6 +270,24 @@ def test_restored_states_go_on_bit_for_bit(bundle: Bundle) -> None:
 
     np.testing.assert_array_equal(np.stack(found), np.stack(expected[17:]))
     assert {name for name in second.read_lines()} == {state.name for state in contract.states}
+
+
+@pytest.mark.parametrize("name", ["sensors", "crowd", "roll-out"])
+def test_a_stream_restored_from_a_file_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(name)
+    made, reference = export_bundle(checkpoint, tmp_path / "model.bundle"), checkpoint.reference
+    rows = list(zip(reference.values, reference.timestamps.tolist(), reference.observed, strict=True))
+    stream, other = Stream.open(made), Stream.open(made)
+    for row in rows[:60]:
+        stream.push(*row)
+    stream.snapshot().save(tmp_path / "stream.snapshot")
+    expected = [stream.push(*row).values for row in rows[60:]]
+
+    other.restore(Snapshot.load(tmp_path / "stream.snapshot"))
+
+    np.testing.assert_array_equal([other.push(*row).values for row in rows[60:]], expected)
+    stream.close()
+    other.close()
 
 
 def test_the_golden_stream_is_the_models_own_in_float64() -> None:

@@ -142,15 +142,15 @@ def test_the_example_graphs_are_read(examples: Path, name: str) -> None:
 
 
 def test_the_example_config_is_read(examples: Path) -> None:
-    from stunet_deploy.cli.train import read_config
+    from stunet_deploy.config_files import read_run_config
 
-    config = read_config(examples / "config.toml")
+    config = read_run_config(examples / "config.toml")
 
     assert (config.targets, config.model.hidden, config.training.epochs) == (("speed",), 32, 40)
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "benchmarks" / "configs").glob("*.toml")), ids=lambda path: path.stem)
 def test_the_configs_of_the_benchmarks_are_read(config: Path) -> None:
-    from stunet_deploy.cli.train import read_config
+    from stunet_deploy.config_files import read_run_config
 
-    assert read_config(config).training != TrainingConfig()
+    assert read_run_config(config, "srnn" if config.stem.endswith("-srnn") else "stunet").training != TrainingConfig()

@@ -12,11 +12,11 @@ import numpy as np
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.files import replacing
-from training.tasks import activity_model, anticipation_model, motion_model, trajectories_model
+from training.tasks import activity_model, anticipation_model, motion_model, traffic_model, trajectories_model
 from training.tasks.anticipation import FOLDS
 from training.tasks.learning import Outcome
 from training.tasks.motion import HORIZONS, RATE
-from training.tasks.settings import TaskConfig
+from training.tasks.settings import TaskConfig, read_task_config
 from training.tasks.trajectories import SCENES
 
 #: A stored run: what it is known by, its scores, and where and how long it ran.
@@ -34,7 +34,7 @@ class Experiment:
     Attributes:
         name: on the command line.
         title: of its page.
-        file: the data file it needs; empty where the data are generated.
+        file: the data file it needs; empty where the data are generated, or each fold has a file of its own.
         models: rows of its tables.
         unseeded: models among them in which nothing is random.
         folds: what is left out or tested in turn.
@@ -43,6 +43,9 @@ class Experiment:
         notes: said under the title.
         published: a row of figures by section, as printed elsewhere.
         mean: whether the columns, the folds, are also averaged.
+        read: config file -> config.
+        settings: (config, model, fold) -> what a run depends on.
+        every: (number, name) of the updates, or epochs, between two lines of progress.
     """
 
     name: str
@@ -51,11 +54,14 @@ class Experiment:
     models: tuple[str, ...]
     unseeded: tuple[str, ...]
     folds: tuple[str, ...]
-    run: Callable[[Path, TaskConfig, str, str, int, Progress], Outcome]
+    run: Callable[[Path, Any, str, str, int, Progress], Outcome]
     sections: Callable[[str, Mapping[str, Any]], Sections]
     notes: str
     published: Mapping[str, Mapping[str, str]]
     mean: bool = False
+    read: Callable[[Path], Any] = read_task_config
+    settings: Callable[[Any, str, str], Run] = lambda config, model, fold: _task_settings(config)
+    every: tuple[int, str] = (100, "update")
 
     @property
     def config(self) -> str:
@@ -73,11 +79,13 @@ class Experiment:
         ]
 
 
-def identity(experiment: Experiment, config: TaskConfig, model: str, fold: str, seed: int) -> Run:
+def _task_settings(config: TaskConfig) -> Run:
+    return asdict(config) | {"st_graph": Path(config.st_graph).name}
+
+
+def identity(experiment: Experiment, config: Any, model: str, fold: str, seed: int) -> Run:
     """Return what a run is known by, as JSON."""
-    settings = {} if model in experiment.unseeded else asdict(config)
-    if settings:
-        settings["st_graph"] = Path(config.st_graph).name
+    settings = {} if model in experiment.unseeded else experiment.settings(config, model, fold)
     known = {"task": experiment.name, "model": model, "fold": fold, "seed": seed, "config": settings}
     return dict(json.loads(json.dumps(known)))
 
@@ -171,6 +179,17 @@ def _trajectory_sections(fold: str, scores: Mapping[str, Any]) -> Sections:
     return {"ADE, metres": {fold: scores["ADE"]}, "FDE, metres": {fold: scores["FDE"]}}
 
 
+def _traffic_sections(fold: str, scores: Mapping[str, Any]) -> Sections:
+    return {
+        f"{traffic_model.WEEKS[fold]}, {regime}": {
+            f"{error} {horizon}": number
+            for error, numbers in scores[regime].items()
+            for horizon, number in numbers.items()
+        }
+        for regime in ("window", "stream")
+    }
+
+
 def _anticipation_sections(fold: str, scores: Mapping[str, Any]) -> Sections:
     columns = {"precision": "precision", "recall": "recall", "time, s": "time", "F1": "f1"}
     columns |= {"false alarms": "false_alarms"}
@@ -231,4 +250,21 @@ ACTIVITY = Experiment(
     "knows the rule and what happens now without noise. `lstm` is the same model with every node by itself.",
     {},
 )
-EXPERIMENTS = {one.name: one for one in (MOTION, TRAJECTORIES, ANTICIPATION, ACTIVITY)}
+TRAFFIC = Experiment(
+    "srnn-traffic",
+    "Traffic on one week: Structural-RNN beside ST-UNet",
+    "",
+    traffic_model.MODELS,
+    (traffic_model.PERSISTENCE,),
+    tuple(traffic_model.WEEKS),
+    traffic_model.run_traffic,
+    _traffic_sections,
+    "Errors in mph over observed labels, `window` from zero state over 12 intervals, `stream` with the state carried. "
+    "Both models have the same split, seeds and minutes of one CPU core. One week of METR-LA is split 70/10/20 "
+    "(protocol A), one week of PeMSD7(M) by days 5/1/1 (protocol B); neither compares with figures of the full sets.",
+    {},
+    read=traffic_model.read_traffic_config,
+    settings=lambda config, model, fold: config.settings(model, fold),
+    every=(1, "epoch"),
+)
+EXPERIMENTS = {one.name: one for one in (MOTION, TRAJECTORIES, ANTICIPATION, ACTIVITY, TRAFFIC)}

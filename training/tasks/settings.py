@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stunet_deploy.config import SRNNConfig, from_mapping
+from stunet_deploy.config_files import read_toml
 from stunet_deploy.errors import ConfigError
 
 
@@ -83,14 +83,7 @@ def read_task_config(path: Path) -> TaskConfig:
     Raises:
         ConfigError: it cannot be read, or a field is unknown or out of range.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib  # novermin
-    else:
-        import tomli as tomllib
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} ({error})", "a TOML file", "check the path and the file") from error
+    data = read_toml(path)
     if isinstance(data.get("st_graph"), str) and data["st_graph"].endswith(".toml"):
         data["st_graph"] = str(path.parent / data["st_graph"])
     return from_mapping(TaskConfig, data)
