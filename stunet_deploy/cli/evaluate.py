@@ -62,6 +62,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.plots is not None:
         from stunet_deploy.cli import pictures  # a missing matplotlib must not cost an evaluation
     subject = open_subject(arguments.model, arguments.backend, arguments.precision)
+    if labels := [target for target in subject.targets if target not in subject.features]:
+        raise ConfigError(
+            f"{arguments.model}, which forecasts {labels[0]} and no feature of a recording",
+            "a model whose labels are in the recording",
+            "score it where its labels are, such as 'stunet reproduce'; 'stunet verify' checks a bundle of it",
+        )
     series = subject.read(arguments.data, arguments.timezone)
     split = choose_protocol(series, arguments.protocol or subject.protocol, subject.window, subject.horizon)
     console.say(f"data: {series.source}\nsplit {split.protocol}: {len(split.test)} forecasts to score")

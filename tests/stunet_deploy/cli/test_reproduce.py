@@ -59,7 +59,9 @@ def test_other_settings_are_run_anew(config: Path, tmp_path: Path, capsys: pytes
     assert "stored" not in capsys.readouterr().err
 
 
-def test_a_checkpoint_becomes_a_bundle_that_streams(config: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_becomes_a_bundle_that_streams(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from runtime.stream import Stream
     from stunet_deploy.bundle import Bundle
 
@@ -69,6 +71,8 @@ def test_a_checkpoint_becomes_a_bundle_that_streams(config: Path, tmp_path: Path
 
     assert cli.export_main([str(kept / "srnn-activity-srnn-all-0.pt"), "--out", str(bundle)]) == 0
     assert cli.main(["verify", str(bundle)]) == 0
+    assert cli.main(["evaluate", str(bundle), "--data", "a recording without labels.csv"]) == 2
+    assert "no feature of a recording" in capsys.readouterr().err
 
     opened = Bundle.load(bundle)
     stream = Stream.open(opened)
