@@ -19,6 +19,7 @@ from training.tasks.learning import as_inputs, channel_signal, count_parameters,
 from training.tasks.motion import CHANNELS, MotionSplit, Scale, Sequence, zero_velocity
 from training.tasks.motion_model import build_motion, errors_of, train_motion
 from training.tasks.settings import TaskConfig, TaskTraining, read_task_config
+from training.tasks.traffic_model import read_traffic_config
 
 CONFIGS = Path(__file__).resolve().parents[3] / "benchmarks" / "configs" / "tasks"
 SMALL = SRNNConfig(
