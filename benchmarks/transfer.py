@@ -40,11 +40,12 @@ def report(result: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     where = result["environment"]
     horizons = sorted({entry["horizon_minutes"] for row in result["rows"] for entry in row["results"]})
+    started = "" if result["start_minutes"] is None else f"{result['start_minutes']:g} minutes "
     lines = [
         "# A Structural-RNN of one network on another",
         "",
-        "`python benchmarks/transfer.py`: trained on one week of METR-LA (207 sensors), used on one week of PeMSD7(M) "
-        "(228 other sensors). MAE (mph) with the state carried, on PeMSD7(M)'s test day.",
+        f"`python benchmarks/transfer.py`: trained {started}on one week of METR-LA (207 sensors), used on one week of "
+        "PeMSD7(M) (228 other sensors). MAE (mph) with the state carried, on PeMSD7(M)'s test day.",
         "",
         "| weights | minutes on PeMSD7(M) | " + " | ".join(f"{minutes:g} min" for minutes in horizons) + " |",
         "| --- | --- |" + " --- |" * len(horizons),
@@ -99,7 +100,8 @@ def main() -> None:
             config = str(config_file(SECOND, "srnn"))
             train(SECOND, model, "--model", "srnn", "--config", config, "--max-minutes", minutes)
             add("random at first", float(minutes))
-    result = {"environment": environment(), "rows": rows}
+    started = None if options.start is not None else float(options.start_minutes)
+    result = {"environment": environment(), "start_minutes": started, "rows": rows}
     text = report(result)
     write_results(options.out, "transfer", result, text, indent=1)
     print(text)
