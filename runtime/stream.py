@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
+from runtime.buffers import zero_buffers
 from runtime.clock import Clock, Timestamp
 from runtime.counters import Counters
 from runtime.fallback import FallbackBackend
@@ -24,7 +25,7 @@ from runtime.window import Carry, Mode, Window, check_contract
 from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
-from stunet_deploy.series import format_time, time_of_week
+from stunet_deploy.series import find_zone, format_time, second_of_week
 
 
 class Stream:
@@ -82,6 +83,8 @@ class Stream:
         self._readings = Readings(bundle.manifest, ignore_unknown=ignore_unknown)
         shape = (len(bundle.manifest.sensor_ids), len(bundle.manifest.features))
         self._flat_lines = FlatLines(shape, stuck_after) if stuck_after else None
+        self._zone = find_zone(bundle.manifest.timezone)
+        self._inputs = zero_buffers(bundle.manifest.contract.inputs, 1)
         self._age = 0  # intervals since zero state
         self._last: tuple[Interval, Forecast] | None = None
 
@@ -364,14 +367,13 @@ class Stream:
         return reasons
 
     def _run(self, interval: Interval, stamp: int) -> NDArray[np.float32]:
-        inputs = {
-            "values": interval.values[None],
-            "observed": interval.observed[None].astype(np.float32),
-            "time_of_week": time_of_week(np.array([[stamp]], np.int64), self.bundle.manifest.timezone),
-        }
+        inputs = self._inputs
+        inputs["values"][0] = interval.values
+        inputs["observed"][0] = interval.observed
+        inputs["time_of_week"][0] = second_of_week(stamp, self._zone)
         forecast = self._mode.step(inputs)
         self._age += 1
-        if not np.isfinite(forecast).all():
+        if np.count_nonzero(np.isfinite(forecast)) < forecast.size:
             raise BackendError(
                 f"backend {self.backend.name!r} forecast a number that is not finite",
                 "finite forecasts for any input",
