@@ -17,10 +17,6 @@ Weights are random (seeded): time does not depend on them. Writes benchmarks/res
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -30,9 +26,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from workbench import RESULTS, ROOT, SHARED, write_results
+from workbench import RESULTS, SHARED, write_results
 
 from export.bundle import export_bundle
+from runtime.bench.measure import Case, cold_start
 from runtime.stream import Stream
 from runtime.timing import Samples, environment, interleave, paired_ratio
 from stunet_deploy.bundle import Bundle
@@ -109,19 +106,6 @@ def burst(push: Callable[[], Any], count: int) -> Callable[[], Any]:
     return pushes
 
 
-def cold_start(bundle: Path) -> dict[str, Any]:
-    """Measure import, load, first forecast and memory in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "cold_start.py"), str(bundle)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def main() -> None:
     """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,7 +141,7 @@ def main() -> None:
         samples = interleave(calls, options.rounds, warm_up=10)
         for name in ("push", "push x2"):
             samples[name] = Samples(samples[name].nanoseconds // length)
-        start = cold_start(bundle.path)
+        start = cold_start(bundle.path, Case())
         max_abs_error = bundle.manifest.parity["fp32"]["max_abs_error"]
     result = {
         "graph": {"data": options.data.name, "sensors": len(series.sensor_ids)},
@@ -196,8 +180,9 @@ def report(result: dict[str, Any], samples: dict[str, Samples]) -> str:
         lines.append(f"| {name} | {2 if name.endswith('x2') else 1} | {cells} | {ratio} |")
     lines += [
         "",
-        f"A fresh process: import {start['import_ms']:.0f} ms, load and open {start['load_ms']:.0f} ms, first forecast "
-        f"{start['first_forecast_ms']:.1f} ms, {start['rss_mb']:.0f} MB resident after 100 forecasts, "
+        f"A fresh process: import {start['import_ms']:.0f} ms, load {start['load_ms']:.0f} ms, open "
+        f"{start['context_ms']:.0f} ms, first forecast "
+        f"{start['first_step_ms']:.1f} ms, {start['rss_mb']:.0f} MB resident after 100 forecasts, "
         f"torch imported: {'yes' if start['torch_imported'] else 'no'}.",
         "",
         f"The step differs from the float64 reference by at most {result['max_abs_error']:.1e} over its golden stream.",

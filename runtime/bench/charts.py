@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#a6761d", "#666666")
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 280, 64, 16, 14, 44
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 280, 64, 16, 30, 44
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def line_chart(lines: Mapping[str, tuple[Floats, Floats]], x: Axis, y: Axis, *, 
         fill = f'fill="{colour}" fill-opacity="0.15"' if filled else 'fill="none"'
         parts.append(f'<polyline points="{path}" {fill} stroke="{colour}" stroke-width="1.5"/>')
         if len(lines) > 1:
-            at = _TOP + 14 + 16 * number
-            parts.append(f'<text x="{right - 6}" y="{at}" text-anchor="end" fill="{colour}">{html.escape(name)}</text>')
+            at = _LEFT + (right - _LEFT) * number / len(lines)
+            parts.append(f'<text x="{at:.1f}" y="{_TOP - 12}" style="fill: {colour}">{html.escape(name)}</text>')
     parts.append(f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">{html.escape(x.name)}</text>')
     middle = (_TOP + bottom) / 2
     turned = f'transform="rotate(-90 14 {middle})" x="14" y="{middle}" text-anchor="middle"'

@@ -14,7 +14,7 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
+th:first-child, td:first-child, .loops th:nth-child(2), .loops td:nth-child(2) { text-align: left; }
 td small { color: #777; display: block; }
 svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: #444; }
 svg .grid { stroke: #e4e4e4; } figure { margin: 1rem 0; } figcaption { color: #555; }
@@ -69,7 +69,7 @@ def html_report(measurement: Mapping[str, Any]) -> str:
 
 
 def _table(runs: Sequence[Mapping[str, Any]]) -> str:
-    head = ["", "loop", *_COLUMNS.values(), "jitter", "late", "n"]
+    head = ["", "loop", *_COLUMNS.values(), "jitter", "misses", "n"]
     rows = []
     for run in runs:
         for loop in LOOPS:
@@ -82,7 +82,8 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> str:
             misses = found["deadline_misses"]
             cells += [_number(found["jitter_us"]), "–" if misses is None else str(misses), str(found["n"])]
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return f"<table><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>{''.join(rows)}</table>"
+    names = "".join(f"<th>{name}</th>" for name in head)
+    return f'<table class="loops"><tr>{names}</tr>{"".join(rows)}</table>'
 
 
 def _once(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -96,10 +97,10 @@ def _once(runs: Sequence[Mapping[str, Any]]) -> str:
         "largest error": lambda run: f"{run['parity']['max_abs_error'] or float('nan'):.1e}",
         "tolerance": lambda run: f"{run['parity']['tolerance']:g}",
     }
-    head = "".join(f"<th>{name}</th>" for name in ("", *names))
+    head = "<th></th>" + "".join(f"<th>{case_of(run)}</th>" for run in runs)
     rows = [
-        f"<tr><td>{case_of(run)}</td>" + "".join(f"<td>{value(run)}</td>" for value in names.values()) + "</tr>"
-        for run in runs
+        f"<tr><td>{name}</td>" + "".join(f"<td>{value(run)}</td>" for run in runs) + "</tr>"
+        for name, value in names.items()
     ]
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
