@@ -17,109 +17,21 @@ Weights are random (seeded): time does not depend on them. Writes benchmarks/res
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
-from workbench import RESULTS, ROOT, SHARED, write_results
+from ways import WindowForecast, burst, random_checkpoint, streaming, window_session
+from workbench import RESULTS, SHARED, write_results
 
 from export.bundle import export_bundle
-from runtime.stream import Stream
+from runtime.bench.measure import Case, cold_start
 from runtime.timing import Samples, environment, interleave, paired_ratio
-from stunet_deploy.bundle import Bundle
-from stunet_deploy.checkpoint import Checkpoint, Site
-from stunet_deploy.config import STUNetConfig
-from stunet_deploy.graph import GraphHierarchy
-from stunet_deploy.graph_files import read_graph
-from stunet_deploy.models.stunet import StepInputs, STUNet, unroll
-from stunet_deploy.series import Series, read_series
-from training.protocols import protocol_a
-from training.run import prepare_signal, reference_stream
-
-
-class WindowForecast(torch.nn.Module):
-    """The forecast after a window from zero state: what one deploys without a step."""
-
-    def __init__(self, model: STUNet) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, values: torch.Tensor, observed: torch.Tensor, time_of_week: torch.Tensor) -> torch.Tensor:
-        """Return [batch, horizon, node, target] from inputs [batch, time, node, feature]."""
-        inputs, last = StepInputs(values, observed, time_of_week), torch.tensor([values.shape[1] - 1])
-        forecast, _ = self.model(inputs, self.model.initial_lines(len(values)), issued=last)
-        return forecast[:, 0]
-
-
-def random_checkpoint(series: Series, data: Path, hidden: int) -> Checkpoint:
-    """Return an untrained model of the series' network, its head randomised so that nothing is zero."""
-    config = STUNetConfig(hidden=hidden)
-    graph = read_graph(data, series.sensor_ids)
-    hierarchy = GraphHierarchy.build(graph.adjacency, pool_levels=[levels for levels, _ in config.scales])
-    split = protocol_a(series)
-    torch.manual_seed(0)
-    model = STUNet(config, hierarchy, prepare_signal(series, split, ())).eval()
-    torch.nn.init.normal_(model.decoder.head.weight, std=0.02)
-    site = Site(series.sensor_ids, series.units, series.interval_s, series.stamp, series.timezone)
-    return Checkpoint(model, site, reference_stream(series, split), {"note": "random weights, for timing"})
-
-
-def window_session(model: WindowForecast, inputs: tuple[torch.Tensor, ...]) -> Callable[[], Any]:
-    """Export the window as one graph and return a call that runs it on one thread."""
-    program = torch.onnx.export(model, inputs, dynamo=True, external_data=False, verbose=False)
-    assert program is not None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    feed = {entry.name: tensor.numpy() for entry, tensor in zip(session.get_inputs(), inputs, strict=True)}
-    return lambda: session.run(None, feed)
-
-
-def streaming(bundle: Bundle, series: Series, threads: int) -> Callable[[], Any]:
-    """Return a call that pushes the next interval of the series, over and over, with a running clock."""
-    stream = Stream.open(bundle, threads=threads)
-    values = np.where(series.observed, series.values, np.nan)
-    clock = iter(range(10**9))
-
-    def push() -> Any:
-        t = next(clock)
-        return stream.push(values[t % len(values)], t * series.interval_s)
-
-    return push
-
-
-def burst(push: Callable[[], Any], count: int) -> Callable[[], Any]:
-    """Return a call that pushes ``count`` intervals."""
-
-    def pushes() -> None:
-        for _ in range(count):
-            push()
-
-    return pushes
-
-
-def cold_start(bundle: Path) -> dict[str, Any]:
-    """Measure import, load, first forecast and memory in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "cold_start.py"), str(bundle)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+from stunet_deploy.models.stunet import StepInputs, unroll
+from stunet_deploy.series import read_series
 
 
 def main() -> None:
@@ -157,7 +69,7 @@ def main() -> None:
         samples = interleave(calls, options.rounds, warm_up=10)
         for name in ("push", "push x2"):
             samples[name] = Samples(samples[name].nanoseconds // length)
-        start = cold_start(bundle.path)
+        start = cold_start(bundle.path, Case())
         max_abs_error = bundle.manifest.parity["fp32"]["max_abs_error"]
     result = {
         "graph": {"data": options.data.name, "sensors": len(series.sensor_ids)},
@@ -196,8 +108,9 @@ def report(result: dict[str, Any], samples: dict[str, Samples]) -> str:
         lines.append(f"| {name} | {2 if name.endswith('x2') else 1} | {cells} | {ratio} |")
     lines += [
         "",
-        f"A fresh process: import {start['import_ms']:.0f} ms, load and open {start['load_ms']:.0f} ms, first forecast "
-        f"{start['first_forecast_ms']:.1f} ms, {start['rss_mb']:.0f} MB resident after 100 forecasts, "
+        f"A fresh process: import {start['import_ms']:.0f} ms, load {start['load_ms']:.0f} ms, open "
+        f"{start['context_ms']:.0f} ms, first forecast "
+        f"{start['first_step_ms']:.1f} ms, {start['rss_mb']:.0f} MB resident after 100 forecasts, "
         f"torch imported: {'yes' if start['torch_imported'] else 'no'}.",
         "",
         f"The step differs from the float64 reference by at most {result['max_abs_error']:.1e} over its golden stream.",

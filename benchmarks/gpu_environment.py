@@ -1,11 +1,9 @@
-"""What a measurement on a GPU depends on: the GPU and its state, driver and libraries; and the energy it took."""
+"""What a measurement on a GPU depends on: the GPU and its state, driver and libraries."""
 
 from __future__ import annotations
 
-import ctypes
 import subprocess
 from importlib import import_module
-from types import TracebackType
 from typing import Any
 
 MODULES = ("torch", "cuda.bindings", "tensorrt", "tensorrt_rtx", "tensorrt_lean", "onnxruntime")
@@ -30,39 +28,3 @@ def gpu_environment() -> dict[str, Any]:
     except (OSError, subprocess.SubprocessError, IndexError) as error:
         said = f"nvidia-smi does not answer ({type(error).__name__})"
     return {"versions": versions, "nvidia_smi": said}
-
-
-class Energy:
-    """Energy that the first GPU takes while a block runs, from its own counter (NVML); None where it has none."""
-
-    def __init__(self, wanted: bool) -> None:
-        self.joules: float | None = None
-        self._read = _counter() if wanted else None
-
-    def __enter__(self) -> Energy:
-        self._before = None if self._read is None else self._read()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        after = None if self._read is None else self._read()
-        if self._before is not None and after is not None:
-            self.joules = (after - self._before) / 1000
-
-
-def _counter() -> Any:
-    """Return a function that reads the counter in millijoules, or None."""
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return None
-    handle = ctypes.c_void_p()
-    if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)):
-        return None
-
-    def read() -> int | None:
-        energy = ctypes.c_ulonglong()
-        return None if nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(energy)) else int(energy.value)
-
-    return read

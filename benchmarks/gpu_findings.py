@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from gpu_environment import Energy
 from numpy.typing import NDArray
 
 from runtime.backend import Backend
+from runtime.bench.machine import Energy
+from runtime.bench.nvml import open_gpu
 from runtime.timing import Samples, measure
 from stunet_deploy.bundle import Golden
 from stunet_deploy.compare import compare, course, json_number
@@ -105,7 +106,7 @@ def latency(step: Callable[[Inputs], Any], feed: Feed, *, seconds: float, calls:
 
     first = measure(call, warm_up=5, repeats=20)
     repeats = int(min(calls, max(20, seconds * 1e6 / first.median_us)))
-    with Energy(energy) as counter:
+    with Energy(open_gpu() if energy else None) as counter:
         closed = measure(call, warm_up=10, repeats=repeats)
     period_s = max(0.002, 3e-6 * closed.median_us)
     idle = []
@@ -116,7 +117,7 @@ def latency(step: Callable[[Inputs], Any], feed: Feed, *, seconds: float, calls:
         "closed": closed.summary(),
         "open": open_loop(call, period_s, max(20, int(seconds / period_s))),
         "after_idle": Samples(np.array(idle)).summary(),
-        "energy_mj_per_interval": None if counter.joules is None else 1000 * counter.joules / (repeats + 10),
+        "energy_mj_per_interval": None if counter.gpu_joules is None else 1000 * counter.gpu_joules / (repeats + 10),
         "samples_us": (closed.nanoseconds[:2000] / 1000).round(1).tolist(),
     }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,7 +37,7 @@ class FlatLines:
         if not stuck.any():
             return interval
         values = np.where(stuck, 0, interval.values).astype(np.float32)
-        return replace(interval, values=values, observed=interval.observed & ~stuck)
+        return interval._replace(values=values, observed=interval.observed & ~stuck)
 
     @property
     def stuck(self) -> NDArray[np.bool_]:

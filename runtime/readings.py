@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,10 +16,11 @@ from stunet_deploy.errors import StreamError
 Reading = float | None | Mapping[str, float | None]
 #: One interval's readings: [node, feature], [node] for a single feature, or by sensor id in any order.
 Values = ArrayLike | Mapping[str, Reading]
+#: Types of readings of a single feature that need no look at each of them; None becomes NaN.
+_PLAIN = frozenset({float, int, type(None)})
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """Readings of one interval in manifest order.
 
     Attributes:
@@ -51,7 +52,9 @@ class Readings:
         self._shape = (len(manifest.sensor_ids), len(manifest.features))
         self._nodes = {sensor: node for node, sensor in enumerate(manifest.sensor_ids)}
         self._features = {feature: column for column, feature in enumerate(manifest.features)}
-        self._low, self._high = np.array(manifest.limits, np.float32).reshape(-1, 2).T
+        # Rounded as in the graph; in float64, as readings mostly come, and one per reading: comparing is twice as fast.
+        low, high = np.array(manifest.limits, np.float32).astype(np.float64).reshape(-1, 2).T
+        self._low, self._high = (np.tile(limit, (self._shape[0], 1)) for limit in (low, high))
         self._ignore_unknown = ignore_unknown
 
     def nothing(self) -> Interval:
@@ -83,13 +86,13 @@ class Readings:
             heard = self._to_array(observed, "observed") != 0
             outside_limits = int(np.count_nonzero(heard & ~seen & ~np.isnan(array)))
             seen &= heard
-        elif not seen.all():
+        elif np.count_nonzero(seen) < seen.size:
             outside_limits = int(np.count_nonzero(~seen & ~np.isnan(array)))
-        return Interval(np.where(seen, array, 0).astype(np.float32), seen, outside_limits, unknown)
+        kept = np.zeros(self._shape, np.float32)
+        np.copyto(kept, array, where=seen, casting="unsafe")
+        return Interval(kept, seen, outside_limits, unknown)
 
     def _to_array(self, values: ArrayLike, name: str) -> NDArray[Any]:
-        expected = f"numbers [node, feature] of shape {list(self._shape)} in the order of the manifest"
-        action = "give the readings by sensor id, or in the order that 'stunet inspect' lists"
         try:
             array = np.asarray(values)
             # None makes an array of objects; text, times and complex numbers would be cast without a word.
@@ -97,17 +100,22 @@ class Readings:
                 raise TypeError(f"{array.dtype}")
             array = array.astype(np.float64) if array.dtype.kind == "O" else array
         except (TypeError, ValueError, OverflowError) as error:
-            raise StreamError(
-                f"{name} that are no array of numbers ({error})", expected, action, reason="shape"
-            ) from error
+            raise self._misshapen(f"{name} that are no array of numbers ({error})") from error
         if self._shape[1] == 1 and array.ndim == 1:
             array = array[:, None]
         if array.shape != self._shape:
-            raise StreamError(f"{name} of shape {list(array.shape)}", expected, action, reason="shape")
+            raise self._misshapen(f"{name} of shape {list(array.shape)}")
         return array
 
+    def _misshapen(self, came: str) -> StreamError:
+        return StreamError(
+            came,
+            f"numbers [node, feature] of shape {list(self._shape)} in the order of the manifest",
+            "give the readings by sensor id, or in the order that 'stunet inspect' lists",
+            reason="shape",
+        )
+
     def _from_mapping(self, values: Mapping[str, Reading]) -> tuple[NDArray[np.float64], int]:
-        array = np.full(self._shape, np.nan)
         unknown = [sensor for sensor in values if sensor not in self._nodes]
         if unknown and not self._ignore_unknown:
             raise StreamError(
@@ -116,6 +124,10 @@ class Readings:
                 "correct the ids, or open the stream with ignore_unknown=True",
                 reason="unknown_sensor",
             )
+        if len(self._features) == 1 and _PLAIN.issuperset(map(type, values.values())):
+            with suppress(OverflowError):  # an integer beyond float64, which is refused by name below
+                return np.array([*map(values.get, self._nodes)], np.float64)[:, None], len(unknown)
+        array = np.full(self._shape, np.nan)
         for sensor, reading in values.items():
             node = self._nodes.get(sensor)
             if node is None or reading is None:

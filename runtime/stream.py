@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
+from runtime.buffers import zero_buffers
 from runtime.clock import Clock, Timestamp
 from runtime.counters import Counters
 from runtime.fallback import FallbackBackend
@@ -20,11 +21,11 @@ from runtime.forecast import Forecast
 from runtime.journal import Input
 from runtime.readings import Interval, Readings, Values
 from runtime.snapshot import LastPush, Snapshot
-from runtime.window import Carry, Mode, Window, check_contract
+from runtime.window import Carry, Mode, Steps, Window, check_contract, drive
 from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
-from stunet_deploy.series import format_time, time_of_week
+from stunet_deploy.series import find_zone, format_time, second_of_week
 
 
 class Stream:
@@ -82,6 +83,8 @@ class Stream:
         self._readings = Readings(bundle.manifest, ignore_unknown=ignore_unknown)
         shape = (len(bundle.manifest.sensor_ids), len(bundle.manifest.features))
         self._flat_lines = FlatLines(shape, stuck_after) if stuck_after else None
+        self._zone = find_zone(bundle.manifest.timezone)
+        self._inputs = zero_buffers(bundle.manifest.contract.inputs, 1)
         self._age = 0  # intervals since zero state
         self._last: tuple[Interval, Forecast] | None = None
 
@@ -180,6 +183,25 @@ class Stream:
             StreamError: if the readings or their time cannot be accepted; the stream is unchanged.
             BackendError: if the backend fails; reset the stream before it is used again.
         """
+        accepted = self.accept(values, timestamp, observed, now=now)
+        return accepted if isinstance(accepted, Forecast) else drive(self.steps(accepted), self._mode.step)
+
+    def accept(
+        self,
+        values: Values,
+        timestamp: Timestamp,
+        observed: ArrayLike | None = None,
+        *,
+        now: float | None = None,
+    ) -> Input | Forecast:
+        """Check the readings of one interval as :meth:`push` does, without running it.
+
+        Returns:
+            The interval, for :meth:`steps`; or the last forecast if this is the last interval again.
+
+        Raises:
+            StreamError: if the readings or their time cannot be accepted; the stream is unchanged.
+        """
         try:
             interval = self._readings.read(values, observed)
             stamp = self._clock.snap(timestamp)
@@ -191,8 +213,14 @@ class Stream:
         if repeated is not None:
             self.counters.repeats += 1
             return repeated
-        accepted = Input(interval, stamp, restart)
-        return self.replay(accepted, () if self.keep is None else self.keep(accepted))
+        return Input(interval, stamp, restart)
+
+    def steps(self, accepted: Input) -> Steps[Forecast]:
+        """Keep an accepted interval and return the steps that it takes, for whoever runs several streams at once.
+
+        Unlike :meth:`push` it does not run them; see :data:`runtime.window.Steps`.
+        """
+        return self._steps(accepted, () if self.keep is None else self.keep(accepted))
 
     def replay(self, accepted: Input, reasons: tuple[str, ...] = ()) -> Forecast:
         """Run an interval that a stream of this bundle has accepted before, from a journal.
@@ -204,7 +232,10 @@ class Stream:
         Raises:
             BackendError: if the backend fails; reset the stream before it is used again.
         """
-        forecast = self._accept(accepted, reasons)
+        return drive(self._steps(accepted, reasons), self._mode.step)
+
+    def _steps(self, accepted: Input, reasons: tuple[str, ...]) -> Steps[Forecast]:
+        forecast = yield from self._accept(accepted, reasons)
         self.counters.pushes += 1
         self.counters.outside_limits += accepted.interval.outside_limits
         self.counters.unknown += accepted.interval.unknown
@@ -313,7 +344,7 @@ class Stream:
             reason="conflict" if stamp == forecast.issued_s else "late",
         )
 
-    def _accept(self, accepted: Input, reasons: tuple[str, ...]) -> Forecast:
+    def _accept(self, accepted: Input, reasons: tuple[str, ...]) -> Steps[Forecast]:
         """Bridge the gap before an interval, run it and forecast."""
         manifest = self.bundle.manifest
         interval, stamp, restart = accepted
@@ -335,12 +366,12 @@ class Stream:
             gap_reasons.append(f"bridged a gap of {missing} intervals")
         begin = time.perf_counter_ns()
         for before in range(missing, 0, -1):
-            self._run(self._readings.nothing(), stamp - before * manifest.interval_s)
+            yield from self._run(self._readings.nothing(), stamp - before * manifest.interval_s)
         if self._flat_lines is not None:
             heard = np.count_nonzero(interval.observed)
             interval = self._flat_lines.drop(interval)
             self.counters.stuck += int(heard - np.count_nonzero(interval.observed))
-        forecast = self._run(interval, stamp)
+        forecast = yield from self._run(interval, stamp)
         step_us = (time.perf_counter_ns() - begin) / 1000
         share = np.count_nonzero(interval.observed) / interval.observed.size
         return Forecast(
@@ -363,15 +394,14 @@ class Stream:
             reasons.append(f"too few sensors: {seen} of {interval.observed.size} readings observed")
         return reasons
 
-    def _run(self, interval: Interval, stamp: int) -> NDArray[np.float32]:
-        inputs = {
-            "values": interval.values[None],
-            "observed": interval.observed[None].astype(np.float32),
-            "time_of_week": time_of_week(np.array([[stamp]], np.int64), self.bundle.manifest.timezone),
-        }
-        forecast = self._mode.step(inputs)
+    def _run(self, interval: Interval, stamp: int) -> Steps[NDArray[np.float32]]:
+        inputs = self._inputs
+        inputs["values"][0] = interval.values
+        inputs["observed"][0] = interval.observed
+        inputs["time_of_week"][0] = second_of_week(stamp, self._zone)
+        forecast = yield inputs
         self._age += 1
-        if not np.isfinite(forecast).all():
+        if np.count_nonzero(np.isfinite(forecast)) < forecast.size:
             raise BackendError(
                 f"backend {self.backend.name!r} forecast a number that is not finite",
                 "finite forecasts for any input",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backend import ONNXRUNTIME, open_backend
+from runtime.backend import ONNXRUNTIME, Backend, open_backend
 from runtime.window import FORECAST, check_contract
 from stunet_deploy.bundle import FLOAT32, GOLDEN, Bundle, Golden, Manifest
 from stunet_deploy.compare import Comparison, compare, course, json_number
@@ -96,12 +96,7 @@ def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, precision: str = FLOAT
     golden = bundle.golden()
     _check_golden(golden, manifest, tolerances)
     found = golden_forecasts(bundle, golden, backend, precision=precision, threads=threads)
-    comparisons = [
-        compare(found[..., column], golden.forecast[..., column], tolerance)
-        for column, tolerance in enumerate(tolerances)
-    ]
-    target = max(range(len(comparisons)), key=lambda column: comparisons[column].severity)
-    comparison = comparisons[target]
+    target, comparison = compare_golden(found, golden, tolerances)
     issue, horizon, node = comparison.worst
     return Verification(
         backend=backend,
@@ -127,11 +122,37 @@ def golden_forecasts(
     Raises:
         BackendError: if the backend does not serve.
     """
+    runner = open_backend(bundle, backend, precision=precision, threads=threads)
+    try:
+        return replay_golden(runner, bundle.manifest, golden)
+    finally:
+        runner.close()
+
+
+def replay_golden(runner: Backend, manifest: Manifest, golden: Golden) -> NDArray[np.float32]:
+    """Return the forecasts [issue, horizon, node, target] of an open backend, of one row and in zero state.
+
+    Raises:
+        BackendError: if the backend fails.
+    """
     scored = set(golden.scored.tolist())
-    recording = (golden.timestamps, golden.values, golden.observed)
-    stream = carried_forecasts(bundle, *recording, backend, precision=precision, threads=threads)
-    kept = {t: forecast for t, forecast in enumerate(stream) if t in scored}
+    inputs = recorded_inputs(manifest, golden.timestamps, golden.values, golden.observed)
+    kept = {}
+    for t, interval in enumerate(inputs):
+        forecast = runner.step(interval)[FORECAST]
+        if t in scored:
+            kept[t] = forecast[0].copy()
     return np.stack([kept[t] for t in golden.scored.tolist()])
+
+
+def compare_golden(found: NDArray[np.float32], golden: Golden, tolerances: Sequence[float]) -> tuple[int, Comparison]:
+    """Compare with the float64 reference; return target and comparison that come closest to their tolerance."""
+    comparisons = [
+        compare(found[..., column], golden.forecast[..., column], tolerance)
+        for column, tolerance in enumerate(tolerances)
+    ]
+    target = max(range(len(comparisons)), key=lambda column: comparisons[column].severity)
+    return target, comparisons[target]
 
 
 def carried_forecasts(

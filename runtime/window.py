@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Generator
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,21 @@ FORECAST = "forecast"
 
 #: The inputs of one interval, one row: [1, ...] each.
 Inputs = dict[str, NDArray[Any]]
+
+Result = TypeVar("Result")
+#: Steps that somebody else runs: yields the inputs of one, is sent its forecast, and so on; returns the result.
+Steps = Generator[Inputs, NDArray[np.float32], Result]
+
+
+def drive(steps: Steps[Result], step: Callable[[Inputs], NDArray[np.float32]]) -> Result:
+    """Run steps one after the other and return their result."""
+    try:
+        inputs = next(steps)
+        while True:
+            inputs = steps.send(step(inputs))
+    except StopIteration as done:
+        result: Result = done.value
+        return result
 
 
 class Mode(Protocol):

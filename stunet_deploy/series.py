@@ -19,6 +19,7 @@ from stunet_deploy.series_table import format_time as format_time
 from stunet_deploy.wall_clock import DAY_S as DAY_S
 from stunet_deploy.wall_clock import find_zone as find_zone
 from stunet_deploy.wall_clock import local_times as local_times
+from stunet_deploy.wall_clock import second_of_week as second_of_week
 from stunet_deploy.wall_clock import time_of_week as time_of_week
 from stunet_deploy.wall_clock import utc_times as utc_times
 

@@ -29,6 +29,17 @@ def time_of_week(timestamps_utc: ArrayLike, timezone: str) -> NDArray[np.float32
     return np.asarray((local_times(utc, timezone) + _MONDAY_S) % WEEK_S, np.float32)
 
 
+def second_of_week(timestamp_utc: int, zone: ZoneInfo | None) -> int:
+    """Seconds since Monday 00:00 on the wall clock of one moment: :func:`time_of_week` for who asks once an interval.
+
+    Args:
+        timestamp_utc: seconds since 1970-01-01 UTC.
+        zone: what :func:`find_zone` returned.
+    """
+    offset = 0 if zone is None else _offset_s(dt.datetime.fromtimestamp(timestamp_utc, zone))
+    return (timestamp_utc + offset + _MONDAY_S) % WEEK_S
+
+
 def local_times(timestamps_utc: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
     """Wall-clock seconds (since 1970-01-01 00:00 of the wall clock) of UTC seconds, of the shape given."""
     zone = find_zone(timezone)

@@ -8,18 +8,24 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib import metadata
 
-from stunet_deploy.cli import build, data, demo, evaluate, export, inspect, reproduce, run, train, verify
+from stunet_deploy.cli import bench, build, data, demo, evaluate, export, inspect, reproduce, run, train, verify
 from stunet_deploy.cli.console import Console, standard_console
 from stunet_deploy.errors import CheckFailed, StunetError
 
-VERBS = (data, train, evaluate, export, build, verify, run, inspect, demo, reproduce)
+VERBS = (data, train, evaluate, export, build, verify, run, bench, inspect, demo, reproduce)
 DISTRIBUTION = "stunet-deploy"
 #: Exit codes beside 0 (done), 1 (a check failed) and 2 (user or environment error): 128 + the signal's number.
 INTERRUPTED, READER_GONE = 130, 141
 #: The extra that brings a package, named when the package is missing.
 _EXPORT = ("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "polygraphy")
 _TRAIN = ("torch", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard", "tomli")
-_ENGINES = {"onnxruntime": "cpu", "tensorrt": "tensorrt", "tensorrt_rtx": "rtx", "cuda": "tensorrt"}
+_ENGINES = {
+    "onnxruntime": "cpu",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "rtx",
+    "cuda": "tensorrt",
+    "mlperf_loadgen": "loadgen",
+}
 EXTRAS = dict.fromkeys((*_EXPORT, *_TRAIN), "train") | _ENGINES
 
 

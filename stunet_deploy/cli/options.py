@@ -18,15 +18,21 @@ def add_data(parser: argparse.ArgumentParser, zone: str) -> None:
     parser.add_argument("--timezone", metavar="IANA", help=f"zone of times without an offset (default: {zone})")
 
 
-def add_backend(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--backend`` and ``--precision``."""
+def add_backend(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Declare ``--backend`` and ``--precision``; where a verb takes several of each, both are lists."""
+    count = "+" if several else None
     parser.add_argument(
         "--backend",
-        default="onnxruntime",
+        nargs=count,
+        default=["onnxruntime"] if several else "onnxruntime",
         metavar="B",
         help="onnxruntime (default), onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, tensorrt-rtx "
         "or triton://host:port/model",
     )
     parser.add_argument(
-        "--precision", default="fp32", metavar="P", help="fp32 (default), tf32, fp16, bf16 or int8, as it was exported"
+        "--precision",
+        nargs=count,
+        default=["fp32"] if several else "fp32",
+        metavar="P",
+        help="fp32 (default), tf32, fp16, bf16 or int8, as it was exported",
     )

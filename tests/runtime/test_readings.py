@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -82,3 +84,33 @@ def test_mask_beside_a_mapping_or_of_another_shape_is_refused(reader):
 
 def test_nobody_heard_is_an_interval_of_unobserved_readings(reader):
     assert reader.read({}).same_readings(reader.nothing())
+
+
+@pytest.fixture
+def speeds(example):
+    """Return a reader of the same sensors with a single feature."""
+    return Readings(replace(example.bundle.manifest, features=("speed",), units=("mph",), limits=((0.0, 80.0),)))
+
+
+@pytest.mark.parametrize("kind", [float, int, np.float32])
+def test_plain_numbers_by_sensor_are_read_in_any_order(speeds, kind):
+    by_id = {"s3": kind(12), "s0": kind(40), "s1": None, "s4": kind(81)}
+    found = speeds.read(by_id)
+    assert found.same_readings(speeds.read([40, np.nan, np.nan, 12, 81]))
+    np.testing.assert_array_equal(found.values[:, 0], np.array([40, 0, 0, 12, 0], np.float32))
+    assert (found.outside_limits, found.unknown) == (1, 0)
+    assert found.same_readings(speeds.read({sensor: {"speed": number} for sensor, number in by_id.items()}))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"s0": 40.0, "s1": True}, "reading True of sensor 's1'"),
+        ({"s0": 40.0, "s1": "12"}, "reading '12' of sensor 's1'"),
+        ({"s0": 40.0, "s1": 10**400}, "reading 1000.* of sensor 's1'"),
+        ({"s0": 40.0, "s9": 12.0}, "'s9'"),
+    ],
+)
+def test_one_reading_that_is_no_number_is_refused_by_name(speeds, values, message):
+    with pytest.raises(StreamError, match=message):
+        speeds.read(values)

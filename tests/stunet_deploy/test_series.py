@@ -10,7 +10,16 @@ import pytest
 
 from stunet_deploy import wall_clock as wall_clock_module
 from stunet_deploy.errors import DataError
-from stunet_deploy.series import Series, local_times, parse_time, read_series, time_of_week, utc_times
+from stunet_deploy.series import (
+    Series,
+    find_zone,
+    local_times,
+    parse_time,
+    read_series,
+    second_of_week,
+    time_of_week,
+    utc_times,
+)
 
 NEW_YEAR = 1_325_376_000  # 2012-01-01T00:00Z, a Sunday
 
@@ -123,6 +132,15 @@ def test_time_of_week_follows_clock_changes_that_are_off_the_hour() -> None:
             for t in expected
         ],
     )
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Australia/Lord_Howe"])
+def test_the_second_of_the_week_is_the_time_of_week_of_one_moment(zone: str) -> None:
+    stamps = NEW_YEAR - 40_000_000 + 1_799 * np.arange(30_000)  # more than a year, clock changes both ways in it
+
+    one_by_one = [second_of_week(stamp, find_zone(zone)) for stamp in stamps.tolist()]
+
+    np.testing.assert_array_equal(time_of_week(stamps, zone), one_by_one)
 
 
 def test_utc_times_inverts_local_times_but_for_the_repeated_hour() -> None:

@@ -12,7 +12,7 @@ import pytest
 from .conftest import Place
 
 ROOT = Path(__file__).resolve().parents[3]
-VERBS = ("data", "train", "evaluate", "export", "build", "verify", "run", "inspect", "demo")
+VERBS = ("data", "train", "evaluate", "export", "build", "verify", "run", "bench", "inspect", "demo")
 
 BLOCKED = """
 import sys
@@ -58,9 +58,14 @@ def test_a_picture_without_matplotlib_names_the_extra(place: Place, tmp_path: Pa
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "verify", "run", "inspect"])
+@pytest.mark.parametrize("verb", ["evaluate", "verify", "run", "bench", "inspect"])
 def test_a_bundle_needs_no_torch(verb: str, place: Place) -> None:
-    rest = {"evaluate": ["--data", place.speeds, "--hide", "0.2"], "run": ["--replay", place.speeds]}.get(verb, [])
+    options: dict[str, list[object]] = {
+        "evaluate": ["--data", place.speeds, "--hide", "0.2"],
+        "run": ["--replay", place.speeds],
+        "bench": ["--count", 20, "--rate", 1000],
+    }
+    rest = options.get(verb, [])
 
     done = stunet(("torch", "onnx", "onnxscript", "scipy", "dacite", "rich"), verb, place.bundle, *rest, "--json")
 

@@ -1,0 +1,249 @@
+"""The measurement of a bundle: every backend, precision and number of threads in turn, in both loops."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, open_backend
+from runtime.bench.loops import Trace, closed_loop, open_loop
+from runtime.bench.machine import Energy, machine_state, measured_environment
+from runtime.bench.nvml import Gpu, open_gpu
+from runtime.bench.summary import run_to_json
+from runtime.stream import Stream
+from runtime.verify import compare_golden, replay_golden
+from runtime.window import Carry
+from stunet_deploy.bundle import FLOAT32, Bundle, Golden, sha256
+from stunet_deploy.compare import json_number
+from stunet_deploy.errors import BackendError, ConfigError
+
+#: Version of the JSON that a measurement is.
+SCHEMA = 1
+#: Every case runs in so many turns, so that a slow minute of the machine meets all of them alike.
+TURNS = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured: one way to run the bundle."""
+
+    backend: str = ONNXRUNTIME
+    precision: str = FLOAT32
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How it is measured.
+
+    Attributes:
+        count: forecasts in each loop.
+        rate: of the open loop, forecasts a second.
+        warm_up: forecasts of each case before the first that counts, beside the golden stream.
+        idle_s: pause before a first step after idle.
+        idle_repeats: how often that is measured.
+        cold_starts: how many fresh processes are started.
+        deadline_us: within which a forecast must be there, in microseconds.
+
+    Raises:
+        ConfigError: if a number is too small to measure anything.
+    """
+
+    count: int = 2000
+    rate: float = 100.0
+    warm_up: int = 200
+    idle_s: float = 0.5
+    idle_repeats: int = 5
+    cold_starts: int = 3
+    deadline_us: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < TURNS or not 0 < self.rate < 1e6 or (self.deadline_us is not None and self.deadline_us <= 0):
+            raise ConfigError(
+                f"{self.count} forecasts at {self.rate:g} a second, deadline {self.deadline_us}",
+                f"at least {TURNS}, a rate above 0 and a deadline above 0",
+                "choose another --count, --rate or --deadline",
+            )
+
+
+@dataclass
+class Run:
+    """What was found of one case; see :func:`runtime.bench.summary.run_to_json` for what it says."""
+
+    case: Case
+    artifact: dict[str, str]
+    parity: dict[str, Any]
+    closed: list[Trace]
+    opened: list[Trace]
+    idle_us: list[float]
+    cold_starts: list[dict[str, Any]]
+    device_memory_mb: float | None
+    energy: Energy
+
+
+def bench(
+    bundle: Bundle, cases: Sequence[Case], plan: Plan, *, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Measure a bundle on this machine.
+
+    First every case replays the golden stream on the very session that is then timed: that warms it up, and says how
+    far its forecasts are from the float64 reference. What is timed is ``Stream.push``: readings in, forecast out.
+
+    Args:
+        bundle: what to measure.
+        cases: ways to run it; all are open at once and take turns.
+        plan: how.
+        say: takes a line about what comes next.
+
+    Returns:
+        The measurement as JSON; docs/bench.md has every field.
+
+    Raises:
+        BundleError, BackendError, ConfigError: if bundle, backend or an option does not serve.
+    """
+    if not cases or len(set(cases)) < len(cases):
+        raise ConfigError(f"the cases {list(map(asdict, cases))}", "at least one, each once", "name each once")
+    bundle.check_files()
+    golden = bundle.golden()
+    gpu = open_gpu() if any(case.backend in GPU_BACKENDS for case in cases) else None
+    found = {"before": machine_state(gpu)}
+    with ExitStack() as opened:
+        subjects = []
+        for case in cases:
+            say(f"golden stream: {_name(case)}")
+            subjects.append(_Subject(bundle, case, golden, gpu))
+            opened.callback(subjects[-1].close)
+        runs = [subject.run for subject in subjects]
+        for subject in subjects:
+            closed_loop(subject.push, plan.warm_up)
+        say(f"closed loop: {plan.count} forecasts each")
+        for count in _turns(plan.count):
+            for subject in subjects:
+                with subject.run.energy:
+                    trace = closed_loop(subject.push, count)
+                subject.run.closed.append(trace)
+        say(f"open loop: {plan.count} forecasts each, {plan.rate:g} a second")
+        for count in _turns(plan.count):
+            for subject in subjects:
+                subject.run.opened.append(open_loop(subject.push, count, plan.rate))
+        say("first step after idle, cold start")
+        for subject in subjects:
+            for _ in range(plan.idle_repeats):
+                time.sleep(plan.idle_s)
+                subject.run.idle_us.append(float(closed_loop(subject.push, 1).latency.nanoseconds[0]) / 1000)
+    found["after"] = machine_state(gpu)
+    for _ in range(plan.cold_starts):
+        for run in runs:
+            run.cold_starts.append(cold_start(bundle.path, run.case))
+    environment = measured_environment(gpu) | found
+    answers = [run_to_json(run, plan, environment) for run in runs]
+    best = min(answers, key=lambda answer: answer["closed_loop"]["p50_us"])
+    manifest = bundle.manifest
+    return {
+        "schema": SCHEMA,
+        "bundle_id": manifest.bundle_id,
+        "model": manifest.model,
+        "sensors": len(manifest.sensor_ids),
+        "interval_s": manifest.interval_s,
+        **{key: value for key, value in best.items() if key != "samples"},
+        "plan": asdict(plan),
+        "runs": answers,
+    }
+
+
+def cold_start(folder: Path, case: Case) -> dict[str, Any]:
+    """Start a fresh process that loads a bundle and forecasts; return what each part took in ms, and its memory.
+
+    Raises:
+        BackendError: if the process fails.
+    """
+    where = Path(__file__).resolve().parents[2]
+    paths = os.pathsep.join(filter(None, (str(where), os.environ.get("PYTHONPATH"))))
+    words = (folder.resolve(), case.backend, case.precision, case.threads, time.time())
+    command = [sys.executable, "-m", "runtime.bench.cold_start", *map(str, words)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise BackendError(f"a fresh process failed ({last})", "a forecast", f"run it: {' '.join(command)}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+class _Subject:
+    """One case, opened: a stream that is pushed the golden readings over and over, with a clock that goes on."""
+
+    def __init__(self, bundle: Bundle, case: Case, golden: Golden, gpu: Gpu | None) -> None:
+        manifest = bundle.manifest
+        before = None if gpu is None else gpu.used_mb()
+        # Without a fallback: what is measured is the backend that was named.
+        backend = open_backend(bundle, case.backend, precision=case.precision, threads=case.threads)
+        after = None if gpu is None or case.backend not in GPU_BACKENDS else gpu.used_mb()
+        self.close = backend.close
+        tolerances = manifest.tolerance_of(case.precision)
+        _, comparison = compare_golden(replay_golden(backend, manifest, golden), golden, tolerances)
+        backend.reset()
+        self.run = Run(
+            case=case,
+            artifact=_artifact(bundle, case),
+            parity={
+                "passed": comparison.passed,
+                "max_abs_error": json_number(comparison.max_abs_error),
+                "mean_abs_error": json_number(comparison.mean_abs_error),
+                "tolerance": comparison.tolerance,
+                "intervals": len(golden.timestamps),
+            },
+            closed=[],
+            opened=[],
+            idle_us=[],
+            cold_starts=[],
+            device_memory_mb=None if before is None or after is None else after - before,
+            energy=Energy(gpu if case.backend in GPU_BACKENDS else None),
+        )
+        self._stream = Stream(bundle, Carry(backend), name="bench")
+        self._readings = _endless(np.where(golden.observed, golden.values, np.nan).astype(np.float32))
+        self._stamp = int(golden.timestamps[0])
+        self._interval_s = manifest.interval_s
+
+    def push(self) -> float:
+        """Push the next interval; return the microseconds that the model took."""
+        self._stamp += self._interval_s
+        return self._stream.push(next(self._readings), self._stamp).step_us
+
+
+def _artifact(bundle: Bundle, case: Case) -> dict[str, str]:
+    """Return name and hash of the file that a case runs: the graph, or the engine that was built from it."""
+    if case.backend in ("tensorrt", "tensorrt-rtx"):
+        from runtime.gpu.driver import require_driver  # the CPU's users need not load these
+        from runtime.gpu.engines import find_engine
+        from runtime.gpu.flavor import find_flavor
+        from runtime.gpu.opening import FLAVORS_OF
+
+        flavor, gpu = find_flavor(*FLAVORS_OF[case.backend]), require_driver()
+        engine = find_engine(bundle, flavor, gpu.compute_capability, precision=case.precision)
+        return {"file": engine.stored.path.name, "sha256": sha256(engine.plan)}
+    graph = bundle.graph(case.precision)
+    return {"file": graph.name, "sha256": bundle.manifest.files[graph.name]}
+
+
+def _endless(values: Any) -> Iterator[Any]:
+    while True:
+        yield from values
+
+
+def _turns(count: int) -> list[int]:
+    """Return how many forecasts each turn makes."""
+    return [len(part) for part in np.array_split(np.arange(count), TURNS)]
+
+
+def _name(case: Case) -> str:
+    return f"{case.backend} {case.precision}, {case.threads} thread{'s' if case.threads > 1 else ''}"

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from runtime.bench.html import html_report
+from runtime.bench.loadgen import read_summary, single_stream
+from runtime.bench.measure import Case, Plan, bench, cold_start
+from runtime.bench.summary import check_count, missed, read_measurement, samples_of, table, trace_of
+from runtime.bench.trtexec import export_times
+from stunet_deploy.errors import BackendError, ConfigError, DataError
+
+PLAN = Plan(count=120, rate=2000.0, warm_up=5, idle_s=0.0, idle_repeats=2, cold_starts=1, deadline_us=1e9)
+
+
+@pytest.fixture(scope="module")
+def measured(shared_example: Any) -> dict[str, Any]:
+    """A short measurement with two numbers of threads, as it comes back from its file."""
+    found = bench(shared_example.bundle, [Case(), Case(threads=2)], PLAN)
+    return json.loads(json.dumps(found, allow_nan=False))
+
+
+def test_a_measurement_has_every_case_with_both_loops(measured: dict[str, Any]) -> None:
+    assert [(run["backend"], run["precision"], run["threads"]) for run in measured["runs"]] == [
+        ("onnxruntime", "fp32", 1),
+        ("onnxruntime", "fp32", 2),
+    ]
+    for run in measured["runs"]:
+        for loop in ("closed_loop", "open_loop"):
+            found, latency = run[loop], trace_of(run, loop).latency
+            assert found["n"] == len(latency.nanoseconds) == PLAN.count
+            assert (found["p50_us"], found["p90_us"]) == (latency.percentile(50), latency.percentile(90))
+            assert (found["p99_us"], found["p999_us"], found["jitter_us"]) == (None, None, None)
+            assert found["max_us"] == latency.nanoseconds.max() / 1000
+            assert found["deadline_misses"] == 0
+        assert run["open_loop"]["rate"] == PLAN.rate
+        assert len(run["samples"]["first_after_idle_us"]) == PLAN.idle_repeats
+
+
+def test_the_fastest_case_is_the_answer(measured: dict[str, Any]) -> None:
+    medians = [run["closed_loop"]["p50_us"] for run in measured["runs"]]
+    best = measured["runs"][int(np.argmin(medians))]
+
+    assert {key: measured[key] for key in best if key != "samples"} == {k: v for k, v in best.items() if k != "samples"}
+    assert "samples" not in measured
+
+
+def test_the_session_that_was_timed_is_held_to_the_reference(measured: dict[str, Any], shared_example: Any) -> None:
+    manifest = shared_example.bundle.manifest
+    for run in measured["runs"]:
+        assert run["parity"]["passed"]
+        assert 0 < run["parity"]["max_abs_error"] <= run["parity"]["tolerance"] == manifest.tolerance[0]
+        assert run["artifact"] == {"file": "step.onnx", "sha256": manifest.files["step.onnx"]}
+
+
+def test_moments_of_the_open_loop_follow_the_rate(measured: dict[str, Any]) -> None:
+    trace = trace_of(measured["runs"][0], "open_loop")
+    per_turn = np.diff(trace.due).reshape(-1)
+
+    # Ten turns, each with a schedule of its own.
+    assert np.count_nonzero(per_turn == round(1e9 / PLAN.rate)) == PLAN.count - 10
+    assert (trace.begin >= trace.due).all()
+    assert (trace.end > trace.begin).all()
+
+
+def test_a_cold_start_is_split_and_needs_no_torch(measured: dict[str, Any], shared_example: Any) -> None:
+    found = cold_start(shared_example.bundle.path, Case())
+
+    parts = ("interpreter_ms", "import_ms", "load_ms", "context_ms", "first_step_ms")
+    assert found["total_ms"] == pytest.approx(sum(found[part] for part in parts))
+    assert all(found[part] > 0 for part in parts[1:])
+    assert found["torch_imported"] is False
+    assert measured["cold_start_ms"] == measured["cold_start"]["total_ms"]
+    assert measured["rss_mb"] == measured["cold_start"]["rss_mb"]
+
+
+def test_a_fresh_process_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="nothing without manifest"):
+        cold_start(tmp_path / "absent", Case())
+
+
+def test_a_measurement_is_read_again_from_its_file(measured: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(measured), encoding="utf-8")
+
+    assert read_measurement(path) == measured
+    assert {loop for _, loop in samples_of(measured)} == {"closed_loop", "open_loop"}
+    path.write_text('{"runs": [{}]}', encoding="utf-8")
+    with pytest.raises(DataError, match="no measurement"):
+        read_measurement(path)
+
+
+def test_the_table_has_a_row_for_every_case_and_loop(measured: dict[str, Any]) -> None:
+    lines = table(measured).splitlines()
+
+    assert [re.split(r"  +", line)[1] for line in lines[1:5]] == ["closed", "open", "closed", "open"]
+    assert f"{measured['runs'][0]['closed_loop']['p50_us']:.1f}" in lines[1]
+
+
+def test_a_deadline_is_judged_where_the_percentile_is_known(measured: dict[str, Any]) -> None:
+    assert missed(measured, "max") == []
+    strict = measured | {"plan": measured["plan"] | {"deadline_us": 1e-3}}
+    assert len(missed(strict, "p90")) == 4
+    check_count("p99", 1000)
+    check_count("max", 10)
+    with pytest.raises(ConfigError, match="--count 10000"):
+        check_count("p999", 9999)
+
+
+def test_the_report_is_one_file_of_well_formed_pictures(measured: dict[str, Any]) -> None:
+    report = html_report(measured)
+
+    class Links(HTMLParser):
+        found: ClassVar[list[str]] = []
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.found += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    Links().feed(report)
+    assert Links.found == []
+    assert "<script" not in report
+    pictures = report.split("<svg")[1:]
+    assert len(pictures) == 6
+    for picture in pictures:
+        drawn = ElementTree.fromstring("<svg" + picture.partition("</svg>")[0] + "</svg>")
+        assert len(drawn.findall("polyline")) == 2
+        numbers = [
+            float(n) for line in drawn.findall("polyline") for n in line.attrib["points"].replace(",", " ").split()
+        ]
+        assert numbers
+        assert np.isfinite(numbers).all()
+        assert 0 <= min(numbers) <= max(numbers) <= 720
+
+
+def test_the_trace_has_the_names_of_trtexec_and_of_its_tracer(measured: dict[str, Any]) -> None:
+    records = json.loads(export_times(measured))
+
+    written = {"startEnqMs", "endEnqMs", "startH2dMs", "endH2dMs", "startComputeMs", "endComputeMs", "startD2hMs"}
+    written |= {"endD2hMs", "h2dMs", "computeMs", "d2hMs", "latencyMs"}
+    read = {"startInMs", "endInMs", "startOutMs", "endOutMs", "inMs", "outMs", "endToEndMs"}
+    assert len(records) == PLAN.count
+    assert all(record.keys() == written | read for record in records)
+    best = min(measured["runs"], key=lambda run: run["closed_loop"]["p50_us"])
+    latency = trace_of(best, "closed_loop").latency.nanoseconds
+    for record, nanoseconds in zip(records, latency, strict=True):
+        assert record["latencyMs"] == pytest.approx(nanoseconds / 1e6, abs=2e-6)
+        assert record["h2dMs"] + record["computeMs"] + record["d2hMs"] == pytest.approx(record["latencyMs"], abs=2e-6)
+        assert record["startH2dMs"] <= record["endH2dMs"] == record["startComputeMs"] <= record["endComputeMs"]
+
+
+def test_plans_and_cases_that_measure_nothing_are_refused(shared_example: Any) -> None:
+    for options in ({"count": 9}, {"rate": 0.0}, {"deadline_us": 0.0}):
+        with pytest.raises(ConfigError, match="forecasts at"):
+            Plan(**options)
+    for cases in ([], [Case(), Case()]):
+        with pytest.raises(ConfigError, match="each once"):
+            bench(shared_example.bundle, cases, PLAN)
+
+
+def test_mlperf_loadgen_asks_and_its_summary_is_read(shared_example: Any, tmp_path: Path) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="mlcommons-loadgen is not installed")
+
+    found = single_stream(shared_example.bundle, Case(), 50, tmp_path / "logs")
+
+    assert found.keys() == {"result", "p90_ns", "p50_ns", "p99_ns", "mean_ns", "qps"}
+    assert found["result"] == "VALID"
+    assert found["p50_ns"] <= found["p90_ns"] <= found["p99_ns"]
+
+
+def test_a_summary_of_loadgen_is_read_and_an_old_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "summary.txt"
+    path.write_text("90.0th percentile latency (ns) : 786275\nResult is : VALID\n  Min duration satisfied : Yes\n")
+
+    assert read_summary(path) == {"result": "VALID", "p90_ns": 786275.0}
+    for since, name in ((path.stat().st_mtime + 60, "summary.txt"), (0.0, "absent.txt")):
+        with pytest.raises(BackendError, match="no summary"):
+            read_summary(tmp_path / name, since)
