@@ -11,7 +11,8 @@ Six ways to the same kind of forecast, timed in turn so that a slow minute of th
     stepwise  the same window as 12 calls of the model's `step` in PyTorch, one thread
     window    the same window as one graph through ONNX Runtime, one thread
 
-Weights are random (seeded): time does not depend on them. Writes benchmarks/results/bench_step.{json,md}.
+ST-UNet and a Structural-RNN of default widths, their weights random (seeded): time does not depend on them. Writes
+benchmarks/results/bench_step.{json,md}.
 """
 
 from __future__ import annotations
@@ -30,15 +31,18 @@ from workbench import RESULTS, SHARED, write_results
 from export.bundle import export_bundle
 from runtime.bench.measure import Case, cold_start
 from runtime.timing import Samples, environment, interleave, paired_ratio
-from stunet_deploy.models.stunet import StepInputs, unroll
-from stunet_deploy.series import read_series
+from stunet_deploy.config import RunConfig, SRNNRunConfig, STUNetConfig
+from stunet_deploy.models.forecaster import StepInputs, unroll
+from stunet_deploy.series import Series, read_series
+
+WIDTHS = ("hidden", "edge_hidden", "node_hidden")
 
 
 def main() -> None:
     """Run the benchmark and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=SHARED / "metr-la.npz", help="recording with its graph")
-    parser.add_argument("--hidden", type=int, default=96, help="channels of the model")
+    parser.add_argument("--hidden", type=int, default=96, help="channels of the ST-UNet")
     parser.add_argument("--rounds", type=int, default=200, help="how often each way is timed")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args()
@@ -46,8 +50,25 @@ def main() -> None:
         parser.error(f"no file {options.data}; name a recording with a graph by --data, or set STUNET_DATA")
 
     torch.set_num_threads(1)
+    configs: dict[str, RunConfig | SRNNRunConfig] = {
+        "ST-UNet": RunConfig(model=STUNetConfig(hidden=options.hidden)),
+        "Structural-RNN": SRNNRunConfig(),
+    }
     series = read_series(options.data)
-    checkpoint = random_checkpoint(series, options.data, options.hidden)
+    networks = {name: measure(series, options.data, config, options.rounds) for name, config in configs.items()}
+    result = {
+        "graph": {"data": options.data.name, "sensors": len(series.sensor_ids)},
+        "environment": environment() | {"torch": torch.__version__},
+        "networks": networks,
+    }
+    text = report(result)
+    write_results(options.out, "bench_step", result, text)
+    print(text)
+
+
+def measure(series: Series, data: Path, config: RunConfig | SRNNRunConfig, rounds: int) -> dict[str, Any]:
+    """Time all ways of one network in turn."""
+    checkpoint = random_checkpoint(series, data, config)
     model, length = checkpoint.model, checkpoint.model.config.window
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         bundle = export_bundle(checkpoint, Path(folder) / "step.bundle")
@@ -66,57 +87,63 @@ def main() -> None:
             "window": window_session(window, inputs),
             "push cold": streaming(bundle, series, 1),
         }
-        samples = interleave(calls, options.rounds, warm_up=10)
+        samples = interleave(calls, rounds, warm_up=10)
         for name in ("push", "push x2"):
             samples[name] = Samples(samples[name].nanoseconds // length)
         start = cold_start(bundle.path, Case())
         max_abs_error = bundle.manifest.parity["fp32"]["max_abs_error"]
-    result = {
-        "graph": {"data": options.data.name, "sensors": len(series.sensor_ids)},
+    return {
         "model": asdict(model.config),
-        "environment": environment() | {"torch": torch.__version__},
         "max_abs_error": max_abs_error,
         "calls": {name: one.summary() for name, one in samples.items()},
         "ratios": {name: paired_ratio(samples[name], samples["push"]) for name in samples if name != "push"},
         "cold_start": start,
         "samples_us": {name: (one.nanoseconds / 1000).round(1).tolist() for name, one in samples.items()},
     }
-    text = report(result, samples)
-    write_results(options.out, "bench_step", result, text)
-    print(text)
 
 
-def report(result: dict[str, Any], samples: dict[str, Samples]) -> str:
+def report(result: dict[str, Any]) -> str:
     """Return the results as Markdown."""
-    where, graph, start = result["environment"], result["graph"], result["cold_start"]
+    where, graph = result["environment"], result["graph"]
     lines = [
         "# Streamed step against recomputed window",
         "",
-        f"`python benchmarks/bench_step.py`: {graph['data']}, {graph['sensors']} sensors, ST-UNet with "
-        f"{result['model']['hidden']} channels, window of {result['model']['window']}; random weights.",
+        f"`python benchmarks/bench_step.py`: {graph['data']}, {graph['sensors']} sensors; random weights.",
         "",
         f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "
         f"torch {where['torch']}, onnxruntime {where['onnxruntime']}, commit {(where['commit'] or 'unknown')[:12]}.",
         "",
+    ]
+    for name, network in result["networks"].items():
+        lines += _network(name, network)
+    return "\n".join(lines)
+
+
+def _network(name: str, network: dict[str, Any]) -> list[str]:
+    model, start = network["model"], network["cold_start"]
+    widths = ", ".join(f"{key.replace('_', ' ')} {model[key]}" for key in WIDTHS if key in model)
+    lines = [
+        f"## {name}: {widths}, window of {model['window']}",
+        "",
         "| way | threads | median ms | p90 ms | p95 ms | times the push (paired median) |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, one in samples.items():
-        ratio = "1" if name == "push" else f"{result['ratios'][name]:.2f}"
+    for way, microseconds in network["samples_us"].items():
+        one = Samples(np.round(1000 * np.array(microseconds)).astype(np.int64))
+        ratio = "1" if way == "push" else f"{network['ratios'][way]:.2f}"
         tail = [one.percentile(percent) for percent in (90.0, 95.0)]
         cells = " | ".join("–" if value is None else f"{value / 1000:.2f}" for value in (one.median_us, *tail))
-        lines.append(f"| {name} | {2 if name.endswith('x2') else 1} | {cells} | {ratio} |")
-    lines += [
+        lines.append(f"| {way} | {2 if way.endswith('x2') else 1} | {cells} | {ratio} |")
+    return [
+        *lines,
         "",
         f"A fresh process: import {start['import_ms']:.0f} ms, load {start['load_ms']:.0f} ms, open "
-        f"{start['context_ms']:.0f} ms, first forecast "
-        f"{start['first_step_ms']:.1f} ms, {start['rss_mb']:.0f} MB resident after 100 forecasts, "
-        f"torch imported: {'yes' if start['torch_imported'] else 'no'}.",
+        f"{start['context_ms']:.0f} ms, first forecast {start['first_step_ms']:.1f} ms, {start['rss_mb']:.0f} MB "
+        f"resident after 100 forecasts, torch imported: {'yes' if start['torch_imported'] else 'no'}.",
         "",
-        f"The step differs from the float64 reference by at most {result['max_abs_error']:.1e} over its golden stream.",
+        f"Largest difference from the float64 reference over the golden stream: {network['max_abs_error']:.1e}.",
         "",
     ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

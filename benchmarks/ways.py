@@ -14,19 +14,18 @@ import torch
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint, Site
-from stunet_deploy.config import STUNetConfig
-from stunet_deploy.graph import GraphHierarchy
+from stunet_deploy.config import RunConfig, SRNNRunConfig
 from stunet_deploy.graph_files import read_graph
-from stunet_deploy.models.stunet import StepInputs, STUNet
+from stunet_deploy.models.forecaster import Forecaster, StepInputs
 from stunet_deploy.series import Series
 from training.protocols import protocol_a
-from training.run import prepare_signal, reference_stream
+from training.run import build_model, prepare_signal, reference_stream
 
 
 class WindowForecast(torch.nn.Module):
     """The forecast after a window from zero state: what one deploys without a step."""
 
-    def __init__(self, model: STUNet) -> None:
+    def __init__(self, model: Forecaster) -> None:
         super().__init__()
         self.model = model
 
@@ -37,15 +36,15 @@ class WindowForecast(torch.nn.Module):
         return forecast[:, 0]
 
 
-def random_checkpoint(series: Series, data: Path, hidden: int) -> Checkpoint:
-    """Return an untrained model of the series' network, its head randomised so that nothing is zero."""
-    config = STUNetConfig(hidden=hidden)
+def random_checkpoint(series: Series, data: Path, config: RunConfig | SRNNRunConfig) -> Checkpoint:
+    """Return an untrained model of the series' network, what starts at zero randomised."""
     graph = read_graph(data, series.sensor_ids)
-    hierarchy = GraphHierarchy.build(graph.adjacency, pool_levels=[levels for levels, _ in config.scales])
     split = protocol_a(series)
     torch.manual_seed(0)
-    model = STUNet(config, hierarchy, prepare_signal(series, split, ())).eval()
-    torch.nn.init.normal_(model.decoder.head.weight, std=0.02)
+    model = build_model(config, graph, series.sensor_ids, prepare_signal(series, split, ()), None, None).eval()
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
     site = Site(series.sensor_ids, series.units, series.interval_s, series.stamp, series.timezone)
     return Checkpoint(model, site, reference_stream(series, split), {"note": "random weights, for timing"})
 
