@@ -183,7 +183,7 @@ def report(result: dict[str, Any]) -> str:
         "",
         "## In one batched step, one thread",
         "",
-        "| streams | push: median ms | p90 ms | p95 ms | forecasts a second | times one stream | unlike alone, at most |",
+        "| streams | push: median ms | p90 ms | p95 ms | forecasts a second | times one stream | from alone, at most |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in result["batched"]:
