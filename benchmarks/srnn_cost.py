@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
-from graph_cost import graph_cost
 from random_network import SPEED
 from workbench import RESULTS, write_results
 
+from export.cost import graph_cost
 from export.step_graph import export_step
 from runtime.timing import environment, interleave
 from stunet_deploy.config import SRNNConfig
@@ -51,7 +50,9 @@ def prepare(count: int) -> tuple[Callable[[], Any], dict[str, Any]]:
     shapes = {spec.name: spec.with_batch(1) for spec in contract.inputs}
     shapes |= {tap.name: tap.state.with_batch(1) for tap in contract.taps}
     feed = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
-    size = {"nodes": count, "edges": len(graph.edges)} | asdict(graph_cost(proto))
+    cost = graph_cost(proto)
+    counted = {name: getattr(cost, name) for name in ("multiplications", "values", "constant_bytes")}
+    size = {"nodes": count, "edges": len(graph.edges)} | counted
     return lambda: session.run(None, feed), size
 
 

@@ -17,11 +17,13 @@ import onnxruntime
 import onnxscript
 import torch
 
+from export.cpu_graph import cpu_graph
 from export.golden import make_golden
 from export.precision.measure import MAX_LOSS, check_loss, loss, make_candidate, measure_parity
 from export.step_graph import check_step, export_step
 from runtime.verify import Verification, carried_forecasts, verify
 from stunet_deploy.bundle import (
+    CPU_STEP,
     FLOAT32,
     GOLDEN,
     MANIFEST,
@@ -129,7 +131,8 @@ def _write(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) 
     """Write a whole bundle: the manifest twice, the second time with what was measured on the first."""
     manifest = _describe(checkpoint)
     report("exporting the step")
-    step = export_step(checkpoint.model, manifest.essentials()).SerializeToString(deterministic=True)
+    graph = export_step(checkpoint.model, manifest.essentials())
+    step = graph.SerializeToString(deterministic=True)
     (folder / STEP).write_bytes(step)
     report("forecasting the golden stream in float64")
     make_golden(checkpoint).save(folder / GOLDEN)
@@ -141,12 +144,15 @@ def _write(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) 
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     bundle = Bundle.load(folder)
     report("verifying against the golden stream")
-    outcome = verify(bundle)
-    if not outcome:
-        raise CheckFailed(
-            f"the exported step differs from the float64 reference by {outcome.max_abs_error:.3g} "
-            f"(tolerance {outcome.tolerance:.3g}, worst at {outcome.worst}); no bundle was written"
-        )
+    outcome = _verified(bundle, STEP)
+    lighter = cpu_graph(graph)
+    if lighter is not None:
+        report("verifying the form of the step for processors")
+        check_step(lighter, manifest.contract)
+        (folder / CPU_STEP).write_bytes(lighter.SerializeToString(deterministic=True))
+        manifest = replace(manifest, files={**manifest.files, CPU_STEP: sha256((folder / CPU_STEP).read_bytes())})
+        bundle = _with_manifest(bundle, manifest)
+        outcome = _verified(bundle, CPU_STEP)
     report("scoring the reference stream")
     manifest = replace(
         manifest,
@@ -154,6 +160,21 @@ def _write(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) 
         accuracy={FLOAT32: {"results": score_reference(bundle, checkpoint)}},
     )
     return _with_manifest(bundle, manifest)
+
+
+def _verified(bundle: Bundle, graph: str) -> Verification:
+    """Verify a bundle that is not yet in its place; ``graph`` is the file that the backend runs.
+
+    Raises:
+        CheckFailed: if the difference from the reference is above the tolerance.
+    """
+    outcome = verify(bundle)
+    if not outcome:
+        raise CheckFailed(
+            f"{graph} differs from the float64 reference by {outcome.max_abs_error:.3g} "
+            f"(tolerance {outcome.tolerance:.3g}, worst at {outcome.worst}); no bundle was written"
+        )
+    return outcome
 
 
 def _add_precision(bundle: Bundle, checkpoint: Checkpoint, precision: str, max_loss: float, force: bool) -> Bundle:

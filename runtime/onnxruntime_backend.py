@@ -40,7 +40,7 @@ class OnnxRuntimeBackend:
         self.batch = batch
         self.contract: StepContract = bundle.manifest.contract
         ort = import_onnxruntime()
-        self._session = open_session(ort, bundle.graph(precision), self.contract, batch=batch, threads=threads)
+        self._session = open_session(ort, bundle.cpu_graph(precision), self.contract, batch=batch, threads=threads)
         self._run_options = run_options(ort)
         self._slots = HostSlots(self.contract, batch)
         self._inputs = zero_buffers(self.contract.inputs, batch)

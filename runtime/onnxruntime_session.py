@@ -78,8 +78,10 @@ def open_session(
     # A spinning pool burns whole cores between intervals.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # Without a planned pattern the arena stays smaller (162 instead of 180 MB in window mode) at the same speed.
-    options.enable_mem_pattern = False
+    # With the batch known, shapes are constants: nothing is left to compute about them, and memory can be planned. A
+    # plan makes a step of one row 2 % faster; that of a window's rows is no faster and takes 20 MB more.
+    options.add_free_dimension_override_by_name("batch", batch)
+    options.enable_mem_pattern = batch == 1
     options.log_severity_level = 3
     if provider == CPU_PROVIDER:
         # Its int8 kernels add pairs of products in 16 bits on processors without VNNI, and saturate there. Without
@@ -87,8 +89,6 @@ def open_session(
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     else:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        # With the batch known, shapes are constants: nothing is left to compute about them on the CPU.
-        options.add_free_dimension_override_by_name("batch", batch)
     try:
         session = ort.InferenceSession(str(graph), options, providers=[(provider, dict(provider_options or {}))])
     except Exception as error:  # ONNX Runtime has an exception class per status code and no common base

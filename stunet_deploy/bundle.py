@@ -2,6 +2,7 @@
 
 manifest.json    what it is: contract, sensors, units, clock, limits, provenance, accuracy, hashes
 step.onnx        the float32 step, weights and Chebyshev bases inside
+step.cpu.onnx    the float32 step in a form that costs a processor less, where there is one
 step.fp16.onnx   and others: the step in further precisions; inputs, outputs and states stay float32
 golden.npz       a recorded stream and the float64 reference's forecasts, to verify any device with
 engines/         compiled engines, the only part that changes after export
@@ -25,6 +26,8 @@ from stunet_deploy.errors import BundleError, ConfigError
 SCHEMA = 1
 MANIFEST = "manifest.json"
 STEP = "step.onnx"
+#: The float32 step as a processor computes it with the least work; only where it is not ``STEP``.
+CPU_STEP = "step.cpu.onnx"
 GOLDEN = "golden.npz"
 ENGINES = "engines"
 #: Key of the float32 step among the precisions of ``parity`` and ``accuracy``.
@@ -274,6 +277,17 @@ class Bundle:
         if name != STEP:  # that one was checked when the bundle was opened
             self.check_files([name])
         return self.path / name
+
+    def cpu_graph(self, precision: str = FLOAT32) -> Path:
+        """Return the path of the step graph of a precision for a processor, its hash checked.
+
+        Raises:
+            ConfigError, BundleError: see :meth:`graph`.
+        """
+        if precision != FLOAT32 or CPU_STEP not in self.manifest.files:
+            return self.graph(precision)
+        self.check_files([CPU_STEP])
+        return self.path / CPU_STEP
 
     @property
     def engines(self) -> Path:

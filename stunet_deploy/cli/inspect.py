@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stunet_deploy.cli import explanation
+from stunet_deploy.cli import cost, explanation
 from stunet_deploy.cli.console import Console
 from stunet_deploy.errors import ConfigError
 
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="bundle/|model.pt|st-graph.toml",
         help="what to describe; a bundle and an st-graph need no torch",
     )
+    cost.add_arguments(parser)
     explanation.add_arguments(parser)
 
 
@@ -40,6 +41,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     for option in ("data", "timezone", "intervals", "out"):
         if getattr(arguments, option) is not None:
             raise ConfigError(f"--{option} without --explain", "a node to explain", "add --explain NODE")
+    if arguments.cost:
+        console.answer(*cost.answer(path))
+        return 0
     if path.suffix == ".toml" or (str(path) in SHIPPED and not path.exists()):
         console.answer(*_st_graph(path))
         console.next("stunet train --model srnn")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.graph_cost import GraphCost, graph_cost
 from benchmarks.random_network import SPEED
+from export.cost import GraphCost, graph_cost
 from export.step_graph import export_step
 from stunet_deploy.config import SRNNConfig
 from stunet_deploy.models.structural import StructuralRNN
