@@ -18,7 +18,7 @@ import onnxscript
 import torch
 
 from export.cpu_graph import cpu_graph
-from export.golden import make_golden
+from export.golden import make_golden, rounding
 from export.precision.measure import MAX_LOSS, check_loss, loss, make_candidate, measure_parity
 from export.step_graph import check_step, export_step
 from runtime.verify import Verification, carried_forecasts, verify
@@ -30,6 +30,7 @@ from stunet_deploy.bundle import (
     PRECISIONS,
     STEP,
     Bundle,
+    Golden,
     Manifest,
     bundle_id,
     check_precision,
@@ -41,8 +42,12 @@ from stunet_deploy.errors import BundleError, CheckFailed, StunetError
 from stunet_deploy.files import sync_folder
 from stunet_deploy.metrics import ErrorSums, scored_horizons
 
-#: Largest difference from the float64 reference, in training standard deviations of each target.
+#: Largest difference from the float64 reference, in training standard deviations of each target …
 TOLERANCE_STD = 5e-5
+#: … or, if that is more, in multiples of what the model in float32 differs by: an export adds up in another order.
+TOLERANCE_ROUNDING = 3.0
+#: A model that magnifies the rounding of float32 to more than this, in the same deviations, is not exported.
+MAX_ROUNDING_STD = 5e-3
 
 
 def export_bundle(
@@ -135,9 +140,11 @@ def _write(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) 
     step = graph.SerializeToString(deterministic=True)
     (folder / STEP).write_bytes(step)
     report("forecasting the golden stream in float64")
-    make_golden(checkpoint).save(folder / GOLDEN)
+    golden = make_golden(checkpoint)
+    golden.save(folder / GOLDEN)
     manifest = replace(
         manifest,
+        tolerance=_tolerance(checkpoint, golden),
         files={name: sha256((folder / name).read_bytes()) for name in (STEP, GOLDEN)},
         bundle_id=bundle_id(step, manifest.contract, manifest.sensor_ids),
     )
@@ -160,6 +167,26 @@ def _write(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) 
         accuracy={FLOAT32: {"results": score_reference(bundle, checkpoint)}},
     )
     return _with_manifest(bundle, manifest)
+
+
+def _tolerance(checkpoint: Checkpoint, golden: Golden) -> tuple[float, ...]:
+    """Return the largest difference from the reference that passes, per target.
+
+    Raises:
+        CheckFailed: if float32 is not enough for the model.
+    """
+    signal = checkpoint.model.signal
+    own = rounding(checkpoint, golden)
+    for target, error, scale in zip(signal.targets, own, signal.target_scale, strict=True):
+        if not error <= MAX_ROUNDING_STD * scale:
+            raise CheckFailed(
+                f"in float32 the model's forecasts of {target} differ from those in float64 by {error:.3g}, more than "
+                f"{MAX_ROUNDING_STD:g} of its standard deviation: it magnifies rounding; no bundle was written"
+            )
+    return tuple(
+        max(TOLERANCE_STD * scale, TOLERANCE_ROUNDING * error)
+        for error, scale in zip(own, signal.target_scale, strict=True)
+    )
 
 
 def _verified(bundle: Bundle, graph: str) -> Verification:
@@ -231,7 +258,7 @@ def _describe(checkpoint: Checkpoint) -> Manifest:
         timezone=site.timezone,
         horizon=model.config.horizon,
         window=model.config.window,
-        tolerance=tuple(TOLERANCE_STD * scale for scale in signal.target_scale),
+        tolerance=(),  # known when the reference is
         latitude=site.latitude,
         longitude=site.longitude,
         phase_s=int(checkpoint.reference.timestamps[0]) % site.interval_s,

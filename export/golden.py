@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -52,23 +53,24 @@ def make_golden(checkpoint: Checkpoint) -> Golden:
     timestamps = reference.timestamps[rows]
     # The last interval is always stored: drift would show there first.
     scored = np.unique(np.linspace(0, time - 1, stored).round().astype(np.int64))
-    forecast = _reference_forecast(checkpoint, values, observed, timestamps, scored)
-    return Golden(timestamps, values, observed, scored, forecast)
+    stream = Golden(timestamps, values, observed, scored, np.empty(0, np.float32))
+    return replace(stream, forecast=_forecast(checkpoint, stream, torch.float64))
+
+
+def rounding(checkpoint: Checkpoint, golden: Golden) -> tuple[float, ...]:
+    """Return how far the model in float32 is from the reference at most, per target: what no export can better."""
+    difference = np.abs(_forecast(checkpoint, golden, torch.float32) - golden.forecast)
+    return tuple(difference.max(axis=(0, 1, 2)).tolist())
 
 
 @torch.inference_mode()
-def _reference_forecast(
-    checkpoint: Checkpoint,
-    values: NDArray[np.float32],
-    observed: NDArray[np.bool_],
-    timestamps: NDArray[np.int64],
-    scored: NDArray[np.int64],
-) -> NDArray[np.float32]:
-    """Return the forecasts of the model in float64 after the ``scored`` intervals, rounded once to float32."""
-    model = copy.deepcopy(checkpoint.model).double().eval()
+def _forecast(checkpoint: Checkpoint, stream: Golden, dtype: torch.dtype) -> NDArray[np.float32]:
+    """Return the forecasts of the model in a type after the ``scored`` intervals, rounded once to float32."""
+    model = copy.deepcopy(checkpoint.model).to(dtype).eval()
+    timestamps, scored = stream.timestamps, stream.scored
     # The step's inputs are float32 everywhere; the reference is exact about what it is given.
     time = time_of_week(timestamps, checkpoint.site.timezone)[:, None]
-    sequence = [torch.from_numpy(array).double()[None] for array in (values, observed, time)]
+    sequence = [torch.from_numpy(array).to(dtype)[None] for array in (stream.values, stream.observed, time)]
     lines = model.initial_lines(1)
     forecasts = []
     for first in range(0, len(timestamps), _ROWS_AT_ONCE):

@@ -13,6 +13,7 @@ import torch
 
 import export.bundle
 from export.bundle import export_bundle
+from export.golden import make_golden, rounding
 from runtime.stream import Stream
 from runtime.verify import verify
 from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle
@@ -152,12 +153,33 @@ def test_a_step_that_forecasts_something_else_leaves_nothing(checkpoint, tmp_pat
 @pytest.mark.usefixtures("without_export")
 def test_a_failed_verification_leaves_the_previous_bundle_as_it_was(checkpoint, copied, monkeypatch):
     monkeypatch.setattr(export.bundle, "TOLERANCE_STD", 0.0)
+    monkeypatch.setattr(export.bundle, "TOLERANCE_ROUNDING", 0.0)
     before = content(copied)
 
     with pytest.raises(CheckFailed, match="tolerance 0"):
         export_bundle(checkpoint, copied)
     assert content(copied.parent) == {f"copy.bundle/{name}": data for name, data in before.items()}
     assert [path.name for path in copied.parent.iterdir()] == ["copy.bundle"]
+
+
+@pytest.mark.usefixtures("without_export")
+def test_a_model_that_magnifies_rounding_is_held_to_its_own(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(export.bundle, "TOLERANCE_STD", 0.0)
+    golden = make_golden(checkpoint)
+
+    made = export_bundle(checkpoint, tmp_path / "new.bundle")
+
+    assert 0 < rounding(checkpoint, golden)[0] == made.manifest.tolerance[0] / 3
+    assert made.manifest.parity["fp32"]["max_abs_error"] <= made.manifest.tolerance[0] < 5e-5 * 12
+
+
+@pytest.mark.usefixtures("without_export")
+def test_a_model_for_which_float32_is_not_enough_is_refused(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(export.bundle, "MAX_ROUNDING_STD", 1e-9)
+
+    with pytest.raises(CheckFailed, match="magnifies rounding"):
+        export_bundle(checkpoint, tmp_path / "new.bundle")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("without_export")
