@@ -18,8 +18,8 @@ from stunet_deploy.bundle import Bundle
 PRODUCT_SHAPES = ((96, 256, 512), (192, 576, 192), (216, 288, 288), (384, 384, 384))
 #: One measured call does about so many operations.
 _OPERATIONS = 1e8
-#: Bytes of the array that is copied: larger than the second-level cache, as what a step reads and writes.
-_COPIED_BYTES = 4_000_000
+#: Bytes of the array that is copied: as much as a layer of some hundred sensors holds, so that it stays in the caches.
+_COPIED_BYTES = 200_000
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,299 @@
+"""A step against the least time that the machine could take for it, and against the step as the paper writes it.
+
+    python benchmarks/step_floor.py [--data metr-la.npz | --sensors 207] [--hidden 32 96] [--rounds 300]
+
+All on one thread and timed in turn, so that a slow minute of the machine meets all of them alike:
+
+    product …   a float32 matrix product through ONNX Runtime; the fastest of several shapes is the ceiling
+    step        one step on the backend as it is deployed
+    push        Stream.push of one interval, which takes a step
+    dense       the step with dense bases (step.onnx), where the bundle has another form of it for processors
+    literal     Eq. 2 and Eq. 7 as written: six convolutions a cell, each on its own, copies unpooled before they are
+                multiplied; ONNX Runtime is kept from sharing what they have in common
+    shared      the same graph with what ONNX Runtime shares by itself
+
+What a push costs beside its step is timed apart, on a graph in which nothing is multiplied. Weights are random
+(seeded): time does not depend on them. Writes benchmarks/results/step_floor.{json,md}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import bench_step
+import numpy as np
+import onnx
+import onnxruntime
+import random_network
+import torch
+from torch import Tensor
+from workbench import RESULTS, SHARED, write_results
+
+from export.bundle import export_bundle
+from export.cost import graph_cost
+from export.floor import ceiling_calls, ceilings_of
+from export.step_graph import export_step
+from runtime.onnxruntime_backend import OnnxRuntimeBackend
+from runtime.stream import Stream
+from runtime.timing import Samples, environment, interleave, paired_ratio
+from stunet_deploy.bundle import CPU_STEP, STEP, Bundle, sha256
+from stunet_deploy.checkpoint import Checkpoint, ReferenceStream
+from stunet_deploy.contract import StepContract
+from stunet_deploy.models.layers import GCGRUCell
+from stunet_deploy.series import read_series
+
+#: Operations that a step of METR-LA's 207 sensors is taken to need, whatever a graph really does, by hidden channels.
+USEFUL = {32: 0.05e9, 96: 0.26e9}
+START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
+
+
+class LiteralCell(GCGRUCell):
+    """The cell of Eq. 7 with every convolution as Eq. 2 writes it: y = Σk Tk X Θk, nothing shared."""
+
+    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return Σk (Tk X) Θk; ``weight`` holds the Θk below one another."""
+        near, *far = weight.unflatten(0, (len(self.basis) + 1, -1))
+        result = x @ near
+        for polynomial, theta in zip(self.basis, far, strict=True):
+            result = result + (polynomial @ x) @ theta
+        return result
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return the convolutions of the input, one for each gate and the candidate."""
+        gates = [slice(gate * self.hidden, (gate + 1) * self.hidden) for gate in range(3)]
+        return torch.cat([self.convolve(x, self.input_weight[:, gate]) + self.bias[gate] for gate in gates], dim=-1)
+
+    def project_unpooled(self, coarse: Tensor, skip: Tensor | None, cluster: Tensor) -> Tensor:
+        """Return the same of a copy that is made first."""
+        unpooled = coarse.index_select(-2, cluster)
+        return self.project(unpooled if skip is None else torch.cat([unpooled, skip], dim=-1))
+
+    def update(self, projected: Tensor, hidden: Tensor) -> Tensor:
+        """Return the next state."""
+        of_z, of_r, of_h = projected.split(self.hidden, dim=-1)
+        keep = torch.sigmoid(of_z + self.convolve(hidden, self.gate_weight[:, : self.hidden]))
+        reset = torch.sigmoid(of_r + self.convolve(hidden, self.gate_weight[:, self.hidden :]))
+        candidate = torch.tanh(of_h + self.convolve(reset * hidden, self.candidate_weight))
+        return keep * hidden + (1 - keep) * candidate
+
+
+def few_intervals(stream: ReferenceStream, count: int = 60) -> ReferenceStream:
+    """Return the start of a stream: enough to verify a graph with, and no more."""
+    return ReferenceStream(stream.timestamps[:count], stream.values[:count], stream.observed[:count])
+
+
+def literal_step(checkpoint: Checkpoint) -> onnx.ModelProto:
+    """Return the step graph of the same model with literal cells."""
+    model = copy.deepcopy(checkpoint.model)
+    for module in model.modules():
+        if isinstance(module, GCGRUCell):
+            module.__class__ = LiteralCell
+    return export_step(model, {})
+
+
+def session_call(graph: onnx.ModelProto, contract: StepContract, *, sharing: bool) -> Callable[[], object]:
+    """Return a call that runs a graph once, its inputs and outputs bound."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_free_dimension_override_by_name("batch", 1)
+    off = [] if sharing else ["EliminateCommonSubexpression", "CommonSubexpressionElimination"]
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=off
+    )
+    binding, rng = session.io_binding(), np.random.default_rng(0)
+    values = {
+        node.name: onnxruntime.OrtValue.ortvalue_from_numpy(rng.random(node.shape, np.float32))
+        for node in (*session.get_inputs(), *session.get_outputs())
+    }
+    for name in contract.input_names:
+        binding.bind_ortvalue_input(name, values[name])
+    for name in contract.output_names:
+        binding.bind_ortvalue_output(name, values[name])
+    return lambda: session.run_with_iobinding(binding)
+
+
+def step_call(bundle: Bundle) -> Callable[[], object]:
+    """Return a call of the backend's step."""
+    backend = OnnxRuntimeBackend(bundle)
+    rng = np.random.default_rng(0)
+    inputs = {spec.name: rng.random(spec.with_batch(1), np.float32) for spec in backend.contract.inputs}
+    return lambda: backend.step(inputs)
+
+
+def push_call(bundle: Bundle) -> Callable[[], object]:
+    """Return a call that pushes one interval after the other."""
+    stream, manifest = Stream.open(bundle), bundle.manifest
+    shape = (len(manifest.sensor_ids), len(manifest.features))
+    low, high = np.array(manifest.limits).T
+    values = np.random.default_rng(0).uniform(low, high, (50, *shape))
+    clock = iter(range(10**9))
+
+    def push() -> object:
+        t = next(clock)
+        return stream.push(values[t % len(values)], START_S + t * manifest.interval_s)
+
+    return push
+
+
+def without_cpu_graph(bundle: Bundle) -> Bundle:
+    """Return a bundle of which the backend runs step.onnx."""
+    files = {name: digest for name, digest in bundle.manifest.files.items() if name != CPU_STEP}
+    return replace(bundle, manifest=replace(bundle.manifest, files=files))
+
+
+def empty_bundle(bundle: Bundle, folder: Path) -> Bundle:
+    """Return a bundle with the same inputs, states and outputs whose step multiplies nothing."""
+    contract, helper = bundle.manifest.contract, onnx.helper
+
+    def info(name: str, shape: Sequence[int | None]) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", *shape[1:]])
+
+    shapes = {spec.name: spec.shape for spec in (*contract.inputs, *contract.outputs)}
+    shapes |= {tap.name: tap.state.shape for tap in contract.taps}
+    shapes |= {name: state.shape for name, state in zip(contract.next_state_names, contract.states, strict=True)}
+    oldest = [next(tap.name for tap in contract.taps if tap.state is state) for state in contract.states]
+    nodes = [helper.make_node("Neg", [old], [new]) for old, new in zip(oldest, contract.next_state_names, strict=True)]
+    (forecast,) = contract.outputs
+    zeros = onnx.numpy_helper.from_array(np.zeros((1, *forecast.shape[1:]), np.float32), "zeros")
+    axes = onnx.numpy_helper.from_array(np.array([2, 3]), "axes")
+    nodes += [
+        helper.make_node("Unsqueeze", ["time_of_week", "axes"], ["time"]),
+        helper.make_node("Add", ["time", "zeros"], [forecast.name]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "nothing",
+        [info(name, shapes[name]) for name in contract.input_names],
+        [info(name, shapes[name]) for name in contract.output_names],
+        [zeros, axes],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    folder.mkdir()
+    (folder / STEP).write_bytes(model.SerializeToString())
+    files = {STEP: sha256((folder / STEP).read_bytes())}
+    return Bundle(folder, replace(bundle.manifest, files=files))
+
+
+def main() -> None:
+    """Run the benchmark and write its results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=SHARED / "metr-la.npz", help="recording with its graph")
+    parser.add_argument("--sensors", type=int, help="of an invented network in place of --data")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[32, 96], help="channels of the models")
+    parser.add_argument("--rounds", type=int, default=300, help="how often each is timed")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    options = parser.parse_args()
+    if options.sensors is None and not options.data.is_file():
+        parser.error(f"no file {options.data}; name a recording by --data, or invent a network by --sensors")
+
+    torch.set_num_threads(1)
+    calls, graphs = ceiling_calls(), dict[int, dict[str, Any]]()
+    with tempfile.TemporaryDirectory() as folder:
+        for hidden in options.hidden:
+            if options.sensors is None:
+                checkpoint = bench_step.random_checkpoint(read_series(options.data), options.data, hidden)
+            else:
+                checkpoint = random_network.random_checkpoint(options.sensors, hidden, intervals=50)
+            checkpoint = replace(checkpoint, reference=few_intervals(checkpoint.reference))
+            bundle = export_bundle(checkpoint, Path(folder) / f"{hidden}.bundle")
+            literal, contract = literal_step(checkpoint), checkpoint.model.contract
+            calls[f"step {hidden}"] = step_call(bundle)
+            calls[f"push {hidden}"] = push_call(bundle)
+            if bundle.cpu_graph() != bundle.step:
+                calls[f"dense {hidden}"] = step_call(without_cpu_graph(bundle))
+            calls[f"literal {hidden}"] = session_call(literal, contract, sharing=False)
+            calls[f"shared {hidden}"] = session_call(literal, contract, sharing=True)
+            counted = {"step": onnx.load(bundle.cpu_graph()), "dense": onnx.load(bundle.step), "literal": literal}
+            graphs[hidden] = {name: graph_cost(proto).operations for name, proto in counted.items()}
+        nothing = empty_bundle(bundle, Path(folder) / "nothing.bundle")
+        calls |= {"empty step": step_call(nothing), "empty push": push_call(nothing)}
+        samples = interleave(calls, options.rounds, warm_up=10)
+        sensors = len(bundle.manifest.sensor_ids)
+    result = {
+        "graph": {"data": options.data.name if options.sensors is None else "invented", "sensors": sensors},
+        "environment": environment() | {"torch": torch.__version__},
+        "python_us": samples["empty push"].median_us - samples["empty step"].median_us,
+        **summary(samples, graphs),
+        "calls": {name: one.summary() for name, one in samples.items()},
+        "samples_us": {name: (one.nanoseconds / 1000).round(1).tolist() for name, one in samples.items()},
+    }
+    text = report(result)
+    write_results(options.out, "step_floor", result, text)
+    print(text)
+
+
+def summary(samples: dict[str, Samples], graphs: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Return the ceilings and, for each model, times, operations and ratios."""
+    ceilings = ceilings_of(samples)
+    models = []
+    for hidden, operations in graphs.items():
+        ways = {name: samples[f"{name} {hidden}"] for name in ("step", "push", "dense", "literal", "shared")
+                if f"{name} {hidden}" in samples}  # fmt: skip
+        useful = USEFUL.get(hidden)
+        models.append(
+            {
+                "hidden": hidden,
+                "operations": operations,
+                "fastest_us": {name: float(one.nanoseconds.min()) / 1000 for name, one in ways.items()},
+                "median_us": {name: one.median_us for name, one in ways.items()},
+                "useful_operations": useful,
+                "useful_share": {
+                    name: useful / (one.nanoseconds.min() * 1e-9) / ceilings.operations for name, one in ways.items()
+                }
+                if useful
+                else None,
+                "times_the_step": {name: paired_ratio(one, ways["step"]) for name, one in ways.items()},
+            }
+        )
+    shape = "×".join(map(str, ceilings.shape))
+    return {
+        "ceiling": {"operations_per_s": ceilings.operations, "product": shape, "bytes_per_s": ceilings.bytes},
+        "models": models,
+    }
+
+
+def report(result: dict[str, Any]) -> str:
+    """Return the results as Markdown."""
+    where, graph, ceiling = result["environment"], result["graph"], result["ceiling"]
+    lines = [
+        "# A step against its floor",
+        "",
+        f"`python benchmarks/step_floor.py`: {graph['data']}, {graph['sensors']} sensors, random weights, one thread. "
+        "Fastest of all rounds, ratios as medians over rounds.",
+        "",
+        f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "
+        f"onnxruntime {where['onnxruntime']}, commit {(where['commit'] or 'unknown')[:12]}.",
+        "",
+        f"Ceiling: {ceiling['operations_per_s'] / 1e9:.1f} Gflop/s in a product of {ceiling['product']}, "
+        f"{ceiling['bytes_per_s'] / 1e9:.0f} GB/s in a copy. "
+        f"A push costs {result['python_us']:.0f} µs beside its step (medians of an empty one).",
+        "",
+        "| hidden | way | operations, million | fastest µs | median µs | times the step | useful share |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for model in result["models"]:
+        for name, fastest in model["fastest_us"].items():
+            graph_name = {"push": "step", "shared": "literal"}.get(name, name)
+            share = model["useful_share"]
+            lines.append(
+                f"| {model['hidden']} | {name} | {model['operations'][graph_name] / 1e6:.0f} | {fastest:.0f} | "
+                f"{model['median_us'][name]:.0f} | {model['times_the_step'][name]:.2f} | "
+                f"{'–' if share is None else format(share[name], '.0%')} |"
+            )
+    lines += [
+        "",
+        "Useful share: 0.26 Gflop a step with 96 channels and 0.05 with 32, whatever the graph really does, over the "
+        "fastest time and the ceiling.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
