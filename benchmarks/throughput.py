@@ -180,7 +180,7 @@ def report(result: dict[str, Any]) -> str:
         "",
         "## In one batched step, one thread",
         "",
-        "| streams | push: median ms | p90 ms | p95 ms | forecasts a second | times one stream | difference from alone |",
+        "| streams | push: median ms | p90 ms | p95 ms | forecasts a second | times one | difference from alone |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in result["batched"]:

@@ -29,6 +29,7 @@ class WindowForecast(torch.nn.Module):
     def __init__(self, model: STUNet) -> None:
         super().__init__()
         self.model = model
+        self.eval()
 
     def forward(self, values: torch.Tensor, observed: torch.Tensor, time_of_week: torch.Tensor) -> torch.Tensor:
         """Return [batch, horizon, node, target] from inputs [batch, time, node, feature]."""
