@@ -1,4 +1,4 @@
-"""The benchmarks of latency and throughput run whole, in small; what they time is left to the machine they are for."""
+"""The comparison with other models runs whole, in small; what it times is left to the machine it is for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SENSORS, INTERVALS = 10, 576
 
 
-def run(name: str, out: Path, *options: str) -> tuple[dict[str, Any], str]:
-    """Run a benchmark as its page says, on two days of ten shipped sensors; return the JSON and the page it wrote."""
+def write_cut(path: Path) -> None:
+    """Write two days of ten sensors of the shipped data."""
     with np.load(ROOT / "stunet_deploy" / "data" / "freeway.npz", allow_pickle=False) as whole:
         arrays = dict(whole)
     for key in ("values", "observed"):
@@ -30,37 +29,25 @@ def run(name: str, out: Path, *options: str) -> tuple[dict[str, Any], str]:
         arrays[key] = arrays[key][:SENSORS]
     arrays["timestamps"] = arrays["timestamps"][-INTERVALS:]
     arrays["adjacency"] = arrays["adjacency"][:SENSORS, :SENSORS]
-    np.savez(out / "cut.npz", **arrays)
-    small = ("--data", str(out / "cut.npz"), "--hidden", "4", "--rounds", "3", "--out", str(out))
+    np.savez(path, **arrays)
+
+
+def test_the_comparison_with_other_models_writes_page_picture_and_headline(tmp_path: Path) -> None:
+    write_cut(tmp_path / "cut.npz")
+    options = ("--data", "cut.npz", "--hidden", "4", "--rounds", "3", "--no-compile", "--out", ".")
     done = subprocess.run(
-        [sys.executable, f"benchmarks/{name}.py", *small, *options],
-        cwd=ROOT,
+        [sys.executable, str(ROOT / "benchmarks" / "peers.py"), *options],
+        cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    page = (out / f"{name}.md").read_text(encoding="utf-8")
+    found = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))
+    page = (tmp_path / "peers.md").read_text(encoding="utf-8")
+
     assert page.strip() in done.stdout
-    return json.loads((out / f"{name}.json").read_text(encoding="utf-8")), page
-
-
-def test_throughput_compares_groups_and_processes(tmp_path: Path) -> None:
-    found, page = run("throughput", tmp_path, "--streams", "3", "1", "--cores", "2", "--seconds", "0.2")
-
-    assert [row["streams"] for row in found["batched"]] == [1, 3]
-    assert all(row["difference"] <= found["tolerance"] for row in found["batched"])
-    assert all(len(row["samples_us"]) == row["push"]["count"] == 3 for row in found["batched"])
-    spread = {(row["processes"], row["threads"]) for row in found["processes"]}
-    assert spread == {(1, 1), (1, 2), (2, 1)}
-    assert all(row["push"]["count"] >= 5 * row["processes"] for row in found["processes"])
-    assert "| 3 |" in page
-
-
-def test_the_comparison_with_other_models_writes_page_picture_and_headline(tmp_path: Path) -> None:
-    found, page = run("peers", tmp_path, "--no-compile")
-
     assert set(found["calls"]) == {"step", "window", "eager window", "Graph WaveNet", "DCRNN"}
     assert set(found["ratios"]) == set(found["calls"]) - {"step"}
     assert all(len(values) == found["calls"][name]["count"] == 3 for name, values in found["samples_us"].items())
