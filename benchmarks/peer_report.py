@@ -93,9 +93,10 @@ def headline(result: Mapping[str, Any]) -> str:
         [
             f"A streamed forecast for {result['graph']['sensors']} sensors takes "
             f"**{calls['step']['median_us'] / 1000:.2f} ms** on one core ({where['cpu']}, "
-            f"{result['model']['hidden']} channels). In the same run the last {result['model']['window']} intervals computed "
-            f"again take {window} as long in ONNX Runtime and {eager} as long in PyTorch, Graph WaveNet {wavenet} and "
-            f"DCRNN {dcrnn} ([all ways](benchmarks/results/peers.md), by `python benchmarks/peers.py --readme`).",
+            f"{result['model']['hidden']} channels). In the same run the last {result['model']['window']} intervals "
+            f"computed again take {window} as long in ONNX Runtime and {eager} as long in PyTorch, "
+            f"Graph WaveNet {wavenet} and DCRNN {dcrnn} ([all ways](benchmarks/results/peers.md), "
+            "by `python benchmarks/peers.py --readme`).",
             "",
             "![Time of a forecast by each way](benchmarks/results/peers.svg)",
         ]
