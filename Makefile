@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 ROOMS := stunet_deploy training export runtime
-BENCHMARKS := $(wildcard benchmarks/bench_*.py)
+BENCHMARKS := $(addprefix benchmarks/,bench_step.py throughput.py peers.py)
 # TensorRT's bindings whose calls the tests compare with ours: JetPack 6 and 7, the first and the latest TensorRT 11.
 BINDINGS := tensorrt-cu12-bindings==10.3.0 $(addprefix tensorrt-cu13-bindings==,10.13.3.9 10.16.1.11 11.0.0.114 11.4.0.106)
 

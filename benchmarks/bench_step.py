@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from ways import WindowForecast, burst, random_checkpoint, streaming, window_session
+from ways import WindowForecast, burst, random_checkpoint, st_unet, streaming, window_session
 from workbench import RESULTS, SHARED, write_results
 
 from export.bundle import export_bundle
 from runtime.bench.measure import Case, cold_start
 from runtime.timing import Samples, environment, interleave, paired_ratio
-from stunet_deploy.config import RunConfig, SRNNRunConfig, STUNetConfig
+from stunet_deploy.config import RunConfig, SRNNRunConfig
 from stunet_deploy.models.forecaster import StepInputs, unroll
 from stunet_deploy.series import Series, read_series
 
@@ -51,7 +51,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     configs: dict[str, RunConfig | SRNNRunConfig] = {
-        "ST-UNet": RunConfig(model=STUNetConfig(hidden=options.hidden)),
+        "ST-UNet": st_unet(options.hidden),
         "Structural-RNN": SRNNRunConfig(),
     }
     series = read_series(options.data)

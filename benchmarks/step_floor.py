@@ -26,12 +26,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import bench_step
 import numpy as np
 import onnx
 import onnxruntime
 import random_network
 import torch
+import ways
 from torch import Tensor
 from workbench import RESULTS, SHARED, write_results
 
@@ -197,7 +197,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for hidden in options.hidden:
             if options.sensors is None:
-                checkpoint = bench_step.random_checkpoint(read_series(options.data), options.data, hidden)
+                checkpoint = ways.random_checkpoint(read_series(options.data), options.data, ways.st_unet(hidden))
             else:
                 checkpoint = random_network.random_checkpoint(options.sensors, hidden, intervals=50)
             checkpoint = replace(checkpoint, reference=few_intervals(checkpoint.reference))

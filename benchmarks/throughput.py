@@ -116,15 +116,12 @@ def spread(folder: Path, streams: int, processes: int, threads: int, seconds: fl
 
 def export_random(data: Path, hidden: int, folder: Path) -> Bundle:
     """Export an untrained model of a recording's network."""
-    from ways import random_checkpoint
+    from ways import random_checkpoint, st_unet
 
     from export.bundle import export_bundle
-    from stunet_deploy.config import RunConfig, STUNetConfig
     from stunet_deploy.series import read_series
 
-    return export_bundle(
-        random_checkpoint(read_series(data), data, RunConfig(model=STUNetConfig(hidden=hidden))), folder
-    )
+    return export_bundle(random_checkpoint(read_series(data), data, st_unet(hidden)), folder)
 
 
 def main() -> None:
@@ -183,7 +180,7 @@ def report(result: dict[str, Any]) -> str:
         "",
         "## In one batched step, one thread",
         "",
-        "| streams | push: median ms | p90 ms | p95 ms | forecasts a second | times one stream | from alone, at most |",
+        "| streams | push: median ms | p90 ms | p95 ms | forecasts a second | times one | difference from alone |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in result["batched"]:

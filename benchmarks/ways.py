@@ -14,7 +14,7 @@ import torch
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint, Site
-from stunet_deploy.config import RunConfig, SRNNRunConfig
+from stunet_deploy.config import RunConfig, SRNNRunConfig, STUNetConfig
 from stunet_deploy.graph_files import read_graph
 from stunet_deploy.models.forecaster import Forecaster, StepInputs
 from stunet_deploy.series import Series
@@ -28,12 +28,18 @@ class WindowForecast(torch.nn.Module):
     def __init__(self, model: Forecaster) -> None:
         super().__init__()
         self.model = model
+        self.eval()
 
     def forward(self, values: torch.Tensor, observed: torch.Tensor, time_of_week: torch.Tensor) -> torch.Tensor:
         """Return [batch, horizon, node, target] from inputs [batch, time, node, feature]."""
         inputs, last = StepInputs(values, observed, time_of_week), torch.tensor([values.shape[1] - 1])
         forecast, _ = self.model(inputs, self.model.initial_lines(len(values)), issued=last)
         return forecast[:, 0]
+
+
+def st_unet(hidden: int) -> RunConfig:
+    """Return the default ST-UNet with so many channels."""
+    return RunConfig(model=STUNetConfig(hidden=hidden))
 
 
 def random_checkpoint(series: Series, data: Path, config: RunConfig | SRNNRunConfig) -> Checkpoint:

@@ -10,7 +10,7 @@ import time
 
 
 def main() -> None:
-    """Load a bundle, forecast a hundred times with every sensor at 50, and print what each part took."""
+    """Load a bundle, forecast a hundred times or for five seconds, every sensor at 50; print what each part took."""
     began = time.time()
     clock = time.perf_counter
     moments = [clock()]
@@ -35,6 +35,8 @@ def main() -> None:
     stream.push(readings, manifest.phase_s)
     moments.append(clock())
     for interval in range(1, 100):
+        if clock() - moments[-1] > 5:
+            break
         stream.push(readings, manifest.phase_s + interval * manifest.interval_s)
     parts = dict(
         zip(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from runtime.bench.loops import closed_loop
 from runtime.bench.measure import Case
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
@@ -41,6 +42,7 @@ def single_stream(bundle: Bundle, case: Case, count: int, folder: Path) -> dict[
     Raises:
         ModuleNotFoundError: without the package ``mlcommons-loadgen``.
         BackendError: if a forecast fails, or LoadGen writes no summary.
+        DataError: if the folder cannot be made.
         BundleError, ConfigError: if bundle or case do not serve.
     """
     import mlperf_loadgen as loadgen
@@ -56,14 +58,19 @@ def single_stream(bundle: Bundle, case: Case, count: int, folder: Path) -> dict[
         bundle, backend=case.backend, precision=case.precision, threads=case.threads, fallback=False, name="loadgen"
     )
     failures: list[Exception] = []
-    readings = _endless(np.where(golden.observed, golden.values, np.nan).astype(np.float32))
+    readings = itertools.cycle(np.where(golden.observed, golden.values, np.nan).astype(np.float32))
     stamps = iter(range(int(golden.timestamps[0]), 2**62, manifest.interval_s))
+
+    def push() -> float:
+        return stream.push(next(readings), next(stamps)).step_us
+
+    usual = closed_loop(push, 20)
 
     def issue(queries: list[Any]) -> None:
         for query in queries:
             try:
                 if not failures:
-                    stream.push(next(readings), next(stamps))
+                    push()
             except Exception as error:  # LoadGen's thread would end the process
                 failures.append(error)
             loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(query.id, 0, 0)])
@@ -73,6 +80,8 @@ def single_stream(bundle: Bundle, case: Case, count: int, folder: Path) -> dict[
     settings.mode = loadgen.TestMode.PerformanceOnly
     settings.min_query_count = count
     settings.min_duration_ms = 1000
+    # It makes up as many queries beforehand as fill the second at this latency: rather too many than too few.
+    settings.single_stream_expected_latency_ns = int(500 * usual.latency.median_us)
     logs = loadgen.LogSettings()
     logs.log_output = loadgen.LogOutputSettings()
     logs.log_output.outdir = str(folder)
@@ -108,8 +117,3 @@ def read_summary(path: Path, since: float = 0.0) -> dict[str, Any]:
     if not found:
         raise BackendError(f"no summary of LoadGen in {path}", "its log", "look at the other files in that folder")
     return {key: value if key == "result" else float(value) for key, value in found.items()}
-
-
-def _endless(values: Any) -> Iterator[Any]:
-    while True:
-        yield from values

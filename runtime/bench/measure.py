@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, open_backend
-from runtime.bench.loops import Trace, closed_loop, open_loop
+from runtime.bench.loops import Call, Trace, closed_loop, open_loop
 from runtime.bench.machine import Energy, machine_state, measured_environment
 from runtime.bench.nvml import Gpu, open_gpu
 from runtime.bench.summary import run_to_json
@@ -31,6 +32,11 @@ from stunet_deploy.errors import BackendError, ConfigError
 SCHEMA = 1
 #: Every case runs in so many turns, so that a slow minute of the machine meets all of them alike.
 TURNS = 10
+#: Forecasts in a loop, but no more than take so many seconds, and at least so many that the median is known.
+COUNT, LOOP_S, LEAST = 2000, 30.0, 20
+#: Forecasts a second in the open loop, if the slowest case is twice as fast.
+RATE = 100.0
+_WARM_UP_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,9 @@ class Plan:
     """How it is measured.
 
     Attributes:
-        count: forecasts in each loop.
-        rate: of the open loop, forecasts a second.
-        warm_up: forecasts of each case before the first that counts, beside the golden stream.
+        count: forecasts in each loop; None for :data:`COUNT`, or as many as take :data:`LOOP_S`.
+        rate: of the open loop, forecasts a second; None for :data:`RATE`, or half of what the slowest case can do.
+        warm_up: forecasts of each case before the first that counts, beside the golden stream; for two seconds at most.
         idle_s: pause before a first step after idle.
         idle_repeats: how often that is measured.
         cold_starts: how many fresh processes are started.
@@ -59,8 +65,8 @@ class Plan:
         ConfigError: if a number is too small to measure anything.
     """
 
-    count: int = 2000
-    rate: float = 100.0
+    count: int | None = None
+    rate: float | None = None
     warm_up: int = 200
     idle_s: float = 0.5
     idle_repeats: int = 5
@@ -68,12 +74,22 @@ class Plan:
     deadline_us: float | None = None
 
     def __post_init__(self) -> None:
-        if self.count < TURNS or not 0 < self.rate < 1e6 or (self.deadline_us is not None and self.deadline_us <= 0):
+        count, rate, deadline = (1 if given is None else given for given in (self.count, self.rate, self.deadline_us))
+        if (self.count is not None and count < TURNS) or not 0 < rate < 1e6 or deadline <= 0:
             raise ConfigError(
-                f"{self.count} forecasts at {self.rate:g} a second, deadline {self.deadline_us}",
+                f"{self.count} forecasts at {self.rate} a second, deadline {self.deadline_us}",
                 f"at least {TURNS}, a rate above 0 and a deadline above 0",
                 "choose another --count, --rate or --deadline",
             )
+
+    def settled(self, slowest_us: float) -> Plan:
+        """Return the plan with what was left open, for cases whose slowest takes so many microseconds."""
+        count, rate = self.count, self.rate
+        if count is None:
+            count = max(LEAST, min(COUNT, int(1e6 * LOOP_S / slowest_us)))
+        if rate is None:
+            rate = min(RATE, 0.5e6 / slowest_us)
+        return replace(self, count=count, rate=rate)
 
 
 @dataclass
@@ -124,18 +140,18 @@ def bench(
             subjects.append(_Subject(bundle, case, golden, gpu))
             opened.callback(subjects[-1].close)
         runs = [subject.run for subject in subjects]
-        for subject in subjects:
-            closed_loop(subject.push, plan.warm_up)
+        plan = plan.settled(max(_warm_up(subject.push, plan.warm_up) for subject in subjects))
+        turns = [len(part) for part in np.array_split(np.arange(plan.count or 0), TURNS)]
         say(f"closed loop: {plan.count} forecasts each")
-        for count in _turns(plan.count):
+        for count in turns:
             for subject in subjects:
                 with subject.run.energy:
                     trace = closed_loop(subject.push, count)
                 subject.run.closed.append(trace)
-        say(f"open loop: {plan.count} forecasts each, {plan.rate:g} a second")
-        for count in _turns(plan.count):
+        say(f"open loop: {plan.count} forecasts each, {plan.rate:.3g} a second")
+        for count in turns:
             for subject in subjects:
-                subject.run.opened.append(open_loop(subject.push, count, plan.rate))
+                subject.run.opened.append(open_loop(subject.push, count, plan.rate or RATE))
         say("first step after idle, cold start")
         for subject in subjects:
             for _ in range(plan.idle_repeats):
@@ -210,7 +226,7 @@ class _Subject:
             energy=Energy(gpu if case.backend in GPU_BACKENDS else None),
         )
         self._stream = Stream(bundle, Carry(backend), name="bench")
-        self._readings = _endless(np.where(golden.observed, golden.values, np.nan).astype(np.float32))
+        self._readings = itertools.cycle(np.where(golden.observed, golden.values, np.nan).astype(np.float32))
         self._stamp = int(golden.timestamps[0])
         self._interval_s = manifest.interval_s
 
@@ -235,14 +251,13 @@ def _artifact(bundle: Bundle, case: Case) -> dict[str, str]:
     return {"file": graph.name, "sha256": bundle.manifest.files[graph.name]}
 
 
-def _endless(values: Any) -> Iterator[Any]:
-    while True:
-        yield from values
-
-
-def _turns(count: int) -> list[int]:
-    """Return how many forecasts each turn makes."""
-    return [len(part) for part in np.array_split(np.arange(count), TURNS)]
+def _warm_up(push: Call, count: int) -> float:
+    """Forecast ``count`` times, but not for long; return the median in microseconds."""
+    parts = [closed_loop(push, 1)]
+    begun = time.perf_counter()
+    while len(parts) < count and time.perf_counter() - begun < _WARM_UP_S:
+        parts.append(closed_loop(push, 1))
+    return Trace.join(parts).latency.median_us
 
 
 def _name(case: Case) -> str:

@@ -35,7 +35,7 @@ def run_to_json(run: Run, plan: Plan, environment: Mapping[str, Any]) -> dict[st
         "open_loop": _loop_to_json(opened, plan)
         | {
             "rate": plan.rate,
-            "utilisation": plan.rate * float(opened.service.nanoseconds.mean()) / 1e9,
+            "utilisation": (plan.rate or 0) * float(opened.service.nanoseconds.mean()) / 1e9,
             "wait_p50_us": opened.wait.median_us,
             "wait_p99_us": opened.wait.percentile(99),
         },
@@ -44,8 +44,8 @@ def run_to_json(run: Run, plan: Plan, environment: Mapping[str, Any]) -> dict[st
         "cold_start": middle,
         "rss_mb": None if middle is None else middle["rss_mb"],
         "device_memory_mb": run.device_memory_mb,
-        "energy_mj": _millijoules(run.energy.cpu_joules, plan.count),
-        "device_energy_mj": _millijoules(run.energy.gpu_joules, plan.count),
+        "energy_mj": _millijoules(run.energy.cpu_joules, len(closed.end)),
+        "device_energy_mj": _millijoules(run.energy.gpu_joules, len(closed.end)),
         "parity": run.parity,
         "artifact": run.artifact,
         "environment": dict(environment),

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, nargs="+", default=[1], metavar="N", help="CPU threads of a step, one or several (1)"
     )
-    parser.add_argument("--count", type=int, default=2000, help="forecasts in each loop (2000); p99.9 takes 10000")
-    parser.add_argument("--rate", type=float, default=100.0, help="forecasts a second in the open loop (100)")
+    parser.add_argument(
+        "--count", type=int, help="forecasts in each loop (2000, or half a minute's); p99.9 takes 10000"
+    )
+    parser.add_argument("--rate", type=float, help="forecasts a second in the open loop (100, or half of what it can)")
     parser.add_argument("--deadline", metavar="T", help="within which a forecast must be there: 500us, 1ms, 0.1s")
     parser.add_argument(
         "--at",
@@ -56,17 +59,24 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.bundle is None:
         raise ConfigError("no bundle", "a bundle to measure, or --compare A B", "stunet bench bundle/")
     from runtime.bench.html import html_report
-    from runtime.bench.measure import Case, Plan, bench
-    from runtime.bench.summary import check_count, missed, table
+    from runtime.bench.measure import COUNT, Case, Plan, bench
+    from runtime.bench.summary import check_count, missed, required_count, table
     from runtime.bench.trtexec import export_times
     from stunet_deploy.bundle import Bundle
     from stunet_deploy.files import replacing
 
     deadline_us = None if arguments.deadline is None else parse_duration(arguments.deadline)
+    count = arguments.count
     if deadline_us is not None:
-        check_count(arguments.at, arguments.count)
+        count = max(COUNT, required_count(arguments.at)) if count is None else count
+        check_count(arguments.at, count)
+    for path in (arguments.out, arguments.html, arguments.export_times):
+        if path is not None and not path.parent.is_dir():
+            raise ConfigError(f"{path} in no folder", "a folder that exists", f"mkdir -p {path.parent}")
+    if arguments.loadgen is not None:
+        import_module("mlperf_loadgen")  # whatever is missing is said before minutes are spent
     cases = [Case(*options) for options in product(arguments.backend, arguments.precision, arguments.threads)]
-    plan = Plan(count=arguments.count, rate=arguments.rate, deadline_us=deadline_us)
+    plan = Plan(count=count, rate=arguments.rate, deadline_us=deadline_us)
     bundle = Bundle.load(arguments.bundle)
     found = bench(bundle, cases, plan, say=console.say)
     if arguments.loadgen is not None:
@@ -74,7 +84,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
         console.say(f"MLPerf LoadGen: single stream, logs in {arguments.loadgen}")
         best = Case(found["backend"], found["precision"], found["threads"])
-        found["loadgen"] = single_stream(bundle, best, plan.count, arguments.loadgen)
+        found["loadgen"] = single_stream(bundle, best, found["plan"]["count"], arguments.loadgen)
     for path, written in (
         (arguments.out, _as_json),
         (arguments.html, html_report),

@@ -155,6 +155,15 @@ def test_the_trace_has_the_names_of_trtexec_and_of_its_tracer(measured: dict[str
         assert record["startH2dMs"] <= record["endH2dMs"] == record["startComputeMs"] <= record["endComputeMs"]
 
 
+def test_what_a_plan_leaves_open_follows_from_how_slow_a_forecast_is() -> None:
+    fast, slow, given = Plan().settled(1000), Plan().settled(2e6), Plan(count=50, rate=3.0).settled(2e6)
+
+    assert (fast.count, fast.rate) == (2000, 100.0)
+    assert (slow.count, slow.rate) == (20, 0.25)
+    assert (given.count, given.rate) == (50, 3.0)
+    assert Plan().settled(100_000).count == 300
+
+
 def test_plans_and_cases_that_measure_nothing_are_refused(shared_example: Any) -> None:
     for options in ({"count": 9}, {"rate": 0.0}, {"deadline_us": 0.0}):
         with pytest.raises(ConfigError, match="forecasts at"):

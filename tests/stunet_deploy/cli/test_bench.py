@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,20 @@ def test_nothing_to_measure_and_nothing_to_compare_are_refused(
     assert "no bundle" in said
     assert "no measurement" in said
     assert "abacus" in said
+
+
+def test_what_is_missing_is_said_before_anything_is_measured(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
+
+    assert main(["bench", str(place.bundle), "--loadgen", str(tmp_path / "logs")]) == 2
+    assert main(["bench", str(place.bundle), "--html", str(tmp_path / "absent" / "a.html")]) == 2
+
+    said = capsys.readouterr().err
+    assert "stunet-deploy[loadgen]" in said
+    assert "mkdir -p" in said
+    assert "golden stream" not in said
 
 
 def test_durations_are_read_with_their_unit() -> None:
