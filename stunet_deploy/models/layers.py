@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from stunet_deploy.models.propagation import propagate, propagated_sum, unpooled_sum
+
 
 class GraphConvolution(nn.Module):
     """Chebyshev graph convolution y = Σk Tk X Θk + b (ST-UNet, Eq. 2).
@@ -31,17 +33,8 @@ class GraphConvolution(nn.Module):
         _, in_channels, out_channels = self.weight.shape
         if out_channels >= in_channels:
             return propagate(self.basis, x) @ self.weight.flatten(0, 1) + self.bias
-        y = x @ self.weight[0] + self.bias
-        for polynomial, weight in zip(self.basis, self.weight[1:], strict=True):
-            y = y + polynomial @ (x @ weight)
-        return y
-
-
-def propagate(
-    basis: Float[Tensor, "order node node"], x: Float[Tensor, "*batch node channel"]
-) -> Float[Tensor, "*batch node propagated"]:
-    """Return [X, T1 X, …, T(K−1) X] side by side on the channel axis."""
-    return torch.cat([x, *(polynomial @ x for polynomial in basis)], dim=-1)
+        near, *far = (x @ weight for weight in self.weight)
+        return propagated_sum(self.basis, [near + self.bias, *far])
 
 
 class GCGRUCell(nn.Module):
@@ -86,11 +79,7 @@ class GCGRUCell(nn.Module):
         polynomials, channels = len(self.basis) + 1, coarse.shape[-1]
         weight = torch.unflatten(self.input_weight, 0, (polynomials, -1))
         near, *far = (coarse @ weight[k, :channels] for k in range(polynomials))
-        projected = (near + self.bias).index_select(-2, cluster)
-        if far:
-            shape = (*self.basis.shape[:-1], coarse.shape[-2])
-            summed = self.basis.new_zeros(shape).index_add(-1, cluster, self.basis)  # Tk S
-            projected = projected + summed.movedim(0, -2).flatten(-2) @ torch.cat(far, dim=-2)
+        projected = unpooled_sum(self.basis, [near + self.bias, *far], cluster)
         if skip is not None:
             projected = projected + propagate(self.basis, skip) @ weight[:, channels:].flatten(0, 1)
         return projected
