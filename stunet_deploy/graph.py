@@ -27,6 +27,9 @@ BLOCK_ARRAYS = ("edges", "weights", "largest_eigenvalue", "slots", "blocks")
 TRANSITION_ARRAYS = ("pool", "unpool", "ranks", "structure")
 LARGEST_DENSE_SPECTRUM = 1000
 """Above this many nodes the largest eigenvalue comes from the sparse solver."""
+SPECTRUM_TOLERANCE = 1e-6
+"""Residual at which that solver stops; the eigenvalue is far better. Without it, eigenvalues that crowd below 2, as in
+a network of many dead ends, keep it from ending."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,7 +348,9 @@ def largest_eigenvalue(laplacian: scipy.sparse.csr_array) -> float:
         return float(scipy.linalg.eigh(dense, eigvals_only=True, subset_by_index=(nodes - 1, nodes - 1))[0])
     # The solver's own start vector is random. A constant one is an eigenvector of regular graphs.
     start = np.random.default_rng(0).random(nodes) - 0.5
-    values = scipy.sparse.linalg.eigsh(laplacian, k=1, which="LA", v0=start, return_eigenvectors=False)
+    values = scipy.sparse.linalg.eigsh(
+        laplacian, k=1, which="LA", v0=start, tol=SPECTRUM_TOLERANCE, return_eigenvectors=False
+    )
     return float(values[0])
 
 

@@ -78,7 +78,7 @@ class _Symmetric(torch.autograd.Function):
         return matrix.product(rows)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         matrix: BlockMatrix = ctx.matrix
         return matrix.product(gradient.contiguous()), None
 
@@ -231,7 +231,8 @@ def unpooled_sum(
         return y
     beside = torch.cat(far, dim=-2)
     if unpooling is not None:
-        return y + unpooling(beside)
+        far_sum: Tensor = unpooling(beside)
+        return y + far_sum
     assert isinstance(basis, Tensor)
     shape = (*basis.shape[:-1], near.shape[-2])
     summed = basis.new_zeros(shape).index_add(-1, cluster, basis)  # Tk S
