@@ -114,10 +114,10 @@ def column_counts(adjacency: scipy.sparse.csr_array, order: NDArray[np.int64], s
 def grouped(counts: NDArray[np.int64]) -> list[slice]:
     """Group block rows that follow one another by their number of columns, [row], so that padding costs little.
 
-    A further group is worth its operators where it saves more than a column of every block row and some.
+    A further group is worth its operators where it saves more than three columns of every block row and some.
     """
     rows = len(counts)
-    price = rows + _GROUP_COLUMNS
+    price = 3 * rows + _GROUP_COLUMNS
     best, start = np.full(rows + 1, np.inf), np.zeros(rows + 1, dtype=np.int64)
     best[0] = 0.0
     for end in range(1, rows + 1):
@@ -133,9 +133,9 @@ def grouped(counts: NDArray[np.int64]) -> list[slice]:
 
 
 def cut_blocks(matrix: scipy.sparse.coo_array, size: int) -> list[BlockRows]:
-    """Cut a matrix [slot, column] into block rows of ``size`` slots."""
+    """Cut a matrix [row, column] into block rows of ``size`` rows; the last one is filled up with empty rows."""
     width = max(1, matrix.shape[1])
-    rows = matrix.shape[0] // size
+    rows = -(-matrix.shape[0] // size)
     keys, place = np.unique(matrix.row.astype(np.int64) // size * width + matrix.col, return_inverse=True)
     row, column = keys // width, keys % width
     counts = np.bincount(row, minlength=rows)
@@ -159,23 +159,22 @@ def cut_blocks(matrix: scipy.sparse.coo_array, size: int) -> list[BlockRows]:
     return groups
 
 
-def unpooling_blocks(
-    laplacian: scipy.sparse.csr_array, polynomials: int, cluster: NDArray[np.int64], coarse: int, size: int
-) -> list[BlockRows]:
-    """Cut [T1 S, ..., T(K-1) S] side by side, for the matrix S that copies coarse nodes to the fine ones.
+def unpooled_polynomials(
+    laplacian: scipy.sparse.csr_array, polynomials: int, cluster: NDArray[np.int64], coarse: int
+) -> scipy.sparse.coo_array:
+    """Return [T1 S, ..., T(K-1) S] side by side, for the matrix S that copies coarse nodes to the fine ones.
 
     Args:
         laplacian: the scaled Laplacian of the fine graph, [slot, slot].
-        polynomials: K - 1.
+        polynomials: K - 1, at least 1.
         cluster: the coarse slot of every fine slot, [slot].
         coarse: number of coarse slots.
-        size: slots of a block of the fine graph.
     """
     ones, every = np.ones(len(cluster)), np.arange(len(cluster))
     terms = [scipy.sparse.csr_array((ones, (every, cluster)), shape=(len(cluster), coarse))]
     for k in range(1, polynomials + 1):
         terms.append(laplacian @ terms[0] if k == 1 else 2 * (laplacian @ terms[-1]) - terms[-2])
-    return cut_blocks(scipy.sparse.hstack(terms[1:], format="coo"), size)
+    return scipy.sparse.hstack(terms[1:], format="coo")
 
 
 def dense_cost(nodes: int) -> float:

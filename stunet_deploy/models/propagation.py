@@ -9,8 +9,11 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
-from stunet_deploy.blocks import BlockRows, Slots, cut_blocks, unpooling_blocks
+from stunet_deploy.blocks import BlockRows, Slots, cut_blocks, unpooled_polynomials
 from stunet_deploy.graph import GraphHierarchy, Level, SparseBasis, Transition
+
+#: Numbers that are gathered at once where nothing is exported: more would not stay in a processor's cache.
+_GATHERED = 2**20
 
 
 class BlockMatrix(nn.Module):
@@ -18,16 +21,16 @@ class BlockMatrix(nn.Module):
 
     Args:
         groups: block rows from the first to the last, see :func:`stunet_deploy.blocks.cut_blocks`.
-        symmetric: whether the matrix is; its gradient is then a product like any other.
+        transposed: the block rows of the transpose, for gradients; a symmetric matrix has none.
     """
 
-    def __init__(self, groups: Sequence[BlockRows], *, symmetric: bool = False) -> None:
+    def __init__(self, groups: Sequence[BlockRows], transposed: Sequence[BlockRows] | None = None) -> None:
         super().__init__()
-        self.symmetric = symmetric
         for index, (columns, blocks) in enumerate(groups):
             self.register_buffer(f"columns_{index}", torch.from_numpy(columns), persistent=False)
             self.register_buffer(f"blocks_{index}", torch.from_numpy(blocks), persistent=False)
         self.groups = len(groups)
+        self.transposed = None if transposed is None else BlockMatrix(transposed)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Return (columns, blocks) of a group."""
@@ -46,18 +49,19 @@ class BlockMatrix(nn.Module):
             return self._exported(x, factor)
         by_node = x.flatten(0, -3) if x.ndim > 2 else x[None]
         by_node = by_node.movedim(0, 1)  # [column, batch, channel]: a block meets all of a batch in one product
-        rows = by_node.flatten(1)
-        product: Tensor = _Symmetric.apply(rows, self) if self.symmetric else self.product(rows)  # type: ignore[no-untyped-call]
+        product: Tensor = _Product.apply(by_node.flatten(1), self)  # type: ignore[no-untyped-call]
         product = (product if factor == 1 else factor * product).unflatten(1, by_node.shape[1:]).movedim(1, 0)
         return product.reshape(*x.shape[:-2], *product.shape[-2:])
 
     def product(self, rows: Float[Tensor, "column channel"]) -> Float[Tensor, "row channel"]:
-        """Return the matrix times the rows."""
+        """Return the matrix times the rows, some block rows after the other."""
         parts = []
         for columns, blocks in map(self.__getitem__, range(self.groups)):
-            gathered = rows.index_select(0, columns.flatten()).unflatten(0, columns.shape)
-            parts.append(torch.bmm(blocks, gathered).flatten(0, 1))
-        return parts[0] if self.groups == 1 else torch.cat(parts)
+            at_once = max(1, _GATHERED // (columns.shape[1] * rows.shape[1]))
+            for some, cut in zip(columns.split(at_once), blocks.split(at_once), strict=True):
+                gathered = rows.index_select(0, some.flatten()).unflatten(0, some.shape)
+                parts.append(torch.bmm(cut, gathered).flatten(0, 1))
+        return torch.cat(parts)
 
     def _exported(self, x: Tensor, factor: float) -> Tensor:
         """Return the same without a transposition, which costs a copy where a batch is one row."""
@@ -69,18 +73,19 @@ class BlockMatrix(nn.Module):
         return parts[0] if self.groups == 1 else torch.cat(parts, dim=-2)
 
 
-class _Symmetric(torch.autograd.Function):
-    """The product with a symmetric matrix: its gradient is gathered, where autograd would scatter row by row."""
+class _Product(torch.autograd.Function):
+    """A product whose gradient is gathered like itself, where autograd would scatter it node by node."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, matrix: BlockMatrix) -> Tensor:
-        ctx.matrix = matrix
+        ctx.matrix, ctx.columns = matrix, len(rows)
         return matrix.product(rows)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         matrix: BlockMatrix = ctx.matrix
-        return matrix.product(gradient.contiguous()), None
+        transposed = matrix if matrix.transposed is None else matrix.transposed
+        return transposed.product(gradient.contiguous())[: ctx.columns], None
 
 
 class BlockBasis(nn.Module):
@@ -158,7 +163,7 @@ def level_basis(level: Level) -> Basis:
     if not isinstance(level.basis, SparseBasis):
         return torch.from_numpy(level.basis)
     groups = cut_blocks(level.laplacian().tocoo(), level.slots.size)
-    return BlockBasis(BlockMatrix(groups, symmetric=True), level.polynomials)
+    return BlockBasis(BlockMatrix(groups), level.polynomials)
 
 
 def unpooling_matrix(level: Level, transition: Transition) -> BlockMatrix | None:
@@ -170,8 +175,9 @@ def unpooling_matrix(level: Level, transition: Transition) -> BlockMatrix | None
     """
     if not isinstance(level.basis, SparseBasis) or not level.polynomials:
         return None
-    sizes = len(transition.pool), level.slots.size
-    return BlockMatrix(unpooling_blocks(level.laplacian(), level.polynomials, transition.unpool, *sizes))
+    matrix = unpooled_polynomials(level.laplacian(), level.polynomials, transition.unpool, len(transition.pool))
+    size = level.slots.size
+    return BlockMatrix(cut_blocks(matrix, size), cut_blocks(matrix.transpose(), size))
 
 
 def keep_basis(layer: nn.Module, basis: Basis) -> None:
