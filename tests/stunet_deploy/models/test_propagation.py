@@ -131,6 +131,7 @@ def test_a_model_in_blocks_forecasts_what_a_dense_one_does(build_model, options,
         ).double()
         for basis in ("dense", "blocks")
     )
+    blocks.load_state_dict(dense.state_dict())
     values, observed = rng.uniform(-20, 800, (2, 6, nodes, 2)), rng.random((2, 6, nodes, 2)) < 0.7
     seconds = rng.uniform(0, 600_000, (2, 6, 1))
     inputs = StepInputs(*(torch.from_numpy(array).double() for array in (values, observed, seconds)))
