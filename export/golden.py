@@ -23,6 +23,8 @@ MAX_BYTES = 32_000_000
 #: Room in the file for names and headers of the arrays.
 _OVERHEAD = 4_096
 _ROWS_AT_ONCE = 96
+#: Fewer of a large network, so that their activations stay within memory.
+_READINGS_AT_ONCE = 400_000
 
 
 def make_golden(checkpoint: Checkpoint) -> Golden:
@@ -73,8 +75,9 @@ def _forecast(checkpoint: Checkpoint, stream: Golden, dtype: torch.dtype) -> NDA
     sequence = [torch.from_numpy(array).to(dtype)[None] for array in (stream.values, stream.observed, time)]
     lines = model.initial_lines(1)
     forecasts = []
-    for first in range(0, len(timestamps), _ROWS_AT_ONCE):
-        rows = slice(first, first + _ROWS_AT_ONCE)
+    at_once = max(1, min(_ROWS_AT_ONCE, _READINGS_AT_ONCE // values.shape[1]))
+    for first in range(0, len(timestamps), at_once):
+        rows = slice(first, first + at_once)
         wanted = torch.from_numpy(scored[(scored >= rows.start) & (scored < rows.stop)] - first)
         forecast, lines = model(StepInputs(*(tensor[:, rows] for tensor in sequence)), lines, issued=wanted)
         forecasts.append(forecast[0].numpy().astype(np.float32))

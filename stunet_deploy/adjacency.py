@@ -1,9 +1,13 @@
-"""Adjacency matrices of sensor graphs, from weights, distances, edges or coordinates, in float64."""
+"""Weights between the sensors of a graph, from weights, distances, edges or coordinates, in float64.
+
+They are kept as a list of edges, since a network of N sensors has a few N of them and not N squared.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,6 +28,102 @@ EARTH_RADIUS_METRES = 6_371_008.8
 """Mean radius of the Earth (IUGG)."""
 NEAREST_NEIGHBOURS = 8
 """Neighbours a sensor gets at least when only coordinates are known."""
+_ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Adjacency:
+    """Weights from node to node, those that are not zero, ordered by source, then by target."""
+
+    nodes: int
+    """Number of nodes."""
+    source: NDArray[np.int64]
+    """Where every edge starts, [edge]."""
+    target: NDArray[np.int64]
+    """Where every edge leads, [edge]; never where it starts, and no edge occurs twice."""
+    weight: NDArray[np.float64]
+    """Above zero, [edge]."""
+
+    @classmethod
+    def from_matrix(cls, matrix: ArrayLike, name: str = "adjacency") -> Adjacency:
+        """Take the weights of a square matrix from row to column, [node, node]; the diagonal is ignored.
+
+        Raises:
+            DataError: see `checked_adjacency`.
+        """
+        checked = checked_adjacency(matrix, name)
+        source, target = np.nonzero(checked)
+        return cls(len(checked), source.astype(np.int64), target.astype(np.int64), checked[source, target])
+
+    @classmethod
+    def from_edges(
+        cls, nodes: int, source: NDArray[np.int64], target: NDArray[np.int64], weight: NDArray[np.float64]
+    ) -> Adjacency:
+        """Sort edges, [edge] each; edges of a node to itself and those without weight are left out.
+
+        Args:
+            nodes: number of nodes.
+            source, target: no pair of them twice.
+            weight: finite and at least zero.
+        """
+        kept = np.flatnonzero((source != target) & (weight > 0))
+        order = kept[np.lexsort((target[kept], source[kept]))]
+        return cls(nodes, source[order], target[order], weight[order])
+
+    def __len__(self) -> int:
+        """Return the number of nodes."""
+        return self.nodes
+
+    def dense(self) -> NDArray[np.float64]:
+        """Return the matrix [node, node]; for small graphs only."""
+        matrix = np.zeros((self.nodes, self.nodes))
+        matrix[self.source, self.target] = self.weight
+        return matrix
+
+    def transposed(self) -> Adjacency:
+        """Return the graph with its edges reversed."""
+        return Adjacency.from_edges(self.nodes, self.target, self.source, self.weight)
+
+    def symmetrised(self, how: SymmetriseMethod = "max") -> Adjacency:
+        """Make a directed graph symmetric.
+
+        Args:
+            how: "max" keeps the larger of the two directions' weights, "mean" their mean.
+
+        Raises:
+            ConfigError: ``how`` is unknown.
+        """
+        if how not in get_args(SymmetriseMethod):
+            raise ConfigError(f"symmetrise {how!r}", "max or mean", "correct symmetrise in the config")
+        forward, backward = self.source * self.nodes + self.target, self.target * self.nodes + self.source
+        keys, place = np.unique(np.concatenate([forward, backward]), return_inverse=True)
+        weights = np.zeros((2, len(keys)))
+        weights[0, place[: len(forward)]] = self.weight
+        weights[1, place[len(forward) :]] = self.weight
+        weight = weights.max(axis=0) if how == "max" else (weights[0] + weights[1]) / 2
+        return Adjacency(self.nodes, keys // self.nodes, keys % self.nodes, weight)
+
+    def selected(self, order: NDArray[np.int64]) -> Adjacency:
+        """Return some nodes, none twice, in a new order, with the edges between them."""
+        place = np.full(self.nodes, -1, dtype=np.int64)
+        place[order] = np.arange(len(order))
+        source, target = place[self.source], place[self.target]
+        kept = (source >= 0) & (target >= 0)
+        return Adjacency.from_edges(len(order), source[kept], target[kept], self.weight[kept])
+
+    @property
+    def directed(self) -> bool:
+        """Whether some edge has no equal one back."""
+        back = self.transposed()
+        same = all(np.array_equal(getattr(self, name), getattr(back, name)) for name in ("source", "target", "weight"))
+        return not same
+
+    @property
+    def isolated(self) -> NDArray[np.bool_]:
+        """Whether a node has no edge in either direction, [node]."""
+        joined = np.zeros(self.nodes, dtype=np.bool_)
+        joined[self.source] = joined[self.target] = True
+        return ~joined
 
 
 def checked_adjacency(adjacency: ArrayLike, name: str = "adjacency") -> NDArray[np.float64]:
@@ -45,23 +145,6 @@ def checked_adjacency(adjacency: ArrayLike, name: str = "adjacency") -> NDArray[
             "use 0 where two sensors are not joined",
         )
     return matrix
-
-
-def symmetrised(adjacency: ArrayLike, how: SymmetriseMethod = "max") -> NDArray[np.float64]:
-    """Make a directed adjacency [node, node] symmetric, with zero diagonal.
-
-    Args:
-        adjacency: finite weights of at least zero.
-        how: "max" keeps the larger of the two directions' weights, "mean" their mean.
-
-    Raises:
-        DataError: see `checked_adjacency`.
-        ConfigError: ``how`` is unknown.
-    """
-    if how not in get_args(SymmetriseMethod):
-        raise ConfigError(f"symmetrise {how!r}", "max or mean", "correct symmetrise in the config")
-    matrix = checked_adjacency(adjacency)
-    return np.maximum(matrix, matrix.T) if how == "max" else (matrix + matrix.T) / 2
 
 
 def kernel_adjacency(
@@ -94,79 +177,101 @@ def kernel_adjacency(
             "distances of at least 0",
             "leave out pairs of sensors that are not joined",
         )
-    if sigma is not None:
-        return _cut_kernel(distances, sigma, threshold)
-    listed = distances[np.isfinite(distances)]
-    if not listed.size:
+    listed = np.isfinite(distances)
+    weights = np.zeros_like(distances)
+    weights[listed] = _kernel(distances[listed], np.eye(len(distances), dtype=np.bool_)[listed], sigma, threshold)
+    return weights
+
+
+def _kernel(
+    distances: NDArray[np.float64], itself: NDArray[np.bool_], sigma: float | None, threshold: float
+) -> NDArray[np.float64]:
+    """Return the weights of listed distances, [edge]; those of a sensor to itself are 0 but count in the scale."""
+    if not distances.size:
         return np.zeros_like(distances)
-    spread = float(listed.std())
-    weights = _cut_kernel(distances, spread, threshold) if spread else np.zeros_like(distances)
+    if sigma is not None:
+        return _cut_kernel(distances, itself, sigma, threshold)
+    spread = float(distances.std())
+    weights = _cut_kernel(distances, itself, spread, threshold) if spread else np.zeros_like(distances)
     if not weights.any():
-        weights = _cut_kernel(distances, float(np.sqrt(np.square(listed).mean())) or 1.0, threshold)
+        weights = _cut_kernel(distances, itself, float(np.sqrt(np.square(distances).mean())) or 1.0, threshold)
     return weights
 
 
-def _cut_kernel(distances: NDArray[np.float64], sigma: float, threshold: float) -> NDArray[np.float64]:
+def _cut_kernel(
+    distances: NDArray[np.float64], itself: NDArray[np.bool_], sigma: float, threshold: float
+) -> NDArray[np.float64]:
     weights = np.exp(-np.square(distances / sigma))
-    weights[weights < threshold] = 0
-    np.fill_diagonal(weights, 0)
+    weights[(weights < threshold) | itself] = 0
     return weights
 
 
-def adjacency_from_edges(sensor_ids: Sequence[str], edges: Iterable[tuple[str, str, float]]) -> NDArray[np.float64]:
-    """Directed adjacency [node, node] from (from, to, weight); the largest weight of a repeated edge counts.
+def adjacency_from_edges(sensor_ids: Sequence[str], edges: Iterable[tuple[str, str, float]]) -> Adjacency:
+    """Directed graph of (from, to, weight) with weights of at least zero; the largest of a repeated edge counts.
 
     Raises:
         DataError: an edge names a sensor that is not in ``sensor_ids``.
     """
-    row, column, weight = _edge_arrays(sensor_ids, edges)
-    adjacency = np.zeros((len(sensor_ids), len(sensor_ids)))
-    np.maximum.at(adjacency, (row, column), weight)
-    return checked_adjacency(adjacency)
+    return Adjacency.from_edges(len(sensor_ids), *_edge_arrays(sensor_ids, edges, np.maximum))
 
 
-def distances_from_edges(sensor_ids: Sequence[str], edges: Iterable[tuple[str, str, float]]) -> NDArray[np.float64]:
-    """Directed distances [node, node] from (from, to, distance), for `kernel_adjacency`.
+def adjacency_from_distances(sensor_ids: Sequence[str], edges: Iterable[tuple[str, str, float]]) -> Adjacency:
+    """Directed graph of (from, to, distance) with the weights of DCRNN's kernel, see `kernel_adjacency`.
 
-    The shortest distance of a repeated edge counts; where no edge is listed it is infinite.
+    The shortest distance of a repeated edge counts.
 
     Raises:
         DataError: an edge names a sensor that is not in ``sensor_ids``.
     """
-    row, column, distance = _edge_arrays(sensor_ids, edges)
-    distances = np.full((len(sensor_ids), len(sensor_ids)), np.inf)
-    np.minimum.at(distances, (row, column), distance)
-    return distances
+    source, target, distance = _edge_arrays(sensor_ids, edges, np.minimum)
+    weight = _kernel(distance, source == target, None, DCRNN_THRESHOLD)
+    return Adjacency.from_edges(len(sensor_ids), source, target, weight)
 
 
 def _edge_arrays(
-    sensor_ids: Sequence[str], edges: Iterable[tuple[str, str, float]]
+    sensor_ids: Sequence[str], edges: Iterable[tuple[str, str, float]], keep: np.ufunc
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return source, target and value of edges, ordered, each once; ``keep`` chooses among values of one edge."""
     position = {sensor: index for index, sensor in enumerate(sensor_ids)}
     edges = list(edges)
     for source, target, _ in edges:
         for sensor in (source, target):
             if sensor not in position:
                 raise DataError(f"an edge at sensor {sensor!r}", "sensors of the list", "add it to the sensor list")
-    row = np.array([position[source] for source, _, _ in edges], dtype=np.int64)
-    column = np.array([position[target] for _, target, _ in edges], dtype=np.int64)
-    return row, column, np.array([value for _, _, value in edges], dtype=np.float64)
+    nodes = len(sensor_ids)
+    listed = np.array([position[source] * nodes + position[target] for source, target, _ in edges], dtype=np.int64)
+    keys, place = np.unique(listed, return_inverse=True)
+    values = np.array([value for _, _, value in edges], dtype=np.float64)
+    kept = np.empty(len(keys))
+    kept[place] = values
+    keep.at(kept, place, values)
+    return keys // max(1, nodes), keys % max(1, nodes), kept
 
 
-def haversine_metres(latitude: NDArray[np.float64], longitude: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Great-circle distances [node, node] in metres between coordinates in degrees, [node] each."""
+def haversine_metres(
+    latitude: NDArray[np.float64], longitude: NDArray[np.float64], rows: slice = slice(None)
+) -> NDArray[np.float64]:
+    """Great-circle distances in metres between coordinates in degrees, [node] each.
+
+    Args:
+        latitude, longitude: of all nodes.
+        rows: the nodes from which to measure, all by default.
+
+    Returns:
+        Distances [row, node].
+    """
     phi, theta = np.radians(latitude), np.radians(longitude)
-    half_phi = np.sin((phi[:, None] - phi[None, :]) / 2)
-    half_theta = np.sin((theta[:, None] - theta[None, :]) / 2)
-    chord = half_phi**2 + np.cos(phi)[:, None] * np.cos(phi)[None, :] * half_theta**2
+    half_phi = np.sin((phi[rows, None] - phi[None, :]) / 2)
+    half_theta = np.sin((theta[rows, None] - theta[None, :]) / 2)
+    chord = half_phi**2 + np.cos(phi)[rows, None] * np.cos(phi)[None, :] * half_theta**2
     distances: NDArray[np.float64] = 2 * EARTH_RADIUS_METRES * np.arcsin(np.sqrt(np.minimum(chord, 1)))
     return distances
 
 
 def adjacency_from_coordinates(
     latitude: NDArray[np.float64], longitude: NDArray[np.float64], *, neighbours: int = NEAREST_NEIGHBOURS
-) -> NDArray[np.float64]:
-    """Symmetric adjacency [node, node] of sensors of which only the positions are known.
+) -> Adjacency:
+    """Symmetric graph of sensors of which only the positions are known.
 
     Every sensor is joined to its nearest neighbours as the crow flies (ties: lowest index), in either
     direction. The weight is `kernel_adjacency` at the root mean square of those distances: with DCRNN's
@@ -188,12 +293,18 @@ def adjacency_from_coordinates(
                 f"degrees from -{limit} to {limit}",
                 "correct the coordinates, in the order latitude, longitude",
             )
-    distances = haversine_metres(latitude, longitude)
-    np.fill_diagonal(distances, np.inf)
-    nearest = np.argsort(distances, axis=1, kind="stable")[:, : min(neighbours, len(distances) - 1)]
-    joined = np.zeros(distances.shape, dtype=np.bool_)
-    np.put_along_axis(joined, nearest, True, axis=1)
-    distances[~(joined | joined.T)] = np.inf
-    listed = distances[np.isfinite(distances)]
+    nodes = len(latitude)
+    nearest = np.empty((nodes, min(neighbours, nodes - 1)), dtype=np.int64)
+    reach = np.empty(nearest.shape)
+    for first in range(0, nodes, _ROWS_AT_ONCE):  # distances of all pairs would not fit for a large network
+        rows = slice(first, min(nodes, first + _ROWS_AT_ONCE))
+        distances = haversine_metres(latitude, longitude, rows)
+        distances[np.arange(rows.stop - first), np.arange(first, rows.stop)] = np.inf
+        nearest[rows] = np.argsort(distances, axis=1, kind="stable")[:, : nearest.shape[1]]
+        reach[rows] = np.take_along_axis(distances, nearest[rows], axis=1)
+    one, other = np.repeat(np.arange(nodes), nearest.shape[1]), nearest.flatten()
+    keys, place = np.unique(np.concatenate([one * nodes + other, other * nodes + one]), return_index=True)
+    listed = np.tile(reach.flatten(), 2)[place]
     scale = float(np.sqrt(np.square(listed).mean())) if listed.size else 0.0
-    return kernel_adjacency(distances, sigma=scale or 1.0)
+    weight = _kernel(listed, np.zeros(len(listed), dtype=np.bool_), scale or 1.0, DCRNN_THRESHOLD)
+    return Adjacency.from_edges(nodes, keys // nodes, keys % nodes, weight)

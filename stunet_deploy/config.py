@@ -94,6 +94,8 @@ class STUNetConfig:
         chebyshev_order: K, the number of Chebyshev polynomials T0 … T(K−1) of a graph convolution.
         partition: how matchings are found: ``gpa`` (Global Path Algorithm) or ``pga`` (the paper's Algorithm 1).
         symmetrise: how a directed adjacency becomes symmetric: ``max`` or ``mean``.
+        basis: how the polynomials of a graph are multiplied: ``dense``, in ``blocks`` (for large graphs), or what
+            costs less at each level (``auto``).
         pooling: ``max`` or ``mean`` over the members of a super node.
         skip: concatenate the contracting side's output before each expanding layer.
         layer_norm: normalise each recurrent layer's output over channels (not inside the recurrence).
@@ -119,6 +121,7 @@ class STUNetConfig:
     chebyshev_order: int = 3
     partition: Literal["gpa", "pga"] = "gpa"
     symmetrise: Literal["max", "mean"] = "max"
+    basis: Literal["auto", "dense", "blocks"] = "auto"
     pooling: Literal["max", "mean"] = "max"
     unpooling: Literal["copy", "ordered_deconv", "weighted_deconv"] = "copy"
     decoder: Literal["direct", "recurrent"] = "direct"
@@ -139,6 +142,7 @@ class STUNetConfig:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _one_of("partition", self.partition, ("gpa", "pga"))
         _one_of("symmetrise", self.symmetrise, ("max", "mean"))
+        _one_of("basis", self.basis, ("auto", "dense", "blocks"))
         _one_of("pooling", self.pooling, ("max", "mean"))
         _one_of("unpooling", self.unpooling, ("copy", "ordered_deconv", "weighted_deconv"))
         _one_of("decoder", self.decoder, ("direct", "recurrent"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import scipy.linalg
@@ -15,23 +15,60 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from stunet_deploy.adjacency import SymmetriseMethod, symmetrised
+from stunet_deploy.adjacency import Adjacency, SymmetriseMethod
+from stunet_deploy.blocks import Slots, arranged, dense_cost
 from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.partition import PartitionMethod, partitioned
 
+BasisForm = Literal["auto", "dense", "blocks"]
+
+DENSE_ARRAYS = ("adjacency", "basis")
+BLOCK_ARRAYS = ("edges", "weights", "largest_eigenvalue", "slots", "blocks")
 TRANSITION_ARRAYS = ("pool", "unpool", "ranks", "structure")
 LARGEST_DENSE_SPECTRUM = 1000
 """Above this many nodes the largest eigenvalue comes from the sparse solver."""
+SPECTRUM_TOLERANCE = 1e-6
+"""Residual at which that solver stops; the eigenvalue is far better. Without it, eigenvalues that crowd below 2, as in
+a network of many dead ends, keep it from ending."""
+
+
+@dataclass(frozen=True, eq=False)
+class SparseBasis:
+    """What stands for the polynomials of a large graph: products with the Laplacian alone, in blocks."""
+
+    polynomials: int
+    """Number of polynomials T1 ... T(K-1)."""
+    largest_eigenvalue: float
+    """Of the Laplacian, which scales it."""
+    slots: Slots
+    """The order of the nodes in the blocks."""
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
     """One resolution of the hierarchy."""
 
-    adjacency: NDArray[np.float64]
-    """Symmetric weights with zero diagonal, [node, node]."""
-    basis: NDArray[np.float32]
-    """Chebyshev polynomials T1 ... T(K-1) of the scaled Laplacian, [order, node, node]; T0 is left out."""
+    adjacency: Adjacency
+    """The symmetric graph."""
+    basis: NDArray[np.float32] | SparseBasis
+    """Chebyshev polynomials T1 ... T(K-1) of the scaled Laplacian, [order, node, node]; T0 is left out. Or what
+    stands for them where that would be large."""
+
+    @property
+    def polynomials(self) -> int:
+        """Number of polynomials T1 ... T(K-1)."""
+        return self.basis.polynomials if isinstance(self.basis, SparseBasis) else len(self.basis)
+
+    @property
+    def slots(self) -> Slots:
+        """Where the nodes are in the order that a model computes in."""
+        return self.basis.slots if isinstance(self.basis, SparseBasis) else Slots.in_order(len(self.adjacency))
+
+    def laplacian(self) -> scipy.sparse.csr_array:
+        """Return the scaled Laplacian of a level with a sparse basis in the order of its slots, [slot, slot]."""
+        if not isinstance(self.basis, SparseBasis):
+            raise TypeError("a dense level keeps its polynomials alone")
+        return self.slots.moved(scaled_laplacian(laplacian(self.adjacency), self.basis.largest_eigenvalue).tocoo())
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +87,12 @@ class Transition:
     then in the whole fine graph; each column standardised over the nodes, zero where it has no differences."""
 
     @classmethod
-    def from_cluster(cls, cluster: NDArray[np.int64], adjacency: NDArray[np.float64]) -> Transition:
+    def from_cluster(cls, cluster: NDArray[np.int64], adjacency: Adjacency) -> Transition:
         """Derive all constants of a transition.
 
         Args:
             cluster: the coarse node of every fine node, [fine].
-            adjacency: symmetric weights of the fine level, [fine, fine].
+            adjacency: the symmetric graph of the fine level.
 
         Source: ST-UNet, Section 3.3.
         """
@@ -65,20 +102,35 @@ class Transition:
         column = np.arange(sizes.max())
         # Padding repeats a real member: exact for a maximum, and no mask is needed.
         pool = by_cluster[first[:, None] + np.where(column < sizes[:, None], column, 0)]
-        order = np.lexsort((-np.count_nonzero(adjacency, axis=0), cluster))  # stable: ties stay in the order of ids
+        order = np.lexsort(
+            (-np.bincount(adjacency.target, minlength=len(cluster)), cluster)
+        )  # stable: ties stay in the order of ids
         ranks = np.empty_like(cluster)
         ranks[order] = np.arange(len(order)) - np.repeat(first, sizes)
         return cls(pool.astype(np.int64), cluster.astype(np.int64), ranks, _structure(cluster, adjacency))
 
     def mean_weights(self) -> NDArray[np.float32]:
         """Weights that make a sum over gathered members their mean, [coarse, member]; padding weighs zero."""
-        sizes = np.bincount(self.unpool)[:, None]
+        sizes = 1 + np.count_nonzero(self.pool != self.pool[:, :1], axis=1, keepdims=True)
         return np.where(np.arange(self.pool.shape[1]) < sizes, 1 / sizes, 0).astype(np.float32)
 
+    def between(self, fine: Slots, coarse: Slots) -> Transition:
+        """Return the same transition between slots; a spare slot is like the node that it repeats."""
+        return Transition(
+            fine.slots[self.pool[coarse.nodes]],
+            coarse.slots[self.unpool[fine.nodes]],
+            self.ranks[fine.nodes],
+            self.structure[fine.nodes],
+        )
 
-def _structure(cluster: NDArray[np.int64], adjacency: NDArray[np.float64]) -> NDArray[np.float32]:
-    within = np.where(cluster[:, None] == cluster, adjacency, 0)
-    columns = [column for weights in (within, adjacency) for column in (np.count_nonzero(weights, 0), weights.sum(0))]
+
+def _structure(cluster: NDArray[np.int64], adjacency: Adjacency) -> NDArray[np.float32]:
+    within = cluster[adjacency.source] == cluster[adjacency.target]
+    columns = [
+        np.bincount(adjacency.target[edges], weights, minlength=len(cluster))
+        for edges in (within, slice(None))
+        for weights in (None, adjacency.weight[edges])  # degree and strength
+    ]
     table = np.stack(columns, axis=1).astype(np.float64)
     spread = table.std(axis=0)
     # Sums of equal numbers may differ in their last bit; that is no difference.
@@ -104,22 +156,25 @@ class GraphHierarchy:
     @classmethod
     def build(
         cls,
-        adjacency: ArrayLike,
+        adjacency: Adjacency | ArrayLike,
         *,
         pool_levels: Sequence[int],
         chebyshev_order: int = 3,
         partition: PartitionMethod = "gpa",
         symmetrise: SymmetriseMethod = "max",
+        basis: BasisForm = "auto",
     ) -> GraphHierarchy:
         """Prepare the hierarchy of a sensor graph.
 
         Args:
-            adjacency: weights [node, node], finite, at least zero; may be directed; the diagonal is ignored.
+            adjacency: a graph, or weights [node, node], finite, at least zero; may be directed; the diagonal is
+                ignored.
             pool_levels: for every transition the number of matchings (2 makes super nodes of up to 4
                 sensors); 0 repeats the same graph.
             chebyshev_order: number K of Chebyshev polynomials, the identity included.
             partition: how sensors are matched, see `stunet_deploy.partition.match`.
-            symmetrise: how a directed adjacency is made symmetric, see `stunet_deploy.adjacency.symmetrised`.
+            symmetrise: how a directed graph is made symmetric, see `stunet_deploy.adjacency.Adjacency`.
+            basis: "dense" or "blocks" for all levels, or "auto" for what costs less at each.
 
         Raises:
             DataError: the adjacency is not a square matrix of finite weights of at least zero.
@@ -131,14 +186,15 @@ class GraphHierarchy:
             raise ConfigError(f"pool_levels {bad[0]}", "0 or more per scale", "correct the scales in the config")
         if partition not in get_args(PartitionMethod):
             raise ConfigError(f"partition {partition!r}", "gpa or pga", "correct partition in the config")
-        weights = symmetrised(adjacency, symmetrise)
-        levels = [Level(weights, chebyshev_basis(weights, chebyshev_order).astype(np.float32))]
+        if basis not in get_args(BasisForm):
+            raise ConfigError(f"basis {basis!r}", "auto, dense or blocks", "correct basis in the config")
+        graph = adjacency if isinstance(adjacency, Adjacency) else Adjacency.from_matrix(adjacency)
+        levels = [_level(graph.symmetrised(symmetrise), chebyshev_order, basis)]
         transitions = []
         for count in pool_levels:
             fine = levels[-1]
             cluster, coarse = partitioned(fine.adjacency, count, partition)
-            basis = chebyshev_basis(coarse, chebyshev_order).astype(np.float32) if count else fine.basis
-            levels.append(Level(coarse, basis))
+            levels.append(_level(coarse, chebyshev_order, basis) if count else fine)
             transitions.append(Transition.from_cluster(cluster, fine.adjacency))
         return cls(tuple(levels), tuple(transitions))
 
@@ -146,8 +202,7 @@ class GraphHierarchy:
         """Flatten into named arrays for a checkpoint: ``levels.0.basis``, ``transitions.0.pool`` ..."""
         arrays: dict[str, NDArray[np.generic]] = {}
         for index, level in enumerate(self.levels):
-            arrays[f"levels.{index}.adjacency"] = level.adjacency
-            arrays[f"levels.{index}.basis"] = level.basis
+            arrays |= {f"levels.{index}.{name}": array for name, array in _level_arrays(level).items()}
         for index, transition in enumerate(self.transitions):
             arrays[f"transitions.{index}.pool"] = transition.pool
             arrays[f"transitions.{index}.unpool"] = transition.unpool
@@ -162,22 +217,21 @@ class GraphHierarchy:
         Raises:
             CheckpointError: an array is missing, left over, or of a shape that does not fit the others.
         """
-        count = (len(arrays) + 4) // 6
-        expected = {f"levels.{index}.{name}" for index in range(count) for name in ("adjacency", "basis")}
-        expected |= {f"transitions.{index}.{name}" for index in range(count - 1) for name in TRANSITION_ARRAYS}
+        count = len({name.split(".")[1] for name in arrays if name.startswith("levels.")})
+        expected = {f"transitions.{index}.{name}" for index in range(count - 1) for name in TRANSITION_ARRAYS}
+        for index in range(count):
+            names = BLOCK_ARRAYS if f"levels.{index}.blocks" in arrays else DENSE_ARRAYS
+            expected |= {f"levels.{index}.{name}" for name in names}
         if count == 0 or (differing := sorted(expected ^ set(arrays))):
             named = ", ".join(differing[:5]) if count else "no arrays"
             raise CheckpointError(
                 f"graph with missing or unknown arrays ({named})",
-                "two arrays per level and four per transition",
+                f"of a level {', '.join(DENSE_ARRAYS)} or {', '.join(BLOCK_ARRAYS)}, four of a transition",
                 "train again",
             )
         levels = tuple(
-            Level(
-                np.asarray(arrays[f"levels.{index}.adjacency"], dtype=np.float64),
-                np.asarray(arrays[f"levels.{index}.basis"], dtype=np.float32),
-            )
-            for index in range(count)
+            _level_from({name.split(".")[2]: array for name, array in arrays.items() if name.startswith(prefix)})
+            for prefix in (f"levels.{index}." for index in range(count))
         )
         transitions = tuple(
             Transition(
@@ -193,15 +247,65 @@ class GraphHierarchy:
         return hierarchy
 
     def _check_shapes(self) -> None:
-        nodes = [level.basis.shape[-1] if level.basis.ndim == 3 else 0 for level in self.levels]
-        order = self.levels[0].basis.shape[:1]
-        fits = [
-            count > 0 and level.adjacency.shape == (count, count) and level.basis.shape == (*order, count, count)
-            for level, count in zip(self.levels, nodes, strict=True)
-        ]
+        nodes = [len(level.adjacency) for level in self.levels]
         joined = zip(self.transitions, self.levels, nodes, nodes[1:], strict=False)
-        if not all(fits) or not all(_joins(*one) for one in joined):
-            raise CheckpointError("graph whose arrays do not fit together", "one hierarchy", "train again")
+        alike = len({level.polynomials for level in self.levels}) == 1
+        if not alike or not all(_joins(*one) for one in joined):
+            raise _unfit()
+
+
+def _unfit() -> CheckpointError:
+    return CheckpointError("graph whose arrays do not fit together", "one hierarchy", "train again")
+
+
+def _level(adjacency: Adjacency, order: int, form: BasisForm) -> Level:
+    """Prepare the basis of a symmetric graph, dense or for blocks."""
+    if order < 1:
+        raise ConfigError(f"chebyshev_order {order}", "1 or more", "correct chebyshev_order in the config")
+    if form != "dense":
+        slots, cost = arranged(_matrix(adjacency))
+        if form == "blocks" or cost < dense_cost(len(adjacency)):
+            return Level(adjacency, SparseBasis(order - 1, largest_eigenvalue(laplacian(adjacency)), slots))
+    return Level(adjacency, chebyshev_basis(adjacency, order).astype(np.float32))
+
+
+def _level_arrays(level: Level) -> dict[str, NDArray[np.generic]]:
+    adjacency, basis = level.adjacency, level.basis
+    if not isinstance(basis, SparseBasis):
+        return {"adjacency": adjacency.dense(), "basis": basis}
+    return {
+        "edges": np.stack([adjacency.source, adjacency.target]),
+        "weights": adjacency.weight,
+        "largest_eigenvalue": np.array([basis.largest_eigenvalue]),
+        "slots": basis.slots.nodes,
+        "blocks": np.array([basis.polynomials, basis.slots.size]),
+    }
+
+
+def _level_from(arrays: Mapping[str, NDArray[np.generic]]) -> Level:
+    """Rebuild what `_level_arrays` flattened, or raise that it does not fit together."""
+    if "basis" in arrays:
+        basis = np.asarray(arrays["basis"], dtype=np.float32)
+        nodes = basis.shape[-1] if basis.ndim == 3 else 0
+        if not nodes or arrays["adjacency"].shape != (nodes, nodes) or basis.shape[1] != nodes:
+            raise _unfit()
+        return Level(Adjacency.from_matrix(np.asarray(arrays["adjacency"], dtype=np.float64)), basis)
+    edges, blocks = (np.asarray(arrays[name], dtype=np.int64) for name in ("edges", "blocks"))
+    weights, eigenvalue = (np.asarray(arrays[name], dtype=np.float64) for name in ("weights", "largest_eigenvalue"))
+    nodes_of_slots = np.asarray(arrays["slots"], dtype=np.int64)
+    fits = edges.shape == (2, len(weights)) and blocks.shape == (2,) and eigenvalue.shape == (1,)
+    if not fits or blocks[0] < 0 or blocks[1] < 1 or not eigenvalue[0] > 0 or not nodes_of_slots.ndim == 1:
+        raise _unfit()
+    nodes, first = np.unique(nodes_of_slots, return_index=True)
+    count, size = len(nodes), int(blocks[1])
+    whole = count > 0 and np.array_equal(nodes, np.arange(count)) and len(nodes_of_slots) == -(-count // size) * size
+    if not whole or edges.min(initial=0) < 0 or edges.max(initial=0) >= count or not (weights > 0).all():
+        raise _unfit()
+    adjacency = Adjacency.from_edges(count, edges[0], edges[1], weights)
+    if adjacency.directed:
+        raise _unfit()
+    slots = Slots(size, nodes_of_slots, first.astype(np.int64))
+    return Level(adjacency, SparseBasis(int(blocks[0]), float(eigenvalue[0]), slots))
 
 
 def _joins(transition: Transition, level: Level, fine: int, coarse: int) -> bool:
@@ -214,41 +318,54 @@ def _joins(transition: Transition, level: Level, fine: int, coarse: int) -> bool
     return same and transition.structure.shape == derived.structure.shape
 
 
-def laplacian(adjacency: NDArray[np.float64]) -> NDArray[np.float64]:
+def _matrix(adjacency: Adjacency) -> scipy.sparse.csr_array:
+    shape = (len(adjacency), len(adjacency))
+    return scipy.sparse.csr_array((adjacency.weight, (adjacency.source, adjacency.target)), shape=shape)
+
+
+def laplacian(adjacency: Adjacency) -> scipy.sparse.csr_array:
     """Symmetric normalised Laplacian I - D^(-1/2) W D^(-1/2), [node, node].
 
     An isolated node has D^(-1/2) := 0, hence 1 on the diagonal; scipy's own Laplacian puts 0 there.
 
     Args:
-        adjacency: symmetric weights with zero diagonal, [node, node].
+        adjacency: a symmetric graph.
     """
-    root_degree = np.sqrt(adjacency.sum(axis=0))
+    root_degree = np.sqrt(np.bincount(adjacency.target, adjacency.weight, minlength=len(adjacency)))
     # One product of roots, not two scalings, keeps the result symmetric to the last bit.
-    scale = np.outer(root_degree, root_degree)
-    normalised = np.divide(adjacency, scale, out=np.zeros_like(adjacency), where=scale > 0)
-    return np.eye(len(adjacency)) - normalised
+    normalised = adjacency.weight / (root_degree[adjacency.source] * root_degree[adjacency.target])
+    every = np.arange(len(adjacency))
+    rows, columns = np.concatenate([adjacency.source, every]), np.concatenate([adjacency.target, every])
+    entries = np.concatenate([-normalised, np.ones(len(every))])
+    return scipy.sparse.csr_array((entries, (rows, columns)), shape=(len(every), len(every)))
 
 
-def largest_eigenvalue(laplacian: NDArray[np.float64]) -> float:
+def largest_eigenvalue(laplacian: scipy.sparse.csr_array) -> float:
     """Largest eigenvalue of a symmetric matrix [node, node]; a sparse solver takes over for many nodes."""
-    nodes = len(laplacian)
+    nodes = laplacian.shape[0]
     if nodes <= LARGEST_DENSE_SPECTRUM:
-        return float(scipy.linalg.eigh(laplacian, eigvals_only=True, subset_by_index=(nodes - 1, nodes - 1))[0])
+        dense = laplacian.toarray()
+        return float(scipy.linalg.eigh(dense, eigvals_only=True, subset_by_index=(nodes - 1, nodes - 1))[0])
     # The solver's own start vector is random. A constant one is an eigenvector of regular graphs.
     start = np.random.default_rng(0).random(nodes) - 0.5
     values = scipy.sparse.linalg.eigsh(
-        scipy.sparse.csr_array(laplacian), k=1, which="LA", v0=start, return_eigenvectors=False
+        laplacian, k=1, which="LA", v0=start, tol=SPECTRUM_TOLERANCE, return_eigenvectors=False
     )
     return float(values[0])
 
 
-def chebyshev_basis(adjacency: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+def scaled_laplacian(laplacian: scipy.sparse.csr_array, largest: float) -> scipy.sparse.csr_array:
+    """Laplacian scaled to eigenvalues from -1 to 1, [node, node]: 2 L / largest - I."""
+    return 2 * laplacian / largest - scipy.sparse.eye_array(laplacian.shape[0], format="csr")
+
+
+def chebyshev_basis(adjacency: Adjacency, order: int) -> NDArray[np.float64]:
     """Chebyshev polynomials T1 ... T(order-1) of the Laplacian scaled to [-1, 1], [order - 1, node, node].
 
     T0 = identity is left out: nobody needs to store it or multiply by it.
 
     Args:
-        adjacency: symmetric weights with zero diagonal, [node, node].
+        adjacency: a symmetric graph.
         order: number K of polynomials, T0 included, at least 1.
 
     Raises:
@@ -262,10 +379,9 @@ def chebyshev_basis(adjacency: NDArray[np.float64], order: int) -> NDArray[np.fl
     if order == 1:
         return np.zeros((0, *identity.shape))
     unscaled = laplacian(adjacency)
-    scaled = 2 * unscaled / largest_eigenvalue(unscaled) - identity
     # Sparse products add in one fixed order, whatever the number of BLAS threads.
-    sparse = scipy.sparse.csr_array(scaled)
-    polynomials = [identity, scaled]
+    sparse = scaled_laplacian(unscaled, largest_eigenvalue(unscaled))
+    polynomials = [identity, sparse.toarray()]
     while len(polynomials) < order:
         polynomials.append(2 * (sparse @ polynomials[-1]) - polynomials[-2])
     return np.stack(polynomials[1:])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.sensor_graph import SensorGraph
 
 ISOLATED_SHOWN = 5
@@ -17,18 +18,16 @@ MANY_EDGES = 0.3
 
 def describe_graph(graph: SensorGraph) -> dict[str, Any]:
     """Describe a graph, ready for JSON; ``edges`` counts each direction, components ignore directions."""
-    joined = graph.adjacency > 0
-    weights = graph.adjacency[joined]
-    component = components(joined)
-    isolated = np.flatnonzero(~(joined.any(axis=0) | joined.any(axis=1))).tolist()
-    nodes = len(joined)
+    weights, nodes = graph.adjacency.weight, len(graph.adjacency)
+    component = components(graph.adjacency)
+    isolated = np.flatnonzero(graph.adjacency.isolated).tolist()
     return {
         "source": graph.source,
         "sensors": nodes,
         "named": graph.sensor_ids is not None,
-        "edges": int(joined.sum()),
-        "share_joined": float(joined.sum() / max(1, nodes * (nodes - 1))),
-        "directed": not np.array_equal(graph.adjacency, graph.adjacency.T),
+        "edges": len(weights),
+        "share_joined": len(weights) / max(1, nodes * (nodes - 1)),
+        "directed": graph.adjacency.directed,
         "isolated": [str(node) if graph.sensor_ids is None else graph.sensor_ids[node] for node in isolated],
         "components": int(component.max()) + 1,
         "largest_component": int(np.bincount(component).max()),
@@ -89,20 +88,22 @@ def remark_on_graph(description: Mapping[str, Any]) -> list[str]:
     return remarks
 
 
-def components(joined: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Number of the part of the graph that each node is in, ``[node]``, from 0, whatever the directions.
-
-    Args:
-        joined: whether there is an edge from row to column, ``[node, node]``.
-    """
-    either = joined | joined.T
-    part = np.full(len(either), -1, np.int64)
-    for start in range(len(either)):
+def components(adjacency: Adjacency) -> NDArray[np.int64]:
+    """Number of the part of the graph that each node is in, ``[node]``, from 0, whatever the directions."""
+    neighbours: list[list[int]] = [[] for _ in range(len(adjacency))]
+    for source, target in zip(adjacency.source.tolist(), adjacency.target.tolist(), strict=True):
+        neighbours[source].append(target)
+        neighbours[target].append(source)
+    part = [-1] * len(adjacency)
+    number = 0
+    for start in range(len(adjacency)):
         if part[start] >= 0:
             continue
-        number = int(part.max()) + 1
-        front = np.array([start])
-        while front.size:
-            part[front] = number
-            front = np.flatnonzero(either[front].any(axis=0) & (part < 0))
-    return part
+        part[start], front = number, [start]
+        while front:
+            for node in neighbours[front.pop()]:
+                if part[node] < 0:
+                    part[node] = number
+                    front.append(node)
+        number += 1
+    return np.array(part, dtype=np.int64)

@@ -57,7 +57,7 @@ def read_graph(path: str | Path, sensor_ids: Sequence[str] | None = None) -> Sen
         graph = graph_from_table(split_table(content, path.name), wanted)
     if wanted is not None:
         graph = in_order(graph, wanted, path.name)
-    isolated = int(np.sum(~(graph.adjacency.any(axis=0) | graph.adjacency.any(axis=1))))
+    isolated = int(graph.adjacency.isolated.sum())
     return replace(graph, source=f"{graph.source}; {isolated} without a neighbour") if isolated else graph
 
 

@@ -14,9 +14,8 @@ from stunet_deploy.adjacency import (
     DCRNN_THRESHOLD,
     NEAREST_NEIGHBOURS,
     adjacency_from_coordinates,
+    adjacency_from_distances,
     adjacency_from_edges,
-    distances_from_edges,
-    kernel_adjacency,
 )
 from stunet_deploy.errors import DataError
 from stunet_deploy.sensor_graph import (
@@ -217,7 +216,7 @@ def _from_edges(
         )
     between = [distance for start, end, distance in edges if start != end]
     return SensorGraph(
-        kernel_adjacency(distances_from_edges(nodes, edges)),
+        adjacency_from_distances(nodes, edges),
         nodes,
         None,
         None,

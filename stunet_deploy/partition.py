@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stunet_deploy.adjacency import Adjacency
+
 PartitionMethod = Literal["gpa", "pga"]
 
 
@@ -44,16 +46,16 @@ class Partition(NamedTuple):
 
     cluster: NDArray[np.int64]
     """Coarse node of every fine node, [fine]; coarse ids ascend by their smallest member."""
-    adjacency: NDArray[np.float64]
-    """Coarse adjacency, [coarse, coarse]: parallel edges summed, inner edges dropped."""
+    adjacency: Adjacency
+    """The coarse graph: parallel edges summed, inner edges dropped."""
 
 
-def sorted_edges(adjacency: NDArray[np.float64]) -> Edges:
-    """List the edges of a symmetric adjacency [node, node], sorted; a zero weight is no edge."""
-    low, high = np.nonzero(np.triu(adjacency, k=1))
-    weight = adjacency[low, high]
+def sorted_edges(adjacency: Adjacency) -> Edges:
+    """List the edges of a symmetric graph, sorted."""
+    once = adjacency.source < adjacency.target
+    low, high, weight = adjacency.source[once], adjacency.target[once], adjacency.weight[once]
     order = np.lexsort((high, low, -weight))
-    return Edges(low[order].astype(np.int64), high[order].astype(np.int64), weight[order])
+    return Edges(low[order], high[order], weight[order])
 
 
 def global_paths(edges: Edges, nodes: int) -> list[Path]:
@@ -154,11 +156,11 @@ def best_on_cycle(weights: Sequence[float]) -> tuple[float, list[int]]:
     return without_last
 
 
-def match(adjacency: NDArray[np.float64], method: PartitionMethod = "gpa") -> NDArray[np.int64]:
+def match(adjacency: Adjacency, method: PartitionMethod = "gpa") -> NDArray[np.int64]:
     """Match the nodes of a graph in heavy pairs, until no two unmatched nodes are joined by an edge.
 
     Args:
-        adjacency: symmetric weights [node, node], at least zero; the diagonal is ignored.
+        adjacency: a symmetric graph.
         method: how paths are found, `global_paths` ("gpa") or `growing_paths` ("pga").
 
     Returns:
@@ -181,29 +183,33 @@ def match(adjacency: NDArray[np.float64], method: PartitionMethod = "gpa") -> ND
     return np.array(partner, dtype=np.int64)
 
 
-def coarsen(adjacency: NDArray[np.float64], partner: NDArray[np.int64]) -> Partition:
+def coarsen(adjacency: Adjacency, partner: NDArray[np.int64]) -> Partition:
     """Merge every matched pair into one node.
 
     Args:
-        adjacency: symmetric weights [node, node].
+        adjacency: a symmetric graph.
         partner: partner of every node [node], as `match` returns it.
     """
     smallest_member = np.minimum(np.arange(len(partner)), partner)
     leaders, cluster = np.unique(smallest_member, return_inverse=True)
     edges = sorted_edges(adjacency)
     low, high = cluster[edges.low], cluster[edges.high]
-    between = low != high
-    coarse = np.zeros((len(leaders), len(leaders)))
+    between, coarse = low != high, len(leaders)
+    pairs = np.minimum(low, high)[between] * coarse + np.maximum(low, high)[between]
+    keys, place = np.unique(pairs, return_inverse=True)
+    weight = np.zeros(len(keys))
     # Unbuffered, so parallel edges are added one after the other in the order of the sorted edges.
-    np.add.at(coarse, (np.minimum(low, high)[between], np.maximum(low, high)[between]), edges.weight[between])
-    return Partition(cluster.astype(np.int64), coarse + coarse.T)
+    np.add.at(weight, place, edges.weight[between])
+    one, other = keys // coarse, keys % coarse
+    ends = np.concatenate([one, other]), np.concatenate([other, one])
+    return Partition(cluster.astype(np.int64), Adjacency.from_edges(coarse, *ends, np.tile(weight, 2)))
 
 
-def partitioned(adjacency: NDArray[np.float64], levels: int, method: PartitionMethod = "gpa") -> Partition:
+def partitioned(adjacency: Adjacency, levels: int, method: PartitionMethod = "gpa") -> Partition:
     """Coarsen a graph by `levels` matchings, into clusters of 1 to 2**levels nodes.
 
     Args:
-        adjacency: symmetric weights [node, node], zero diagonal.
+        adjacency: a symmetric graph.
         levels: number of matchings; none gives the graph itself.
         method: see `match`.
 

@@ -9,7 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.adjacency import STGCN_SIGMA_METRES, STGCN_THRESHOLD, checked_adjacency, kernel_adjacency
+from stunet_deploy.adjacency import (
+    STGCN_SIGMA_METRES,
+    STGCN_THRESHOLD,
+    Adjacency,
+    checked_adjacency,
+    kernel_adjacency,
+)
 from stunet_deploy.errors import DataError
 
 DISTANCE_MEDIAN = 1.5
@@ -24,8 +30,8 @@ LARGEST_WEIGHT = 100
 class SensorGraph:
     """A graph as its file gives it, one node per sensor."""
 
-    adjacency: NDArray[np.float64]
-    """Weights from row to column, [node, node]; may be directed; zero diagonal."""
+    adjacency: Adjacency
+    """Weights from sensor to sensor; may be directed."""
     sensor_ids: tuple[str, ...] | None
     """Sensor of every node, or None if neither the file nor the caller named them."""
     latitude: NDArray[np.float64] | None
@@ -61,7 +67,7 @@ def in_order(graph: SensorGraph, wanted: tuple[str, ...], name: str) -> SensorGr
     order = np.array([position[sensor] for sensor in wanted], dtype=np.int64)
     return replace(
         graph,
-        adjacency=graph.adjacency[np.ix_(order, order)],
+        adjacency=graph.adjacency.selected(order),
         sensor_ids=wanted,
         latitude=None if graph.latitude is None else graph.latitude[order],
         longitude=None if graph.longitude is None else graph.longitude[order],
@@ -76,8 +82,8 @@ def graph_from_matrix(matrix: NDArray[Any], sensor_ids: tuple[str, ...] | None, 
     """
     if matrix.dtype.kind not in "fiub":
         raise DataError(f"{name}: a matrix of {matrix.dtype}", "numbers", "store the weights as float32")
-    adjacency = checked_adjacency(matrix, name)
-    nodes = len(adjacency)
+    checked = checked_adjacency(matrix, name)
+    nodes = len(checked)
     if sensor_ids is not None:
         if len(sensor_ids) != nodes:
             raise DataError(
@@ -86,7 +92,7 @@ def graph_from_matrix(matrix: NDArray[Any], sensor_ids: tuple[str, ...] | None, 
                 "make the file again",
             )
         require_unique(sensor_ids, name)
-    between = adjacency[~np.eye(nodes, dtype=np.bool_)]
+    between = checked[~np.eye(nodes, dtype=np.bool_)]
     longest = float(between.max(initial=0))
     if nodes > 1 and not np.diagonal(matrix).any() and np.median(between) > DISTANCE_MEDIAN:
         if longest < SHORTEST_NETWORK_METRES:
@@ -95,13 +101,15 @@ def graph_from_matrix(matrix: NDArray[Any], sensor_ids: tuple[str, ...] | None, 
                 "distances in metres, or weights from 0 to about 1",
                 "multiply kilometres by 1000 and miles by 1609",
             )
-        adjacency = kernel_adjacency(adjacency, sigma=STGCN_SIGMA_METRES, threshold=STGCN_THRESHOLD)
+        weights = kernel_adjacency(checked, sigma=STGCN_SIGMA_METRES, threshold=STGCN_THRESHOLD)
         source = f"{name}: distance matrix of {nodes} sensors in metres, STGCN kernel, cut below {STGCN_THRESHOLD}"
         reach = (float(between.min()), longest)
-        return SensorGraph(adjacency, sensor_ids, None, None, source, "distances", reach, "m")
-    row, column = divmod(int(adjacency.argmax()), nodes)
+        return SensorGraph(Adjacency.from_matrix(weights), sensor_ids, None, None, source, "distances", reach, "m")
+    row, column = divmod(int(checked.argmax()), nodes)
     require_weights(longest, f"{name}[{row}, {column}]")
-    return SensorGraph(adjacency, sensor_ids, None, None, f"{name}: weight matrix of {nodes} sensors")
+    return SensorGraph(
+        Adjacency.from_matrix(checked), sensor_ids, None, None, f"{name}: weight matrix of {nodes} sensors"
+    )
 
 
 def require_weights(largest: float, where: str) -> None:

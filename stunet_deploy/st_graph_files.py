@@ -10,9 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.errors import DataError
 from stunet_deploy.st_graph import Edge, EdgeType, Node, STGraph
 
@@ -95,7 +93,7 @@ def parse_st_graph(text: str, name: str, counts: Mapping[str, int]) -> STGraph:
 
 
 def st_graph_of_sensors(
-    adjacency: NDArray[np.float64],
+    adjacency: Adjacency,
     sensor_ids: Sequence[str],
     features: int,
     types: Mapping[str, str] | None = None,
@@ -108,7 +106,7 @@ def st_graph_of_sensors(
     the adjacency's; those of a node's edges of one type are divided by their sum.
 
     Args:
-        adjacency: weights from row to column, [node, node].
+        adjacency: weights from sensor to sensor.
         sensor_ids: in the order of the rows.
         features: features of every sensor.
         types: type of every sensor, such as ``freeway`` and ``ramp``; one type for all by default.
@@ -118,10 +116,8 @@ def st_graph_of_sensors(
         DataError: if a sensor has no type, or the adjacency is of other sensors.
     """
     count = len(sensor_ids)
-    if adjacency.shape != (count, count):
-        raise DataError(
-            f"an adjacency of shape {adjacency.shape}", f"{(count, count)} for {count} sensors", "give their graph"
-        )
+    if len(adjacency) != count:
+        raise DataError(f"an adjacency of {len(adjacency)} sensors", f"one of {count}", "give their graph")
     if types is not None and (missing := [sensor for sensor in sensor_ids if sensor not in types]):
         raise DataError(
             f"{len(missing)} sensors without a type ({', '.join(missing[:5])})", "one for each", "add them to the types"
@@ -133,16 +129,15 @@ def st_graph_of_sensors(
         for index, (sensor, kind) in enumerate(zip(sensor_ids, type_of, strict=True))
     )
     if directed is None:
-        directed = not np.array_equal(adjacency, adjacency.T)
-    weights = adjacency if directed else np.maximum(adjacency, adjacency.T)
+        directed = adjacency.directed
+    graph = adjacency if directed else adjacency.symmetrised()
     between = [(a, b) for a in node_types for b in node_types] if directed else _unordered(node_types)
     names = ("upstream", "downstream") if directed else ("near",)
     edge_types = [EdgeType(_named(name, pair), pair, directed, mean=True) for name in names for pair in between]
     edges = []
-    for i, j in zip(*np.nonzero(weights), strict=True):
-        if i == j or (not directed and i > j):
+    for i, j, weight in zip(graph.source.tolist(), graph.target.tolist(), graph.weight.tolist(), strict=True):
+        if not directed and i > j:
             continue
-        weight = float(weights[i, j])
         ahead, back = (sensor_ids[i], sensor_ids[j]), (sensor_ids[j], sensor_ids[i])
         there, here = (type_of[i], type_of[j]), (type_of[j], type_of[i])
         if directed:

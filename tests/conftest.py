@@ -103,6 +103,7 @@ def build_model() -> Callable[..., STUNet]:
             chebyshev_order=config.chebyshev_order,
             partition=config.partition,
             symmetrise=config.symmetrise,
+            basis=config.basis,
         )
         speed = Signal(("speed",), ("speed",), mean=(52.0,), std=(12.5,), low=(0.0,), high=(84.0,))
         model = STUNet(config, graph, signal or speed, profile).eval()

@@ -168,6 +168,7 @@ def build_model(
         chebyshev_order=config.model.chebyshev_order,
         partition=config.model.partition,
         symmetrise=config.model.symmetrise,
+        basis=config.model.basis,
     )
     return STUNet(config.model, hierarchy, signal, table)
 

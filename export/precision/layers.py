@@ -6,6 +6,9 @@ import onnx_ir as ir
 
 from export.precision.islands import MOVES
 
+#: In the names of a large graph's block matrices: constants of the graph, no weights.
+_BLOCKS = (".basis.laplacian.", ".unpooling.")
+
 
 def layers_of_nodes(graph: ir.Graph) -> dict[str, str]:
     """Return for the name of every node the layer it belongs to.
@@ -30,7 +33,8 @@ def layers_of_nodes(graph: ir.Graph) -> dict[str, str]:
 
 def _weights(node: ir.Node) -> list[str]:
     """Return the initialisers of a node that have a checkpoint's name, a path with dots."""
-    return [str(v.name) for v in node.inputs if v is not None and v.is_initializer() and "." in str(v.name)]
+    named = [str(v.name) for v in node.inputs if v is not None and v.is_initializer()]
+    return [name for name in named if "." in name and not any(part in name for part in _BLOCKS)]
 
 
 def _added(node: ir.Node) -> list[str]:

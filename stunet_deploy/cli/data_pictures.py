@@ -21,6 +21,8 @@ from stunet_deploy.series_description import mean_day
 #: Cells of a picture in either direction; more would not be seen.
 MOST_CELLS = 1000
 #: Edges drawn on a map, the heaviest ones.
+LARGEST_MATRIX = 2_000
+"""Sensors of a graph that is drawn cell by cell; of a larger one the edges alone are."""
 MOST_EDGES = 50_000
 HEARD_MAP = LinearSegmentedColormap.from_list("heard", ["#dc2626", "#fde68a", COLOURS[0]])
 WEIGHT_MAP = LinearSegmentedColormap.from_list("weight", ["#ffffff", COLOURS[0], INK])
@@ -85,9 +87,15 @@ def _draw_day(axes: Axes, series: Series) -> None:
 def _draw_graph(axes: Axes, graph: SensorGraph, series: Series | None) -> None:
     """A map if anything says where the sensors are, otherwise the weights as a matrix."""
     holder: Any = graph if graph.latitude is not None else series
-    axes.set_title(f"graph: {np.count_nonzero(graph.adjacency):,} edges")
+    axes.set_title(f"graph: {len(graph.adjacency.weight):,} edges")
     if holder is None or holder.latitude is None:
-        picture = axes.imshow(graph.adjacency, cmap=WEIGHT_MAP, interpolation="nearest", vmin=0)
+        picture: Any
+        if len(graph.adjacency) <= LARGEST_MATRIX:
+            picture = axes.imshow(graph.adjacency.dense(), cmap=WEIGHT_MAP, interpolation="nearest", vmin=0)
+        else:
+            edges = graph.adjacency
+            picture = axes.scatter(edges.target, edges.source, c=edges.weight, s=0.2, cmap=WEIGHT_MAP, vmin=0)
+            axes.invert_yaxis()
         axes.grid(False)
         axes.set_xlabel("to sensor")
         axes.set_ylabel("from sensor")
@@ -95,14 +103,13 @@ def _draw_graph(axes: Axes, graph: SensorGraph, series: Series | None) -> None:
         bar.outline.set_visible(False)
         return
     place = np.stack([holder.longitude, holder.latitude], axis=1)
-    start, end = np.nonzero(graph.adjacency)
-    weight = graph.adjacency[start, end]
+    start, end, weight = graph.adjacency.source, graph.adjacency.target, graph.adjacency.weight
     drawn = np.argsort(weight, kind="stable")[-MOST_EDGES:]
     segments = np.stack([place[start[drawn]], place[end[drawn]]], axis=1)
     top = float(weight.max(initial=0)) or 1.0
     lines = LineCollection(list(segments), colors=COLOURS[0], linewidths=0.8, alpha=(weight[drawn] / top).tolist())
     axes.add_collection(lines)
-    alone = ~(graph.adjacency.any(axis=0) | graph.adjacency.any(axis=1))
+    alone = graph.adjacency.isolated
     axes.scatter(place[~alone, 0], place[~alone, 1], s=6, color=INK, zorder=3)
     if alone.any():
         axes.scatter(place[alone, 0], place[alone, 1], s=14, color=COLOURS[1], zorder=4, label="without a neighbour")

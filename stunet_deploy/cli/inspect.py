@@ -135,4 +135,4 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _levels(model: STUNet) -> str:
-    return " → ".join(str(level.basis.shape[-1]) for level in model.hierarchy.levels)
+    return " → ".join(str(len(level.adjacency)) for level in model.hierarchy.levels)

@@ -12,6 +12,7 @@ from stunet_deploy.config import STUNetConfig
 from stunet_deploy.graph import GraphHierarchy
 from stunet_deploy.models.forecaster import Teacher as Teacher
 from stunet_deploy.models.layers import GraphConvolution
+from stunet_deploy.models.propagation import level_basis
 from stunet_deploy.models.recurrent import DilatedGCGRU
 from stunet_deploy.models.unet import RecurrentUNet
 
@@ -24,9 +25,8 @@ class DirectDecoder(nn.Module):
 
     def __init__(self, config: STUNetConfig, hierarchy: GraphHierarchy, targets: int) -> None:
         super().__init__()
-        basis = torch.from_numpy(hierarchy.levels[0].basis)
         self.horizon, self.targets = config.horizon, targets
-        self.head = GraphConvolution(basis, config.hidden, config.horizon * targets)
+        self.head = GraphConvolution(level_basis(hierarchy.levels[0]), config.hidden, config.horizon * targets)
         nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base: persistence
 
     def forward(
@@ -64,7 +64,7 @@ class RecurrentDecoder(nn.Module):
         super().__init__()
         self.horizon = config.horizon
         self.unet = RecurrentUNet(config, hierarchy, targets + extra)
-        self.head = GraphConvolution(torch.from_numpy(hierarchy.levels[0].basis), config.hidden, targets)
+        self.head = GraphConvolution(level_basis(hierarchy.levels[0]), config.hidden, targets)
 
     def forward(
         self,

@@ -6,6 +6,17 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from stunet_deploy.models.propagation import (
+    Basis,
+    BlockMatrix,
+    count_nodes,
+    count_polynomials,
+    keep_basis,
+    propagate,
+    propagated_sum,
+    unpooled_sum,
+)
+
 
 class GraphConvolution(nn.Module):
     """Chebyshev graph convolution y = Σk Tk X Θk + b (ST-UNet, Eq. 2).
@@ -13,16 +24,17 @@ class GraphConvolution(nn.Module):
     Each product is taken in the cheaper order: (Tk X) Θk, or Tk (X Θk) when the output has fewer channels.
 
     Args:
-        basis: dense polynomials T1 … T(K−1), [order, node, node]; T0 is the identity and never multiplied.
+        basis: polynomials T1 … T(K−1), dense [order, node, node] or in blocks; T0 is the identity and never
+            multiplied.
         in_channels, out_channels: channels per node.
     """
 
-    basis: Tensor
+    basis: Basis
 
-    def __init__(self, basis: Float[Tensor, "order node node"], in_channels: int, out_channels: int) -> None:
+    def __init__(self, basis: Basis, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.register_buffer("basis", basis, persistent=False)
-        self.weight = nn.Parameter(torch.empty(basis.shape[0] + 1, in_channels, out_channels))
+        keep_basis(self, basis)
+        self.weight = nn.Parameter(torch.empty(count_polynomials(basis), in_channels, out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         nn.init.xavier_uniform_(self.weight.view(-1, out_channels))
 
@@ -31,17 +43,8 @@ class GraphConvolution(nn.Module):
         _, in_channels, out_channels = self.weight.shape
         if out_channels >= in_channels:
             return propagate(self.basis, x) @ self.weight.flatten(0, 1) + self.bias
-        y = x @ self.weight[0] + self.bias
-        for polynomial, weight in zip(self.basis, self.weight[1:], strict=True):
-            y = y + polynomial @ (x @ weight)
-        return y
-
-
-def propagate(
-    basis: Float[Tensor, "order node node"], x: Float[Tensor, "*batch node channel"]
-) -> Float[Tensor, "*batch node propagated"]:
-    """Return [X, T1 X, …, T(K−1) X] side by side on the channel axis."""
-    return torch.cat([x, *(polynomial @ x for polynomial in basis)], dim=-1)
+        near, *far = (x @ weight for weight in self.weight)
+        return propagated_sum(self.basis, [near + self.bias, *far])
 
 
 class GCGRUCell(nn.Module):
@@ -52,13 +55,14 @@ class GCGRUCell(nn.Module):
     convolutions of X share their propagation, as do those of h; the biases of W and U are one.
     """
 
-    basis: Tensor
+    basis: Basis
 
-    def __init__(self, basis: Float[Tensor, "order node node"], in_channels: int, hidden: int) -> None:
+    def __init__(self, basis: Basis, in_channels: int, hidden: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.register_buffer("basis", basis, persistent=False)
-        polynomials = basis.shape[0] + 1
+        self.nodes = count_nodes(basis)
+        keep_basis(self, basis)
+        polynomials = count_polynomials(basis)
         self.input_weight = nn.Parameter(torch.empty(polynomials * in_channels, 3 * hidden))
         self.gate_weight = nn.Parameter(torch.empty(polynomials * hidden, 2 * hidden))
         self.candidate_weight = nn.Parameter(torch.empty(polynomials * hidden, hidden))
@@ -78,19 +82,17 @@ class GCGRUCell(nn.Module):
         coarse: Float[Tensor, "*batch coarse unpooled"],
         skip: Float[Tensor, "*batch node skipped"] | None,
         cluster: Int64[Tensor, " node"],
+        unpooling: BlockMatrix | None = None,
     ) -> Float[Tensor, "*batch node gates"]:
         """Return W ∗ [S H, X] + b for a coarse graph's H, copied to the nodes by S, with X beside it.
 
         Tk (S H) Θk = (Tk S) (H Θk): both products are on the coarse graph's few nodes, less than half the work.
+        ``unpooling`` holds the Tk S of a basis in blocks.
         """
-        polynomials, channels = len(self.basis) + 1, coarse.shape[-1]
+        polynomials, channels = count_polynomials(self.basis), coarse.shape[-1]
         weight = torch.unflatten(self.input_weight, 0, (polynomials, -1))
         near, *far = (coarse @ weight[k, :channels] for k in range(polynomials))
-        projected = (near + self.bias).index_select(-2, cluster)
-        if far:
-            shape = (*self.basis.shape[:-1], coarse.shape[-2])
-            summed = self.basis.new_zeros(shape).index_add(-1, cluster, self.basis)  # Tk S
-            projected = projected + summed.movedim(0, -2).flatten(-2) @ torch.cat(far, dim=-2)
+        projected = unpooled_sum(self.basis, [near + self.bias, *far], cluster, unpooling)
         if skip is not None:
             projected = projected + propagate(self.basis, skip) @ weight[:, channels:].flatten(0, 1)
         return projected

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from stunet_deploy.graph import Transition
 from stunet_deploy.models.layers import GCGRUCell
+from stunet_deploy.models.propagation import BlockMatrix
 
 
 class SpatialPool(nn.Module):
@@ -23,7 +24,7 @@ class SpatialPool(nn.Module):
     def __init__(self, transition: Transition, how: str) -> None:
         super().__init__()
         self.how = how
-        self.identity = transition.pool.shape[0] == transition.unpool.shape[0]
+        self.identity = transition.pool.shape[1] == 1
         self.register_buffer("index", torch.from_numpy(transition.pool.flatten()), persistent=False)
         self.register_buffer("weight", torch.from_numpy(transition.mean_weights())[..., None], persistent=False)
 
@@ -54,13 +55,20 @@ class SpatialUnpool(nn.Module):
 
 
 class CopyUnpool(SpatialUnpool):
-    """Give every node a copy of its super node's channels (``copy``)."""
+    """Give every node a copy of its super node's channels (``copy``).
+
+    Args:
+        transition: from the fine level to the coarse one.
+        unpooling: of the fine level's basis, where that is in blocks; see
+            :func:`stunet_deploy.models.propagation.unpooled_sum`.
+    """
 
     index: Tensor
 
-    def __init__(self, transition: Transition) -> None:
+    def __init__(self, transition: Transition, unpooling: BlockMatrix | None = None) -> None:
         super().__init__()
-        self.identity = transition.pool.shape[0] == transition.unpool.shape[0]
+        self.unpooling = unpooling
+        self.identity = transition.pool.shape[1] == 1
         self.register_buffer("index", torch.from_numpy(transition.unpool), persistent=False)
 
     def forward(self, x: Float[Tensor, "*batch coarse channel"]) -> Float[Tensor, "*batch node channel"]:
@@ -76,7 +84,7 @@ class CopyUnpool(SpatialUnpool):
         """Return the cell's projection of what is unpooled, with ``skip`` beside it: copies are projected once."""
         if self.identity:
             return super().project(cell, coarse, skip)
-        return cell.project_unpooled(coarse, skip, self.index)
+        return cell.project_unpooled(coarse, skip, self.index, self.unpooling)
 
 
 class DeconvolutionUnpool(SpatialUnpool):
@@ -117,8 +125,10 @@ class DeconvolutionUnpool(SpatialUnpool):
         return unpooled + (self.structure[:, None] @ self.structure_weight[self.ranks]).squeeze(1)
 
 
-def spatial_unpool(how: str, transition: Transition, channels: int) -> SpatialUnpool:
-    """Return the unpooling of a config's name."""
+def spatial_unpool(
+    how: str, transition: Transition, channels: int, unpooling: BlockMatrix | None = None
+) -> SpatialUnpool:
+    """Return the unpooling of a config's name; for ``unpooling`` see :class:`CopyUnpool`."""
     if how == "copy":
-        return CopyUnpool(transition)
+        return CopyUnpool(transition, unpooling)
     return DeconvolutionUnpool(transition, channels, weighted=how == "weighted_deconv")

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stunet_deploy.models.layers import GCGRUCell
+from stunet_deploy.models.propagation import Basis
 
 
 class DilatedGCGRU(nn.Module):
@@ -19,15 +20,13 @@ class DilatedGCGRU(nn.Module):
     ``forward`` runs the chains side by side: T/s sequential updates on s·batch rows.
 
     Args:
-        basis: Chebyshev polynomials of the layer's graph, [order, node, node].
+        basis: Chebyshev polynomials of the layer's graph.
         in_channels, hidden: channels per node.
         dilation: s, the delay of the layer's state in intervals.
         layer_norm: normalise the output over channels; the recurrence itself stays as it is.
     """
 
-    def __init__(
-        self, basis: Float[Tensor, "order node node"], in_channels: int, hidden: int, dilation: int, layer_norm: bool
-    ) -> None:
+    def __init__(self, basis: Basis, in_channels: int, hidden: int, dilation: int, layer_norm: bool) -> None:
         super().__init__()
         self.cell = GCGRUCell(basis, in_channels, hidden)
         self.norm = nn.LayerNorm(hidden) if layer_norm else nn.Identity()
@@ -36,7 +35,7 @@ class DilatedGCGRU(nn.Module):
     @property
     def state_shape(self) -> tuple[int, int]:
         """(node, hidden) of the layer's state."""
-        return self.cell.basis.shape[-1], self.cell.hidden
+        return self.cell.nodes, self.cell.hidden
 
     def step(
         self, projected: Float[Tensor, "*batch node gates"], hidden: Float[Tensor, "*batch node hidden"]

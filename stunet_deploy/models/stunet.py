@@ -21,6 +21,7 @@ from stunet_deploy.models.forecaster import StepInputs as StepInputs
 from stunet_deploy.models.forecaster import StepOutputs as StepOutputs
 from stunet_deploy.models.forecaster import unroll as unroll
 from stunet_deploy.models.profile import DailyProfile
+from stunet_deploy.models.propagation import NodeOrder
 from stunet_deploy.models.recurrent import DilatedGCGRU, final_line, recent_states
 from stunet_deploy.models.signal import REMEMBERING, ForecastOutput, SignalInput
 from stunet_deploy.models.unet import RecurrentUNet
@@ -69,6 +70,7 @@ class STUNet(Forecaster):
         else:
             self.decoder = RecurrentDecoder(config, hierarchy, targets, 0 if self.profile is None else targets)
         self.output = ForecastOutput(signal)
+        self.order = NodeOrder(hierarchy.levels[0].slots)
         self.all_targets = signal.targets == signal.features
         self.contract = self._contract()
 
@@ -77,11 +79,11 @@ class STUNet(Forecaster):
         """Return the model that a checkpoint describes, without its weights."""
         hierarchy = GraphHierarchy.from_arrays({name: tensor.numpy() for name, tensor in graph.items()})
         settings = from_mapping(STUNetConfig, config)
-        basis = hierarchy.levels[0].basis
-        if settings.chebyshev_order != 1 + basis.shape[0]:
+        polynomials = 1 + hierarchy.levels[0].polynomials
+        if settings.chebyshev_order != polynomials:
             raise CheckpointError(
                 f"{settings.chebyshev_order} Chebyshev polynomials",
-                f"{1 + basis.shape[0]} as in the graph",
+                f"{polynomials} as in the graph",
                 "train again",
             )
         return cls(settings, hierarchy, signal, weights.get("profile.table"))
@@ -96,6 +98,7 @@ class STUNet(Forecaster):
 
     def step(self, inputs: StepInputs, state: Mapping[str, Tensor]) -> tuple[StepOutputs, dict[str, Tensor]]:
         """Take one interval."""
+        inputs = self._arranged(inputs)
         keep = self.config.fill in REMEMBERING
         substitute = state[STATE + SUBSTITUTE] if keep else self.input.constant()
         filled = self.input.fill_step(inputs.values, inputs.observed, substitute)
@@ -121,7 +124,7 @@ class STUNet(Forecaster):
         if keep:
             last = self.config.fill == "last"
             written[SUBSTITUTE] = filled if last else self._forecast_substitute(filled, forecast)
-        return StepOutputs(self.output(forecast)), written
+        return StepOutputs(self.output(self.order.back(forecast))), written
 
     def forward(
         self,
@@ -163,6 +166,7 @@ class STUNet(Forecaster):
         teacher: Teacher | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Take a sequence in which no substitute depends on a forecast made within it."""
+        inputs = self._arranged(inputs)
         keep = self.config.fill in REMEMBERING
         time, device = inputs.values.shape[1], inputs.values.device
         substitute = lines[SUBSTITUTE][0] if keep else self.input.constant()
@@ -193,20 +197,27 @@ class STUNet(Forecaster):
             recent,
             pick(filled),
             None if departures is None else pick(departures),
-            None if teacher is None else Teacher(pick(teacher.labels), pick(teacher.known), teacher.coins),
+            None
+            if teacher is None
+            else Teacher(self.order(pick(teacher.labels)), self.order(pick(teacher.known)), teacher.coins),
         )
         if self.config.fill == "last":
             final[SUBSTITUTE] = filled[None, :, -1]
         elif keep:
             final[SUBSTITUTE] = self._forecast_substitute(filled[:, -1], forecast[:, -1])[None]
-        return self.output(forecast if issued is None else forecast[:, : len(issued)]), final
+        wanted = forecast if issued is None else forecast[:, : len(issued)]
+        return self.output(self.order.back(wanted)), final
+
+    def _arranged(self, inputs: StepInputs) -> StepInputs:
+        """Return the readings in the order that the network computes in."""
+        return StepInputs(self.order(inputs.values), self.order(inputs.observed), inputs.time_of_week)
 
     def _departures(self, inputs: StepInputs, filled: Tensor, profile: Tensor | None) -> Tensor | None:
         """Return how far the profile, now and ahead, lies from the readings: [*batch, 1 + horizon, node, target]."""
         if self.profile is None:
             return None
         ahead = self.profile(inputs.time_of_week) if profile is None else profile
-        return self.profile.departures(ahead, self._targets(filled))
+        return self.profile.departures(self.order(ahead), self._targets(filled))
 
     def _channels(self, inputs: StepInputs, filled: Tensor, departures: Tensor | None) -> Tensor:
         """Return the encoder's input, [*batch, node, channel]."""
@@ -240,11 +251,11 @@ class STUNet(Forecaster):
         return with_targets(filled, self.output.clip(forecast[..., 0, :, :]), self.signal)
 
     def _contract(self) -> StepContract:
-        nodes, features = self.hierarchy.levels[0].basis.shape[-1], len(self.signal.features)
-        reading = ("batch", "node", "feature"), (None, nodes, features)
+        level, features = self.hierarchy.levels[0], len(self.signal.features)
+        reading = ("batch", "node", "feature"), (None, len(level.slots.nodes), features)
         states = [StateSpec(SUBSTITUTE, *reading)] if self.config.fill in REMEMBERING else []
         for name, layer in self.encoder.layers.items():
             axes, shape = ("batch", "node", "channel"), (None, *layer.state_shape)
             taps = tuple(range(layer.dilation, 0, -1)) if self.config.decoder == "recurrent" else ()
             states.append(StateSpec(ENCODER + name, axes, shape, delay=layer.dilation, taps=taps))
-        return forecaster_contract(nodes, self.signal, self.config.horizon, tuple(states))
+        return forecaster_contract(len(level.adjacency), self.signal, self.config.horizon, tuple(states))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from stunet_deploy.config import STUNetConfig
 from stunet_deploy.graph import GraphHierarchy
 from stunet_deploy.models.pooling import SpatialPool, SpatialUnpool, spatial_unpool
+from stunet_deploy.models.propagation import level_bases, unpooling_matrix
 from stunet_deploy.models.recurrent import DilatedGCGRU
 
 #: Runs one recurrent layer on its projected input, for an interval or for a sequence, and keeps its state:
@@ -40,7 +41,7 @@ class RecurrentUNet(nn.Module):
     ) -> None:
         super().__init__()
         width, dilations = config.hidden, [1, *(dilation for _, dilation in config.scales)]
-        bases = [torch.from_numpy(level.basis) for level in hierarchy.levels]
+        bases = level_bases(hierarchy)
         merged = 2 * width if config.skip else width
         self.skip = config.skip
         self.contracting = nn.ModuleList(
@@ -51,8 +52,15 @@ class RecurrentUNet(nn.Module):
             DilatedGCGRU(basis, merged, width, 1, config.layer_norm and (level > 0 or output_read))
             for level, basis in enumerate(bases[:-1])
         )
-        self.pools = nn.ModuleList(SpatialPool(t, config.pooling) for t in hierarchy.transitions)
-        self.unpools = nn.ModuleList(spatial_unpool(config.unpooling, t, width) for t in hierarchy.transitions)
+        steps = [
+            transition.between(fine.slots, coarse.slots)
+            for transition, (fine, coarse) in zip(hierarchy.transitions, pairwise(hierarchy.levels), strict=True)
+        ]
+        self.pools = nn.ModuleList(SpatialPool(step, config.pooling) for step in steps)
+        self.unpools = nn.ModuleList(
+            spatial_unpool(config.unpooling, step, width, unpooling_matrix(level, step))
+            for level, step in zip(hierarchy.levels, steps, strict=False)
+        )
         self.dropout = nn.Dropout(0.0)
 
     @property

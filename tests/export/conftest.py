@@ -51,6 +51,7 @@ NETWORKS: Mapping[str, tuple[STUNetConfig, Signal]] = {
         SPEED,
     ),
     "profile": (STUNetConfig(**VARIANTS["ST-UNet"], **SMALL, profile=True), SPEED_AND_FLOW),
+    "blocks": (STUNetConfig(scales=((1, 2), (1, 3)), **SMALL, profile=True, basis="blocks"), SPEED_AND_FLOW),
 }
 
 
@@ -71,6 +72,7 @@ def make_checkpoint(name: str = "ST-UNet", intervals: int = 120) -> Checkpoint:
         pool_levels=[levels for levels, _ in config.scales],
         chebyshev_order=config.chebyshev_order,
         partition=config.partition,
+        basis=config.basis,
     )
     table = torch.from_numpy(rng.normal(0, 1, (576, NODES, 1)).astype(np.float32)) if config.profile else None
     model = STUNet(config, hierarchy, signal, table).eval()

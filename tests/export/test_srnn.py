@@ -19,6 +19,7 @@ from runtime.onnxruntime_backend import OnnxRuntimeBackend
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from runtime.verify import verify
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
 from stunet_deploy.config import Signal, SRNNConfig
@@ -56,7 +57,7 @@ def sensors(count: int) -> STGraph:
     """A ring of sensors with one more that nobody is joined to; it is gathered where it is large."""
     weights = np.roll(np.eye(count), 1, axis=1) * np.linspace(0.5, 1, count)
     weights[-1], weights[:, -1] = 0, 0
-    return st_graph_of_sensors(weights, [f"s{n}" for n in range(count)], 1)
+    return st_graph_of_sensors(Adjacency.from_matrix(weights), [f"s{n}" for n in range(count)], 1)
 
 
 def signal(features: int, targets: tuple[str, ...] = ()) -> Signal:

@@ -4,23 +4,23 @@ import pytest
 from stunet_deploy.adjacency import (
     STGCN_SIGMA_METRES,
     STGCN_THRESHOLD,
+    Adjacency,
     adjacency_from_coordinates,
+    adjacency_from_distances,
     adjacency_from_edges,
     checked_adjacency,
-    distances_from_edges,
     haversine_metres,
     kernel_adjacency,
-    symmetrised,
 )
 from stunet_deploy.errors import ConfigError, DataError
 
 
 def test_symmetrise_by_maximum_or_mean_and_clear_the_diagonal():
-    directed = [[1.0, 0.25], [0.75, 1.0]]
-    assert symmetrised(directed).tolist() == [[0, 0.75], [0.75, 0]]
-    assert symmetrised(directed, "mean").tolist() == [[0, 0.5], [0.5, 0]]
+    directed = Adjacency.from_matrix([[1.0, 0.25], [0.75, 1.0]])
+    assert directed.symmetrised().dense().tolist() == [[0, 0.75], [0.75, 0]]
+    assert directed.symmetrised("mean").dense().tolist() == [[0, 0.5], [0.5, 0]]
     with pytest.raises(ConfigError, match="symmetrise 'min'"):
-        symmetrised(directed, "min")
+        directed.symmetrised("min")
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,10 @@ def test_bad_distance_is_refused_by_its_cell(value, message):
 
 def test_repeated_edges_count_by_the_nearest():
     edges = [("a", "b", 2.0), ("b", "a", 1.0), ("a", "b", 3.0)]
-    assert adjacency_from_edges(["a", "b", "c"], edges).tolist() == [[0, 3, 0], [1, 0, 0], [0, 0, 0]]
-    assert distances_from_edges(["a", "b"], edges).tolist() == [[np.inf, 2], [1, np.inf]]
+    assert adjacency_from_edges(["a", "b", "c"], edges).dense().tolist() == [[0, 3, 0], [1, 0, 0], [0, 0, 0]]
+    # The shortest are 2 and 1: their spread would cut both, their mean square is 2.5.
+    nearest = adjacency_from_distances(["a", "b"], edges).dense()
+    np.testing.assert_allclose(nearest, [[0, np.exp(-4 / 2.5)], [np.exp(-1 / 2.5), 0]], rtol=1e-14)
     with pytest.raises(DataError, match="sensor 'c'"):
         adjacency_from_edges(["a", "b"], [("a", "c", 1.0)])
 
@@ -101,7 +103,7 @@ def test_haversine_of_known_distances():
 
 def test_coordinates_join_nearest_neighbours_in_either_direction():
     # On a meridian, 1, 2 and 4 apart: the mean square of the three nearest distances is 7.
-    adjacency = adjacency_from_coordinates(np.array([0.0, 0.001, 0.003, 0.007]), np.zeros(4), neighbours=1)
+    adjacency = adjacency_from_coordinates(np.array([0.0, 0.001, 0.003, 0.007]), np.zeros(4), neighbours=1).dense()
     expected = np.zeros((4, 4))
     expected[[0, 1, 2], [1, 2, 3]] = np.exp([-1 / 7, -4 / 7, -16 / 7])
     np.testing.assert_allclose(adjacency, expected + expected.T, rtol=1e-6)
@@ -109,8 +111,8 @@ def test_coordinates_join_nearest_neighbours_in_either_direction():
 
 
 def test_coordinates_of_one_sensor_and_of_sensors_at_one_place():
-    assert adjacency_from_coordinates(np.array([34.0]), np.array([-118.0])).tolist() == [[0]]
-    together = adjacency_from_coordinates(np.full(3, 34.0), np.full(3, -118.0))
+    assert adjacency_from_coordinates(np.array([34.0]), np.array([-118.0])).dense().tolist() == [[0]]
+    together = adjacency_from_coordinates(np.full(3, 34.0), np.full(3, -118.0)).dense()
     assert together.tolist() == (np.ones((3, 3)) - np.eye(3)).tolist()
 
 

@@ -38,6 +38,7 @@ OUT_OF_RANGE = {
         "chebyshev_order": [0],
         "partition": ["metis"],
         "symmetrise": ["sum"],
+        "basis": ["sparse"],
         "pooling": ["sum"],
         "unpooling": ["deconv"],
         "decoder": ["seq2seq"],

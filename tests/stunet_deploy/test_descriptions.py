@@ -6,6 +6,7 @@ import networkx
 import numpy as np
 import pytest
 
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.graph_description import components, describe_graph, explain_graph, remark_on_graph
 from stunet_deploy.sensor_graph import SensorGraph
 from stunet_deploy.series import Series
@@ -87,7 +88,7 @@ def test_components_are_those_of_networkx(seed: int) -> None:
     rng = np.random.default_rng(seed)
     joined = rng.random((40, 40)) < 0.02 * (seed + 1) / 2
 
-    parts = components(joined)
+    parts = components(Adjacency.from_matrix(joined))
 
     expected = networkx.weakly_connected_components(networkx.from_numpy_array(joined, create_using=networkx.DiGraph))
     assert {frozenset(np.flatnonzero(parts == part).tolist()) for part in set(parts.tolist())} == set(
@@ -96,7 +97,7 @@ def test_components_are_those_of_networkx(seed: int) -> None:
 
 
 def test_a_graph_without_edges_and_one_that_joins_everything() -> None:
-    empty = describe_graph(SensorGraph(np.zeros((3, 3)), None, None, None, "graph.npy"))
+    empty = describe_graph(SensorGraph(Adjacency.from_matrix(np.zeros((3, 3))), None, None, None, "graph.npy"))
     assert (empty["edges"], empty["components"], empty["weights"], empty["isolated"]) == (0, 3, None, ["0", "1", "2"])
     assert any("no ids" in line for line in explain_graph(empty))
 

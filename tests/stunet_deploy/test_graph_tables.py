@@ -31,7 +31,7 @@ def write(folder, text, name="graph.csv"):
 def test_square_csv(tmp_path, text, sensor_ids):
     graph = read_graph(write(tmp_path, text))
     assert graph.sensor_ids == sensor_ids
-    assert graph.adjacency.tolist() == OFF_DIAGONAL
+    assert graph.adjacency.dense().tolist() == OFF_DIAGONAL
     assert graph.latitude is None
 
 
@@ -48,21 +48,21 @@ def test_square_csv_of_any_size(tmp_path, nodes, layout):
         rows = [[head, *row] for head, row in zip(["", *ids], rows, strict=True)]
     graph = read_graph(write(tmp_path, "\n".join(",".join(row) for row in rows)))
     assert graph.sensor_ids == (None if layout == "bare" else tuple(ids))
-    assert np.array_equal(graph.adjacency, matrix)
+    assert np.array_equal(graph.adjacency.dense(), matrix)
 
 
 def test_matrix_of_metres_gets_the_stgcn_kernel(tmp_path):
     text = "0,1000,3000,9000\n1000,0,2000,8000\n3000,2000,0,6000\n9000,8000,6000,0\n"
     graph = read_graph(write(tmp_path, text))
-    assert graph.adjacency[0, 1] == pytest.approx(np.exp(-0.01 / 0.1), rel=1e-12)
-    assert graph.adjacency[0, 2] == 0
+    assert graph.adjacency.dense()[0, 1] == pytest.approx(np.exp(-0.01 / 0.1), rel=1e-12)
+    assert graph.adjacency.dense()[0, 2] == 0
     assert "metres, STGCN kernel" in graph.source
     assert graph.source.endswith("; 1 without a neighbour")
 
 
 def test_large_weights_with_a_diagonal_are_weights(tmp_path):
     graph = read_graph(write(tmp_path, "9,5\n4,9\n"))
-    assert graph.adjacency.tolist() == [[0, 5], [4, 0]]
+    assert graph.adjacency.dense().tolist() == [[0, 5], [4, 0]]
     assert "weight matrix" in graph.source
 
 
@@ -79,7 +79,7 @@ def test_large_weights_with_a_diagonal_are_weights(tmp_path):
 def test_edge_list_with_weights(tmp_path, text):
     graph = read_graph(write(tmp_path, text))
     assert graph.sensor_ids == ("9", "12", "100")  # numbers sort as numbers
-    assert graph.adjacency.tolist() == [[0, 0, 2], [0.5, 0, 0], [0, 0, 0]]
+    assert graph.adjacency.dense().tolist() == [[0, 0, 2], [0.5, 0, 0], [0, 0, 0]]
     assert graph.source == "graph.csv: 2 edges between 3 sensors with weights"
 
 
@@ -89,7 +89,7 @@ def test_edge_list_with_distances_gets_the_dcrnn_kernel(tmp_path, header):
     spread = np.std([0, 300, 100])
     expected = np.zeros((3, 3))
     expected[1, 2] = np.exp(-((100 / spread) ** 2))
-    np.testing.assert_allclose(graph.adjacency, expected, rtol=1e-14)  # exp(-(300 / 125)^2) is below 0.1
+    np.testing.assert_allclose(graph.adjacency.dense(), expected, rtol=1e-14)  # exp(-(300 / 125)^2) is below 0.1
     assert "distances, DCRNN kernel" in graph.source
 
 
@@ -98,7 +98,7 @@ def test_edge_list_with_a_header_is_not_judged_by_its_values(tmp_path):
     assert "DCRNN kernel" in short.source
     without = read_graph(write(tmp_path, "a,b,0.5\nb,c,0.9\nc,d,0.1\n"))
     assert "with weights" in without.source
-    assert without.adjacency[1, 2] == 0.9
+    assert without.adjacency.dense()[1, 2] == 0.9
 
 
 def test_order_of_lines_does_not_matter(tmp_path):
@@ -108,22 +108,22 @@ def test_order_of_lines_does_not_matter(tmp_path):
     rng.shuffle(lines)
     second = read_graph(write(tmp_path, "\n".join(lines)))
     assert first.sensor_ids == second.sensor_ids
-    assert first.adjacency.tobytes() == second.adjacency.tobytes()
+    assert first.adjacency.dense().tobytes() == second.adjacency.dense().tobytes()
 
 
 def test_edges_are_brought_into_the_order_of_the_series(tmp_path):
     path = write(tmp_path, "from,to,weight\na,b,0.5\nb,c,0.25\nc,d,1\n")
     graph = read_graph(path, ["c", "b", "a"])
     assert graph.sensor_ids == ("c", "b", "a")
-    assert graph.adjacency.tolist() == [[0, 0, 0], [0.25, 0, 0], [0, 0.5, 0]]
-    assert read_graph(path, ["d"]).adjacency.tolist() == [[0]]
+    assert graph.adjacency.dense().tolist() == [[0, 0, 0], [0.25, 0, 0], [0, 0.5, 0]]
+    assert read_graph(path, ["d"]).adjacency.dense().tolist() == [[0]]
 
 
 def test_positions_stand_for_ids_when_no_id_matches(tmp_path):
     path = write(tmp_path, "from,to,cost\n0,1,300\n1,0,200\n1,3,100\n")
     graph = read_graph(path, ["n", "e", "w", "s"])
     assert graph.sensor_ids == ("n", "e", "w", "s")
-    joined = {tuple(pair) for pair in np.argwhere(graph.adjacency).tolist()}
+    joined = {tuple(pair) for pair in np.argwhere(graph.adjacency.dense()).tolist()}
     assert (1, 3) in joined
     assert joined <= {(0, 1), (1, 0), (1, 3)}
     with pytest.raises(DataError, match="a network of 4 sensors; expected sensor ids, or positions up to 2"):
@@ -154,7 +154,7 @@ def test_coordinates(tmp_path, text):
     assert graph.sensor_ids == ("11", "12", "13")
     assert graph.latitude.tolist() == [34.15, 34.11, 34.12]
     assert graph.longitude.tolist() == [-118.31, -118.23, -118.22]
-    assert graph.adjacency[1, 2] == graph.adjacency[2, 1] > 0.8
+    assert graph.adjacency.dense()[1, 2] == graph.adjacency.dense()[2, 1] > 0.8
     assert "positions of 3 sensors" in graph.source
 
 
@@ -172,7 +172,7 @@ def test_only_sensors_of_the_series_are_neighbours(tmp_path):
     path = write(tmp_path, f"sensor_id,latitude,longitude\n{near}far,34.5,-118.0\n")
     graph = read_graph(path, ["far", "x0"])
     assert graph.latitude.tolist() == [34.5, 34.0]
-    assert graph.adjacency[0, 1] == pytest.approx(np.exp(-1), rel=1e-12)  # their distance is the only one
+    assert graph.adjacency.dense()[0, 1] == pytest.approx(np.exp(-1), rel=1e-12)  # their distance is the only one
 
 
 # --- what is refused ---

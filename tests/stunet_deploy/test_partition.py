@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.partition import (
     best_on_cycle,
     best_on_path,
@@ -16,6 +17,10 @@ from stunet_deploy.partition import (
 )
 
 METHODS = ("gpa", "pga")
+
+
+def sparse(matrix):
+    return Adjacency.from_matrix(matrix)
 
 
 def random_adjacency(rng, nodes, density):
@@ -44,7 +49,7 @@ def weight_of(adjacency, partner):
 
 def optimum(adjacency):
     graph = networkx.Graph()
-    graph.add_weighted_edges_from(zip(*(column.tolist() for column in sorted_edges(adjacency)), strict=True))
+    graph.add_weighted_edges_from(zip(*(column.tolist() for column in sorted_edges(sparse(adjacency))), strict=True))
     return sum(adjacency[pair] for pair in networkx.max_weight_matching(graph))
 
 
@@ -56,7 +61,7 @@ def graph_of(edges, nodes):
 
 
 def test_edges_are_sorted_by_weight_then_ids_without_zeros():
-    edges = sorted_edges(graph_of([(2, 3, 1.0), (0, 3, 2.0), (1, 2, 1.0), (0, 2, 1.0)], 5))
+    edges = sorted_edges(sparse(graph_of([(2, 3, 1.0), (0, 3, 2.0), (1, 2, 1.0), (0, 2, 1.0)], 5)))
     assert list(zip(edges.low.tolist(), edges.high.tolist(), edges.weight.tolist(), strict=True)) == [
         (0, 3, 2.0),
         (0, 2, 1.0),
@@ -93,13 +98,13 @@ def test_best_matching_of_a_cycle_is_the_optimum(weights):
 
 def test_global_paths_close_even_cycles_only():
     square = graph_of([(0, 1, 4.0), (1, 2, 3.0), (2, 3, 2.0), (0, 3, 1.0)], 4)
-    (cycle,) = global_paths(sorted_edges(square), 4)
+    (cycle,) = global_paths(sorted_edges(sparse(square)), 4)
     assert cycle.is_cycle
     assert cycle.nodes == [0, 1, 2, 3]
     assert cycle.weights == [4, 3, 2, 1]
 
     pentagon = graph_of([(i, (i + 1) % 5, 5.0 - i) for i in range(5)], 5)
-    (path,) = global_paths(sorted_edges(pentagon), 5)
+    (path,) = global_paths(sorted_edges(sparse(pentagon)), 5)
     assert not path.is_cycle
     assert path.nodes == [0, 1, 2, 3, 4]
     assert path.weights == [5, 4, 3, 2]
@@ -107,13 +112,13 @@ def test_global_paths_close_even_cycles_only():
 
 def test_growing_paths_start_at_the_lowest_node_and_follow_the_heaviest_edge():
     star = graph_of([(0, 2, 1.0), (0, 3, 5.0), (0, 1, 5.0), (1, 2, 1.0), (3, 4, 2.0)], 6)
-    assert [path.nodes for path in growing_paths(sorted_edges(star), 6)] == [[0, 1, 2], [3, 4]]
+    assert [path.nodes for path in growing_paths(sorted_edges(sparse(star)), 6)] == [[0, 1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_path_of_the_published_trap_is_matched_at_its_optimum(method):
     adjacency = graph_of([(0, 1, 10.0), (1, 2, 1.0), (2, 3, 2.0), (3, 4, 9.0)], 5)
-    partner = match(adjacency, method)
+    partner = match(sparse(adjacency), method)
     assert pairs_of(partner) == [(0, 1), (3, 4)]
     assert weight_of(adjacency, partner) == 19
 
@@ -122,7 +127,7 @@ def test_path_of_the_published_trap_is_matched_at_its_optimum(method):
 @given(adjacency=adjacencies())
 @settings(max_examples=150, deadline=None)
 def test_matching_is_valid_maximal_and_at_least_half_the_optimum(method, adjacency):
-    partner = match(adjacency, method)
+    partner = match(sparse(adjacency), method)
     nodes = np.arange(len(adjacency))
     assert np.array_equal(partner[partner], nodes)
     assert all(adjacency[pair] > 0 for pair in pairs_of(partner))
@@ -138,31 +143,32 @@ def test_matching_is_near_the_optimum_on_average(method, least):
     for _ in range(40):
         adjacency = random_adjacency(rng, int(rng.integers(10, 60)), rng.uniform(0.05, 0.5))
         if adjacency.any():
-            shares.append(weight_of(adjacency, match(adjacency, method)) / optimum(adjacency))
+            shares.append(weight_of(adjacency, match(sparse(adjacency), method)) / optimum(adjacency))
     assert min(shares) >= 0.5
     assert np.mean(shares) >= least
 
 
 def test_coarse_nodes_ascend_by_smallest_member():
-    cluster, _ = coarsen(np.zeros((5, 5)), np.array([0, 4, 3, 2, 1]))
+    cluster, _ = coarsen(sparse(np.zeros((5, 5))), np.array([0, 4, 3, 2, 1]))
     assert cluster.tolist() == [0, 1, 2, 2, 1]
 
 
 def test_parallel_edges_are_summed_one_after_the_other_in_sorted_order():
     # Nodes 0-1 and 2-3 merge; four edges join them. The small ones first would give another sum.
     adjacency = graph_of([(0, 1, 1.0), (2, 3, 1.0), (0, 2, 1e16), (0, 3, 1.0), (1, 2, 1.0), (1, 3, 0.5)], 4)
-    cluster, coarse = coarsen(adjacency, np.array([1, 0, 3, 2]))
+    cluster, coarse = coarsen(sparse(adjacency), np.array([1, 0, 3, 2]))
     assert cluster.tolist() == [0, 0, 1, 1]
     total = ((1e16 + 1.0) + 1.0) + 0.5
     assert total != 1e16 + (1.0 + 1.0 + 0.5)
-    assert coarse.tolist() == [[0, total], [total, 0]]
+    assert coarse.dense().tolist() == [[0, total], [total, 0]]
 
 
 @pytest.mark.parametrize("method", METHODS)
 @given(adjacency=adjacencies(), levels=st.integers(0, 3))
 @settings(max_examples=80, deadline=None)
 def test_partition_conserves_the_weight_between_clusters(method, adjacency, levels):
-    cluster, coarse = partitioned(adjacency, levels, method)
+    cluster, coarser = partitioned(sparse(adjacency), levels, method)
+    coarse = coarser.dense()
     membership = np.eye(len(coarse))[cluster]
     summed = membership.T @ adjacency @ membership
     np.fill_diagonal(summed, 0)
@@ -177,6 +183,6 @@ def test_partition_conserves_the_weight_between_clusters(method, adjacency, leve
 
 def test_no_levels_give_the_graph_itself():
     adjacency = random_adjacency(np.random.default_rng(1), 6, 0.5)
-    cluster, coarse = partitioned(adjacency, 0)
+    cluster, coarse = partitioned(sparse(adjacency), 0)
     assert cluster.tolist() == list(range(6))
-    assert np.array_equal(coarse, adjacency)
+    assert np.array_equal(coarse.dense(), adjacency)

@@ -23,22 +23,22 @@ def test_metr_la_in_all_its_layouts():
         latitude = archive["latitude"]
     pickled = read_graph(LAYOUTS / "adj_mx.pkl")
     assert pickled.sensor_ids == tuple(ids)
-    assert np.array_equal(pickled.adjacency, expected)
+    assert np.array_equal(pickled.adjacency.dense(), expected)
     assert pickled.source == "adj_mx.pkl: weight matrix of 207 sensors; 1 without a neighbour"
     own = read_graph(DATA / "metr-la.npz", ids[::-1])
-    assert np.array_equal(own.adjacency, expected[::-1, ::-1])
+    assert np.array_equal(own.adjacency.dense(), expected[::-1, ::-1])
     bare = read_graph(LAYOUTS / "los_adj.csv", ids)
-    np.testing.assert_allclose(bare.adjacency, np.maximum(expected, expected.T), atol=1e-9)
+    np.testing.assert_allclose(bare.adjacency.dense(), np.maximum(expected, expected.T), atol=1e-9)
     located = read_graph(LAYOUTS / "graph_sensor_locations.csv", ids)
     np.testing.assert_allclose(located.latitude, latitude, atol=1e-9)
-    assert (np.count_nonzero(located.adjacency, axis=1) >= 1).mean() > 0.99
+    assert (np.count_nonzero(located.adjacency.dense(), axis=1) >= 1).mean() > 0.99
 
 
 @needs_data
 def test_pems_bay_distances_give_the_published_adjacency():
     published = read_graph(LAYOUTS / "adj_mx_bay.pkl")
     made = read_graph(LAYOUTS / "distances_bay_2017.csv", published.sensor_ids)
-    np.testing.assert_allclose(made.adjacency, published.adjacency, atol=2e-7)
+    np.testing.assert_allclose(made.adjacency.dense(), published.adjacency.dense(), atol=2e-7)
     assert read_graph(LAYOUTS / "graph_sensor_locations_bay.csv", published.sensor_ids).latitude.shape == (325,)
     assert read_graph(DATA / "pems-bay-graph.npz").sensor_ids == published.sensor_ids
 
@@ -49,10 +49,10 @@ def test_pemsd7_distances_give_the_published_adjacency():
         ids, published = archive["sensor_ids"].tolist(), archive["adjacency"]
         distances = archive["distances"].astype(np.float64)
     graph = read_graph(LAYOUTS / "PeMSD7_W_228.csv", ids)
-    np.testing.assert_allclose(graph.adjacency, published, atol=1e-7)
+    np.testing.assert_allclose(graph.adjacency.dense(), published, atol=1e-7)
     assert "distance matrix of 228 sensors in metres, STGCN kernel" in graph.source
     again = kernel_adjacency(distances, sigma=STGCN_SIGMA_METRES, threshold=STGCN_THRESHOLD)
-    np.testing.assert_allclose(graph.adjacency, again, atol=1e-7)
+    np.testing.assert_allclose(graph.adjacency.dense(), again, atol=1e-7)
     assert read_graph(LAYOUTS / "PeMSD7_M_Station_Info.csv", ids).sensor_ids == tuple(ids)
 
 
@@ -64,8 +64,8 @@ def test_pems_edge_lists_by_position(name, nodes, edges):
     graph = read_graph(path, series)
     assert graph.source.startswith(f"PEMS{name}.csv: {edges} edges between {nodes} sensors with distances")
     assert graph.sensor_ids == tuple(series)
-    assert np.array_equal(graph.adjacency, read_graph(path).adjacency)
-    assert 0 < np.count_nonzero(graph.adjacency) <= edges
+    assert np.array_equal(graph.adjacency.dense(), read_graph(path).adjacency.dense())
+    assert 0 < np.count_nonzero(graph.adjacency.dense()) <= edges
 
 
 @needs_data
@@ -83,8 +83,8 @@ def test_pems03_edge_list_by_id():
     graph = read_graph(LAYOUTS / "PEMS03.csv", ids)
     assert graph.sensor_ids == tuple(ids)
     source, target = ids.index("317842"), ids.index("318711")  # the first line of the file
-    assert graph.adjacency[source, target] > 0
-    assert graph.adjacency[target, source] == 0
+    assert graph.adjacency.dense()[source, target] > 0
+    assert graph.adjacency.dense()[target, source] == 0
 
 
 @needs_data

@@ -94,7 +94,7 @@ def test_pems_graph_by_position_fits_its_recording(tmp_path: Path) -> None:
 
     assert graph.sensor_ids == series.sensor_ids
     assert graph.distances == (250.0, 330.9)
-    assert set(zip(*np.nonzero(graph.adjacency), strict=True)) <= {(0, 1), (1, 4), (3, 2)}
+    assert set(zip(*np.nonzero(graph.adjacency.dense()), strict=True)) <= {(0, 1), (1, 4), (3, 2)}
 
 
 def test_pems03_takes_its_ids_from_the_list_beside_it(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_pems03_takes_its_ids_from_the_list_beside_it(tmp_path: Path) -> None:
     assert series.sensor_ids == ("313344", "317842", "318711")
     assert "sensor ids of PEMS03.txt" in series.source
     graph = read_graph(tmp_path / "PEMS03.csv", series.sensor_ids)
-    assert graph.adjacency[1, 2] > 0
-    assert graph.adjacency[2, 1] == 0
+    assert graph.adjacency.dense()[1, 2] > 0
+    assert graph.adjacency.dense()[2, 1] == 0
 
 
 def test_pems03_crosses_the_end_of_summer_time(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_the_metadata_of_largest_bring_its_matrix_into_order(tmp_path: Path) -> 
     np.save(tmp_path / "sd_rn_adj.npy", weights)
     series = read_series(write_fixed(tmp_path / "sd_his_2019.h5", np.ones((3, 3)), "2019-01-01"))
     alone = read_graph(tmp_path / "sd_rn_adj.npy", series.sensor_ids)
-    assert alone.adjacency.tolist() == [[0, 0.5, 0], [0.25, 0, 0], [0, 0.75, 0]]
+    assert alone.adjacency.dense().tolist() == [[0, 0.5, 0], [0.25, 0, 0], [0, 0.75, 0]]
     header = "ID,Lat,Lng,District,County,Fwy,Lanes,Type,Direction,ID2"
     places = ["400001,32.7,-117.1", "717087,32.8,-117.2", "1108148,32.9,-117.3"]
     rows = [f'{place},11,"San Diego",I5,4,Mainline,N,{row}' for row, place in enumerate(places)]
@@ -181,7 +181,7 @@ def test_the_metadata_of_largest_bring_its_matrix_into_order(tmp_path: Path) -> 
     graph = read_graph(tmp_path / "sd_rn_adj.npy", series.sensor_ids)
 
     assert graph.sensor_ids == IDS
-    assert graph.adjacency.tolist() == [[0, 0.75, 0], [0, 0, 0.25], [0, 0.5, 0]]
+    assert graph.adjacency.dense().tolist() == [[0, 0.75, 0], [0, 0, 0.25], [0, 0.5, 0]]
     assert graph.latitude is not None
     assert graph.latitude.tolist() == [32.9, 32.8, 32.7]
     assert read_graph(tmp_path / "sd_meta.csv", series.sensor_ids).made_from == "positions"
@@ -210,6 +210,6 @@ def test_pemsd7_large_is_told_by_its_name(tmp_path: Path) -> None:
 
     assert series.values.shape == (288, 1026, 1)
     assert (graph.made_from, graph.unit) == ("distances", "m")
-    joined = graph.adjacency > 0
+    joined = graph.adjacency.dense() > 0
     reach = 10_000 * np.sqrt(0.1 * np.log(2))  # exp(-d²/σ²) = 0.5
     assert distances[joined].max() < reach < distances[~joined & (distances > 0)].min()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.contract import StateSpec, StepContract
 from stunet_deploy.errors import DataError
 from stunet_deploy.st_graph import Edge, EdgeType, Node, STGraph
@@ -197,7 +198,7 @@ def test_complete_joins_directed_types_both_ways_and_pairs_of_types_once() -> No
 
 def test_a_directed_network_sees_upstream_and_downstream_apart() -> None:
     weights = np.array([[0, 0.5, 0], [0, 0, 2.0], [0, 0, 0]])
-    graph = st_graph_of_sensors(weights, ["a", "b", "c"], features=2)
+    graph = st_graph_of_sensors(Adjacency.from_matrix(weights), ["a", "b", "c"], features=2)
 
     assert [node.slice for node in graph.nodes] == [(0, 2), (2, 4), (4, 6)]
     assert [(kind.name, kind.directed, kind.mean) for kind in graph.edge_types] == [
@@ -212,14 +213,14 @@ def test_a_directed_network_sees_upstream_and_downstream_apart() -> None:
 
 def test_an_undirected_network_has_one_type_weighted_by_the_adjacency() -> None:
     weights = np.array([[0, 0.5, 1.5], [0.5, 0, 0], [1.5, 0, 0]])
-    hood = st_graph_of_sensors(weights, ["a", "b", "c"], features=1).neighbourhood("near")
+    hood = st_graph_of_sensors(Adjacency.from_matrix(weights), ["a", "b", "c"], features=1).neighbourhood("near")
 
     assert [row.tolist() for row in hood.weights] == [[0.25, 0.75], [1.0], [1.0]]
 
 
 def test_a_directed_network_may_be_taken_as_undirected() -> None:
     weights = np.array([[0, 0.5], [0.2, 0]])
-    graph = st_graph_of_sensors(weights, ["a", "b"], features=1, directed=False)
+    graph = st_graph_of_sensors(Adjacency.from_matrix(weights), ["a", "b"], features=1, directed=False)
 
     assert [(edge.source, edge.target, edge.type, edge.weight) for edge in graph.edges] == [("a", "b", "near", 0.5)]
 
@@ -227,7 +228,7 @@ def test_a_directed_network_may_be_taken_as_undirected() -> None:
 def test_types_of_sensors_make_types_of_edges() -> None:
     weights = np.array([[0, 1.0, 0], [0, 0, 1.0], [0, 0, 0]])
     types = {"a": "ramp", "b": "freeway", "c": "freeway", "d": "unused"}
-    graph = st_graph_of_sensors(weights, ["a", "b", "c"], 1, types)
+    graph = st_graph_of_sensors(Adjacency.from_matrix(weights), ["a", "b", "c"], 1, types)
 
     assert graph.node_types == ("freeway", "ramp")
     assert [(edge.source, edge.target, edge.type) for edge in graph.edges] == [
@@ -236,7 +237,7 @@ def test_types_of_sensors_make_types_of_edges() -> None:
         ("b", "c", "upstream-freeway-freeway"),
         ("c", "b", "downstream-freeway-freeway"),
     ]
-    undirected = st_graph_of_sensors(weights + weights.T, ["a", "b", "c"], 1, types)
+    undirected = st_graph_of_sensors(Adjacency.from_matrix(weights + weights.T), ["a", "b", "c"], 1, types)
     assert [kind.name for kind in undirected.edge_types] == [
         "near-freeway-freeway",
         "near-freeway-ramp",
@@ -246,11 +247,12 @@ def test_types_of_sensors_make_types_of_edges() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "types", "message"), [(["a", "b"], {"a": "ramp"}, "1 sensors without a type"), (["a"], None, "shape")]
+    ("ids", "types", "message"),
+    [(["a", "b"], {"a": "ramp"}, "1 sensors without a type"), (["a"], None, "of 2 sensors")],
 )
 def test_sensors_that_do_not_fit_are_refused(ids: list[str], types: dict[str, str] | None, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        st_graph_of_sensors(np.zeros((2, 2)), ids, 1, types)
+        st_graph_of_sensors(Adjacency.from_matrix(np.zeros((2, 2))), ids, 1, types)
 
 
 def test_types_of_sensors_are_read_from_a_table(tmp_path: Path) -> None:

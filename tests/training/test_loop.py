@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.errors import CheckpointError, ConfigError, DataError
 from training.baselines import persistence
 from training.evaluation import evaluate
@@ -329,7 +330,8 @@ def test_another_runs_state_is_refused(make_trainer, interrupted, series, graph,
     elif change == "seed":
         seed = 2
     elif change == "graph":
-        graph = replace(graph, adjacency=graph.adjacency * np.arange(1, 7) * np.arange(1, 7)[:, None])
+        weights = graph.adjacency.dense() * np.arange(1, 7) * np.arange(1, 7)[:, None]
+        graph = replace(graph, adjacency=Adjacency.from_matrix(weights))
     elif change == "sensor":
         series = replace(series, sensor_ids=("other", *series.sensor_ids[1:]))
     else:

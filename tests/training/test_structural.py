@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import SRNNConfig, SRNNRunConfig, TrainingConfig
 from stunet_deploy.models.structural import StructuralRNN
@@ -70,6 +71,6 @@ def test_equal_runs_give_equal_weights_and_another_graph_is_another_run(series: 
 
     state = tmp_path / "model.pt.state"
     train(series, graph, config, seed=5, state_file=state)
-    directed = replace(graph, adjacency=np.triu(graph.adjacency))
+    directed = replace(graph, adjacency=Adjacency.from_matrix(np.triu(graph.adjacency.dense())))
     with pytest.raises(Exception, match="belongs to another run"):
         train(series, directed, config, seed=5, state_file=state, resume=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import RunConfig, SRNNConfig, SRNNRunConfig, TrainingConfig
 from stunet_deploy.errors import CheckpointError, ConfigError
@@ -38,7 +39,7 @@ def directed(series: Series) -> SensorGraph:
 
 
 def network(adjacency: np.ndarray, series: Series) -> SensorGraph:
-    return SensorGraph(adjacency, series.sensor_ids, None, None, "made up")
+    return SensorGraph(Adjacency.from_matrix(adjacency), series.sensor_ids, None, None, "made up")
 
 
 def elsewhere(series: Series) -> tuple[Series, SensorGraph]:
@@ -51,7 +52,7 @@ def elsewhere(series: Series) -> tuple[Series, SensorGraph]:
         units=tuple("km/h" for _ in series.units),
         source="elsewhere",
     )
-    ring = directed(other).adjacency
+    ring = directed(other).adjacency.dense()
     return other, network(ring + ring.T, other)
 
 
@@ -120,7 +121,7 @@ def test_on_its_own_network_it_forecasts_what_it_did(start: Checkpoint, wave_onc
 
 
 def test_directions_are_ignored_where_the_first_network_had_none(wave_once: Series) -> None:
-    ring = directed(wave_once).adjacency
+    ring = directed(wave_once).adjacency.dense()
     both_ways = train(wave_once, network(ring + ring.T, wave_once), CONFIG, epochs=1)
     other = train(wave_once, directed(wave_once), ANY, start=both_ways, epochs=0).model
 

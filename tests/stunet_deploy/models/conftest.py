@@ -171,7 +171,7 @@ def u_network(config, graph, module, frame, states):
         frame = layer("contracting", level, frame)
         skips.append(frame)
     for level in reversed(range(len(config.scales))):
-        cluster, adjacency = graph.transitions[level].unpool, graph.levels[level].adjacency
+        cluster, adjacency = graph.transitions[level].unpool, graph.levels[level].adjacency.dense()
         if config.unpooling == "copy":
             frame = unpool(cluster, frame)
         else:

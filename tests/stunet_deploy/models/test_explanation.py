@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.config import Signal, SRNNConfig
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.models.explanation import explain
@@ -40,7 +41,8 @@ def random_model(config: SRNNConfig, graph: STGraph, signal: Signal = SPEED) -> 
 
 
 def road(**options: Any) -> StructuralRNN:
-    return random_model(SRNNConfig(**SMALL, **options), st_graph_of_sensors(ROAD, list("abcd"), 1))
+    graph = st_graph_of_sensors(Adjacency.from_matrix(ROAD), list("abcd"), 1)
+    return random_model(SRNNConfig(**SMALL, **options), graph)
 
 
 def readings(model: StructuralRNN, time: int = 9) -> StepInputs:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.graph import Transition
 from stunet_deploy.models.layers import GCGRUCell
 from stunet_deploy.models.pooling import CopyUnpool, DeconvolutionUnpool, SpatialPool
@@ -16,7 +17,8 @@ from stunet_deploy.models.pooling import CopyUnpool, DeconvolutionUnpool, Spatia
 def grouped(cluster: list[int] | np.ndarray, adjacency: np.ndarray | None = None) -> Transition:
     """The transition of a graph, by default without edges."""
     nodes = len(cluster)
-    return Transition.from_cluster(np.array(cluster), np.zeros((nodes, nodes)) if adjacency is None else adjacency)
+    matrix = np.zeros((nodes, nodes)) if adjacency is None else adjacency
+    return Transition.from_cluster(np.array(cluster), Adjacency.from_matrix(matrix))
 
 
 CLUSTERS = {

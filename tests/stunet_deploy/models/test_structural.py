@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.config import Signal, SRNNConfig
 from stunet_deploy.contract import read_taps
 from stunet_deploy.errors import ConfigError, DataError
@@ -73,7 +74,8 @@ def sensors(features: int = 1, directed: bool = True) -> STGraph:
     weights = np.zeros((5, 5))
     weights[0, 1], weights[1, 2], weights[2, 0], weights[2, 3] = 0.9, 0.5, 0.25, 1.0
     types = {"a": "freeway", "b": "freeway", "c": "ramp", "d": "ramp", "e": "freeway"}
-    return st_graph_of_sensors(weights if directed else weights + weights.T, tuple(types), features, types)
+    adjacency = Adjacency.from_matrix(weights if directed else weights + weights.T)
+    return st_graph_of_sensors(adjacency, tuple(types), features, types)
 
 
 def crowd(people: int = 4) -> STGraph:
