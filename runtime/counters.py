@@ -8,6 +8,7 @@ from stunet_deploy.errors import StreamError
 
 #: Every reason for which readings are refused; ``StreamError.reason`` is one of them.
 REFUSALS = (
+    "message",  # no JSON, or none of the objects that can be read
     "shape",  # no array of numbers, or one of another shape
     "unknown_sensor",
     "unknown_feature",

@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.clock import Timestamp, to_seconds
-from runtime.readings import Values
+from runtime.readings import Reading, Values
 from stunet_deploy.bundle import Golden, Manifest
 from stunet_deploy.errors import DataError, StreamError
 from stunet_deploy.series import Series, read_series
+
+#: What a line of JSON holds for a whole interval.
+INTERVAL_MESSAGE = '{"timestamp": "2012-03-01T08:00:00Z", "values": {"sensor": number or null}}'
 
 
 class Record(NamedTuple):
@@ -24,6 +27,14 @@ class Record(NamedTuple):
     values: Values
     timestamp: Timestamp
     observed: NDArray[np.bool_] | None = None
+
+
+class Detection(NamedTuple):
+    """One sensor's reading, to be gathered into an interval: ``assembler.add(*detection, now=…)``."""
+
+    sensor: str
+    timestamp: Timestamp
+    reading: Reading
 
 
 def open_replay(
@@ -129,24 +140,39 @@ def read_json_lines(lines: Iterable[str]) -> Iterator[Record]:
                 raise StreamError(f"line {number}: {error.came}", error.expected, error.action) from error
 
 
-def read_json_line(line: str) -> Record:
+def read_json_line(line: str | bytes) -> Record:
     """Read ``{"timestamp": …, "values": {sensor: number | null | {feature: number}}}``.
 
     Raises:
         StreamError: if the line is something else; the readings themselves are checked when they are pushed.
     """
+    message = read_message(line)
+    if isinstance(message, Detection):
+        raise _no_message(f"a single reading of sensor {message.sensor!r}", INTERVAL_MESSAGE)
+    return message
+
+
+def read_message(text: str | bytes) -> Record | Detection:
+    """Read an interval as :func:`read_json_line` does, or ``{"sensor": …, "timestamp": …, "values": …}``.
+
+    Raises:
+        StreamError: if the text is neither; the readings themselves are checked when they are pushed.
+    """
     try:
-        data = json.loads(line)
+        data = json.loads(text)
     except (ValueError, RecursionError) as error:
         data = f"no JSON ({error})"
-    if not (isinstance(data, dict) and data.keys() == {"timestamp", "values"} and isinstance(data["values"], dict)):
-        came = f"the keys {sorted(data)}" if isinstance(data, dict) else str(data)
-        raise StreamError(
-            came[:200],
-            '{"timestamp": "2012-03-01T08:00:00Z", "values": {"sensor": number or null}}',
-            "write one such object per line",
-        )
-    return Record(data["values"], data["timestamp"])
+    if isinstance(data, dict):
+        if data.keys() == {"timestamp", "values"} and isinstance(data["values"], dict):
+            return Record(data["values"], data["timestamp"])
+        if data.keys() == {"sensor", "timestamp", "values"}:
+            return Detection(data["sensor"], data["timestamp"], data["values"])
+    came = f"the keys {sorted(data)}" if isinstance(data, dict) else str(data)
+    raise _no_message(came, INTERVAL_MESSAGE)
+
+
+def _no_message(came: str, expected: str) -> StreamError:
+    return StreamError(came[:200], expected, "write one such object per line", reason="message")
 
 
 def _is_golden(path: Path) -> bool:

@@ -1,29 +1,11 @@
-"""Config files: TOML, read whole or refused."""
+"""Config files of training runs."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any
 
 from stunet_deploy.config import RUN_CONFIGS, RunConfig, SRNNRunConfig, from_mapping
-from stunet_deploy.errors import ConfigError
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    if sys.version_info >= (3, 11):
-        import tomllib  # novermin
-    else:
-        import tomli as tomllib
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"config file {path} ({error})", "a TOML file", "check the path and the file") from error
+from stunet_deploy.toml_files import read_toml
 
 
 def read_run_config(path: Path | None, family: str = "stunet") -> RunConfig | SRNNRunConfig:

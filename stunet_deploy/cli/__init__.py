@@ -18,7 +18,8 @@ DISTRIBUTION = "stunet-deploy"
 INTERRUPTED, READER_GONE = 130, 141
 #: The extra that brings a package, named when the package is missing.
 _EXPORT = ("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "polygraphy")
-_TRAIN = ("torch", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard", "tomli")
+_TRAIN = ("torch", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard")
+_SERVICE = ("paho", "pyarrow", "tomli")
 _ENGINES = {
     "onnxruntime": "cpu",
     "tensorrt": "tensorrt",
@@ -26,7 +27,7 @@ _ENGINES = {
     "cuda": "tensorrt",
     "mlperf_loadgen": "loadgen",
 }
-EXTRAS = dict.fromkeys((*_EXPORT, *_TRAIN), "train") | _ENGINES
+EXTRAS = dict.fromkeys((*_EXPORT, *_TRAIN), "train") | dict.fromkeys(_SERVICE, "service") | _ENGINES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_backend
+from stunet_deploy.cli.service import run_service
 from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from runtime.timing import Samples
     from stunet_deploy.bundle import Manifest
 
-HELP = "Stream a recording through a bundle, one interval in, one forecast out."
-EXAMPLE = "example: stunet run model.bundle --replay metr-la.h5 --from 2012-03-07 --json-lines"
+HELP = "Stream a recording through a bundle, one interval in, one forecast out; or, with --config, run a service."
+EXAMPLE = "examples: stunet run model.bundle --replay metr-la.h5 --json-lines; stunet run --config service.toml"
 
 STANDARD_INPUT = "-"
 SENSORS_SHOWN = 8
@@ -32,10 +33,18 @@ PROGRESS_EVERY = 500
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("bundle", type=Path, metavar="bundle/", help="folder that stunet-export wrote")
+    parser.add_argument("bundle", type=Path, nargs="?", metavar="bundle/", help="folder that stunet-export wrote")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="run the streams of a TOML file, with their sources and sinks, until a signal; see docs/operations.md",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only check what --config names, and print what would run"
+    )
     parser.add_argument(
         "--replay",
-        required=True,
         metavar="FILE",
         help="a recording, the bundle's golden.npz, or - for lines of JSON on standard input: "
         '{"timestamp": …, "values": {sensor: number|null}}',
@@ -58,7 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Push every interval and print the forecasts, or a summary of them."""
+    """Push every interval and print the forecasts, or a summary of them; or run a service."""
+    if arguments.config is not None:
+        return run_service(arguments, console)
+    if arguments.bundle is None or arguments.replay is None or arguments.dry_run:
+        raise ConfigError(
+            "run without --config", "a bundle and --replay FILE, without --dry-run", "see 'stunet run --help'"
+        )
+
     from runtime.stream import Stream
     from stunet_deploy.bundle import Bundle
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VOCABULARY_ON_DEVICE = (
     *("errors", "contract", "bundle", "series", "compare", "metrics"),
     *("series_files", "series_table", "series_text", "series_npz", "series_hdf5", "series_parquet"),
-    *("array_files", "wall_clock"),
+    *("array_files", "toml_files", "wall_clock"),
 )
 WITHOUT_TORCH_AND_ONNX = (
     "training.protocols",

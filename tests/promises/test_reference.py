@@ -16,6 +16,8 @@ import pytest
 from runtime.assembly import Assembler, AssemblyCounters
 from runtime.counters import REFUSALS, Counters
 from runtime.forecast import Forecast
+from runtime.replay import Detection, Record, read_message
+from runtime.service import config as service
 from runtime.stream import Stream
 from stunet_deploy import cli
 from stunet_deploy.bundle import Golden, Manifest
@@ -86,6 +88,25 @@ def test_the_streaming_page_names_every_field_and_option() -> None:
 
     wanted = [*(field.name for field in fields(Forecast)), *properties, *options, *counted, *REFUSALS, *gathering]
     assert [name for name in wanted if f"`{name}`" not in text] == []
+
+
+def test_the_operations_page_names_every_key_of_a_service() -> None:
+    text = page("operations")
+    kinds = [kind for kind in vars(service).values() if is_dataclass(kind) and kind.__module__ == service.__name__]
+    keys = [field.name for kind in kinds if kind is not service.ServiceConfig for field in fields(kind)]
+
+    assert "client_id" in keys
+    assert [key for key in keys if f"`{key}`" not in text] == []
+
+
+def test_the_examples_of_the_operations_page_are_read(tmp_path: Path) -> None:
+    text = page("operations")
+    (config,) = re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S)
+    (tmp_path / "service.toml").write_text(config)
+    messages = [read_message(line) for line in re.findall(r"^```json\n(.*?)^```", text, re.M | re.S)]
+
+    assert [stream.name for stream in service.read_config(tmp_path / "service.toml").stream] == ["ring-road"]
+    assert [type(message) for message in messages] == [Record, Detection]
 
 
 @pytest.mark.parametrize("verb", cli.VERBS, ids=lambda verb: verb.__name__.rpartition(".")[2])

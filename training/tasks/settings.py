@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stunet_deploy.config import SRNNConfig, from_mapping
-from stunet_deploy.config_files import read_toml
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.toml_files import read_toml
 
 
 @dataclass(frozen=True)

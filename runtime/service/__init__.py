@@ -1,0 +1,1 @@
+"""Streams as a service: sources, sinks and what keeps them running for months."""

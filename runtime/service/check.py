@@ -1,0 +1,144 @@
+"""A dry run: everything that a config names is opened or reached, and nothing is started or written."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from runtime.service.config import (
+    CsvConfig,
+    HttpConfig,
+    MqttSinkConfig,
+    MqttSourceConfig,
+    ParquetConfig,
+    ReplayConfig,
+    ServiceConfig,
+    SinkConfig,
+    StreamConfig,
+)
+from runtime.service.mqtt import probe
+from runtime.service.serving import make_assembler, open_stream
+from runtime.service.sources import ReplaySource
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.errors import ConfigError, StunetError
+
+_ANSWER_S = 5.0
+
+
+@dataclass
+class Check:
+    """What a dry run has found.
+
+    Attributes:
+        plan: what would run, a line for each stream, source and sink.
+        problems: why it would not.
+    """
+
+    plan: list[str] = field(default_factory=list)
+    problems: list[StunetError] = field(default_factory=list)
+
+    def attempt(self, line: str, check: Callable[[], None]) -> None:
+        """Add a line to the plan, and a problem if its check finds one."""
+        self.plan.append(line)
+        try:
+            check()
+        except StunetError as error:
+            self.problems.append(error)
+        except ModuleNotFoundError as error:
+            self.problems.append(
+                ConfigError(
+                    f"{line.strip()}: {error.name} is not installed", "it", "pip install 'stunet-deploy[service]'"
+                )
+            )
+
+
+def check_service(config: ServiceConfig) -> Check:
+    """Try everything that a config names."""
+    found = Check()
+    for stream in config.stream:
+        _check_stream(stream, found)
+    if config.mqtt is not None and config.uses_mqtt:
+        broker = config.mqtt
+        secured = " with TLS" if broker.tls else ""
+        found.attempt(f"broker {broker.host}:{broker.port}{secured} as {broker.client_id}", lambda: probe(broker))
+    return found
+
+
+def _check_stream(config: StreamConfig, found: Check) -> None:
+    bundle: list[Bundle] = []
+
+    def open_once() -> None:
+        bundle.append(Bundle.load(config.bundle))
+        open_stream(config, bundle[0]).close()
+        make_assembler(config, bundle[0].manifest)
+
+    found.attempt(
+        f"stream {config.name}: {config.bundle} on {config.backend} in {config.precision}, mode {config.mode}",
+        open_once,
+    )
+    found.attempt(f"  state in {config.state}", lambda: _check_folder(config.state))
+    source = config.source
+    if isinstance(source, ReplayConfig):
+        speed = f"{source.speed:g} times real time" if source.speed else "as fast as it can"
+        found.attempt(f"  from {source.path}, {speed}", lambda: _check_replay(config, source, bundle))
+    elif isinstance(source, MqttSourceConfig):
+        found.plan.append(f"  from MQTT {', '.join(source.topics)}")
+    else:
+        found.plan.append("  from standard input")
+    for sink in config.sink:
+        _check_sink(sink, config.name, found)
+
+
+def _check_replay(config: StreamConfig, source: ReplayConfig, bundle: list[Bundle]) -> None:
+    if bundle:  # without one it is not known what the recording must hold
+        try:
+            ReplaySource(source, bundle[0].manifest, ignore_unknown=config.ignore_unknown)
+        except OSError as error:
+            raise ConfigError(
+                f"recording {source.path} ({error.strerror})", "a file to read", "correct the config file"
+            ) from error
+
+
+def _check_sink(config: SinkConfig, stream: str, found: Check) -> None:
+    if isinstance(config, CsvConfig):
+        found.attempt(f"  to CSV files in {config.folder}", lambda: _check_folder(config.folder))
+    elif isinstance(config, ParquetConfig):
+        found.attempt(f"  to Parquet files in {config.folder}", lambda: _check_parquet(config))
+    elif isinstance(config, HttpConfig):
+        found.attempt(f"  to {config.url}", lambda: _check_http(config))
+    elif isinstance(config, MqttSinkConfig):
+        found.plan.append(f"  to MQTT {config.topic or f'stunet/{stream}/forecast'}")
+    else:
+        found.plan.append("  to standard output")
+
+
+def _check_parquet(config: ParquetConfig) -> None:
+    import pyarrow.parquet  # noqa: F401
+
+    _check_folder(config.folder)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written, or made; it is not made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"folder {folder}, which this user cannot {'write' if there == folder else 'make'}",
+            "a folder with write permission",
+            "choose another folder, or correct its rights",
+        )
+
+
+def _check_http(config: HttpConfig) -> None:
+    parts = urlsplit(config.url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=_ANSWER_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"url {config.url} ({error.strerror or error})", "a server that answers", "start it, or correct the url"
+        ) from error

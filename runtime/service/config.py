@@ -1,0 +1,251 @@
+"""The config file of a service: which streams run, what they read, and where their forecasts go."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from runtime.assembly import Rule
+from runtime.service.tables import read_table
+from stunet_deploy.errors import ConfigError
+from stunet_deploy.toml_files import read_toml
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """A recording."""
+
+    kind: Literal["replay"]
+    path: Path
+    """A series as :func:`stunet_deploy.series.read_series` reads it, or a bundle's golden.npz."""
+    speed: float = 0.0
+    """1 is real time, 60 a minute a second; 0 as fast as the forecasts are made."""
+
+    def __post_init__(self) -> None:
+        _require(self.speed >= 0, f"speed = {self.speed:g}", "at least 0")
+
+
+@dataclass(frozen=True)
+class StdinConfig:
+    """Lines of JSON on standard input."""
+
+    kind: Literal["stdin"]
+
+
+@dataclass(frozen=True)
+class MqttSourceConfig:
+    """Messages of JSON."""
+
+    kind: Literal["mqtt"]
+    topics: tuple[str, ...]
+    """Topic filters to subscribe to, + and # allowed."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.topics) and all(self.topics), f"topics = {list(self.topics)}", "at least one topic")
+
+
+@dataclass(frozen=True)
+class StdoutConfig:
+    """Forecast lines on standard output."""
+
+    kind: Literal["stdout"]
+
+
+@dataclass(frozen=True)
+class CsvConfig:
+    """A CSV file per day (UTC)."""
+
+    kind: Literal["csv"]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class ParquetConfig:
+    """Parquet files of several forecasts each."""
+
+    kind: Literal["parquet"]
+    folder: Path
+    every: int = 12
+    """Forecasts in one file; a crash loses those that are in none yet."""
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 1, f"every = {self.every}", "at least 1")
+
+
+@dataclass(frozen=True)
+class HttpConfig:
+    """A POST request for every forecast."""
+
+    kind: Literal["http"]
+    url: str
+    timeout_s: float = 10.0
+    attempts: int = 3
+    """Tries until a forecast is given up; a replay tries for as long as it takes."""
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        _require(
+            parts.scheme in ("http", "https") and bool(parts.hostname), f"url = {self.url!r}", "http:// or https://"
+        )
+        _require(self.timeout_s > 0, f"timeout_s = {self.timeout_s:g}", "more than 0")
+        _require(self.attempts >= 1, f"attempts = {self.attempts}", "at least 1")
+
+
+@dataclass(frozen=True)
+class MqttSinkConfig:
+    """A retained message for every forecast."""
+
+    kind: Literal["mqtt"]
+    topic: str = ""
+    """stunet/STREAM/forecast where empty."""
+
+
+SourceConfig = ReplayConfig | StdinConfig | MqttSourceConfig
+SinkConfig = StdoutConfig | CsvConfig | ParquetConfig | HttpConfig | MqttSinkConfig
+
+
+@dataclass(frozen=True)
+class AssemblerConfig:
+    """Single readings, gathered into intervals; see :class:`runtime.assembly.Assembler`."""
+
+    rules: dict[str, Rule] = field(default_factory=dict)
+    grace_s: float = 30.0
+    stamp: Literal["start", "end"] = "start"
+    period_s: float | None = None
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """One stream."""
+
+    name: str
+    """In every forecast, log line and topic."""
+    bundle: Path
+    state: Path
+    """Folder of snapshots and journals; one in it for each bundle and mode."""
+    source: SourceConfig
+    sink: tuple[SinkConfig, ...]
+    backend: str = "onnxruntime"
+    precision: str = "fp32"
+    mode: Literal["carry", "window"] = "carry"
+    threads: int = 1
+    fallback: bool = True
+    snapshot_every: int = 12
+    """Intervals between two snapshots."""
+    queue: int = 256
+    """Lines, messages or intervals that may wait; then the source waits."""
+    strict: bool = False
+    """End with an error where readings are refused, instead of counting them."""
+    max_gap: int = 12
+    min_observed: float = 0.5
+    ignore_unknown: bool = False
+    tolerance: float = 0.25
+    stuck_after: int = 0
+    assembler: AssemblerConfig | None = None
+    """For single readings; without it whole intervals are expected."""
+
+    def __post_init__(self) -> None:
+        _require(
+            re.fullmatch(r"[A-Za-z0-9_.-]+", self.name) is not None and self.name.strip(".") != "",
+            f"name = {self.name!r}",
+            "letters, digits, _ . and - only",
+        )
+        _require(bool(self.sink), "no sink", "at least one [[stream.sink]]")
+        _require(self.queue >= 1, f"queue = {self.queue}", "at least 1")
+        _require(self.threads >= 1, f"threads = {self.threads}", "at least 1")
+        _require(self.snapshot_every >= 1, f"snapshot_every = {self.snapshot_every}", "at least 1")
+        _require(
+            self.assembler is None or not isinstance(self.source, ReplayConfig),
+            "an assembler for a replay",
+            "single readings from stdin or MQTT: a recording holds intervals",
+        )
+
+
+@dataclass(frozen=True)
+class MqttConfig:
+    """The broker that all MQTT sources and sinks share."""
+
+    client_id: str
+    """The broker keeps what came while this client was away under this name; no other client may have it."""
+    host: str = "127.0.0.1"
+    port: int = 1883
+    username: str | None = None
+    password_file: Path | None = None
+    """Its first line is the password."""
+    tls: bool = False
+    ca_file: Path | None = None
+    """Authority that signed the broker's certificate; the system's where absent."""
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    keepalive_s: int = 30
+    session_s: int = 604_800
+    """How long the broker keeps what came while this client was away."""
+    in_flight: int = 100
+    """Messages that the broker sends ahead of their acknowledgement."""
+    unconfirmed: int = 1000
+    """Forecasts that wait for a broker that does not answer; then a replay waits, and others drop new ones."""
+    reconnect_max_s: float = 60.0
+    """Longest pause between two attempts to connect; they begin at a second and double."""
+    status_topic: str = ""
+    """Retained ``online`` or ``offline``; stunet/CLIENT_ID/status where empty."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.client_id), "client_id = ''", "a name of its own for this service")
+        _require(1 <= self.port <= 65535, f"port = {self.port}", "1 to 65535")
+        _require(self.keepalive_s >= 1, f"keepalive_s = {self.keepalive_s}", "at least 1")
+        _require(0 <= self.session_s < 2**32, f"session_s = {self.session_s}", "at least 0, below 2**32")
+        _require(1 <= self.in_flight <= 65535, f"in_flight = {self.in_flight}", "1 to 65535")
+        _require(1 <= self.unconfirmed < 65535, f"unconfirmed = {self.unconfirmed}", "1 to 65534")
+        _require(self.reconnect_max_s > 0, f"reconnect_max_s = {self.reconnect_max_s:g}", "more than 0")
+        _require(
+            self.password_file is None or self.username is not None, "a password_file without username", "both of them"
+        )
+        _require(
+            self.tls or (self.ca_file, self.certificate_file, self.key_file) == (None, None, None),
+            "a ca_file, certificate_file or key_file without tls = true",
+            "tls = true with them",
+        )
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """A service."""
+
+    stream: tuple[StreamConfig, ...]
+    mqtt: MqttConfig | None = None
+    log: Literal["lines", "json"] = "lines"
+    """On standard error."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.stream), "no stream", "at least one [[stream]]")
+        names = [stream.name for stream in self.stream]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        _require(not twice, f"streams of one name: {twice}", "a name of its own for each")
+        states = [stream.state.resolve() for stream in self.stream]
+        _require(len(set(states)) == len(states), "streams with one state folder", "a folder of its own for each")
+        readers = [stream.name for stream in self.stream if isinstance(stream.source, StdinConfig)]
+        _require(len(readers) <= 1, f"streams {readers} all read stdin", "one of them")
+        _require(self.mqtt is not None or not self.uses_mqtt, "a source or sink of kind 'mqtt'", "an [mqtt] table")
+
+    @property
+    def uses_mqtt(self) -> bool:
+        """Whether a source or sink needs the broker."""
+        ends = [end for stream in self.stream for end in (stream.source, *stream.sink)]
+        return any(isinstance(end, (MqttSourceConfig, MqttSinkConfig)) for end in ends)
+
+
+def read_config(path: Path) -> ServiceConfig:
+    """Read a config file; its paths are relative to its folder.
+
+    Raises:
+        ConfigError: naming the key, if the file is none or holds something unknown, missing or out of range.
+    """
+    return read_table(ServiceConfig, read_toml(path), "", path.absolute().parent)
+
+
+def _require(good: bool, came: str, expected: str) -> None:
+    if not good:
+        raise ConfigError(came, expected, "correct the config file")

@@ -1,0 +1,85 @@
+"""The ends of a service: sources and sinks as its config has them, and the connection to a broker that they share."""
+
+from __future__ import annotations
+
+import threading
+from typing import TextIO
+
+from runtime.service.config import (
+    CsvConfig,
+    HttpConfig,
+    MqttSinkConfig,
+    MqttSourceConfig,
+    ParquetConfig,
+    ReplayConfig,
+    ServiceConfig,
+    SinkConfig,
+    StreamConfig,
+)
+from runtime.service.file_sinks import CsvSink, ParquetSink
+from runtime.service.mqtt import Broker, MqttSink, MqttSource
+from runtime.service.sinks import HttpSink, Sink, StdoutSink
+from runtime.service.sources import ReplaySource, Source, StdinSource
+from stunet_deploy.bundle import Manifest
+from stunet_deploy.errors import ConfigError
+
+
+class Ends:
+    """Opens sources and sinks.
+
+    Args:
+        config: of the service.
+        out: standard output.
+
+    Raises:
+        ConfigError: if the broker's password or certificates cannot be read.
+    """
+
+    def __init__(self, config: ServiceConfig, out: TextIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+        self._broker = Broker(config.mqtt) if config.mqtt is not None and config.uses_mqtt else None
+
+    def source(self, config: StreamConfig, manifest: Manifest) -> Source:
+        """Open the source of a stream.
+
+        Raises:
+            DataError: if it is a recording that cannot be read or does not fit.
+        """
+        if isinstance(config.source, ReplayConfig):
+            return ReplaySource(config.source, manifest, ignore_unknown=config.ignore_unknown)
+        if isinstance(config.source, MqttSourceConfig):
+            return MqttSource(self._shared_broker(), config.source.topics)
+        return StdinSource()
+
+    def sink(self, config: SinkConfig, stream: str) -> Sink:
+        """Open a sink of a stream.
+
+        Raises:
+            SinkError: if its folder cannot be made.
+            ModuleNotFoundError: if it needs pyarrow, which is not installed.
+        """
+        if isinstance(config, CsvConfig):
+            return CsvSink(config, stream)
+        if isinstance(config, ParquetConfig):
+            return ParquetSink(config, stream)
+        if isinstance(config, HttpConfig):
+            return HttpSink(config)
+        if isinstance(config, MqttSinkConfig):
+            return MqttSink(self._shared_broker(), config.topic or f"stunet/{stream}/forecast")
+        return StdoutSink(self._out, self._lock)
+
+    def start(self) -> None:
+        """Connect to the broker, if there is one, when all sources have been started."""
+        if self._broker is not None:
+            self._broker.start()
+
+    def close(self) -> None:
+        """Disconnect from the broker, if there is one, when all sinks have been flushed."""
+        if self._broker is not None:
+            self._broker.close()
+
+    def _shared_broker(self) -> Broker:
+        if self._broker is None:
+            raise ConfigError("a source or sink of kind 'mqtt'", "an [mqtt] table", "add it to the config file")
+        return self._broker

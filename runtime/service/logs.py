@@ -1,0 +1,75 @@
+"""The service's log on standard error: lines for people, or JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from typing import Any, Literal, TextIO
+
+from stunet_deploy.series import format_time
+
+LOG = logging.getLogger("stunet")
+SERVICE = "service"
+
+
+class _Lines(logging.Formatter):
+    """``2026-03-01T08:00:00Z WARNING ring-road: refused …``."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(stream)s: %(message)s", defaults={"stream": SERVICE})
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return format_time(int(record.created))
+
+
+class _Json(logging.Formatter):
+    """``{"time": …, "level": …, "stream": …, "message": …}``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        data: dict[str, Any] = {
+            "time": format_time(int(record.created)),
+            "level": record.levelname.lower(),
+            "stream": getattr(record, "stream", SERVICE),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            data["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(data, ensure_ascii=False)
+
+
+def start_log(form: Literal["lines", "json"], out: TextIO) -> logging.Handler:
+    """Write the log to a text stream from now on; remove the handler that this returns to end it."""
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(_Json() if form == "json" else _Lines())
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+    return handler
+
+
+class StreamLog:
+    """The log of one stream, in which what happens again and again is said ever more rarely.
+
+    Args:
+        stream: its name.
+    """
+
+    def __init__(self, stream: str) -> None:
+        self._log = logging.LoggerAdapter(LOG, {"stream": stream})
+        self._times: Counter[str] = Counter()
+
+    def info(self, message: str) -> None:
+        """Log something as it should be."""
+        self._log.info("%s", message)
+
+    def error(self, message: str) -> None:
+        """Log something that needs a person."""
+        self._log.error("%s", message)
+
+    def again(self, kind: str, message: str) -> None:
+        """Log a warning the first, the tenth, the hundredth … time that something of its kind happens."""
+        self._times[kind] += 1
+        times = self._times[kind]
+        if times == 10 ** (len(str(times)) - 1):
+            self._log.warning("%s", f"{message} ({kind}, {times} times)" if times > 1 else f"{message} ({kind})")

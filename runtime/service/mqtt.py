@@ -1,0 +1,302 @@
+"""MQTT 5: one connection to a broker that all sources and sinks share, and that no restart of either side loses."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from runtime.forecast import Forecast
+from runtime.service.config import MqttConfig
+from runtime.service.heart import Heart
+from runtime.service.logs import StreamLog
+from runtime.service.sinks import SinkError
+from runtime.service.sources import Delivery, Inbox
+from stunet_deploy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+ONLINE, OFFLINE = "online", "offline"
+_AT_LEAST_ONCE = 1
+#: Seconds in which a broker has to answer, when the service ends or a config is checked.
+_ANSWER_S = 5.0
+_PAUSE_S = 0.05
+
+
+class Broker:
+    """A connection that is made again whenever it is lost, in a session that the broker keeps meanwhile.
+
+    A message is acknowledged when its stream says so, on the connection that it came by. What is not acknowledged when
+    a connection is lost comes again by the next one, so what still waits in an inbox is then forgotten there.
+
+    Args:
+        config: which broker, and who this is.
+
+    Raises:
+        ConfigError: if a file of the password or of TLS cannot be read.
+        ModuleNotFoundError: if paho-mqtt is not installed.
+    """
+
+    def __init__(self, config: MqttConfig) -> None:
+        self.config = config
+        self._log = StreamLog("mqtt")
+        self._status_topic = config.status_topic or f"stunet/{config.client_id}/status"
+        self._routes: list[tuple[tuple[str, ...], Inbox]] = []
+        self._lock = threading.Lock()
+        self._connections = 0
+        self._published = 0
+        self._confirmed = 0
+        self._own: set[int] = set()  # messages of the status, which are no forecasts
+        self._client = _client(config, config.client_id)
+        self._client.will_set(self._status_topic, OFFLINE, _AT_LEAST_ONCE, retain=True)
+        self._client.max_queued_messages_set(config.unconfirmed)
+        first_s = min(1.0, config.reconnect_max_s)
+        self._client.reconnect_delay_set(first_s, config.reconnect_max_s)  # type: ignore[arg-type]  # sleeps any time
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_message = self._on_message
+        self._client.on_publish = self._on_publish
+
+    def subscribe(self, topics: tuple[str, ...], inbox: Inbox) -> None:
+        """Deliver what comes by topic filters to an inbox; before :meth:`start`."""
+        self._routes.append((topics, inbox))
+
+    def start(self) -> None:
+        """Connect, and go on trying until it works, in a thread of its own."""
+        config = self.config
+        properties = _connect_properties(config.session_s, config.in_flight)
+        self._client.connect_async(
+            config.host, config.port, config.keepalive_s, clean_start=False, properties=properties
+        )
+        self._client.loop_start()
+
+    @property
+    def unconfirmed(self) -> int:
+        """Number of forecasts that the broker has not confirmed."""
+        with self._lock:
+            return self._published - self._confirmed
+
+    def publish(self, topic: str, payload: str) -> bool:
+        """Publish and retain a message, now or when the broker is there again; False if too many wait already."""
+        from paho.mqtt.enums import MQTTErrorCode
+
+        # No lock around this: the confirmation may come before it returns, and that needs one too.
+        info = self._client.publish(topic, payload, _AT_LEAST_ONCE, retain=True)
+        if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            return False
+        with self._lock:
+            self._published += 1
+        return True
+
+    def close(self) -> None:
+        """Say that this client is offline, and disconnect."""
+        if self._client.is_connected():
+            info = self._client.publish(self._status_topic, OFFLINE, _AT_LEAST_ONCE, retain=True)
+            with self._lock:
+                self._own.add(info.mid)
+            with suppress(RuntimeError):  # the connection was lost: then the broker says it
+                info.wait_for_publish(_ANSWER_S)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(
+        self, client: Client, data: object, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        from paho.mqtt.subscribeoptions import SubscribeOptions
+
+        if reason.is_failure:
+            self._log.again("refused by the broker", str(reason))
+            return
+        self._connections += 1
+        if flags.session_present:
+            for _, inbox in self._routes:
+                inbox.clear()
+        # A retained message comes with the first subscription, not with each connection.
+        options = SubscribeOptions(_AT_LEAST_ONCE, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+        topics = sorted({topic for topics, _ in self._routes for topic in topics})
+        if topics:
+            client.subscribe([(topic, options) for topic in topics])
+        status = client.publish(self._status_topic, ONLINE, _AT_LEAST_ONCE, retain=True)
+        with self._lock:
+            self._own.add(status.mid)
+        self._log.info(f"connected to {self.config.host}:{self.config.port}")
+
+    def _on_disconnect(
+        self, client: Client, data: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self._log.again("connection lost", str(reason))
+
+    def _on_message(self, client: Client, data: object, message: MQTTMessage) -> None:
+        from paho.mqtt.client import topic_matches_sub
+
+        inboxes = [
+            inbox for topics, inbox in self._routes if any(topic_matches_sub(topic, message.topic) for topic in topics)
+        ]
+        if message.qos == 0:  # the broker does not limit their number, so this has to
+            for inbox in inboxes:
+                if inbox.full:
+                    self._log.again("dropped", f"a message of QoS 0 by {message.topic}: too many wait")
+                else:
+                    inbox.put_now(Delivery(bytes(message.payload)))
+            return
+        ack = self._ack(message.mid, len(inboxes))
+        for inbox in inboxes:
+            inbox.put_now(Delivery(bytes(message.payload), ack, message.dup))
+        if not inboxes:
+            client.ack(message.mid, message.qos)
+
+    def _ack(self, mid: int, streams: int) -> Callable[[], None]:
+        """Return what every one of some streams has to call for a message to be acknowledged."""
+        connection, missing = self._connections, streams
+
+        def ack() -> None:
+            nonlocal missing
+            with self._lock:
+                missing -= 1
+            # By another connection the message comes again, and the broker may have given its number to another.
+            if missing == 0 and connection == self._connections:
+                self._client.ack(mid, _AT_LEAST_ONCE)
+
+        return ack
+
+    def _on_publish(
+        self, client: Client, data: object, mid: int, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        with self._lock:
+            if mid in self._own:
+                self._own.remove(mid)
+            else:
+                self._confirmed += 1
+        if reason.is_failure:
+            self._log.again("forecast refused by the broker", str(reason))
+
+
+class MqttSource:
+    """Messages of JSON by some topics; see :class:`runtime.service.sources.Source`."""
+
+    live, patient, fleeting = True, False, False
+
+    def __init__(self, broker: Broker, topics: tuple[str, ...]) -> None:
+        self._broker = broker
+        self._topics = topics
+
+    def start(self, inbox: Inbox, stopped: threading.Event, last_s: int | None) -> None:
+        """Subscribe; messages come as soon as the broker's connection is started."""
+        self._broker.subscribe(self._topics, inbox)
+
+
+class MqttSink:
+    """Every forecast line as a retained message; see :class:`runtime.service.sinks.Sink`."""
+
+    def __init__(self, broker: Broker, topic: str) -> None:
+        self.name = f"mqtt {topic}"
+        self._broker = broker
+        self._topic = topic
+
+    def write(self, forecast: Forecast, heart: Heart, *, patient: bool) -> None:
+        """Publish it; without a connection it waits for one."""
+        while patient and self._broker.unconfirmed >= self._broker.config.unconfirmed:
+            if heart.wait(_PAUSE_S):
+                break
+        if not self._broker.publish(self._topic, forecast.to_json_line()):
+            raise SinkError(
+                f"a forecast for {self._topic} dropped: {self._broker.unconfirmed} wait for the broker",
+                "a broker that answers",
+                "look at the broker, or raise unconfirmed in [mqtt]",
+            )
+
+    def flush(self, heart: Heart, *, patient: bool) -> None:
+        """Wait until the broker has confirmed all."""
+        end = time.monotonic() + _ANSWER_S
+        while self._broker.unconfirmed and ((patient and not heart.stopped.is_set()) or time.monotonic() < end):
+            heart.beat()
+            time.sleep(_PAUSE_S)
+        if self._broker.unconfirmed:
+            raise SinkError(
+                f"{self._broker.unconfirmed} forecasts that the broker has not confirmed",
+                "a broker that answers",
+                "look at the broker",
+            )
+
+    def close(self) -> None:
+        """Do nothing: the connection is shared."""
+
+
+def probe(config: MqttConfig) -> None:
+    """Connect to the broker as another client, once.
+
+    Raises:
+        ConfigError: if it does not answer, or refuses.
+    """
+    client = _client(config, f"{config.client_id}-check")
+    answered = threading.Event()
+    reasons: list[ReasonCode] = []
+
+    def on_connect(
+        client: Client, data: object, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        reasons.append(reason)
+        answered.set()
+
+    client.on_connect = on_connect
+    trouble = None
+    try:
+        client.connect(config.host, config.port, config.keepalive_s, clean_start=True)
+        client.loop_start()
+        if not answered.wait(_ANSWER_S):
+            trouble = "no answer"
+        elif reasons[0].is_failure:
+            trouble = str(reasons[0])
+    except OSError as error:
+        trouble = str(error)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+    if trouble is not None:
+        raise ConfigError(
+            f"the broker {config.host}:{config.port} ({trouble})",
+            "a connection",
+            "start it, or correct [mqtt] in the config file",
+        )
+
+
+def _client(config: MqttConfig, client_id: str) -> Client:
+    from paho.mqtt.client import Client, MQTTv5
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    client = Client(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTv5, manual_ack=True)
+    client.suppress_exceptions = True  # its thread must not end by one of them
+    try:
+        if config.username is not None:
+            password = None if config.password_file is None else config.password_file.read_text().partition("\n")[0]
+            client.username_pw_set(config.username, password)
+        if config.tls:
+            ca, certificate, key = (
+                None if path is None else str(path)
+                for path in (config.ca_file, config.certificate_file, config.key_file)
+            )
+            client.tls_set(ca, certificate, key)
+    except (OSError, UnicodeDecodeError, ssl.SSLError, ValueError) as error:
+        raise ConfigError(
+            f"password_file, ca_file, certificate_file or key_file of [mqtt] ({error})",
+            "files that this user may read: the password, and PEM",
+            "correct the config file, or the rights of the files",
+        ) from error
+    return client
+
+
+def _connect_properties(session_s: int, in_flight: int) -> Properties:
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = session_s
+    properties.ReceiveMaximum = in_flight
+    return properties

@@ -1,0 +1,115 @@
+"""The service: every stream in a thread of its own, until a signal, an error or the end of all sources."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TextIO
+
+from runtime.service.config import ServiceConfig, StreamConfig
+from runtime.service.ends import Ends
+from runtime.service.logs import LOG
+from runtime.service.notify import notify, watchdog_s
+from runtime.service.serving import open_serving
+from runtime.service.worker import TICK_S, Status, Worker
+from stunet_deploy.bundle import Bundle
+
+#: What can happen to a service.
+_STOP, _ENDED = "stop", "ended"
+
+
+class Service:
+    """Streams in one process.
+
+    Args:
+        config: what to run.
+        out: standard output, for the sinks that write there.
+        clock: seconds since the epoch.
+
+    Raises:
+        StunetError: if a bundle, backend, state folder, source or sink of it does not serve; nothing runs then.
+    """
+
+    def __init__(self, config: ServiceConfig, out: TextIO, *, clock: Callable[[], float] = time.time) -> None:
+        # A signal handler may put into this queue, whatever it has interrupted.
+        self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._clock = clock
+        self._ends = Ends(config, out)
+        with ExitStack() as opened:
+            self.workers = [self._open(stream, opened) for stream in config.stream]
+            opened.pop_all()
+
+    def stop(self) -> None:
+        """End the service, from any thread or signal handler."""
+        self._events.put(_STOP)
+
+    def statuses(self) -> list[Status]:
+        """Return what every stream is doing; from any thread."""
+        return [worker.status() for worker in self.workers]
+
+    def run(self) -> None:
+        """Run until all sources have ended, or the stop; snapshots are then written and sinks flushed.
+
+        Raises:
+            StunetError, OSError: what ended a stream before its time; the other streams have been stopped too.
+        """
+        for worker in self.workers:
+            worker.start()
+        self._ends.start()
+        LOG.info("%d streams run", len(self.workers))
+        notify("READY=1")
+        self._watch()
+        notify("STOPPING=1")
+        for worker in self.workers:
+            worker.heart.stopped.set()
+        for worker in self.workers:
+            worker.join()
+        self._ends.close()
+        for worker in self.workers:
+            if worker.error is not None:
+                raise worker.error
+
+    def _watch(self) -> None:
+        """Wait for a reason to end, and tell the service manager that all hearts beat."""
+        wanted_s = watchdog_s()
+        pause_s = TICK_S if wanted_s is None else min(TICK_S, wanted_s / 4)
+        # A stream to which nothing comes beats once a tick.
+        limit_s = max(wanted_s or 0, 4 * TICK_S)
+        running = len(self.workers)
+        while running:
+            try:
+                event = self._events.get(timeout=pause_s)
+            except queue.Empty:
+                event = ""
+            if event == _STOP:
+                return
+            if event == _ENDED:
+                running -= 1
+                if any(worker.error for worker in self.workers):
+                    return
+            if wanted_s is not None and all(worker.healthy(limit_s) for worker in self.workers):
+                notify("WATCHDOG=1")
+
+    def _open(self, config: StreamConfig, opened: ExitStack) -> Worker:
+        serving = open_serving(config, Bundle.load(config.bundle))
+        opened.callback(serving.close)
+        source = self._ends.source(config, serving.stream.bundle.manifest)
+        sinks = []
+        for sink in config.sink:
+            sinks.append(self._ends.sink(sink, config.name))
+            opened.callback(sinks[-1].close)
+        return Worker(config, serving, source, sinks, lambda: self._events.put(_ENDED), self._clock)
+
+
+@contextmanager
+def stopped_by_signals(service: Service) -> Iterator[None]:
+    """End a service in good order at SIGTERM or SIGINT; in the main thread only."""
+    old = {number: signal.signal(number, lambda *_: service.stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

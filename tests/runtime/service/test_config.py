@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtime.assembly import Rule
+from runtime.service.config import CsvConfig, MqttSourceConfig, read_config
+from stunet_deploy.errors import ConfigError
+
+WHOLE = """
+log = "json"
+
+[mqtt]
+client_id = "controller-7"
+port = 8883
+tls = true
+ca_file = "ca.pem"
+username = "controller"
+password_file = "/run/secret"
+
+[[stream]]
+name = "ring-road"
+bundle = "ring-road.bundle"
+state = "/var/lib/stunet/ring-road"
+mode = "window"
+min_observed = 1
+
+[stream.assembler]
+period_s = 30
+rules = { speed = { weight = "flow" }, flow = { how = "sum" } }
+
+[stream.source]
+kind = "mqtt"
+topics = ["detectors/+"]
+
+[[stream.sink]]
+kind = "csv"
+folder = "forecasts"
+
+[[stream.sink]]
+kind = "mqtt"
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text):
+        path = tmp_path / "service.toml"
+        path.write_text(text)
+        return read_config(path)
+
+    return read
+
+
+def test_a_config_is_read_whole_and_paths_are_relative_to_it(read, tmp_path):
+    config = read(WHOLE)
+    (stream,) = config.stream
+
+    assert config.log == "json"
+    assert config.mqtt is not None
+    assert (config.mqtt.ca_file, config.mqtt.password_file) == (tmp_path / "ca.pem", Path("/run/secret"))
+    assert (stream.bundle, stream.state) == (tmp_path / "ring-road.bundle", Path("/var/lib/stunet/ring-road"))
+    assert (stream.mode, stream.min_observed, stream.snapshot_every) == ("window", 1.0, 12)
+    assert stream.source == MqttSourceConfig("mqtt", ("detectors/+",))
+    assert stream.sink[0] == CsvConfig("csv", tmp_path / "forecasts")
+    assert stream.assembler is not None
+    assert stream.assembler.rules == {"speed": Rule(weight="flow"), "flow": Rule("sum")}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('mode = "window"', 'mood = "window"', 'stream "ring-road".mood'),
+        ('mode = "window"', 'mode = "both"', "stream \"ring-road\".mode = 'both'"),
+        ("min_observed = 1", 'min_observed = "half"', "stream \"ring-road\".min_observed = 'half'"),
+        ("min_observed = 1", "min_observed = nan", "min_observed = nan"),
+        ("min_observed = 1", "queue = 0", "queue = 0"),
+        ("min_observed = 1", "threads = true", "threads = True"),
+        ('name = "ring-road"', 'name = "ring road"', "name = 'ring road'"),
+        ('name = "ring-road"\n', "", "no stream 1.name"),
+        ('kind = "csv"', 'kind = "xml"', "stream \"ring-road\".sink 1.kind = 'xml'"),
+        ('kind = "csv"\n', "", "sink 1.kind = None"),
+        ('folder = "forecasts"', "folder = 3", "sink 1.folder = 3"),
+        ('topics = ["detectors/+"]', 'topics = "detectors/+"', "source.topics = 'detectors/+'"),
+        ('topics = ["detectors/+"]', "topics = [1]", "source.topics 1 = 1"),
+        ('topics = ["detectors/+"]', "topics = []", "source: topics = []"),
+        ("period_s = 30", 'period_s = "30"', "assembler.period_s = '30'"),
+        ('how = "sum"', 'how = "median"', "rules.flow.how = 'median'"),
+        ('weight = "flow"', 'weigth = "flow"', "rules.speed.weigth"),
+        ("tls = true\n", "", "mqtt: a ca_file"),
+        ("port = 8883", "port = 0", "mqtt: port = 0"),
+        ('username = "controller"\n', "", "mqtt: a password_file without username"),
+        ('log = "json"', 'log = "xml"', "log = 'xml'"),
+        ("[mqtt]", "[mqqt]", "mqqt"),
+        ("[[stream]]", "[stream]", "stream = "),
+    ],
+)
+def test_a_mistake_is_refused_with_the_key_that_has_it(read, old, new, named):
+    assert old in WHOLE
+    with pytest.raises(ConfigError) as refused:
+        read(WHOLE.replace(old, new))
+
+    assert named in refused.value.came
+
+
+def test_streams_that_would_disturb_each_other_are_refused(read):
+    stream = WHOLE[WHOLE.index("[[stream]]") :]
+    head = WHOLE[: WHOLE.index("[[stream]]")]
+
+    for second, named in [
+        (stream, "one name"),
+        (stream.replace('"ring-road"', '"other"'), "one state folder"),
+    ]:
+        with pytest.raises(ConfigError, match=named):
+            read(head + stream + second)
+    stdin = stream.replace('kind = "mqtt"\ntopics = ["detectors/+"]', 'kind = "stdin"')
+    with pytest.raises(ConfigError, match="all read stdin"):
+        read(head + stdin + stdin.replace("ring-road", "other"))
+
+
+def test_a_broker_is_needed_where_mqtt_is_used_and_a_file_where_there_is_none(read, tmp_path):
+    with pytest.raises(ConfigError, match="kind 'mqtt'"):
+        read(WHOLE[WHOLE.index("[[stream]]") :])
+    with pytest.raises(ConfigError, match=r"nothing\.toml"):
+        read_config(tmp_path / "nothing.toml")

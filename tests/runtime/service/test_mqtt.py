@@ -1,0 +1,296 @@
+"""MQTT against a real broker on loopback, which is stopped and started as the tests want it."""
+
+from __future__ import annotations
+
+import gc
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stunet_deploy.cli import main
+
+mqtt = pytest.importorskip("paho.mqtt.client")
+from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402
+from paho.mqtt.packettypes import PacketTypes  # noqa: E402
+from paho.mqtt.properties import Properties  # noqa: E402
+
+pytestmark = pytest.mark.needs_system_package("mosquitto")
+ROOT = Path(__file__).resolve().parents[3]
+SOURCE, SINK = 'kind = "mqtt"\ntopics = ["detectors/+", "intervals"]', 'kind = "mqtt"'
+FORECAST, STATUS = "stunet/ring/forecast", "stunet/controller/status"
+
+
+class Mosquitto:
+    """A broker that keeps sessions and messages in a file, as one in the field has to."""
+
+    def __init__(self, folder, extra=""):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(
+            f"listener {self.port} 127.0.0.1\nuser root\npersistence true\npersistence_location {folder}/\n"
+            f"max_queued_messages 0\n{extra or 'allow_anonymous true'}\n"
+        )
+        self.start()
+
+    def start(self):
+        self._process = subprocess.Popen(["mosquitto", "-c", self._config], stderr=subprocess.DEVNULL)
+        pause = threading.Event()
+        while self._process.poll() is None:
+            with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            pause.wait(0.01)
+        pytest.fail("mosquitto has not started")
+
+    def stop(self):
+        while self._process.poll() is None:  # it forgets a signal that comes before its main loop runs
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)
+
+
+@pytest.fixture
+def broker(tmp_path):
+    broker = Mosquitto(tmp_path)
+    yield broker
+    broker.stop()
+
+
+class Peer:
+    """A detector network or a traffic centre: a client that loses nothing itself."""
+
+    def __init__(self, broker, name="peer"):
+        self.messages = []
+        self._confirmed = []
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, name, protocol=mqtt.MQTTv5)
+        self._client.reconnect_delay_set(0.05, 0.05)
+        self._subscribed = threading.Event()
+        self._client.on_connect = lambda client, *_: client.subscribe("stunet/#", 1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_publish = lambda *_: self._confirmed.append(1)
+        self._client.on_message = lambda client, data, message: self.messages.append(message)
+        session = Properties(PacketTypes.CONNECT)
+        session.SessionExpiryInterval = 3600
+        self._client.connect("127.0.0.1", broker.port, clean_start=False, properties=session)
+        self._client.loop_start()
+        assert self._subscribed.wait(60)
+
+    def publish(self, topic, payload, qos=1):
+        """Publish now, or as soon as there is a broker."""
+        self._client.publish(topic, payload, qos)
+
+    def publish_in_order(self, topic, payloads):
+        """Publish one after the other: what is on its way when a connection is lost may be overtaken by the next."""
+        for payload in payloads:
+            before = len(self._confirmed)
+            self.publish(topic, payload)
+            self.wait_for(lambda: len(self._confirmed) > before)  # noqa: B023
+
+    def wait_for(self, reached):
+        pause = threading.Event()
+        for _ in range(6000):
+            if reached():
+                return
+            pause.wait(0.01)
+        pytest.fail(f"in vain; {len(self.messages)} messages")
+
+    def of(self, topic):
+        return [message.payload.decode() for message in self.messages if message.topic == topic]
+
+    def close(self):
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def peer(broker):
+    peer = Peer(broker)
+    yield peer
+    peer.close()
+
+
+def table(broker, extra=""):
+    return f'[mqtt]\nclient_id = "controller"\nport = {broker.port}\nreconnect_max_s = 0.05\n{extra}'
+
+
+def assert_same(payloads, expected):
+    """Compare forecast lines with a plain stream's; a confirmation lost with a connection sends the same line again."""
+    assert len(set(payloads)) == len(expected)
+    found = {line["issued_at"]: line["values"]["speed"] for line in map(json.loads, payloads)}
+    assert sorted(found) == sorted(expected)
+    for issued, values in found.items():
+        np.testing.assert_array_equal(np.array(values, np.float32), expected[issued][..., 0])
+
+
+def test_intervals_in_forecasts_out_retained_with_a_status(broker, peer, write_config, lines, start, expected):
+    running = start(write_config(SOURCE, [SINK], top=table(broker)))
+    peer.wait_for(lambda: peer.of(STATUS) == ["online"])
+    for line in lines:
+        peer.publish("intervals", line)
+    peer.wait_for(lambda: len(peer.of(FORECAST)) == len(lines))
+    peer.publish("elsewhere", "not ours")
+    running.finish()
+    peer.wait_for(lambda: peer.of(STATUS) == ["online", "offline"])
+
+    assert_same(peer.of(FORECAST), expected)
+    late = Peer(broker, "late")
+    late.wait_for(lambda: len(late.messages) == 2)
+    assert {message.retain for message in late.messages} == {True}
+    assert late.of(FORECAST) == peer.of(FORECAST)[-1:]
+    assert late.of(STATUS) == ["offline"]
+    late.close()
+
+
+def test_rubbish_of_any_quality_is_counted(broker, peer, write_config, lines, start):
+    running = start(write_config(SOURCE, [SINK], top=table(broker)))
+    peer.wait_for(lambda: peer.of(STATUS) == ["online"])
+    for payload in (b"", b"\xff", b"{}", b"null", lines[0], b"[" * 10_000):
+        for qos in (0, 1, 2):
+            peer.publish("detectors/7", payload, qos)
+    running.wait_for(lambda status: status.counters["service"]["delivered"] == 18)
+    counters = running.finish().counters
+
+    assert counters["stream"]["refused"]["message"] == 15
+    assert (counters["stream"]["pushes"], counters["stream"]["repeats"]) == (1, 2)
+
+
+def test_what_came_while_the_service_was_away_comes_when_it_is_back(broker, peer, write_config, lines, start, expected):
+    config = write_config(SOURCE, [SINK], top=table(broker))
+    first = start(config)
+    peer.wait_for(lambda: peer.of(STATUS) == ["online"])
+    for line in lines[:10]:
+        peer.publish("intervals", line)
+    first.wait_for(lambda status: status.counters["service"]["forecasts"] == 10)
+    first.finish()
+    for line in lines[10:]:
+        peer.publish("intervals", line)
+    second = start(config)
+    second.wait_for(lambda status: status.counters["stream"]["pushes"] == len(lines))
+    status = second.finish()
+    peer.wait_for(lambda: len(set(peer.of(FORECAST))) == len(lines))
+
+    assert_same(peer.of(FORECAST), expected)
+    assert status.counters["stream"]["bridged"] == 0
+
+
+@pytest.mark.parametrize("strict", ["true", "false"])
+def test_a_broker_that_stops_and_starts_loses_and_doubles_nothing(
+    broker, peer, write_config, lines, start, expected, tmp_path, strict
+):
+    csv = 'kind = "csv"\nfolder = "out"'
+    running = start(write_config(SOURCE, [csv, SINK], top=table(broker, "in_flight = 7"), extra=f"strict = {strict}"))
+    peer.wait_for(lambda: peer.of(STATUS) == ["online"])
+    sender = threading.Thread(target=peer.publish_in_order, args=("intervals", lines))
+    sender.start()
+    for reached in range(3, len(lines), 8):
+        running.wait_for(lambda status: status.counters["stream"]["pushes"] >= reached)  # noqa: B023
+        broker.stop()
+        broker.start()
+    sender.join()
+    running.wait_for(lambda status: status.counters["stream"]["pushes"] == len(lines))
+    peer.wait_for(lambda: len(set(peer.of(FORECAST))) == len(lines))
+    counters = running.finish().counters
+
+    assert_same(peer.of(FORECAST), expected)
+    assert (counters["stream"]["pushes"], counters["stream"]["bridged"], counters["stream"]["resets"]) == (40, 0, 0)
+    refused = {reason: count for reason, count in counters["stream"]["refused"].items() if count}
+    assert refused.get("late", 0) == counters["service"]["redelivered"]
+    assert set(refused) <= {"late"}
+    (path,) = (tmp_path / "out").iterdir()
+    assert set(Counter(line.split(",")[0] for line in path.read_text().splitlines()[1:]).values()) == {3}
+
+
+def test_a_replay_waits_for_a_broker_that_is_away(broker, write_config, recording, start, expected):
+    peer = Peer(broker)
+    broker.stop()
+    running = start(
+        write_config(f'kind = "replay"\npath = "{recording.name}"', [SINK], top=table(broker, "unconfirmed = 5"))
+    )
+    running.wait_for(lambda status: status.counters["service"]["forecasts"] == 5)
+    assert running.service.statuses()[0].counters["service"]["forecasts"] == 5
+    broker.start()
+    status = running.finish(stop=False)
+    peer.wait_for(lambda: len(set(peer.of(FORECAST))) == len(expected))
+
+    assert_same(peer.of(FORECAST), expected)
+    assert status.counters["service"]["undelivered"] == {f"mqtt {FORECAST}": 0}
+    peer.close()
+
+
+def test_a_live_stream_drops_forecasts_when_too_many_wait_for_a_broker(broker, write_config, recording, start):
+    broker.stop()
+    running = start(
+        write_config(f'kind = "replay"\npath = "{recording.name}"', [SINK], top=table(broker, "unconfirmed = 5"))
+    )
+    running.service.workers[0]._source.patient = False  # as a live source
+    running.wait_for(lambda status: status.counters["service"]["forecasts"] == 40)
+    dropped = running.service.statuses()[0].counters["service"]["undelivered"][f"mqtt {FORECAST}"]
+    broker.start()
+    running.finish(stop=False)
+
+    assert 0 < dropped <= 35
+
+
+def test_the_broker_says_when_the_service_has_died(broker, peer, write_config, tmp_path):
+    config = write_config(SOURCE, [SINK], top=table(broker))
+    command = [sys.executable, "-m", "stunet_deploy", "run", "--config", str(config)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    peer.wait_for(lambda: peer.of(STATUS) == ["online"])
+    process.kill()
+    process.wait(60)
+
+    peer.wait_for(lambda: peer.of(STATUS) == ["online", "offline"])
+
+
+@pytest.mark.needs_system_package("openssl")
+@pytest.mark.needs_system_package("mosquitto_passwd")
+@pytest.mark.filterwarnings("ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
+def test_tls_and_a_password(tmp_path, write_config, start, capsys):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", *curve, *name, "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(
+        ["mosquitto_passwd", "-b", "-c", tmp_path / "users", "controller", "secret"], check=True, capture_output=True
+    )
+    broker = Mosquitto(
+        tmp_path, f"certfile {certificate}\nkeyfile {key}\npassword_file {tmp_path}/users\nallow_anonymous false"
+    )
+    secret = 'tls = true\nca_file = "certificate.pem"\nusername = "controller"\npassword_file = "password"'
+    config = write_config(SOURCE, [SINK], top=table(broker, secret))
+    (tmp_path / "password").write_text("secret\n")
+    try:
+        assert main(["run", "--config", str(config), "--dry-run"]) == 0
+        running = start(config)
+        client = running.service._ends._broker._client
+        running.wait_for(lambda status: client.is_connected())
+        running.finish()
+
+        for old, new, named in [
+            ("secret\n", "guess\n", "Not authorized"),
+            ("secret\n", None, "password_file"),
+            ("tls = true", "tls = false", "ca_file"),
+            ('ca_file = "certificate.pem"', "", "CERTIFICATE_VERIFY_FAILED"),
+        ]:
+            config.write_text(config.read_text().replace(old, new or ""))
+            (tmp_path / "password").write_text("secret\n".replace(old, new or ""))
+            if new is None:
+                (tmp_path / "password").unlink()
+            assert main(["run", "--config", str(config), "--dry-run"]) == 2
+            assert named in capsys.readouterr().err
+            write_config(SOURCE, [SINK], top=table(broker, secret))
+    finally:
+        broker.stop()
+    assert main(["run", "--config", str(config), "--dry-run"]) == 2
+    assert "refused" in capsys.readouterr().err
+    gc.collect()  # paho leaves a socket open when the handshake fails; it must not be met in another test

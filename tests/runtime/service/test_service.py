@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.service import ends, supervisor
+from runtime.service.config import read_config
+from runtime.service.sources import StdinSource
+from runtime.service.supervisor import Service
+from runtime.stream import Stream
+from stunet_deploy.cli import main
+from stunet_deploy.errors import BackendError, ConfigError, StreamError
+from stunet_deploy.series import format_time
+
+ROOT = Path(__file__).resolve().parents[3]
+STDIN, STDOUT = 'kind = "stdin"', 'kind = "stdout"'
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    """Return the end to write to of a pipe that stands for standard input."""
+    read, write = os.pipe()
+    monkeypatch.setattr(ends, "StdinSource", lambda: StdinSource(read))
+    with os.fdopen(write, "w") as lines:
+        yield lines
+    os.close(read)
+
+
+def handed_out(running):
+    """Return the values [horizon, node] by time of issue of all lines on standard output."""
+    lines = [json.loads(line) for line in running.out.getvalue().splitlines()]
+    return [(line["issued_at"], np.array(line["values"]["speed"], np.float32)) for line in lines]
+
+
+def assert_same(found, expected):
+    assert [issued for issued, _ in found] == list(expected)
+    for issued, values in found:
+        np.testing.assert_array_equal(values, expected[issued][..., 0])
+
+
+def test_a_replay_runs_to_its_end(write_config, recording, start, expected, tmp_path):
+    config = write_config(
+        f'kind = "replay"\npath = "{recording.name}"', [STDOUT, 'kind = "csv"\nfolder = "out"'], extra="queue = 2"
+    )
+    running = start(config)
+    status = running.finish(stop=False)
+
+    assert_same(handed_out(running), expected)
+    assert status.counters["service"]["forecasts"] == status.counters["stream"]["pushes"] == 40
+    assert status.last is not None
+    assert format_time(status.last.issued_s) == list(expected)[-1]
+    (path,) = (tmp_path / "out").iterdir()
+    assert len(path.read_text().splitlines()) == 1 + 40 * 3
+
+
+def test_a_stopped_service_goes_on_where_it_was(write_config, pipe, lines, start, expected):
+    config = write_config(STDIN, [STDOUT])
+    first = start(config)
+    pipe.write("\n".join(lines[:25]) + "\n")
+    pipe.flush()
+    first.wait_for(lambda status: status.counters["service"]["forecasts"] == 25)
+    first.finish()
+
+    second = start(config)
+    # The sender cannot know what was taken, and repeats itself.
+    pipe.write("\n".join(lines[24:]) + "\n")
+    pipe.close()
+    status = second.finish(stop=False)
+
+    assert_same(handed_out(first) + handed_out(second)[1:], expected)
+    assert handed_out(second)[0][0] == list(expected)[24]  # the last one again: it may not have arrived
+    assert status.counters["stream"]["repeats"] == 1
+    assert not any(status.counters["stream"]["refused"].values())
+
+
+RUBBISH = [
+    (b"", None),
+    (b"   ", None),
+    (b"{", "message"),
+    (b"[1, 2]", "message"),
+    (b"nan", "message"),
+    (b"\xff\xfe\x00", "message"),
+    (b"[" * 100_000, "message"),
+    (b"9" * 5000, "message"),
+    (b'{"timestamp": 1, "values": {}, "more": 1}', "message"),
+    (b'{"sensor": "s0", "timestamp": "2012-03-01T08:00:07Z", "values": 1}', "message"),
+    (b'{"timestamp": "yesterday", "values": {}}', "timestamp"),
+    (b'{"timestamp": "2012-03-01T08:02:00Z", "values": {}}', "off_grid"),
+    (b'{"timestamp": "2999-03-01T08:00:00Z", "values": {}}', "ahead"),
+    (b'{"timestamp": "2012-03-01T07:00:00Z", "values": {}}', "late"),
+    (b'{"timestamp": "2012-03-01T11:15:00Z", "values": {"s0": {"speed": 1e1}}}', "conflict"),
+    (b'{"timestamp": "2012-03-01T11:20:00Z", "values": {"nobody": null}}', "unknown_sensor"),
+    (b'{"timestamp": "2012-03-01T11:20:00Z", "values": {"s0": {"nothing": 1}}}', "unknown_feature"),
+    (b'{"timestamp": "2012-03-01T11:20:00Z", "values": {"s0": {"speed": "fast"}}}', "reading"),
+]
+
+
+def test_rubbish_is_counted_by_its_reason_and_changes_nothing(write_config, pipe, lines, start, expected):
+    running = start(write_config(STDIN, [STDOUT]))
+    pipe.write("\n".join(lines) + "\n")
+    pipe.flush()
+    for text, _ in RUBBISH:
+        pipe.buffer.write(text + b"\n")
+    pipe.close()
+    refused = running.finish(stop=False).counters["stream"]["refused"]
+
+    reasons = [reason for _, reason in RUBBISH if reason is not None]
+    assert {reason: count for reason, count in refused.items() if count} == {r: reasons.count(r) for r in reasons}
+    assert_same(handed_out(running), expected)
+
+
+def test_a_strict_stream_ends_at_the_first_refusal(write_config, pipe, lines, start):
+    running = start(write_config(STDIN, [STDOUT], extra="strict = true"))
+    pipe.write(f"{lines[0]}\nrubbish\n{lines[1]}\n")
+    pipe.close()
+
+    with pytest.raises(StreamError, match="no JSON"):
+        running.finish(stop=False)
+    assert len(handed_out(running)) == 1
+
+
+def test_single_readings_become_intervals(write_config, pipe, start, example):
+    now = [1_330_588_800.0]
+    rules = '[stream.assembler]\ngrace_s = 10\nrules = { speed = { weight = "flow" } }'
+    running = start(write_config(STDIN, [STDOUT], extra=rules), clock=lambda: now[0])
+
+    def send(sensor, seconds, speed, flow):
+        values = {"speed": speed, "trend": 0.5, "flow": flow}
+        pipe.write(json.dumps({"sensor": sensor, "timestamp": seconds, "values": values}) + "\n")
+        pipe.flush()
+
+    for offset, speed in ((0, 40.0), (60, 60.0)):
+        now[0] = 1_330_588_800.0 + offset
+        for node in range(5):
+            send(f"s{node}", now[0] + node, speed + node, 1 + 2 * (offset > 0))
+        running.wait_for(lambda status: status.counters["assembler"]["readings"] == (5 if offset == 0 else 10))  # noqa: B023
+    send("s0", 1, 1, 1)
+    pipe.write('{"timestamp": "2012-03-01T08:00:00Z", "values": {}}\n')
+    pipe.flush()
+    now[0] += 250.5  # ten seconds after the end
+    running.wait_for(lambda status: status.last is not None)
+    status = running.finish()
+
+    plain = Stream.open(example.bundle)
+    whole = plain.push([[55.0 + node, 0.5] for node in range(5)], 1_330_588_800)
+    plain.close()
+    ((issued, values),) = handed_out(running)
+    assert issued == format_time(whole.issued_s)
+    np.testing.assert_allclose(values, whole.values[..., 0], rtol=1e-6)
+    assert status.counters["assembler"]["refused"]["late"] == 1
+    assert status.counters["stream"]["refused"]["message"] == 1
+
+
+def test_a_sink_that_fails_is_counted_and_the_others_go_on(write_config, recording, start, expected, tmp_path):
+    url = "http://127.0.0.1:9/nobody"
+    config = write_config(
+        f'kind = "replay"\npath = "{recording.name}"',
+        [f'kind = "http"\nurl = "{url}"\nattempts = 1', 'kind = "csv"\nfolder = "out"', STDOUT],
+    )
+    running = start(config)
+    running.service.workers[0]._source.patient = False  # as a live source
+    (tmp_path / "out").rmdir()
+    status = running.finish(stop=False)
+
+    assert_same(handed_out(running), expected)
+    assert status.counters["service"]["undelivered"] == {f"http {url}": 40, f"csv {tmp_path / 'out'}": 40, "stdout": 0}
+
+
+def test_several_streams_run_in_one_process(write_config, recording, start, expected, tmp_path):
+    config = write_config(f'kind = "replay"\npath = "{recording.name}"', ['kind = "csv"\nfolder = "out"'])
+    text = config.read_text()
+    second = text.replace('name = "ring"', 'name = "other"').replace('state = "state"', 'state = "other"')
+    config.write_text(text + second)
+    start(config).finish(stop=False)
+
+    written = {path.name.split("-")[0]: path.read_text() for path in (tmp_path / "out").iterdir()}
+    assert written.keys() == {"ring", "other"}
+    assert written["ring"] == written["other"]
+
+
+def test_a_backend_that_fails_again_and_again_ends_the_service(write_config, pipe, lines, start, monkeypatch):
+    running = start(write_config(STDIN, [STDOUT]))
+    stream = running.service.workers[0]._serving.stream
+    step, failing = stream._mode.step, {1, 3, 4, 5}
+    calls = iter(range(100))
+
+    def fail(inputs):
+        if next(calls) in failing:
+            raise BackendError("the device is gone", "a device", "look at it")
+        return step(inputs)
+
+    monkeypatch.setattr(stream._mode, "step", fail)
+    pipe.write("\n".join(lines[:10]) + "\n")
+    pipe.close()
+
+    with pytest.raises(BackendError, match="is gone"):
+        running.finish(stop=False)
+    assert len(handed_out(running)) == 2
+    assert running.service.statuses()[0].counters["service"]["backend_failures"] == 4
+
+
+def test_nothing_stays_open_when_a_service_cannot_be_opened(write_config, recording, start, expected):
+    source = f'kind = "replay"\npath = "{recording.name}"'
+    broken = write_config(source, [STDOUT]).read_text() + '[[stream.sink]]\nkind = "csv"\nfolder = "recording.csv/x"\n'
+    config = write_config(source, [STDOUT])
+    good = config.read_text()
+    config.write_text(broken)
+    with pytest.raises(Exception, match=r"recording\.csv/x"):
+        Service(read_config(config), io.StringIO())
+
+    config.write_text(good)
+    running = start(config)  # the state folder is free
+    with pytest.raises(ConfigError, match="another stream"):
+        Service(read_config(config), io.StringIO())
+    running.finish(stop=False)
+    assert_same(handed_out(running), expected)
+
+
+def test_a_dry_run_says_what_would_run_and_all_that_is_wrong(write_config, recording, capsys, tmp_path):
+    source, http = f'kind = "replay"\npath = "{recording.name}"', 'kind = "http"\nurl = "http://127.0.0.1:9/in"'
+    good = write_config(source, [STDOUT, 'kind = "csv"\nfolder = "out"'])
+    before = sorted(tmp_path.iterdir())
+
+    assert main(["run", "--config", str(good), "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()] == ["stream", "state", "from", "to", "to"]
+    assert sorted(tmp_path.iterdir()) == before
+
+    recording.write_text("nothing\n")
+    bad = write_config(source, [http, 'kind = "csv"\nfolder = "recording.csv/x"'], extra='precision = "fp8"')
+    assert main(["run", "--config", str(bad), "--dry-run", "--json"]) == 2
+    said = json.loads(capsys.readouterr().out)
+    assert len(said["plan"]) == 5
+    for problem, named in zip(said["problems"], ["fp8", "nothing", "127.0.0.1:9", "recording.csv/x"], strict=True):
+        assert named in problem["came"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--config", "x.toml", "bundle"], "--config with a bundle"),
+        (["bundle"], "--replay"),
+        (["--dry-run"], "--config"),
+        (["--config", "absent.toml"], "absent.toml"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_refused(arguments, named, capsys):
+    assert main(["run", *arguments]) == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_tells_systemd_and_ends_in_good_order_at_a_signal(write_config, lines, expected, tmp_path, number):
+    config = write_config(STDIN, [STDOUT], extra="snapshot_every = 1000", top='log = "json"')
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(60)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stunet_deploy", "run", "--config", str(config)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        told = [systemd.recv(100).decode()]
+        process.stdin.write("\n".join(lines) + "\n")
+        process.stdin.flush()
+        out = [process.stdout.readline() for _ in lines]
+        told.append(systemd.recv(100).decode())
+        process.send_signal(number)
+        rest, log = process.communicate(timeout=60)
+        while told[-1] != "STOPPING=1":
+            told.append(systemd.recv(100).decode())
+
+    assert process.returncode == 0, log
+    assert (told[0], set(told[1:-1])) == ("READY=1", {"WATCHDOG=1"})
+    assert [json.loads(line)["issued_at"] for line in out] == list(expected)
+    assert rest == ""
+    messages = [json.loads(line) for line in log.splitlines()]
+    assert {message["stream"] for message in messages} == {"service", "ring"}
+    (folder,) = (tmp_path / "state").iterdir()
+    assert max(path.name for path in folder.iterdir()).startswith("00000002")  # the snapshot of the stop
+
+
+def test_a_reader_that_is_gone_ends_the_service(write_config, recording, start):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    config = write_config(f'kind = "replay"\npath = "{recording.name}"\nspeed = 1', [STDOUT])
+    with pytest.raises(BrokenPipeError):
+        Service(read_config(config), Gone()).run()
+
+
+def test_the_watchdog_hears_nothing_of_a_stream_that_hangs(write_config, pipe, lines, start, monkeypatch):
+    told = []
+    monkeypatch.setattr(supervisor, "notify", told.append)
+    monkeypatch.setattr(supervisor, "watchdog_s", lambda: 0.05)
+    monkeypatch.setattr(supervisor, "TICK_S", 0.01)
+    running = start(write_config(STDIN, [STDOUT]))
+    stream = running.service.workers[0]._serving.stream
+    hanging, released = threading.Event(), threading.Event()
+    step = stream._mode.step
+
+    def hang(inputs):
+        hanging.set()
+        released.wait(60)
+        return step(inputs)
+
+    monkeypatch.setattr(stream._mode, "step", hang)
+    pipe.write(lines[0] + "\n")
+    pipe.flush()
+    assert hanging.wait(60)
+    threading.Event().wait(0.1)  # longer than the watchdog waits
+    heard = len(told)
+    threading.Event().wait(0.1)
+    assert len(told) == heard
+    released.set()
+    running.finish()
+    assert told[0] == "READY=1"
+    assert told[-1] == "STOPPING=1"
