@@ -75,7 +75,7 @@ def _forecast(checkpoint: Checkpoint, stream: Golden, dtype: torch.dtype) -> NDA
     sequence = [torch.from_numpy(array).to(dtype)[None] for array in (stream.values, stream.observed, time)]
     lines = model.initial_lines(1)
     forecasts = []
-    at_once = max(1, min(_ROWS_AT_ONCE, _READINGS_AT_ONCE // values.shape[1]))
+    at_once = max(1, min(_ROWS_AT_ONCE, _READINGS_AT_ONCE // stream.values.shape[1]))
     for first in range(0, len(timestamps), at_once):
         rows = slice(first, first + at_once)
         wanted = torch.from_numpy(scored[(scored >= rows.start) & (scored < rows.stop)] - first)
