@@ -179,7 +179,8 @@ def table(measurement: Mapping[str, Any]) -> str:
         low, high = run["closed_loop"]["intervals_us"]["p50"] or (float("nan"), float("nan"))
         lines += ["", f"{case_of(run)}: closed p50 within {low:.1f} … {high:.1f} us, {_rest(run)}"]
     where = measurement["environment"]
-    lines += ["", f"{where['cpu']}, {where['cores_allowed']} cores, load {where['before']['load'][0]} before"]
+    load = where["before"]["load"]
+    lines += ["", f"{where['cpu']}, {where['cores']} cores, load {'unknown' if load is None else load[0]} before"]
     return "\n".join(lines)
 
 
