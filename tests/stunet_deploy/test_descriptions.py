@@ -101,7 +101,9 @@ def test_a_graph_without_edges_and_one_that_joins_everything() -> None:
     assert (empty["edges"], empty["components"], empty["weights"], empty["isolated"]) == (0, 3, None, ["0", "1", "2"])
     assert any("no ids" in line for line in explain_graph(empty))
 
-    full = describe_graph(SensorGraph(np.ones((30, 30)) - np.eye(30), None, None, None, "graph.npy"))
+    full = describe_graph(
+        SensorGraph(Adjacency.from_matrix(np.ones((30, 30)) - np.eye(30)), None, None, None, "graph.npy")
+    )
     assert (full["share_joined"], full["directed"], full["components"]) == (1, False, 1)
     assert remark_on_graph(full) == [
         "100 % of all pairs are joined: check the unit of the distances, or leave out what is not near"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
 from stunet_deploy.graph import GraphHierarchy
 from stunet_deploy.graph_files import SensorGraph
@@ -66,7 +67,7 @@ def broken() -> Series:
 def graph() -> SensorGraph:
     """Return the ring."""
     ring = np.roll(np.eye(NODES), 1, axis=1)
-    return SensorGraph(ring + ring.T, None, None, None, "a ring")
+    return SensorGraph(Adjacency.from_matrix(ring + ring.T), None, None, None, "a ring")
 
 
 @pytest.fixture
