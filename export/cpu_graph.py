@@ -18,9 +18,9 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from export.precision.graphs import PRODUCT, add_constant, close_graph, constant, open_graph
+from stunet_deploy.blocks import Slots, cluster_order
 from stunet_deploy.bundle import FLOAT32
 
 #: Rows of a block to choose from.
@@ -41,34 +41,28 @@ class Blocks:
     """A square matrix over nodes in block rows, for nodes in an order of its own.
 
     Attributes:
-        order: the node in every place, [place]; the last places of the last block repeat a node.
-        places: the place of every node, [node].
+        slots: where the nodes are.
         columns: the nodes that a block row reads, [row, column]; a short row repeats its first.
         blocks: the matrix there, [row, size, column]; zero where a column is repeated.
     """
 
-    order: NDArray[np.int64]
-    places: NDArray[np.int64]
+    slots: Slots
     columns: NDArray[np.int64]
     blocks: NDArray[np.float32]
 
     @classmethod
     def cut(cls, matrix: NDArray[np.float32], size: int) -> Blocks:
         """Cut a matrix [node, node] whose pattern is symmetric into block rows of ``size`` nodes."""
-        nodes = len(matrix)
-        order = _close_together(matrix != 0, size)
-        places = np.empty(nodes, np.int64)
-        places[order] = np.arange(nodes)
-        padded = np.concatenate([order, np.repeat(order[-1:], -nodes % size)])
-        rows = matrix[padded].reshape(-1, size, nodes)
+        slots = Slots.from_blocks(cluster_order(csr_array(matrix), size), size)
+        rows = matrix[slots.nodes].reshape(-1, size, len(matrix))
         read = [np.flatnonzero(row.any(axis=0)) for row in rows]
         width = max(1, *(len(found) for found in read))
         columns = np.zeros((len(rows), width), np.int64)
         blocks = np.zeros((len(rows), size, width), np.float32)
         for row, found in enumerate(read):
-            columns[row] = np.resize(found, width) if len(found) else padded[row * size]
+            columns[row] = np.resize(found, width) if len(found) else slots.nodes[row * size]
             blocks[row, :, : len(found)] = rows[row][:, found]
-        return cls(padded, places, columns, blocks)
+        return cls(slots, columns, blocks)
 
     @property
     def cost(self) -> float:
@@ -136,24 +130,6 @@ def _worthwhile(laplacian: NDArray[np.float32]) -> Blocks | None:
     return found if found.cost < (1 - LEAST_GAIN) * _MULTIPLICATION_NS * laplacian.size else None
 
 
-def _close_together(joined: NDArray[np.bool_], size: int) -> NDArray[np.int64]:
-    """Order nodes so that every ``size`` of them lie close together in the graph, [node].
-
-    The nodes are bisected again and again along the reverse Cuthill-McKee order of each part, which runs from one end
-    of it to the other. Source: Cuthill & McKee (1969); George & Liu (1981), chapter 8.
-    """
-    ordered, parts = [], [np.arange(len(joined), dtype=np.int64)]
-    while parts:
-        part = parts.pop()
-        if len(part) <= size:
-            ordered.append(part)
-            continue
-        along = part[reverse_cuthill_mckee(csr_array(joined[np.ix_(part, part)]), symmetric_mode=True)]
-        half = -(-len(part) // size) // 2 * size  # whole blocks, so that only the last one is short
-        parts += [along[half:], along[:half]]
-    return np.concatenate(ordered)
-
-
 def _replace(
     model: ir.Model, x: ir.Value, products: Sequence[ir.Node], blocks: Blocks, shared: str, number: int
 ) -> None:
@@ -168,9 +144,9 @@ def _replace(
         number: of the replacement, for the names of its values.
     """
     constants = {
-        "places": blocks.places,
+        "slots": blocks.slots.slots,
         "columns": blocks.columns,
-        "shape": np.array([0, len(blocks.order), -1]),
+        "shape": np.array([0, len(blocks.slots.nodes), -1]),
         "once": blocks.blocks,
         "twice": 2 * blocks.blocks,
     }
@@ -192,7 +168,7 @@ def _replace(
     for degree in range(1, len(products) + 1):
         read = insert("Gather", [terms[-1], values["columns"]], axis=1)
         made = insert(PRODUCT, [values["once" if degree == 1 else "twice"], read])
-        term = insert("Gather", [insert("Reshape", [made, values["shape"]]), values["places"]], axis=1)
+        term = insert("Gather", [insert("Reshape", [made, values["shape"]]), values["slots"]], axis=1)
         terms.append(term if degree == 1 else insert("Sub", [term, terms[degree - 2]]))
     order = list(model.graph)
     model.graph.insert_before(min(products, key=order.index), nodes)

@@ -129,8 +129,8 @@ def test_blocks_are_the_matrix(nodes, size):
     blocks = Blocks.cut(matrix, size)
 
     product = (blocks.blocks @ x[blocks.columns]).reshape(-1, 3)
-    np.testing.assert_allclose(product[blocks.places], matrix @ x, rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(blocks.order[blocks.places], np.arange(nodes))
+    np.testing.assert_allclose(product[blocks.slots.slots], matrix @ x, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(blocks.slots.nodes[blocks.slots.slots], np.arange(nodes))
 
 
 def test_a_bundle_has_it_and_a_processor_runs_it(tmp_path, monkeypatch):
