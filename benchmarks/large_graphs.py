@@ -40,7 +40,7 @@ from stunet_deploy.models.stunet import StepInputs, STUNet
 HIDDEN = (32, 96)
 #: Above this many nodes nobody would export dense bases.
 LARGEST_DENSE = 6_000
-LARGEST, NARROW = GRAPHS[-1], HIDDEN[0]
+NARROW = HIDDEN[0]
 INTERVAL_S = 300
 WINDOW = 12
 PUSHES = 24
@@ -116,9 +116,9 @@ def measure_steps(name: str, rounds: int) -> dict[str, Any]:
     return found
 
 
-def measure_training() -> dict[str, Any]:
-    """Return time and peak memory of one update on a window of the largest graph, a loss after every interval."""
-    model = random_model(LARGEST, NARROW, "auto").train()
+def measure_training(name: str) -> dict[str, Any]:
+    """Return time and peak memory of one update on a window of a graph, a loss after every interval."""
+    model = random_model(name, NARROW, "auto").train()
     optimiser = torch.optim.Adam(model.parameters(), 1e-3)
     shape = (1, WINDOW, model.sensors, 1)
     inputs = StepInputs(55 + 10 * torch.randn(shape), torch.ones(shape), torch.zeros(1, WINDOW, 1))
@@ -129,10 +129,10 @@ def measure_training() -> dict[str, Any]:
     return {"seconds": time.perf_counter() - started, "peak_mb": peak_mb()}
 
 
-def measure_export(folder: Path) -> dict[str, Any]:
-    """Write the bundle of the largest graph, verified over its golden stream."""
+def measure_export(name: str, folder: Path) -> dict[str, Any]:
+    """Write the bundle of a graph, verified over its golden stream."""
     started = time.perf_counter()
-    bundle = export_bundle(random_checkpoint(random_model(LARGEST, NARROW, "auto")), folder)
+    bundle = export_bundle(random_checkpoint(random_model(name, NARROW, "auto")), folder)
     size = sum(file.stat().st_size for file in folder.iterdir())
     error = bundle.manifest.parity["fp32"]["max_abs_error"]
     seconds = time.perf_counter() - started
@@ -140,7 +140,7 @@ def measure_export(folder: Path) -> dict[str, Any]:
 
 
 def measure_stream(folder: Path) -> dict[str, Any]:
-    """Return the time of a push and the peak memory of a stream of the largest graph."""
+    """Return the time of a push and the peak memory of a stream of a bundle."""
     bundle = Bundle.load(folder)
     stream = Stream.open(bundle, threads=1)
     rng, nanoseconds = np.random.default_rng(0), []
@@ -172,6 +172,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12, help="how often each step is timed")
     parser.add_argument("--graphs", nargs="+", default=GRAPHS, choices=GRAPHS, help="graphs to measure steps of")
+    parser.add_argument(
+        "--largest", default=GRAPHS[-1], choices=GRAPHS, help="graph to train and stream for its memory"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--part", choices=("steps", "training", "export", "stream"), help=argparse.SUPPRESS)
     parser.add_argument("--graph", help=argparse.SUPPRESS)
@@ -183,8 +186,8 @@ def main() -> None:
     if options.part:
         parts = {
             "steps": lambda: measure_steps(options.graph, options.rounds),
-            "training": measure_training,
-            "export": lambda: measure_export(options.bundle),
+            "training": lambda: measure_training(options.largest),
+            "export": lambda: measure_export(options.largest, options.bundle),
             "stream": lambda: measure_stream(options.bundle),
         }
         print(json.dumps(parts[options.part]()))
@@ -198,8 +201,9 @@ def main() -> None:
         bundle = ("--bundle", str(Path(folder) / "large.bundle"))
         for part, arguments in (("training", ()), ("export", bundle), ("stream", bundle)):
             print(part, flush=True)
-            memory[part] = in_its_own_process(part, *arguments)
-    result = {"graphs": graphs, "memory": memory, "environment": environment() | {"torch": torch.__version__}}
+            memory[part] = in_its_own_process(part, "--largest", options.largest, *arguments)
+    result: dict[str, Any] = {"graphs": graphs, "memory": {"graph": options.largest, **memory}}
+    result |= {"environment": environment() | {"torch": torch.__version__}}
     if len(graphs) > 1:
         result["exponents"] = {str(hidden): exponent(graphs, f"auto {hidden}") for hidden in HIDDEN}
     text = report(result)
@@ -240,7 +244,7 @@ def report(result: dict[str, Any]) -> str:
     training, stream, export = (memory[part] for part in ("training", "stream", "export"))
     lines += [
         "",
-        f"{LARGEST} at hidden {NARROW}, each in a process of its own: an update on {WINDOW} intervals takes "
+        f"{memory['graph']} at hidden {NARROW}, each in a process of its own: an update on {WINDOW} intervals takes "
         f"{training['seconds']:.1f} s and at most {training['peak_mb'] / 1e3:.2f} GB resident; a stream "
         f"{stream['push_ms']:.0f} ms a push (median) and {stream['peak_mb'] / 1e3:.2f} GB; the export of its bundle "
         f"{export['seconds']:.0f} s and {export['peak_mb'] / 1e3:.2f} GB, {export['bundle_mb']:.0f} MB on disk, "

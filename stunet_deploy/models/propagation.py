@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -32,14 +32,15 @@ class BlockMatrix(nn.Module):
         self.groups = len(groups)
         self.transposed = None if transposed is None else BlockMatrix(transposed)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return (columns, blocks) of a group."""
-        return cast(Tensor, getattr(self, f"columns_{index}")), cast(Tensor, getattr(self, f"blocks_{index}"))
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (columns, blocks) of every group."""
+        for index in range(self.groups):
+            yield cast(Tensor, getattr(self, f"columns_{index}")), cast(Tensor, getattr(self, f"blocks_{index}"))
 
     @property
     def rows(self) -> int:
         """Number of rows of the matrix."""
-        return sum(blocks.shape[0] * blocks.shape[1] for _, blocks in map(self.__getitem__, range(self.groups)))
+        return sum(blocks.shape[0] * blocks.shape[1] for _, blocks in self)
 
     def forward(
         self, x: Float[Tensor, "*batch column channel"], factor: float = 1.0
@@ -56,7 +57,7 @@ class BlockMatrix(nn.Module):
     def product(self, rows: Float[Tensor, "column channel"]) -> Float[Tensor, "row channel"]:
         """Return the matrix times the rows, some block rows after the other."""
         parts = []
-        for columns, blocks in map(self.__getitem__, range(self.groups)):
+        for columns, blocks in self:
             at_once = max(1, _GATHERED // (columns.shape[1] * rows.shape[1]))
             for some, cut in zip(columns.split(at_once), blocks.split(at_once), strict=True):
                 gathered = rows.index_select(0, some.flatten()).unflatten(0, some.shape)
@@ -66,7 +67,7 @@ class BlockMatrix(nn.Module):
     def _exported(self, x: Tensor, factor: float) -> Tensor:
         """Return the same without a transposition, which costs a copy where a batch is one row."""
         parts = []
-        for columns, blocks in map(self.__getitem__, range(self.groups)):
+        for columns, blocks in self:
             gathered = x.index_select(-2, columns.flatten()).unflatten(-2, columns.shape)
             scaled = blocks if factor == 1 else factor * blocks  # a constant of the graph
             parts.append((scaled @ gathered).flatten(-3, -2))

@@ -1,0 +1,32 @@
+"""A step in blocks costs as much as its graph has nodes: counted in the exported graph."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.graph_cost import GraphCost, graph_cost
+from benchmarks.random_network import SPEED
+from export.step_graph import export_step
+from stunet_deploy.adjacency import Adjacency
+from stunet_deploy.config import STUNetConfig
+from stunet_deploy.graph import GraphHierarchy, SparseBasis
+from stunet_deploy.models.stunet import STUNet
+
+
+def cost_of_a_grid(side: int) -> GraphCost:
+    """Count the cost of a model's step on a square of crossings."""
+    crossings = np.arange(side**2).reshape(side, side)
+    source = np.concatenate([crossings[:, :-1].ravel(), crossings[:-1].ravel()])
+    target = np.concatenate([crossings[:, 1:].ravel(), crossings[1:].ravel()])
+    weight = np.random.default_rng(side).uniform(0.1, 1, len(source))
+    hierarchy = GraphHierarchy.build(Adjacency.from_edges(side**2, source, target, weight), pool_levels=[2])
+    assert all(isinstance(level.basis, SparseBasis) for level in hierarchy.levels)
+    return graph_cost(export_step(STUNet(STUNetConfig(hidden=4, horizon=3), hierarchy, SPEED).eval(), {}))
+
+
+def test_work_and_size_grow_with_the_nodes_and_not_with_their_square():
+    small, large = cost_of_a_grid(40), cost_of_a_grid(120)
+    assert 7 < large.multiplications / small.multiplications < 11
+    assert 7 < large.values / small.values < 11
+    assert 7 < large.constant_bytes / small.constant_bytes < 11
+    assert large.constant_bytes < (120**2) ** 2 / 100
