@@ -25,6 +25,8 @@ BasisForm = Literal["auto", "dense", "blocks"]
 DENSE_ARRAYS = ("adjacency", "basis")
 BLOCK_ARRAYS = ("edges", "weights", "largest_eigenvalue", "slots", "blocks")
 TRANSITION_ARRAYS = ("pool", "unpool", "ranks", "structure")
+LARGEST_DENSE_BASIS = 300
+"""Up to this many nodes "auto" is dense: a GPU is faster so, and export makes another form for processors."""
 LARGEST_DENSE_SPECTRUM = 1000
 """Above this many nodes the largest eigenvalue comes from the sparse solver."""
 SPECTRUM_TOLERANCE = 1e-6
@@ -174,7 +176,8 @@ class GraphHierarchy:
             chebyshev_order: number K of Chebyshev polynomials, the identity included.
             partition: how sensors are matched, see `stunet_deploy.partition.match`.
             symmetrise: how a directed graph is made symmetric, see `stunet_deploy.adjacency.Adjacency`.
-            basis: "dense" or "blocks" for all levels, or "auto" for what costs less at each.
+            basis: "dense" or "blocks" for all levels, or "auto" for what costs less at each level of more
+                than 300 nodes, and dense below.
 
         Raises:
             DataError: the adjacency is not a square matrix of finite weights of at least zero.
@@ -262,7 +265,7 @@ def _level(adjacency: Adjacency, order: int, form: BasisForm) -> Level:
     """Prepare the basis of a symmetric graph, dense or for blocks."""
     if order < 1:
         raise ConfigError(f"chebyshev_order {order}", "1 or more", "correct chebyshev_order in the config")
-    if form != "dense":
+    if form == "blocks" or (form == "auto" and len(adjacency) > LARGEST_DENSE_BASIS):
         slots, cost = arranged(_matrix(adjacency))
         if form == "blocks" or cost < dense_cost(len(adjacency)):
             return Level(adjacency, SparseBasis(order - 1, largest_eigenvalue(laplacian(adjacency)), slots))
