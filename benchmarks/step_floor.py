@@ -71,7 +71,7 @@ class LiteralCell(GCGRUCell):
         gates = [slice(gate * self.hidden, (gate + 1) * self.hidden) for gate in range(3)]
         return torch.cat([self.convolve(x, self.input_weight[:, gate]) + self.bias[gate] for gate in gates], dim=-1)
 
-    def project_unpooled(self, coarse: Tensor, skip: Tensor | None, cluster: Tensor) -> Tensor:
+    def project_unpooled(self, coarse: Tensor, skip: Tensor | None, cluster: Tensor, *_: object) -> Tensor:
         """Return the same of a copy that is made first."""
         unpooled = coarse.index_select(-2, cluster)
         return self.project(unpooled if skip is None else torch.cat([unpooled, skip], dim=-1))

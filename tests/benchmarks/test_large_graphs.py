@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-
 from benchmarks.graph_cost import GraphCost, graph_cost
+
 from benchmarks.random_network import SPEED
 from export.step_graph import export_step
 from stunet_deploy.adjacency import Adjacency

@@ -56,7 +56,7 @@ def make_checkpoint(adjacency: np.ndarray, polynomials: int = 3) -> Checkpoint:
 @cache
 def exported(polynomials: int) -> tuple[Checkpoint, onnx.ModelProto, onnx.ModelProto]:
     """Return a network on a road, its step and the form of it for processors."""
-    checkpoint = make_checkpoint(ladder(150, np.random.default_rng(1)), polynomials)
+    checkpoint = make_checkpoint(ladder(100, np.random.default_rng(1)), polynomials)
     step = export_step(checkpoint.model, {"stunet.model": '"stunet"'})
     lighter = cpu_graph(step)
     assert lighter is not None
