@@ -113,8 +113,12 @@ class Worker:
 
     def start(self) -> None:
         """Begin."""
-        for note in self._serving.durable.recovery.notes:
-            self.log.error(f"restored in part: {note}")
+        recovery = self._serving.durable.recovery
+        for note in recovery.notes:
+            if recovery.lossy:
+                self.log.error(f"restored in part: {note}")
+            else:
+                self.log.info(f"restored: {note}")
         last = self._serving.stream.last
         stream = self._serving.stream
         self.log.info(
@@ -287,6 +291,8 @@ class Worker:
                 self._counters.undelivered[sink.name] += 1
                 self.log.again(f"undelivered: {sink.name}", str(error))
             self.heart.beat()
+        if self._serving.durable.trouble is not None:
+            self.log.again("not durable", self._serving.durable.trouble)
         self._handed_s = forecast.issued_s
         self._counters.forecasts += 1
 
