@@ -13,6 +13,8 @@ from runtime.service.tables import read_table
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.toml_files import read_toml
 
+_NAME = "letters, digits, _ . and - only"
+
 
 @dataclass(frozen=True)
 class ReplayConfig:
@@ -44,7 +46,11 @@ class MqttSourceConfig:
     """Topic filters to subscribe to, + and # allowed."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.topics) and all(self.topics), f"topics = {list(self.topics)}", "at least one topic")
+        _require(bool(self.topics), "topics = []", "at least one topic")
+        for topic in self.topics:
+            *levels, last = topic.split("/")
+            good = all(_is_plain(level) or level == "+" for level in levels) and (_is_plain(last) or last in ("+", "#"))
+            _require(bool(topic) and good, f"topic {topic!r}", "a topic filter, with + and # for whole levels")
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,9 @@ class MqttSinkConfig:
     topic: str = ""
     """stunet/STREAM/forecast where empty."""
 
+    def __post_init__(self) -> None:
+        _require(_is_plain(self.topic), f"topic = {self.topic!r}", "a topic without + and #")
+
 
 SourceConfig = ReplayConfig | StdinConfig | MqttSourceConfig
 SinkConfig = StdoutConfig | CsvConfig | ParquetConfig | HttpConfig | MqttSinkConfig
@@ -148,11 +157,7 @@ class StreamConfig:
     """For single readings; without it whole intervals are expected."""
 
     def __post_init__(self) -> None:
-        _require(
-            re.fullmatch(r"[A-Za-z0-9_.-]+", self.name) is not None and self.name.strip(".") != "",
-            f"name = {self.name!r}",
-            "letters, digits, _ . and - only",
-        )
+        _require(_is_name(self.name), f"name = {self.name!r}", _NAME)
         _require(bool(self.sink), "no sink", "at least one [[stream.sink]]")
         _require(self.queue >= 1, f"queue = {self.queue}", "at least 1")
         _require(self.threads >= 1, f"threads = {self.threads}", "at least 1")
@@ -193,7 +198,8 @@ class MqttConfig:
     """Retained ``online`` or ``offline``; stunet/CLIENT_ID/status where empty."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.client_id), "client_id = ''", "a name of its own for this service")
+        _require(_is_name(self.client_id), f"client_id = {self.client_id!r}", _NAME)
+        _require(_is_plain(self.status_topic), f"status_topic = {self.status_topic!r}", "a topic without + and #")
         _require(1 <= self.port <= 65535, f"port = {self.port}", "1 to 65535")
         _require(self.keepalive_s >= 1, f"keepalive_s = {self.keepalive_s}", "at least 1")
         _require(0 <= self.session_s < 2**32, f"session_s = {self.session_s}", "at least 0, below 2**32")
@@ -244,6 +250,15 @@ def read_config(path: Path) -> ServiceConfig:
         ConfigError: naming the key, if the file is none or holds something unknown, missing or out of range.
     """
     return read_table(ServiceConfig, read_toml(path), "", path.absolute().parent)
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a text can be a part of topics and file names."""
+    return re.fullmatch(r"[A-Za-z0-9_.-]+", text) is not None and text.strip(".") != ""
+
+
+def _is_plain(topic: str) -> bool:
+    return not set(topic) & {"+", "#", "\0"}
 
 
 def _require(good: bool, came: str, expected: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from runtime.forecast import Forecast
 from runtime.service.config import MqttConfig
 from runtime.service.heart import Heart
-from runtime.service.logs import StreamLog
+from runtime.service.logs import LOG, StreamLog
 from runtime.service.sinks import SinkError
 from runtime.service.sources import Delivery, Inbox
 from stunet_deploy.errors import ConfigError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
+_LOG = logging.getLogger(f"{LOG.name}.mqtt")
+_LOG.setLevel(logging.WARNING)  # below it is every packet
 ONLINE, OFFLINE = "online", "offline"
 _AT_LEAST_ONCE = 1
 #: Seconds in which a broker has to answer, when the service ends or a config is checked.
@@ -272,7 +275,8 @@ def _client(config: MqttConfig, client_id: str) -> Client:
     from paho.mqtt.enums import CallbackAPIVersion
 
     client = Client(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTv5, manual_ack=True)
-    client.suppress_exceptions = True  # its thread must not end by one of them
+    client.suppress_exceptions = True  # its thread must not end by one of them; they are logged
+    client.enable_logger(_LOG)
     try:
         if config.username is not None:
             password = None if config.password_file is None else config.password_file.read_text().partition("\n")[0]

@@ -11,8 +11,9 @@ def notify(state: str) -> None:
     """Send a state such as ``READY=1`` to the service manager that started this process, if one did."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] in ("/", "@"):
-        # A service manager that is not there (any more) must not hurt the stream.
+        # A service manager that is not there (any more), or does not listen, must not hurt the stream.
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.settimeout(1.0)
             sender.sendto(state.encode(), b"\0" + address[1:].encode() if address[0] == "@" else address)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,11 +15,13 @@ from runtime.service.ends import Ends
 from runtime.service.logs import LOG
 from runtime.service.notify import notify, watchdog_s
 from runtime.service.serving import open_serving
+from runtime.service.swap import prepare, with_bundle
 from runtime.service.worker import TICK_S, Status, Worker
 from stunet_deploy.bundle import Bundle
+from stunet_deploy.errors import StunetError
 
 #: What can happen to a service.
-_STOP, _ENDED = "stop", "ended"
+_STOP, _ENDED, _RELOAD = "stop", "ended", "reload"
 
 
 class Service:
@@ -28,15 +31,25 @@ class Service:
         config: what to run.
         out: standard output, for the sinks that write there.
         clock: seconds since the epoch.
+        reread: reads the config again, for :meth:`reload`.
 
     Raises:
         StunetError: if a bundle, backend, state folder, source or sink of it does not serve; nothing runs then.
     """
 
-    def __init__(self, config: ServiceConfig, out: TextIO, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: ServiceConfig,
+        out: TextIO,
+        *,
+        clock: Callable[[], float] = time.time,
+        reread: Callable[[], ServiceConfig] | None = None,
+    ) -> None:
         # A signal handler may put into this queue, whatever it has interrupted.
         self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._clock = clock
+        self._reread = reread
+        self._reloading = threading.Lock()
         self._ends = Ends(config, out)
         with ExitStack() as opened:
             self.workers = [self._open(stream, opened) for stream in config.stream]
@@ -45,6 +58,13 @@ class Service:
     def stop(self) -> None:
         """End the service, from any thread or signal handler."""
         self._events.put(_STOP)
+
+    def reload(self) -> None:
+        """Read the config again and take over bundles that are new in it, from any thread or signal handler.
+
+        A new bundle is verified and warmed while the old one goes on, and so it does if anything of that fails.
+        """
+        self._events.put(_RELOAD)
 
     def statuses(self) -> list[Status]:
         """Return what every stream is doing; from any thread."""
@@ -86,12 +106,27 @@ class Service:
                 event = ""
             if event == _STOP:
                 return
+            if event == _RELOAD:
+                threading.Thread(target=self._reload, name="reload", daemon=True).start()
             if event == _ENDED:
                 running -= 1
                 if any(worker.error for worker in self.workers):
                     return
             if wanted_s is not None and all(worker.healthy(limit_s) for worker in self.workers):
                 notify("WATCHDOG=1")
+
+    def _reload(self) -> None:
+        """Take over new bundles; whatever fails is logged, and what ran goes on."""
+        with self._reloading:
+            try:
+                wanted = {stream.name: stream for stream in self._reread().stream} if self._reread else {}
+            except StunetError as error:
+                LOG.error("the config is not read again: %s", error)
+                return
+            for worker in self.workers:
+                if worker.config.name in wanted:
+                    _take_bundle(worker, wanted[worker.config.name])
+            LOG.info("the config has been read again")
 
     def _open(self, config: StreamConfig, opened: ExitStack) -> Worker:
         serving = open_serving(config, Bundle.load(config.bundle))
@@ -104,10 +139,25 @@ class Service:
         return Worker(config, serving, source, sinks, lambda: self._events.put(_ENDED), self._clock)
 
 
+def _take_bundle(worker: Worker, wanted: StreamConfig) -> None:
+    """Offer a worker the bundle that its config has now, if it is another."""
+    config = with_bundle(worker.config, wanted)
+    try:
+        new = prepare(config, worker.serving)
+    except (StunetError, OSError) as error:
+        worker.log.error(f"the new bundle is not taken: {error}")
+        return
+    if new is not None:
+        worker.offer(new, config)
+    if wanted != config:
+        worker.log.info("other changes of the config take effect after a restart")
+
+
 @contextmanager
-def stopped_by_signals(service: Service) -> Iterator[None]:
-    """End a service in good order at SIGTERM or SIGINT; in the main thread only."""
-    old = {number: signal.signal(number, lambda *_: service.stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+def obeying_signals(service: Service) -> Iterator[None]:
+    """End a service in good order at SIGTERM or SIGINT, and reload it at SIGHUP; in the main thread only."""
+    orders = {signal.SIGTERM: service.stop, signal.SIGINT: service.stop, signal.SIGHUP: service.reload}
+    old = {number: signal.signal(number, lambda *_, order=order: order()) for number, order in orders.items()}
     try:
         yield
     finally:

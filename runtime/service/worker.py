@@ -16,6 +16,7 @@ from runtime.service.logs import StreamLog
 from runtime.service.serving import Serving
 from runtime.service.sinks import Sink
 from runtime.service.sources import Delivery, End, Inbox, Source
+from runtime.service.swap import take_over
 from stunet_deploy.errors import BackendError, StreamError, StunetError
 
 #: Seconds in which a stream looks at its clock and its orders, if nothing comes.
@@ -105,12 +106,19 @@ class Worker:
         self._counters = ServiceCounters(undelivered={sink.name: 0 for sink in sinks})
         self._handed_s: int | None = None  # time of issue of the last forecast handed out
         self._failures = 0
+        self._lock = threading.Lock()
+        self._next: Serving | None = None
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name=config.name)
 
     def start(self) -> None:
         """Begin."""
-        for note in self._serving.durable.recovery.notes:
-            self.log.error(f"restored in part: {note}")
+        recovery = self._serving.durable.recovery
+        for note in recovery.notes:
+            if recovery.lossy:
+                self.log.error(f"restored in part: {note}")
+            else:
+                self.log.info(f"restored: {note}")
         last = self._serving.stream.last
         stream = self._serving.stream
         self.log.info(
@@ -144,6 +152,21 @@ class Worker:
             counters=counters,
         )
 
+    @property
+    def serving(self) -> Serving:
+        """What the stream runs on; only the worker pushes to it."""
+        return self._serving
+
+    def offer(self, serving: Serving, config: StreamConfig) -> None:
+        """Give the worker another bundle to go on with, prepared; it takes over between two deliveries."""
+        with self._lock:
+            superseded, self._next = self._next, serving
+            self.config = config
+            if self._ended:
+                superseded, self._next = serving, None
+        if superseded is not None:
+            superseded.close()
+
     def _run(self) -> None:
         try:
             # Whether the last process has handed its last forecast out cannot be known.
@@ -162,11 +185,11 @@ class Worker:
         """Take what comes until nothing more will, or until the stop."""
         while not self.heart.stopped.is_set():
             self.heart.beat()
+            self._swap()
             delivery = self._inbox.take(TICK_S)
             if isinstance(delivery, End):
                 if delivery.error is not None:
                     raise delivery.error
-                self.log.info("the source has ended")
                 return
             if delivery is not None:
                 self._take(delivery)
@@ -174,6 +197,22 @@ class Worker:
         if self._source.fleeting:
             while isinstance(delivery := self._inbox.take(TICK_S), Delivery):
                 self._take(delivery)
+
+    def _swap(self) -> None:
+        """Go on with another bundle if there is one, or say why not."""
+        with self._lock:
+            new, self._next = self._next, None
+        if new is None:
+            return
+        try:
+            take_over(new, self._serving)
+        except StunetError as error:
+            self.log.error(f"the new bundle is not taken: {error}")
+            new.close()
+            return
+        old, self._serving = self._serving, new
+        old.close()
+        self.log.info(f"goes on with bundle {new.stream.bundle.manifest.bundle_id[:8]}")
 
     def _take(self, delivery: Delivery) -> None:
         """Use a delivery, hand out its forecast and acknowledge it."""
@@ -252,6 +291,8 @@ class Worker:
                 self._counters.undelivered[sink.name] += 1
                 self.log.again(f"undelivered: {sink.name}", str(error))
             self.heart.beat()
+        if self._serving.durable.trouble is not None:
+            self.log.again("not durable", self._serving.durable.trouble)
         self._handed_s = forecast.issued_s
         self._counters.forecasts += 1
 
@@ -263,9 +304,13 @@ class Worker:
                 sink.close()
             except (StunetError, OSError) as error:
                 self.log.again(f"at the end: {sink.name}", str(error))
-        try:
-            self._serving.close()
-        except (StunetError, OSError) as error:
-            self.log.error(f"at the end: {error}")
+        with self._lock:
+            self._ended = True
+            open_still = [self._serving] if self._next is None else [self._serving, self._next]
+        for serving in open_still:
+            try:
+                serving.close()
+            except (StunetError, OSError) as error:
+                self.log.error(f"at the end: {error}")
         counters = self._counters
         self.log.info(f"ended after {counters.delivered} deliveries and {counters.forecasts} forecasts")

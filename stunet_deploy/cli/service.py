@@ -24,12 +24,12 @@ def run_service(arguments: argparse.Namespace, console: Console) -> int:
         return _check(config, arguments.config, console)
 
     from runtime.service.logs import LOG, start_log
-    from runtime.service.supervisor import Service, stopped_by_signals
+    from runtime.service.supervisor import Service, obeying_signals
 
     handler = start_log(config.log, console.err)
     try:
-        service = Service(config, console.out)
-        with stopped_by_signals(service):
+        service = Service(config, console.out, reread=lambda: read_config(arguments.config))
+        with obeying_signals(service):
             service.run()
     finally:
         LOG.removeHandler(handler)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import threading
 
 import numpy as np
 import pytest
 
+from runtime.service import ends
 from runtime.service.config import read_config
+from runtime.service.sources import StdinSource
 from runtime.service.supervisor import Service
 from runtime.stream import Stream
 from stunet_deploy.series import format_time
@@ -33,8 +37,6 @@ def recording(tmp_path, readings):
 @pytest.fixture
 def lines(readings):
     """Return the 40 intervals as lines of JSON."""
-    import json
-
     values, _, timestamps = readings
 
     def cell(value):
@@ -86,6 +88,16 @@ state = "state"
         return path
 
     return write
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    """Return the end to write to of a pipe that stands for standard input."""
+    read, write = os.pipe()
+    monkeypatch.setattr(ends, "StdinSource", lambda: StdinSource(read))
+    with os.fdopen(write, "w") as lines:
+        yield lines
+    os.close(read)
 
 
 class Running:

@@ -40,6 +40,7 @@ folder = "forecasts"
 
 [[stream.sink]]
 kind = "mqtt"
+
 """
 
 
@@ -85,6 +86,10 @@ def test_a_config_is_read_whole_and_paths_are_relative_to_it(read, tmp_path):
         ('topics = ["detectors/+"]', 'topics = "detectors/+"', "source.topics = 'detectors/+'"),
         ('topics = ["detectors/+"]', "topics = [1]", "source.topics 1 = 1"),
         ('topics = ["detectors/+"]', "topics = []", "source: topics = []"),
+        ('topics = ["detectors/+"]', 'topics = ["detectors/#/speed"]', "topic 'detectors/#/speed'"),
+        ('topics = ["detectors/+"]', 'topics = ["detectors/x+"]', "topic 'detectors/x+'"),
+        ('kind = "mqtt"\n\n', 'kind = "mqtt"\ntopic = "all/#"\n', "topic = 'all/#'"),
+        ('client_id = "controller-7"', 'client_id = "controller/7"', "client_id = 'controller/7'"),
         ("period_s = 30", 'period_s = "30"', "assembler.period_s = '30'"),
         ('how = "sum"', 'how = "median"', "rules.flow.how = 'median'"),
         ('weight = "flow"', 'weigth = "flow"', "rules.speed.weigth"),

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.service import ends, supervisor
+from runtime.service import supervisor
 from runtime.service.config import read_config
-from runtime.service.sources import StdinSource
 from runtime.service.supervisor import Service
 from runtime.stream import Stream
 from stunet_deploy.cli import main
@@ -24,16 +23,6 @@ from stunet_deploy.series import format_time
 
 ROOT = Path(__file__).resolve().parents[3]
 STDIN, STDOUT = 'kind = "stdin"', 'kind = "stdout"'
-
-
-@pytest.fixture
-def pipe(monkeypatch):
-    """Return the end to write to of a pipe that stands for standard input."""
-    read, write = os.pipe()
-    monkeypatch.setattr(ends, "StdinSource", lambda: StdinSource(read))
-    with os.fdopen(write, "w") as lines:
-        yield lines
-    os.close(read)
 
 
 def handed_out(running):
@@ -262,28 +251,34 @@ def test_a_command_line_that_makes_no_sense_is_refused(arguments, named, capsys)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_tells_systemd_and_ends_in_good_order_at_a_signal(write_config, lines, expected, tmp_path, number):
     config = write_config(STDIN, [STDOUT], extra="snapshot_every = 1000", top='log = "json"')
+    told = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(60)
-        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+
+        def listen():
+            while told[-1:] != ["STOPPING=1"]:
+                told.append(systemd.recv(100).decode())
+
+        listening = threading.Thread(target=listen)
+        listening.start()
         process = subprocess.Popen(
             [sys.executable, "-m", "stunet_deploy", "run", "--config", str(config)],
             cwd=ROOT,
-            env=environment,
+            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "40000"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        told = [systemd.recv(100).decode()]
         process.stdin.write("\n".join(lines) + "\n")
         process.stdin.flush()
         out = [process.stdout.readline() for _ in lines]
-        told.append(systemd.recv(100).decode())
+        while told[-1:] != ["WATCHDOG=1"] and listening.is_alive():
+            listening.join(0.01)
         process.send_signal(number)
         rest, log = process.communicate(timeout=60)
-        while told[-1] != "STOPPING=1":
-            told.append(systemd.recv(100).decode())
+        listening.join()
 
     assert process.returncode == 0, log
     assert (told[0], set(told[1:-1])) == ("READY=1", {"WATCHDOG=1"})

@@ -1,0 +1,104 @@
+"""A new bundle for a running stream: verified and warmed beside the old one, which goes on if anything of it fails."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+from runtime.durable import DurableStream
+from runtime.journal import Input, Reset, decode, read_journal
+from runtime.recovery import JOURNAL, file_of, numbers_of
+from runtime.service.config import StreamConfig
+from runtime.service.serving import Serving, open_serving
+from runtime.verify import verify
+from stunet_deploy.bundle import Bundle, Manifest
+from stunet_deploy.errors import BundleError, DataError
+
+
+def prepare(config: StreamConfig, serving: Serving) -> Serving | None:
+    """Open what a config asks for beside what runs, warmed from its journal; None if it is the same model.
+
+    Args:
+        config: of the stream, with the new bundle.
+        serving: what runs; another thread may push to it meanwhile.
+
+    Raises:
+        StunetError: if the bundle is damaged, of another network, or does not verify on this backend, or if a stream
+            of it cannot be opened or warmed. Nothing stays open then.
+    """
+    running = serving.stream.bundle.manifest
+    bundle = Bundle.load(config.bundle)
+    if bundle.manifest.bundle_id == running.bundle_id:
+        return None
+    _check_network(bundle.manifest, running)
+    result = verify(bundle, config.backend, precision=config.precision)
+    if not result.passed:
+        raise BundleError(
+            f"bundle {config.bundle}, whose forecasts are off by {result.max_abs_error:.2e} here",
+            f"at most {result.tolerance:g}",
+            "see 'stunet verify', or export the model again",
+        )
+    new = open_serving(config, bundle)
+    try:
+        catch_up(new, serving.durable)
+    except BaseException:
+        new.close()
+        raise
+    return new
+
+
+def catch_up(new: Serving, old: DurableStream) -> None:
+    """Push to a new stream what the journal of the old one holds and the new one has not seen.
+
+    Raises:
+        StunetError: if an interval cannot be taken.
+    """
+    for interval, stamp, _ in journaled(old):
+        last = new.stream.last
+        if last is None or stamp > last.issued_s:
+            new.durable.push(interval.values, stamp, interval.observed)
+
+
+def take_over(new: Serving, old: Serving) -> None:
+    """Bring a prepared stream to where the old one is now, readings of open intervals included; nobody may push.
+
+    Raises:
+        StunetError: if that fails; the old one is as it was.
+    """
+    catch_up(new, old.durable)
+    if new.assembler is not None and old.assembler is not None:
+        new.assembler.restore(old.assembler.state())
+        new.durable.snapshot()
+
+
+def journaled(durable: DurableStream) -> list[Input]:
+    """Return the intervals that the journals of a stream hold since it last began from zero, oldest first."""
+    manifest = durable.stream.bundle.manifest
+    shape = (len(manifest.sensor_ids), len(manifest.features))
+    found: list[Input] = []
+    for number in numbers_of(durable.folder, JOURNAL):
+        # The stream's thread removes old journals; a record that it is writing is not whole yet.
+        with suppress(OSError, DataError):
+            for record in read_journal(file_of(durable.folder, number, JOURNAL)).records[1:]:
+                entry = decode(record, shape)
+                if isinstance(entry, Reset) or (isinstance(entry, Input) and entry.restart):
+                    found = []
+                if isinstance(entry, Input):
+                    found.append(entry)
+    return found
+
+
+def with_bundle(config: StreamConfig, wanted: StreamConfig) -> StreamConfig:
+    """Return a running stream's config with the bundle, backend and precision of another."""
+    return replace(config, bundle=wanted.bundle, backend=wanted.backend, precision=wanted.precision)
+
+
+def _check_network(new: Manifest, old: Manifest) -> None:
+    """Refuse a bundle whose readings are not those of the running one."""
+    for what in ("sensor_ids", "features", "interval_s", "phase_s", "stamp"):
+        if getattr(new, what) != getattr(old, what):
+            raise BundleError(
+                f"a new bundle with other {what}",
+                "a model of the network that runs",
+                "restart the service: to this model what came until now means nothing",
+            )

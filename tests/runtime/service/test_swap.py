@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import logging
+import signal
+
+import numpy as np
+import pytest
+
+from runtime.service.config import read_config
+from runtime.service.logs import LOG
+from runtime.service.supervisor import obeying_signals
+from runtime.stream import Stream
+from stunet_deploy.bundle import MANIFEST, STEP
+
+STDIN, STDOUT = 'kind = "stdin"', 'kind = "stdout"'
+EVERY = "snapshot_every = 1000"
+
+
+@pytest.fixture
+def other(build_example):
+    """Return another model of the same network."""
+    return build_example((2, 1), (3,)).bundle
+
+
+@pytest.fixture
+def send(pipe):
+    def send(lines):
+        pipe.write("".join(f"{line}\n" for line in lines))
+        pipe.flush()
+
+    return send
+
+
+@pytest.fixture
+def heard(caplog, monkeypatch):
+    """Return a function that says whether a text is in the log."""
+    monkeypatch.setattr(LOG, "propagate", True)
+    caplog.set_level(logging.INFO, LOG.name)
+    return lambda text: any(text in record.getMessage() for record in caplog.records)
+
+
+def begin(start, config, send, lines):
+    """Start a service that can read its config again, and let it forecast from some lines."""
+    running = start(config, reread=lambda: read_config(config))
+    send(lines)
+    running.wait_for(lambda status: status.counters["stream"]["pushes"] == len(lines))
+    return running
+
+
+def point_to(config, bundle):
+    """Write another bundle into a config file."""
+    old = next(line for line in config.read_text().splitlines() if line.startswith("bundle"))
+    config.write_text(config.read_text().replace(old, f'bundle = "{bundle}"'))
+
+
+def forecasts_of(bundle, readings, mode="carry"):
+    values, observed, timestamps = readings
+    stream = Stream.open(bundle, mode=mode)
+    found = [stream.push(values[t], int(timestamps[t]), observed[t]).values[..., 0] for t in range(len(timestamps))]
+    stream.close()
+    return found
+
+
+def handed_out(running):
+    return [np.array(json.loads(line)["values"]["speed"], np.float32) for line in running.out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("mode", ["carry", "window"])
+def test_a_new_bundle_goes_on_as_if_it_had_always_run(write_config, start, send, lines, readings, example, other, mode):
+    config = write_config(STDIN, [STDOUT], extra=f'{EVERY}\nmode = "{mode}"')
+    running = begin(start, config, send, lines[:20])
+    point_to(config, other.path)
+    with obeying_signals(running.service):
+        signal.raise_signal(signal.SIGHUP)
+        running.wait_for(lambda status: status.bundle_id == other.manifest.bundle_id)
+    send(lines[20:30])
+    running.wait_for(lambda status: status.counters["service"]["forecasts"] == 30)
+    running.finish()
+
+    again = start(config)  # what is restored is the new bundle's
+    send(lines[30:])
+    again.wait_for(lambda status: status.counters["service"]["forecasts"] == 11)
+    again.finish()
+
+    found = handed_out(running) + handed_out(again)[1:]
+    expected = forecasts_of(example.bundle, readings, mode)[:20] + forecasts_of(other, readings, mode)[20:]
+    assert len(found) == 40
+    np.testing.assert_array_equal(found, expected)
+
+
+def damaged(bundle, config):
+    data = bytearray((bundle.path / STEP).read_bytes())
+    data[len(data) // 2] ^= 1
+    (bundle.path / STEP).write_bytes(data)
+
+
+def inaccurate(bundle, config):
+    text = (bundle.path / MANIFEST).read_text()
+    data = json.loads(text)
+    data["tolerance"] = [1e-12]
+    (bundle.path / MANIFEST).write_text(json.dumps(data))
+
+
+def of_another_network(bundle, config):
+    data = json.loads((bundle.path / MANIFEST).read_text())
+    data["stamp"] = "end"
+    (bundle.path / MANIFEST).write_text(json.dumps(data))
+
+
+def without_bundle(bundle, config):
+    point_to(config, bundle.path / "nothing")
+
+
+def without_config(bundle, config):
+    config.write_text("[[stream]]\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (damaged, "new bundle is not taken"),
+        (inaccurate, "off by"),
+        (of_another_network, "other stamp"),
+        (without_bundle, "nothing"),
+        (without_config, "config is not read again"),
+    ],
+)
+def test_if_anything_fails_the_old_bundle_goes_on(
+    write_config, start, send, lines, readings, example, other, heard, spoil, said
+):
+    config = write_config(STDIN, [STDOUT], extra=EVERY)
+    running = begin(start, config, send, lines[:20])
+    point_to(config, other.path)
+    spoil(other, config)
+    running.service.reload()
+    running.wait_for(lambda status: heard(said))
+    send(lines[20:])
+    running.wait_for(lambda status: status.counters["stream"]["pushes"] == 40)
+    running.finish()
+
+    np.testing.assert_array_equal(handed_out(running), forecasts_of(example.bundle, readings))
+
+
+def test_readings_of_the_open_interval_are_kept(write_config, start, send, example, other):
+    now = [1_330_588_800.0]
+    config = write_config(STDIN, [STDOUT], extra=f"{EVERY}\n[stream.assembler]\ngrace_s = 0")
+    running = start(config, clock=lambda: now[0], reread=lambda: read_config(config))
+
+    def reading(node, value):
+        values = {"speed": value, "trend": 0.5}
+        return json.dumps({"sensor": f"s{node}", "timestamp": now[0], "values": values})
+
+    send([reading(0, 40.0)])
+    running.wait_for(lambda status: status.counters["assembler"]["readings"] == 1)
+    point_to(config, other.path)
+    running.service.reload()
+    running.wait_for(lambda status: status.bundle_id == other.manifest.bundle_id)
+    now[0] += 60
+    send([reading(0, 60.0)])
+    running.wait_for(lambda status: status.counters["assembler"]["readings"] == 2)
+    now[0] += 241
+    running.wait_for(lambda status: status.last is not None)
+    running.finish()
+
+    plain = Stream.open(other)
+    whole = plain.push({"s0": {"speed": 50.0, "trend": 0.5}}, 1_330_588_800)
+    plain.close()
+    np.testing.assert_array_equal(handed_out(running), [whole.values[..., 0]])
+
+
+def test_the_same_model_and_other_changes_change_nothing_while_it_runs(
+    write_config, start, send, lines, readings, example, heard
+):
+    config = write_config(STDIN, [STDOUT], extra=EVERY)
+    running = begin(start, config, send, lines[:20])
+    config.write_text(config.read_text().replace(EVERY, "snapshot_every = 7"))
+    running.service.reload()
+    running.wait_for(lambda status: heard("after a restart"))
+    send(lines[20:])
+    running.wait_for(lambda status: status.counters["stream"]["pushes"] == 40)
+    running.finish()
+
+    np.testing.assert_array_equal(handed_out(running), forecasts_of(example.bundle, readings))
