@@ -102,20 +102,23 @@ def _propagations(graph: ir.Graph) -> Iterator[tuple[ir.Value, list[ir.Node]]]:
             channels = x.shape[-1] if x.shape is not None and len(x.shape) == 3 else None
             if square and isinstance(channels, int) and channels >= FEWEST_CHANNELS:
                 products.setdefault(x, []).append(node)
+    known: dict[tuple[ir.Value | None, ...], list[int] | None] = {}
     for x, nodes in products.items():
-        ordered = _by_degree(nodes)
-        if ordered is not None:
-            yield x, ordered
+        key = tuple(node.inputs[0] for node in nodes)
+        if key not in known:
+            known[key] = _by_degree([np.asarray(constant(basis), np.float64) for basis in key])
+        order = known[key]
+        if order is not None:
+            yield x, [nodes[index] for index in order]
 
 
-def _by_degree(products: Sequence[ir.Node]) -> list[ir.Node] | None:
-    """Order products by the degree of their polynomial; None if they are not those with T1, T2 … of one matrix."""
-    bases = [np.asarray(constant(node.inputs[0]), np.float64) for node in products]
+def _by_degree(bases: Sequence[NDArray[np.float64]]) -> list[int] | None:
+    """Order matrices by the degree of their polynomial; None if they are not T1, T2 … of one of them."""
     first = min(range(len(bases)), key=lambda index: int(np.count_nonzero(bases[index])))
-    ordered, before, last = [products[first]], np.eye(len(bases[first])), bases[first]
-    while len(ordered) < len(products):
+    ordered, before, last = [first], np.eye(len(bases[first])), bases[first]
+    while len(ordered) < len(bases):
         before, last = last, 2 * bases[first] @ last - before
-        found = [node for node, basis in zip(products, bases, strict=True) if np.abs(basis - last).max() < _ROUNDING]
+        found = [index for index, basis in enumerate(bases) if np.abs(basis - last).max() < _ROUNDING]
         if len(found) != 1:
             return None
         ordered += found

@@ -81,7 +81,7 @@ def open_session(
     # With the batch known, shapes are constants: nothing is left to compute about them, and memory can be planned. A
     # plan makes a step of one row 2 % faster; that of a window's rows is no faster and takes 20 MB more.
     options.add_free_dimension_override_by_name("batch", batch)
-    options.enable_mem_pattern = batch == 1
+    options.enable_mem_pattern = provider == CPU_PROVIDER and batch == 1
     options.log_severity_level = 3
     if provider == CPU_PROVIDER:
         # Its int8 kernels add pairs of products in 16 bits on processors without VNNI, and saturate there. Without
