@@ -229,7 +229,7 @@ def main() -> None:
             graphs[hidden] = {name: graph_cost(proto).operations for name, proto in counted.items()}
         nothing = empty_bundle(bundle, Path(folder) / "nothing.bundle")
         calls |= {"empty step": step_call(nothing), "empty push": push_call(nothing)}
-        bursts = {name: bench_step.burst(call, ROW) for name, call in calls.items()}
+        bursts = {name: ways.burst(call, ROW) for name, call in calls.items()}
         samples = interleave({**ceiling_calls(), **bursts}, options.rounds, warm_up=10)
         samples |= {name: Samples(samples[name].nanoseconds // ROW) for name in bursts}
         sensors = len(bundle.manifest.sensor_ids)
