@@ -71,7 +71,7 @@ def main() -> None:
     torch.manual_seed(0)
     series = read_series(options.data)
     checkpoint = random_checkpoint(series, options.data, st_unet(options.hidden))
-    walks = random_walks(read_graph(options.data, series.sensor_ids).adjacency)
+    walks = random_walks(read_graph(options.data, series.sensor_ids).adjacency.dense())
     peers = {"Graph WaveNet": GraphWaveNet(walks).eval(), "DCRNN": DCRNN(walks).eval()}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         bundle = export_bundle(checkpoint, Path(folder) / "step.bundle")
