@@ -167,7 +167,10 @@ def read_message(text: str | bytes) -> Record | Detection:
             return Record(data["values"], data["timestamp"])
         if data.keys() == {"sensor", "timestamp", "values"}:
             return Detection(data["sensor"], data["timestamp"], data["values"])
-    came = f"the keys {sorted(data)}" if isinstance(data, dict) else str(data)
+    came = str(data)
+    if isinstance(data, dict):
+        keys = sorted(data)
+        came = "values that are no object" if keys == ["timestamp", "values"] else f"the keys {keys}"
     raise _no_message(came, INTERVAL_MESSAGE)
 
 

@@ -62,6 +62,7 @@ class Broker:
         first_s = min(1.0, config.reconnect_max_s)
         self._client.reconnect_delay_set(first_s, config.reconnect_max_s)  # type: ignore[arg-type]  # sleeps any time
         self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
         self._client.on_publish = self._on_publish
@@ -129,6 +130,9 @@ class Broker:
         with self._lock:
             self._own.add(status.mid)
         self._log.info(f"connected to {self.config.host}:{self.config.port}")
+
+    def _on_connect_fail(self, client: Client, data: object) -> None:
+        self._log.again("no connection", f"{self.config.host}:{self.config.port} does not answer")
 
     def _on_disconnect(
         self, client: Client, data: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None

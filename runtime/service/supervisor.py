@@ -79,7 +79,7 @@ class Service:
         for worker in self.workers:
             worker.start()
         self._ends.start()
-        LOG.info("%d streams run", len(self.workers))
+        LOG.info("running: %s", ", ".join(worker.config.name for worker in self.workers))
         notify("READY=1")
         self._watch()
         notify("STOPPING=1")
