@@ -52,6 +52,7 @@ class Broker:
         self._status_topic = config.status_topic or f"stunet/{config.client_id}/status"
         self._routes: list[tuple[tuple[str, ...], Inbox]] = []
         self._lock = threading.Lock()
+        self._confirmation = threading.Condition(self._lock)
         self._connections = 0
         self._published = 0
         self._confirmed = 0
@@ -97,6 +98,14 @@ class Broker:
         with self._lock:
             self._published += 1
         return True
+
+    def settle(self, heart: Heart) -> None:
+        """Wait a few seconds until all is confirmed; not without a connection."""
+        end = time.monotonic() + _ANSWER_S
+        with self._confirmation:
+            while self._published > self._confirmed and self._client.is_connected() and time.monotonic() < end:
+                heart.beat()
+                self._confirmation.wait(_PAUSE_S)
 
     def close(self) -> None:
         """Say that this client is offline, and disconnect."""
@@ -181,6 +190,7 @@ class Broker:
                 self._own.remove(mid)
             else:
                 self._confirmed += 1
+                self._confirmation.notify_all()
         if reason.is_failure:
             self._log.again("forecast refused by the broker", str(reason))
 
@@ -208,7 +218,7 @@ class MqttSink:
         self._topic = topic
 
     def write(self, forecast: Forecast, heart: Heart, *, patient: bool) -> None:
-        """Publish it; without a connection it waits for one."""
+        """Publish it and wait for the confirmation; without a connection it is kept until there is one."""
         while patient and self._broker.unconfirmed >= self._broker.config.unconfirmed:
             if heart.wait(_PAUSE_S):
                 break
@@ -218,6 +228,9 @@ class MqttSink:
                 "a broker that answers",
                 "look at the broker, or raise unconfirmed in [mqtt]",
             )
+        # Else the next interval could be in the journal while this forecast has not left the process: if it died
+        # then, only the next one would be handed out again.
+        self._broker.settle(heart)
 
     def flush(self, heart: Heart, *, patient: bool) -> None:
         """Wait until the broker has confirmed all."""

@@ -101,10 +101,14 @@ class Peer:
             if reached():
                 return
             pause.wait(0.01)
-        pytest.fail(f"in vain; {len(self.messages)} messages")
+        pytest.fail(f"in vain; {[(m.topic, m.payload[:150]) for m in self.messages[-20:]]}")
 
     def of(self, topic):
         return [message.payload.decode() for message in self.messages if message.topic == topic]
+
+    def issued(self):
+        """Return the times of issue of the forecasts that have come."""
+        return {json.loads(payload)["issued_at"] for payload in self.of(FORECAST)}
 
     def close(self):
         self._client.disconnect()
@@ -249,6 +253,27 @@ def test_the_broker_says_when_the_service_has_died(broker, peer, write_config, t
     process.wait(60)
 
     peer.wait_for(lambda: peer.of(STATUS) == ["online", "offline"])
+
+
+def test_a_service_that_is_killed_loses_and_doubles_nothing(broker, peer, write_config, lines, expected, tmp_path):
+    config = write_config(SOURCE, ['kind = "csv"\nfolder = "out"', SINK], top=table(broker, "in_flight = 5"))
+    command = [sys.executable, "-m", "stunet_deploy", "run", "--config", str(config)]
+    sender = threading.Thread(target=peer.publish_in_order, args=("intervals", lines))
+    for reached in (10, 25, len(lines)):
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        try:
+            if reached == 10:  # the broker keeps nothing for a client that it has never seen
+                peer.wait_for(lambda: peer.of(STATUS) == ["online"])
+                sender.start()
+            peer.wait_for(lambda: len(peer.issued()) >= reached)  # noqa: B023
+        finally:
+            process.kill()
+            process.wait(60)
+    sender.join()
+
+    (path,) = (tmp_path / "out").iterdir()
+    rows = [line.split(",")[0] for line in path.read_text().splitlines()[1:]]
+    assert rows == [issued for issued in expected for _ in range(3)]
 
 
 @pytest.mark.needs_system_package("openssl")
