@@ -348,7 +348,10 @@ def largest_eigenvalue(laplacian: scipy.sparse.csr_array) -> float:
     nodes = laplacian.shape[0]
     if nodes <= LARGEST_DENSE_SPECTRUM:
         dense = laplacian.toarray()
-        return float(scipy.linalg.eigh(dense, eigvals_only=True, subset_by_index=(nodes - 1, nodes - 1))[0])
+        try:
+            return float(scipy.linalg.eigh(dense, eigvals_only=True, subset_by_index=(nodes - 1, nodes - 1))[0])
+        except scipy.linalg.LinAlgError:  # LAPACK's bisection fails where nearly all eigenvalues are one
+            return float(np.linalg.eigvalsh(dense)[-1])
     # The solver's own start vector is random. A constant one is an eigenvector of regular graphs.
     start = np.random.default_rng(0).random(nodes) - 0.5
     values = scipy.sparse.linalg.eigsh(

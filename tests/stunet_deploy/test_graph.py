@@ -277,3 +277,10 @@ def test_same_bytes_from_any_memory_layout():
         for hierarchy in [GraphHierarchy.build(layout, pool_levels=[2])]
     }
     assert len(hashes) == 1
+
+
+def test_the_spectrum_of_a_complete_graph_is_found() -> None:
+    """All its eigenvalues but one are n / (n − 1)."""
+    complete = GraphHierarchy.build(np.ones((100, 100)) - np.eye(100), pool_levels=[1])
+
+    np.testing.assert_allclose(complete.levels[0].basis[0], 2 * (np.eye(100) * 100 - 1) / 100 - np.eye(100), atol=1e-6)
