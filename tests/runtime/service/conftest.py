@@ -103,9 +103,10 @@ def pipe(monkeypatch):
 class Running:
     """A service in a thread, as a test watches it."""
 
-    def __init__(self, path, **options):
+    def __init__(self, path, prepare=lambda service: None, **options):
         self.out = io.StringIO()
         self.service = Service(read_config(path), self.out, **options)
+        prepare(self.service)
         self.error = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()

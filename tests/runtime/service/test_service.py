@@ -156,9 +156,12 @@ def test_a_sink_that_fails_is_counted_and_the_others_go_on(write_config, recordi
         f'kind = "replay"\npath = "{recording.name}"',
         [f'kind = "http"\nurl = "{url}"\nattempts = 1', 'kind = "csv"\nfolder = "out"', STDOUT],
     )
-    running = start(config)
-    running.service.workers[0]._source.patient = False  # as a live source
-    (tmp_path / "out").rmdir()
+
+    def fail(service):
+        service.workers[0]._source.patient = False  # as a live source
+        (tmp_path / "out").rmdir()
+
+    running = start(config, prepare=fail)
     status = running.finish(stop=False)
 
     assert_same(handed_out(running), expected)
