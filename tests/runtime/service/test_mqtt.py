@@ -232,10 +232,12 @@ def test_a_replay_waits_for_a_broker_that_is_away(broker, write_config, recordin
 
 def test_a_live_stream_drops_forecasts_when_too_many_wait_for_a_broker(broker, write_config, recording, start):
     broker.stop()
-    running = start(
-        write_config(f'kind = "replay"\npath = "{recording.name}"', [SINK], top=table(broker, "unconfirmed = 5"))
-    )
-    running.service.workers[0]._source.patient = False  # as a live source
+    config = write_config(f'kind = "replay"\npath = "{recording.name}"', [SINK], top=table(broker, "unconfirmed = 5"))
+
+    def live(service):
+        service.workers[0]._source.patient = False
+
+    running = start(config, prepare=live)
     running.wait_for(lambda status: status.counters["service"]["forecasts"] == 40)
     dropped = running.service.statuses()[0].counters["service"]["undelivered"][f"mqtt {FORECAST}"]
     broker.start()
