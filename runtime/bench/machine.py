@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from runtime.bench.nvml import Gpu
-from runtime.timing import environment
+from runtime.timing import environment, installed_version, read_system_file
 
 #: Distributions whose versions a measurement may depend on, beside those that every one does.
 ENGINES = ("tensorrt", "tensorrt-rtx", "tensorrt-lean", "cuda-bindings", "openvino")
@@ -25,14 +24,14 @@ def measured_environment(gpu: Gpu | None, root: Path = Path("/")) -> dict[str, A
         root: of the file system that the kernel's files are read from.
     """
     return environment() | {
-        "versions": {name: version for name in ENGINES if (version := _version(name)) is not None},
+        "versions": {name: version for name in ENGINES if (version := installed_version(name)) is not None},
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "governors": sorted(
-            {text for path in root.glob(f"{_CPU}/cpu*/cpufreq/scaling_governor") if (text := _text(path))}
+            {text for path in root.glob(f"{_CPU}/cpu*/cpufreq/scaling_governor") if (text := read_system_file(path))}
         ),
-        "energy_preference": _text(root / _CPU / "cpu0/cpufreq/energy_performance_preference"),
-        "boost": _text(root / _CPU / "cpufreq/boost"),
-        "platform_profile": _text(root / "sys/firmware/acpi/platform_profile"),
+        "energy_preference": read_system_file(root / _CPU / "cpu0/cpufreq/energy_performance_preference"),
+        "boost": read_system_file(root / _CPU / "cpufreq/boost"),
+        "platform_profile": read_system_file(root / "sys/firmware/acpi/platform_profile"),
         "power_mode": _jetson_power_mode(),
         "gpu": None if gpu is None else gpu.name,
         "driver": None if gpu is None else gpu.driver,
@@ -45,7 +44,7 @@ def machine_state(gpu: Gpu | None, root: Path = Path("/")) -> dict[str, Any]:
     for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")):
         number = _number(zone / "temp")
         if number is not None:
-            temperatures[f"{_text(zone / 'type') or zone.name}"] = number / 1000
+            temperatures[f"{read_system_file(zone / 'type') or zone.name}"] = number / 1000
     throttled = [_number(path) for path in root.glob(f"{_CPU}/cpu*/thermal_throttle/core_throttle_count")]
     return {
         "load": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
@@ -101,7 +100,7 @@ def _clocks(root: Path) -> list[int]:
     found = [_number(path) for path in sorted(root.glob(f"{_CPU}/cpu[0-9]*/cpufreq/scaling_cur_freq"))]
     if found:
         return [round(kilohertz / 1000) for kilohertz in found if kilohertz is not None]
-    lines = (_text(root / "proc/cpuinfo") or "").splitlines()
+    lines = (read_system_file(root / "proc/cpuinfo") or "").splitlines()
     return [round(float(line.partition(":")[2])) for line in lines if line.startswith("cpu MHz")]
 
 
@@ -114,22 +113,8 @@ def _jetson_power_mode() -> str | None:
     return " ".join(done.stdout.split()) or None
 
 
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 def _number(path: Path) -> float | None:
     try:
-        return float(_text(path) or "")
+        return float(read_system_file(path) or "")
     except ValueError:
-        return None
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
         return None
