@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from benchmarks.graph_cost import GraphCost, graph_cost
 
 from benchmarks.random_network import SPEED
+from export.cost import GraphCost, graph_cost
 from export.step_graph import export_step
 from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.config import STUNetConfig
