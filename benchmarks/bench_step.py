@@ -29,7 +29,8 @@ from ways import WindowForecast, burst, random_checkpoint, st_unet, streaming, w
 from workbench import RESULTS, SHARED, write_results
 
 from export.bundle import export_bundle
-from runtime.bench.measure import Case, cold_start
+from runtime.bench.measure import cold_start
+from runtime.bench.plan import Case
 from runtime.timing import Samples, environment, interleave, paired_ratio
 from stunet_deploy.config import RunConfig, SRNNRunConfig
 from stunet_deploy.models.forecaster import StepInputs, unroll

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from runtime.bench.loops import closed_loop
-from runtime.bench.measure import Case
+from runtime.bench.plan import Case
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import BackendError, DataError

@@ -6,17 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from runtime.bench.loops import Trace
+from runtime.bench.plan import Plan, Run
 from runtime.bench.resampling import percentile_intervals
 from runtime.timing import Samples
 from stunet_deploy.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from runtime.bench.measure import Plan, Run
 
 #: Percentiles of the JSON by key.
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p999": 99.9}

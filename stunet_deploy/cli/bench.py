@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.bundle is None:
         raise ConfigError("no bundle", "a bundle to measure, or --compare A B", "stunet bench bundle/")
     from runtime.bench.html import html_report
-    from runtime.bench.measure import COUNT, Case, Plan, bench
+    from runtime.bench.measure import bench
+    from runtime.bench.plan import COUNT, Case, Plan
     from runtime.bench.summary import check_count, missed, required_count, table
     from runtime.bench.trtexec import export_times
     from stunet_deploy.bundle import Bundle

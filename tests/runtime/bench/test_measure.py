@@ -12,7 +12,8 @@ import pytest
 
 from runtime.bench.html import html_report
 from runtime.bench.loadgen import read_summary, single_stream
-from runtime.bench.measure import Case, Plan, bench, cold_start
+from runtime.bench.measure import bench, cold_start
+from runtime.bench.plan import Case, Plan
 from runtime.bench.summary import check_count, missed, read_measurement, samples_of, table, trace_of
 from runtime.bench.trtexec import export_times
 from stunet_deploy.errors import BackendError, ConfigError, DataError
