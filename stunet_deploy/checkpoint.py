@@ -118,8 +118,10 @@ class Checkpoint:
             meta = json.loads(content["meta"])
             schema = meta["schema"] if meta["format"] == FORMAT else None
         except Exception as error:  # torch raises many kinds for foreign and damaged files
-            came = f"{path} is not a readable checkpoint ({_reason(error)})"
-            raise CheckpointError(came, expected, "train again") from error
+            # torch advises to load what it refused without its guard: never pass that on.
+            why = "not tensors and text alone" if "weights_only" in str(error) else _reason(error)
+            came = f"{path} is not a readable checkpoint ({why})"
+            raise CheckpointError(came, expected, "name a model.pt of 'stunet train', or train again") from error
         if schema != SCHEMA:
             raise CheckpointError(
                 f"{path} has schema {schema}",
