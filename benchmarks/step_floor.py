@@ -38,6 +38,7 @@ from workbench import RESULTS, SHARED, write_results
 from export.bundle import export_bundle
 from export.cost import graph_cost
 from export.floor import ceiling_calls, ceilings_of
+from export.precision.graphs import PRODUCT
 from export.step_graph import export_step
 from runtime.onnxruntime_backend import OnnxRuntimeBackend
 from runtime.stream import Stream
@@ -96,7 +97,29 @@ def literal_step(checkpoint: Checkpoint) -> onnx.ModelProto:
     for module in model.modules():
         if isinstance(module, GCGRUCell):
             module.__class__ = LiteralCell
-    return export_step(model, {})
+    return unshared(export_step(model, {}))
+
+
+def unshared(step: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph in which every matrix product has one reader: the exporter merges those that are alike."""
+    graph = copy.deepcopy(step)
+    readers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
+    nodes = []
+    for node in reversed(graph.graph.node):
+        products = [node]
+        if node.op_type == PRODUCT:
+            for number, (reader, index) in enumerate(readers.get(node.output[0], [])[1:]):
+                copied = copy.deepcopy(node)
+                copied.name = copied.output[0] = reader.input[index] = f"{node.output[0]}.{number}"
+                products.append(copied)
+        nodes += products
+        for product in products:
+            for index, name in enumerate(product.input):
+                readers.setdefault(name, []).append((product, index))
+    nodes.reverse()
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    return graph
 
 
 def session_call(graph: onnx.ModelProto, contract: StepContract, *, sharing: bool) -> Callable[[], object]:

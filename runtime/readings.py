@@ -81,12 +81,13 @@ class Readings:
             array = self._to_array(values, "values")
         # A push has microseconds for this: NaN is inside no limits, and a full interval needs nothing more.
         seen = (array >= self._low) & (array <= self._high)
-        outside_limits = 0
         if observed is not None:
             heard = self._to_array(observed, "observed") != 0
             outside_limits = int(np.count_nonzero(heard & ~seen & ~np.isnan(array)))
             seen &= heard
-        elif np.count_nonzero(seen) < seen.size:
+        elif np.count_nonzero(seen) == seen.size:
+            return Interval(array.astype(np.float32), seen, 0, unknown)
+        else:
             outside_limits = int(np.count_nonzero(~seen & ~np.isnan(array)))
         kept = np.zeros(self._shape, np.float32)
         np.copyto(kept, array, where=seen, casting="unsafe")

@@ -21,7 +21,7 @@ from runtime.bench.loops import Call, Trace, closed_loop, open_loop
 from runtime.bench.machine import Energy, machine_state, measured_environment
 from runtime.bench.nvml import Gpu, open_gpu
 from runtime.bench.plan import RATE, TURNS, Case, Plan, Run
-from runtime.bench.summary import run_to_json
+from runtime.bench.summary import advised_threads, run_to_json
 from runtime.stream import Stream
 from runtime.verify import compare_golden, replay_golden
 from runtime.window import Carry
@@ -103,6 +103,7 @@ def bench(
         "sensors": len(manifest.sensor_ids),
         "interval_s": manifest.interval_s,
         **{key: value for key, value in best.items() if key != "samples"},
+        "advised_threads": advised_threads(answers),
         "plan": asdict(plan),
         "runs": answers,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,24 @@ def missed(measurement: Mapping[str, Any], at: str) -> list[str]:
     ]
 
 
+def advised_threads(runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the number of threads to run with, for each backend and precision that was measured with several.
+
+    It is the smallest of those whose open-loop median is not known to be above the lowest one: their intervals overlap.
+    A thread that gains nothing takes a core from others.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault(f"{run['backend']} {run['precision']}", []).append(run)
+    advised = {}
+    for name, group in groups.items():
+        intervals = {run["threads"]: run["open_loop"]["intervals_us"]["p50"] for run in group}
+        if len(intervals) > 1 and None not in intervals.values():
+            lowest = min(high for _, high in intervals.values())
+            advised[name] = min(threads for threads, (low, _) in intervals.items() if low <= lowest)
+    return advised
+
+
 def table(measurement: Mapping[str, Any]) -> str:
     """Return the measurement as text: one row for each case and loop, then what there is once."""
     head = ["", "loop", "p50", "p90", "p99", "p99.9", "max", "jitter", "misses"]
@@ -176,6 +194,8 @@ def table(measurement: Mapping[str, Any]) -> str:
     for run in measurement["runs"]:
         low, high = run["closed_loop"]["intervals_us"]["p50"] or (float("nan"), float("nan"))
         lines += ["", f"{case_of(run)}: closed p50 within {low:.1f} … {high:.1f} us, {_rest(run)}"]
+    lines += [""] * bool(measurement["advised_threads"])
+    lines += [f"{name}: run it with --threads {best}" for name, best in measurement["advised_threads"].items()]
     where = measurement["environment"]
     load = where["before"]["load"]
     lines += ["", f"{where['cpu']}, {where['cores']} cores, load {'unknown' if load is None else load[0]} before"]

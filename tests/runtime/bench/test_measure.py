@@ -14,7 +14,15 @@ from runtime.bench.html import html_report
 from runtime.bench.loadgen import read_summary, single_stream
 from runtime.bench.measure import bench, cold_start
 from runtime.bench.plan import Case, Plan
-from runtime.bench.summary import check_count, missed, read_measurement, samples_of, table, trace_of
+from runtime.bench.summary import (
+    advised_threads,
+    check_count,
+    missed,
+    read_measurement,
+    samples_of,
+    table,
+    trace_of,
+)
 from runtime.bench.trtexec import export_times
 from stunet_deploy.errors import BackendError, ConfigError, DataError
 
@@ -103,6 +111,35 @@ def test_the_table_has_a_row_for_every_case_and_loop(measured: dict[str, Any]) -
 
     assert [re.split(r"  +", line)[1] for line in lines[1:5]] == ["closed", "open", "closed", "open"]
     assert f"{measured['runs'][0]['closed_loop']['p50_us']:.1f}" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("medians", "expected"),
+    [
+        ({1: (90, 110), 2: (80, 95), 4: (85, 99)}, {"onnxruntime fp32": 1}),
+        ({4: (50, 55), 2: (54, 60), 1: (56, 70)}, {"onnxruntime fp32": 2}),
+        ({2: (80, 95)}, {}),
+        ({1: None, 2: (80, 95)}, {}),
+    ],
+)
+def test_the_fewest_threads_that_are_not_slower_are_advised(
+    medians: dict[int, tuple[float, float] | None], expected: dict[str, int]
+) -> None:
+    runs = [
+        {
+            "backend": "onnxruntime",
+            "precision": "fp32",
+            "threads": threads,
+            "open_loop": {"intervals_us": {"p50": median}},
+        }
+        for threads, median in medians.items()
+    ]
+    assert advised_threads(runs) == expected
+
+
+def test_the_table_ends_with_the_advice(measured: dict[str, Any]) -> None:
+    (threads,) = measured["advised_threads"].values()
+    assert f"onnxruntime fp32: run it with --threads {threads}" in table(measured).splitlines()
 
 
 def test_a_deadline_is_judged_where_the_percentile_is_known(measured: dict[str, Any]) -> None:
