@@ -22,7 +22,7 @@ LOOP = {"p50_us", "p90_us", "p99_us", "p999_us", "max_us", "n"}
 KEYS = {
     *("schema", "bundle_id", "model", "sensors", "interval_s", "backend", "precision", "threads", "closed_loop"),
     *("open_loop", "first_after_idle_us", "cold_start_ms", "cold_start", "rss_mb", "device_memory_mb", "energy_mj"),
-    *("device_energy_mj", "parity", "artifact", "environment", "plan", "runs"),
+    *("device_energy_mj", "parity", "artifact", "environment", "advised_threads", "plan", "runs"),
 }
 
 
