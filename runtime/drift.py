@@ -50,10 +50,10 @@ class DriftOptions:
     enabled: bool = True
     days: float = 1.0
     """Time constant of the running errors: what is older by it counts for 1/e."""
-    delta: float = 0.05
-    """Rise of the logarithm of the error ratio that is tolerated; 0.05 is an error 5 % greater."""
+    delta: float = 0.08
+    """Rise of the logarithm of the error ratio that is tolerated; 0.08 is an error 8 % greater."""
     threshold: float = 1.0
-    """Sum of the rise beyond ``delta`` over hours at which the alarm is raised: 0.2 for five hours."""
+    """Sum of the rise beyond ``delta`` over hours at which the alarm is raised: 0.1 for ten hours."""
 
     def __post_init__(self) -> None:
         if not (0 < self.days < math.inf and 0 <= self.delta < math.inf and 0 < self.threshold < math.inf):

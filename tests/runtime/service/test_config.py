@@ -72,7 +72,7 @@ def test_a_config_is_read_whole_and_paths_are_relative_to_it(read, tmp_path):
     assert stream.sink[0] == CsvConfig("csv", tmp_path / "forecasts")
     assert stream.assembler is not None
     assert stream.assembler.rules == {"speed": Rule(weight="flow"), "flow": Rule("sum")}
-    assert stream.drift == DriftOptions(enabled=True, days=2.0, delta=0.05, threshold=1.5)
+    assert stream.drift == DriftOptions(enabled=True, days=2.0, delta=0.08, threshold=1.5)
 
 
 @pytest.mark.parametrize(
