@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from runtime.drift import DriftReport
 from runtime.forecast import Forecast
 from runtime.replay import INTERVAL_MESSAGE, Detection, Record, read_message
 from runtime.service.config import StreamConfig
@@ -54,6 +55,7 @@ class Status:
         silent_s: seconds since the worker last showed that it is alive.
         trouble: why the disk would not survive the process, or None.
         counters: of the worker, the stream and the assembler, by name.
+        drift: how far its forecasts were off, or None where nobody watches.
     """
 
     stream: str
@@ -63,6 +65,7 @@ class Status:
     silent_s: float
     trouble: str | None
     counters: dict[str, Any]
+    drift: DriftReport | None
 
 
 class Worker:
@@ -150,6 +153,7 @@ class Worker:
             silent_s=self.heart.silent_s,
             trouble=serving.durable.trouble,
             counters=counters,
+            drift=serving.drift,
         )
 
     @property
