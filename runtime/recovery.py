@@ -77,7 +77,8 @@ def recover(stream: Stream, assembler: Assembler | None, folder: Path) -> Recove
         except OSError as error:
             found.lose(f"journal {number} cannot be read ({error.strerror})")
             continue
-        if written.records or number != journals[-1]:  # the last one may have been cut while it was begun
+        # The last one may have been cut while it was begun, but then there is no snapshot to it yet.
+        if written.records or number != journals[-1] or file_of(folder, number, SNAPSHOT).exists():
             _replay(stream, assembler, number, written, found)
     return found
 
