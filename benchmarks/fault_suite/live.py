@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import socket
 import subprocess
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from runtime.service.config import read_config
+from runtime.service.logs import LOG
 from runtime.service.supervisor import Service
 from runtime.service.worker import Status
 from stunet_deploy.bundle import Bundle
 
 _PATIENCE_S = 120.0
+LOG.addHandler(logging.NullHandler())  # what a service says is counted here, not read
 
 
 class LiveService:
