@@ -4,9 +4,9 @@ A process of its own pushes intervals with gaps and missing readings into a dura
 where there is such a folder (a million waits for a disk would measure the disk). Samples go into arrays that are made
 and touched beforehand, so the process's resident memory grows by what the stream keeps alone. Python frees what is
 cyclic now and then only, so that memory goes up and down like a saw: its floor over the last fifth of the run is
-compared with that over the first fifth after the warm-up. A step is everything that a push does: reading, journal, model, and every 24th time a snapshot, which
-is what the 99th percentile sees. It is judged by processor time, which leaves out what other programs take; the page
-says what the clock saw, too.
+compared with that over the first fifth after the warm-up. A step is everything that a push does: reading, journal,
+model, and every 24th time a snapshot, which is what the 99th percentile sees. It is judged by processor time, which
+leaves out what other programs take; the page says what the clock saw, too.
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ def small_bundle(folder: Path) -> Path:
     reference = reference_stream(series, split)
     short = ReferenceStream(reference.timestamps[-96:], reference.values[-96:], reference.observed[-96:])
     checkpoint = Checkpoint(model, site, short, {"note": "random weights, for faults"})
-    return export_bundle(checkpoint, folder / "small.bundle").path
+    # The second precision is for a further file to damage; what it costs an untrained model says nothing.
+    return export_bundle(checkpoint, folder / "small.bundle", precisions=("fp16",), force=True).path
 
 
 def values_of(manifest: Manifest, step: int) -> NDArray[np.float64] | None:
