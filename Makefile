@@ -41,7 +41,7 @@ bindings: $(READY) ## Fetch TensorRT's bindings, which the tests check our calls
 bench: $(READY) ## Run the benchmarks; results in benchmarks/results/
 	@set -e; for benchmark in $(BENCHMARKS); do echo "$$benchmark"; $(BIN)/python $$benchmark; done
 
-faults: $(READY) ## Kill and damage a stream, 500 times and 1,000; results in benchmarks/results/
+faults: $(READY) ## Do to a stream what a controller meets in years; results in benchmarks/results/
 	@$(BIN)/python benchmarks/faults.py
 
 $(READY): pyproject.toml constraints.txt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -208,7 +209,7 @@ class Assembler:
             state.nodes.tolist(), state.seconds.tolist(), state.values.tolist(), strict=True
         ):
             self.put(SingleReading(node, seconds, tuple(values)))
-        self.counters = AssemblyCounters(**state.counters)
+        self.counters = AssemblyCounters(**deepcopy(dict(state.counters)))  # which may be restored again
 
     def _follow(self, now: float) -> None:
         """Drop what lies ahead of the clock: it comes from a time when the clock was wrong."""

@@ -19,6 +19,7 @@ REFUSALS = (
     "conflict",  # the same time again with other readings
     "ahead",  # in the future of the controller's clock
     "flood",  # more readings of one sensor in an interval than any detector sends
+    "deadly",  # an interval at which the process has died again and again
     "other",
 )
 

@@ -13,11 +13,13 @@ from numpy.typing import ArrayLike
 from runtime.assembly import Assembler
 from runtime.clock import Timestamp
 from runtime.forecast import Forecast
+from runtime.guard import Guard
 from runtime.journal import Entry, Input, Journal, Reset, SingleReading, encode
 from runtime.readings import Reading, Values
 from runtime.recovery import JOURNAL, SNAPSHOT, file_of, numbers_of, recover
 from runtime.stream import Stream
 from stunet_deploy.errors import BackendError, ConfigError, StreamError, StunetError
+from stunet_deploy.series import format_time
 
 if os.name == "posix":
     import fcntl
@@ -66,8 +68,10 @@ class DurableStream:
         for unfinished in self.folder.glob(".*.tmp"):
             with suppress(OSError):
                 unfinished.unlink()
+        manifest = stream.bundle.manifest
+        self._guard = Guard(self.folder, (len(manifest.sensor_ids), len(manifest.features)))
         try:
-            self.recovery = recover(stream, assembler, self.folder)
+            self.recovery = recover(stream, assembler, self.folder, self._guard)
         except StunetError:
             _unlock(self._lock)
             raise
@@ -149,7 +153,20 @@ class DurableStream:
         return self._assembler
 
     def _keep(self, accepted: Input) -> tuple[str, ...]:
-        """Write an interval ahead of its use; return why it would not survive, if so."""
+        """Write an interval ahead of its use; return why it would not survive, if so.
+
+        Raises:
+            StreamError: if it is one that has killed the process before, and comes again.
+        """
+        if self._guard.knows(accepted):
+            error = StreamError(
+                f"the interval {format_time(accepted.stamp)} with the readings that have killed the process",
+                "an interval that can be run",
+                f"look at the .aside files in {self.folder}, and report them",
+                reason="deadly",
+            )
+            self.stream.counters.refuse(error)
+            raise error
         if self._trouble is None or not self._turn_over([accepted]):
             self._append(accepted)
         if self._journal is None:

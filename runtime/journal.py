@@ -173,9 +173,19 @@ def read_journal(path: Path) -> Written:
         length, checksum = _FRAME.unpack_from(data, begin)
         record = data[begin + _FRAME.size : begin + _FRAME.size + length]
         if len(record) < length:
-            break
+            return Written(records, len(data) - begin, torn=not _begins_whole(record, checksum))
         if not record or zlib.crc32(record) != checksum:
             return Written(records, len(data) - begin, torn=False)
         records.append(record)
         begin += _FRAME.size + length
     return Written(records, len(data) - begin, torn=begin < len(data))
+
+
+def _begins_whole(rest: bytes, checksum: int) -> bool:
+    """Return whether the rest of a journal begins with a whole record after all: then its length was damaged."""
+    found = 0
+    for position in range(len(rest)):
+        found = zlib.crc32(rest[position : position + 1], found)
+        if found == checksum:
+            return True
+    return False

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from runtime.assembly import Assembler
+from runtime.guard import STARTS, Guard
 from runtime.journal import Entry, Input, SingleReading, Written, decode, read_journal
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from stunet_deploy.errors import BackendError, DataError, StreamError
+from stunet_deploy.series import format_time
 
 SNAPSHOT, JOURNAL = ".snapshot", ".journal"
 
@@ -50,8 +52,8 @@ def numbers_of(folder: Path, suffix: str) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob(f"*{suffix}") if path.stem.isdecimal())
 
 
-def recover(stream: Stream, assembler: Assembler | None, folder: Path) -> Recovery:
-    """Restore a fresh stream and its assembler from a folder, as far as it is whole.
+def recover(stream: Stream, assembler: Assembler | None, folder: Path, guard: Guard) -> Recovery:
+    """Restore a fresh stream and its assembler from a folder, as far as it is whole and can be run.
 
     Raises:
         StreamError: if the newest whole snapshot is of another bundle or mode.
@@ -77,8 +79,10 @@ def recover(stream: Stream, assembler: Assembler | None, folder: Path) -> Recove
         except OSError as error:
             found.lose(f"journal {number} cannot be read ({error.strerror})")
             continue
-        if written.records or number != journals[-1]:  # the last one may have been cut while it was begun
-            _replay(stream, assembler, number, written, found)
+        # The last one may have been cut while it was begun, but then there is no snapshot to it yet.
+        if written.records or number != journals[-1] or file_of(folder, number, SNAPSHOT).exists():
+            _replay(stream, assembler, number, written, found, guard)
+    guard.over()
     return found
 
 
@@ -97,7 +101,9 @@ def _restore_readings(snapshot: Snapshot, assembler: Assembler | None, found: Re
             found.lose(f"{error.came} dropped: the assembler reads {error.expected}")
 
 
-def _replay(stream: Stream, assembler: Assembler | None, number: int, written: Written, found: Recovery) -> None:
+def _replay(
+    stream: Stream, assembler: Assembler | None, number: int, written: Written, found: Recovery, guard: Guard
+) -> None:
     """Take the entries of one journal again."""
     manifest = stream.bundle.manifest
     header = _header(written)
@@ -108,7 +114,7 @@ def _replay(stream: Stream, assembler: Assembler | None, number: int, written: W
     if missing and found.snapshot is not None:
         found.lose(f"{missing} intervals before journal {number} were not written")
     dropped = 0
-    for record in written.records[1:]:
+    for index, record in enumerate(written.records[1:], start=1):
         try:
             entry = decode(record, (len(manifest.sensor_ids), len(manifest.features)))
         except DataError as error:
@@ -116,6 +122,11 @@ def _replay(stream: Stream, assembler: Assembler | None, number: int, written: W
             continue
         if isinstance(entry, SingleReading) and (assembler is None or header["names"] != list(assembler.names)):
             dropped += 1
+        elif isinstance(entry, Input) and not guard.passes(number, index):
+            path = guard.set_aside(number, index, record, entry)
+            found.lose(f"the interval {format_time(entry.stamp)} ended {STARTS} starts and is now in {path.name}")
+            if assembler is not None:
+                assembler.close_until(entry.stamp)
         else:
             _take(stream, assembler, entry, found)
     if dropped:

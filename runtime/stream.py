@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -302,7 +303,7 @@ class Stream:
                 )
         self._mode.restore(snapshot.lines, snapshot.age)
         self._age = snapshot.age
-        self.counters = Counters(**snapshot.counters)
+        self.counters = Counters(**deepcopy(dict(snapshot.counters)))  # which may be restored again
         self._last = None if snapshot.last is None else snapshot.last.restored(self.name, manifest)
         if self._flat_lines is not None:
             self._flat_lines.reset()

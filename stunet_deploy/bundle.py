@@ -35,6 +35,8 @@ FLOAT32 = "fp32"
 TF32 = "tf32"
 #: Every precision by name. One graph each, but for tf32: the float32 graph on a device that may round its products.
 PRECISIONS = (FLOAT32, TF32, "fp16", "bf16", "int8")
+#: What stands before the manifest's own checksum; only a key of the outermost object is indented by one space.
+_CHECKSUM = '\n "checksum": "'
 
 
 @dataclass(frozen=True)
@@ -148,16 +150,20 @@ class Manifest:
         return {f"stunet.{name}": json.dumps(value, sort_keys=True) for name, value in values.items()}
 
     def to_json(self) -> str:
-        """Return the text of ``manifest.json``: sorted keys, so that equal manifests are equal bytes."""
+        """Return the text of ``manifest.json``: sorted keys, so that equal manifests are equal bytes.
+
+        Its ``checksum`` is the SHA-256 of the same text with an empty one.
+        """
         data = {f.name: getattr(self, f.name) for f in fields(self)} | {"contract": self.contract.to_json()}
-        return json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        text = json.dumps(data | {"checksum": ""}, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        return text.replace(_CHECKSUM, _CHECKSUM + sha256(text.encode()), 1)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
         """Read a manifest.
 
         Raises:
-            BundleError: if it is damaged, lacks a field or has another schema.
+            BundleError: if it is damaged, was altered, lacks a field or has another schema.
         """
         again = "export the model again with this version of stunet-export"
         try:
@@ -167,6 +173,13 @@ class Manifest:
             raise BundleError(f"a damaged {MANIFEST} ({error})", "the JSON that stunet-export writes", again) from error
         if schema != SCHEMA:
             raise BundleError(f"a bundle of schema {schema}", f"schema {SCHEMA}", again)
+        checksum = data.pop("checksum", None)  # absent from what was written before there was one
+        if checksum is not None and sha256(text.replace(f"{_CHECKSUM}{checksum}", _CHECKSUM, 1).encode()) != checksum:
+            raise BundleError(
+                f"a {MANIFEST} that was altered",
+                f"the checksum {checksum!s:.12}…",
+                "copy the bundle again, or " + again,
+            )
         try:
             data["contract"] = StepContract.from_json(data["contract"])
             data["limits"] = tuple((float(low), float(high)) for low, high in data["limits"])

@@ -27,6 +27,7 @@ def read_parquet(path: Path) -> FileTable:
         ) from error
     try:
         table = parquet.read_table(path)
+        table.validate(full=True)  # text that is no UTF-8 is found here, and not when it is used
         columns: dict[str, Any] = dict(zip(table.column_names, table.columns, strict=True))
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path.name}, a damaged Parquet file ({error})", "a whole file", "copy it again") from error

@@ -183,6 +183,19 @@ def test_a_damaged_journal_is_used_up_to_the_damage_and_the_gap_is_seen(example,
         assert "bytes at its end are missing" in found.reasons[-1]
 
 
+@pytest.mark.parametrize("position", [0, 4, 8, 60], ids=["length", "checksum", "first byte", "further on"])
+def test_a_journal_whose_header_is_damaged_is_missed(example, tmp_path, position):
+    durable = open_stream(example.bundle, tmp_path / "a", every=20)
+    for step in range(5):
+        push(durable, step)
+    folder = crash(durable, tmp_path / "a", tmp_path / "b")
+    flip(newest(folder, ".journal"), position)
+    with closing(open_stream(example.bundle, folder)) as durable:
+        assert durable.recovery.intervals == 0
+        assert durable.recovery.lossy
+        assert "header is damaged" in push(durable, 5).reasons[-1]
+
+
 def test_the_folder_of_another_bundle_or_mode_is_refused_and_stays(example, build_example, tmp_path):
     folder = tmp_path / "a"
     with closing(open_stream(example.bundle, folder)) as durable:

@@ -85,6 +85,15 @@ def test_a_golden_stream_replays_from_its_file(example):
     np.testing.assert_array_equal(found, forecasts(example, replay_golden(golden)))
 
 
+def test_a_damaged_list_of_an_archives_files_is_said(example, tmp_path):
+    content = (example.bundle.path / GOLDEN).read_bytes()
+    place = content.index(b"PK\x01\x02")
+    path = tmp_path / "recording.npz"
+    path.write_bytes(content[:place] + b"XX" + content[place + 2 :])
+    with pytest.raises(DataError, match="a damaged npz"):
+        open_replay(path, example.bundle.manifest)
+
+
 def test_a_csv_replays_between_two_times(tmp_path, build_example):
     example = build_example((1,))
     path = tmp_path / "readings.csv"

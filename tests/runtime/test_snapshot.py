@@ -46,6 +46,19 @@ def test_a_repeat_after_a_restore_returns_the_same_forecast(example, readings, m
     assert (target.counters.repeats, target.counters.pushes) == (1, 9)
 
 
+def test_a_snapshot_can_be_restored_again_after_the_stream_has_gone_on(example, readings):
+    stream = Stream.open(example.bundle)
+    push(stream, readings, range(5))
+    snapshot, whole = stream.snapshot(), stream.snapshot().to_bytes()
+    for _ in range(2):
+        stream.restore(snapshot)
+        assert stream.counters.refused["late"] == 0
+        push(stream, readings, [5])
+        with pytest.raises(StreamError, match="older"):
+            push(stream, readings, [2])
+    assert snapshot.to_bytes() == whole
+
+
 def test_equal_streams_give_equal_bytes(example, readings):
     files = []
     for _ in range(2):

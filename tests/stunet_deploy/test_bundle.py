@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -101,6 +102,9 @@ def test_sensor_ids_belong_to_the_graph(bundle):
         Bundle.load(bundle.path)
 
 
+WITHOUT_CHECKSUM = re.sub(r'"checksum": "[0-9a-f]{64}",', "", MANIFEST_FIELDS.to_json())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -109,14 +113,29 @@ def test_sensor_ids_belong_to_the_graph(bundle):
         ("{}", "damaged"),
         ('{"schema": 99}', "schema 99"),
         ('{"schema": 1}', "missing or unknown field"),
-        (MANIFEST_FIELDS.to_json().replace('"horizon"', '"horizont"'), "missing or unknown field"),
-        (MANIFEST_FIELDS.to_json().replace('"delay": 2', '"delay": 0'), "a delay of at least 1"),
+        (WITHOUT_CHECKSUM.replace('"horizon"', '"horizont"'), "missing or unknown field"),
+        (WITHOUT_CHECKSUM.replace('"delay": 2', '"delay": 0'), "a delay of at least 1"),
     ],
 )
 def test_damaged_manifests_are_refused(bundle, text, message):
     (bundle.path / MANIFEST).write_text(text, encoding="utf-8")
     with pytest.raises(BundleError, match=message):
         Bundle.load(bundle.path)
+
+
+def test_every_bit_of_a_manifest_that_is_changed_is_noticed():
+    manifest = replace(MANIFEST_FIELDS, training={"checksum": "", "note": "é 1e-05"})
+    whole = manifest.to_json().encode()
+    assert Manifest.from_json(whole.decode()) == manifest
+    for position in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[position // 8] ^= 1 << position % 8
+        with pytest.raises((BundleError, UnicodeDecodeError)):
+            Manifest.from_json(damaged.decode())
+
+
+def test_a_manifest_written_before_there_was_a_checksum_is_read():
+    assert Manifest.from_json(WITHOUT_CHECKSUM) == MANIFEST_FIELDS
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):

@@ -130,6 +130,22 @@ def test_own_parquet_in_long_form(tmp_path: Path) -> None:
     np.testing.assert_array_equal(readings(tmp_path / "own.parquet")[..., 0], [[1.5, 2.5], [3.5, np.nan]])
 
 
+@pytest.mark.parametrize("damaged", [b"2012-03-01T00:05", b"sensor-7"], ids=["times", "ids"])
+def test_parquet_with_text_that_is_none_is_refused(tmp_path: Path, damaged: bytes) -> None:
+    columns = {
+        "timestamp": ["2012-03-01T00:00", "2012-03-01T00:05"],
+        "sensor_id": ["sensor-7"] * 2,
+        "value": [1.0, 2.0],
+    }
+    path = tmp_path / "own.parquet"
+    parquet.write_table(pyarrow.table(columns), path, compression="none", use_dictionary=False, write_statistics=False)
+    content = path.read_bytes()
+    assert damaged in content
+    path.write_bytes(content.replace(damaged, b"\xb0" + damaged[1:]))
+    with pytest.raises(DataError, match="damaged Parquet"):
+        read_series(path)
+
+
 def test_own_npz(tmp_path: Path) -> None:
     series = read_series(own_npz(tmp_path / "own.npz"))
     assert (series.timezone, series.interval_s, series.stamp) == ("Europe/Berlin", 300, "start")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,16 +97,11 @@ def damaged(bundle, config):
 
 
 def inaccurate(bundle, config):
-    text = (bundle.path / MANIFEST).read_text()
-    data = json.loads(text)
-    data["tolerance"] = [1e-12]
-    (bundle.path / MANIFEST).write_text(json.dumps(data))
+    (bundle.path / MANIFEST).write_text(replace(bundle.manifest, tolerance=(1e-12,)).to_json())
 
 
 def of_another_network(bundle, config):
-    data = json.loads((bundle.path / MANIFEST).read_text())
-    data["stamp"] = "end"
-    (bundle.path / MANIFEST).write_text(json.dumps(data))
+    (bundle.path / MANIFEST).write_text(replace(bundle.manifest, stamp="end").to_json())
 
 
 def without_bundle(bundle, config):

@@ -1,0 +1,165 @@
+"""A live service in this process: its clock stands still until it is told, and what it takes in can be waited for."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from runtime.service.config import read_config
+from runtime.service.logs import LOG
+from runtime.service.supervisor import Service
+from runtime.service.worker import Status
+from stunet_deploy.bundle import Bundle
+
+_PATIENCE_S = 120.0
+LOG.addHandler(logging.NullHandler())  # what a service says is counted here, not read
+
+
+class LiveService:
+    """A service of one stream; what it is sent comes over a pipe that stands for standard input, or from a broker.
+
+    Args:
+        bundle: the model.
+        folder: for its config, state and files.
+        now: what its clock shows, in seconds since the epoch; None for the system's clock.
+        source: table of the source in TOML.
+        sinks: tables of further sinks; standard output is always one.
+        options: further keys of the stream.
+        top: tables beside it.
+        assembler: whether single readings come.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        folder: Path,
+        *,
+        now: float | None = None,
+        source: str = 'kind = "stdin"',
+        sinks: Iterable[str] = (),
+        options: str = "",
+        top: str = "",
+        assembler: bool = False,
+    ) -> None:
+        self.now = now
+        self.sent = 0
+        self._out = io.StringIO()
+        text = f'{top}\n[[stream]]\nname = "ring"\nbundle = "{bundle.path}"\nstate = "state"\n{options}\n'
+        text += f"[stream.source]\n{source}\n" + ("[stream.assembler]\ngrace_s = 0\n" if assembler else "")
+        text += "".join(f"[[stream.sink]]\n{sink}\n" for sink in ('kind = "stdout"', *sinks))
+        config = folder / "service.toml"
+        config.write_text(text)
+        read, write = os.pipe()
+        os.dup2(read, 0)
+        os.close(read)
+        self._pipe = os.fdopen(write, "wb")
+        self._service = Service(
+            read_config(config), self._out, clock=lambda: time.time() if self.now is None else self.now
+        )
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def send(self, lines: Iterable[bytes]) -> None:
+        """Send lines and wait until all have been taken."""
+        for line in lines:
+            self._pipe.write(line + b"\n")
+            self.sent += 1
+        self._pipe.flush()
+        self.wait_for(lambda status: settled(status) >= self.sent)
+
+    @property
+    def lines(self) -> list[str]:
+        """The forecast lines so far."""
+        return self._out.getvalue().splitlines()
+
+    @property
+    def status(self) -> Status:
+        """What the stream is doing."""
+        return self._service.statuses()[0]
+
+    def wait_for(self, reached: Callable[[Status], bool]) -> None:
+        """Wait until something is so.
+
+        Raises:
+            TimeoutError: if it is not in time, or the service has ended.
+        """
+        end = time.monotonic() + _PATIENCE_S
+        while not reached(self.status):
+            if time.monotonic() > end or not self._thread.is_alive():
+                raise TimeoutError(f"in vain: {self.status.counters}, {self._error}")
+            time.sleep(0.001)
+
+    def close(self) -> Status:
+        """Stop it and return what the stream did last.
+
+        Raises:
+            BaseException: what ended it before.
+        """
+        self._service.stop()
+        self._thread.join(_PATIENCE_S)
+        self._pipe.close()
+        if self._error is not None:
+            raise self._error
+        return self.status
+
+    def _run(self) -> None:
+        try:
+            self._service.run()
+        except BaseException as error:
+            self._error = error
+
+
+def settled(status: Status) -> int:
+    """Return how many messages have been taken, repeated or refused."""
+    stream, assembler = status.counters["stream"], status.counters.get("assembler")
+    if assembler is None:
+        return int(stream["pushes"] + stream["repeats"] + sum(stream["refused"].values()))
+    # Refusals of the stream are of messages, which are no readings, and of intervals after a jump of the clock.
+    taken = assembler["readings"] + assembler["repeats"] + sum(assembler["refused"].values())
+    return int(taken + stream["refused"]["message"])
+
+
+class Mosquitto:
+    """A broker on loopback that keeps sessions and messages in a file, as one in the field has to."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(
+            f"listener {self.port} 127.0.0.1\nuser root\npersistence true\npersistence_location {folder}/\n"
+            f"max_queued_messages 0\nallow_anonymous true\n"
+        )
+        self.start()
+
+    def start(self) -> None:
+        """Start it, with what it kept."""
+        self._process = subprocess.Popen(["mosquitto", "-c", self._config], stderr=subprocess.DEVNULL)
+        while self._process.poll() is None:
+            with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            time.sleep(0.01)
+        raise RuntimeError("mosquitto has not started")
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+        while self._process.poll() is None:  # it forgets a signal that comes before its main loop runs
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)
+
+    def table(self, **more: Any) -> str:
+        """Return the [mqtt] table of a service at this broker."""
+        lines = [f"{key} = {value}" for key, value in more.items()]
+        return "\n".join(['[mqtt]\nclient_id = "controller"', f"port = {self.port}\nreconnect_max_s = 0.05", *lines])
