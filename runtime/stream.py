@@ -151,6 +151,11 @@ class Stream:
         return None if self._last is None else self._last[1]
 
     @property
+    def last_readings(self) -> Interval | None:
+        """Readings of the last interval, as they came; None for a fresh stream."""
+        return None if self._last is None else self._last[0]
+
+    @property
     def stuck_sensors(self) -> tuple[str, ...]:
         """Sensors of which a reading is being dropped because it repeats itself."""
         if self._flat_lines is None:

@@ -1,0 +1,151 @@
+"""Metrics of a service for Prometheus, in its standard names and base units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from runtime.service.health import problems
+from runtime.service.status import Status
+from runtime.service.step_times import BOUNDS_S
+
+#: Counters that have one number for each stream: name without ``_total``, group and key in the status, meaning.
+_COUNTERS = (
+    ("stunet_forecasts", "service", "forecasts", "Forecasts handed to the sinks since the process began"),
+    ("stunet_deliveries", "service", "delivered", "Lines, messages or intervals that came since the process began"),
+    ("stunet_redelivered", "service", "redelivered", "Messages refused as late that had come before"),
+    ("stunet_backend_failures", "service", "backend_failures", "Intervals at which the backend failed"),
+    ("stunet_intervals", "stream", "pushes", "Intervals accepted since the stream first began"),
+    ("stunet_intervals_repeated", "stream", "repeats", "Intervals that came once more with the same readings"),
+    ("stunet_intervals_bridged", "stream", "bridged", "Missing intervals that were run as unobserved"),
+    ("stunet_intervals_unkept", "stream", "unkept", "Intervals that the journal could not take"),
+    ("stunet_resets", "stream", "resets", "Resets after a long gap, or after the clock went back"),
+    ("stunet_failed_writes", "stream", "failed_writes", "Journal records and snapshots that could not be written"),
+)
+
+
+class StreamCollector(Collector):
+    """Reads what every stream is doing when it is asked.
+
+    Args:
+        statuses: returns it.
+        version: of this package.
+    """
+
+    def __init__(self, statuses: Callable[[], list[Status]], version: str) -> None:
+        self._statuses = statuses
+        self._version = version
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics of all streams; see docs/operations.md for their meaning."""
+        statuses = self._statuses()
+        build = GaugeMetricFamily("stunet_build_info", "Version of stunet-deploy", labels=["version"])
+        build.add_metric([self._version], 1)
+        yield build
+        yield from _counters(statuses)
+        yield from _gauges(statuses)
+        yield _step_times(statuses)
+
+
+def make_registry(statuses: Callable[[], list[Status]], version: str) -> CollectorRegistry:
+    """Return a registry of the streams' metrics and those of the process and the interpreter."""
+    registry = CollectorRegistry()
+    registry.register(StreamCollector(statuses, version))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def _counters(statuses: list[Status]) -> Iterator[Metric]:
+    for name, group, key, meaning in _COUNTERS:
+        counter = CounterMetricFamily(name, meaning, labels=["stream"])
+        for status in statuses:
+            counter.add_metric([status.stream], status.counters[group][key])
+        yield counter
+    refused = CounterMetricFamily(
+        "stunet_readings_refused", "Lines, messages, intervals or readings refused", labels=["stream", "reason"]
+    )
+    dropped = CounterMetricFamily(
+        "stunet_readings_dropped", "Readings that came and are not used", labels=["stream", "reason"]
+    )
+    undelivered = CounterMetricFamily(
+        "stunet_forecasts_undelivered", "Forecasts that a sink has not taken", labels=["stream", "sink"]
+    )
+    for status in statuses:
+        for reason, count in status.refused.items():
+            refused.add_metric([status.stream, reason], count)
+        for reason, count in status.dropped.items():
+            dropped.add_metric([status.stream, reason], count)
+        for kind, count in status.undelivered.items():
+            undelivered.add_metric([status.stream, kind], count)
+    yield from (refused, dropped, undelivered)
+
+
+def _gauges(statuses: list[Status]) -> Iterator[Metric]:
+    def gauge(name: str, meaning: str, value: Callable[[Status], float | None]) -> Metric:
+        family = GaugeMetricFamily(name, meaning, labels=["stream"])
+        for status in statuses:
+            found = value(status)
+            if found is not None:
+                family.add_metric([status.stream], found)
+        return family
+
+    info = GaugeMetricFamily(
+        "stunet_bundle_info",
+        "Bundle that forecasts, and what it runs on",
+        labels=["stream", "bundle_id", "model", "backend", "precision", "mode"],
+    )
+    for status in statuses:
+        config = status.config
+        info.add_metric(
+            [status.stream, status.bundle_id, status.manifest.model, status.backend, config.precision, config.mode], 1
+        )
+    yield info
+    yield gauge("stunet_healthy", "1 where /healthz finds nothing", lambda status: not problems(status))
+    yield gauge(
+        "stunet_forecast_age_seconds",
+        "Time since the end of the last interval forecast from; of a replay since its forecast",
+        lambda status: status.age_s,
+    )
+    yield gauge(
+        "stunet_forecast_issued_timestamp_seconds",
+        "Stamp of the last interval forecast from, seconds since 1970",
+        lambda status: None if status.last is None else status.last.issued_s,
+    )
+    yield gauge("stunet_interval_seconds", "Length of an interval", lambda status: status.manifest.interval_s)
+    yield gauge(
+        "stunet_observed_ratio",
+        "Share of readings observed in the last interval",
+        lambda status: None if status.last is None else status.last.observed_share,
+    )
+    yield gauge(
+        "stunet_degraded",
+        "1 where the last forecast has a reason to be trusted less",
+        lambda status: None if status.last is None else status.last.degraded,
+    )
+    yield gauge(
+        "stunet_durable", "0 where the stream would not survive a restart", lambda status: status.trouble is None
+    )
+    yield gauge("stunet_waiting", "Lines, messages or intervals that wait", lambda status: status.waiting)
+    yield gauge("stunet_waiting_limit", "How many of them may wait", lambda status: status.config.queue)
+    yield gauge("stunet_silent_seconds", "Time since the last sign of life", lambda status: status.silent_s)
+    yield gauge("stunet_sensors", "Sensors of the network", lambda status: len(status.manifest.sensor_ids))
+
+
+def _step_times(statuses: list[Status]) -> Metric:
+    family = HistogramMetricFamily(
+        "stunet_step_seconds", "Time that the model took for a forecast, bridged intervals included", labels=["stream"]
+    )
+    for status in statuses:
+        durations = status.step_times.read()
+        buckets, below = [], 0
+        for bound, count in zip([*map(str, BOUNDS_S), "+Inf"], durations.counts, strict=True):
+            below += count
+            buckets.append((bound, float(below)))
+        family.add_metric([status.stream], buckets, durations.total_s)
+    return family
