@@ -182,7 +182,10 @@ class _Bounded(io.BufferedReader):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = SILENCE_S
-    server_version, sys_version = "stunet", ""
+
+    def version_string(self) -> str:
+        """Name no versions to strangers."""
+        return "stunet"
 
     def setup(self) -> None:
         super().setup()

@@ -38,7 +38,7 @@ class StatusSite:
     def __init__(self, statuses: Callable[[], list[Status]]) -> None:
         self._statuses = statuses
         self._version = _version()
-        self._registry = make_registry(statuses, self._version)
+        self._registry = make_registry(statuses, self._version or "unknown")
         self._known: dict[tuple[str, str], tuple[object, bytes]] = {}
         text = PAGE.read_text(encoding="utf-8")
         self._page = Reply(text.encode(), "text/html; charset=utf-8", headers=_policy(text))
@@ -130,11 +130,11 @@ class StatusSite:
         return made
 
 
-def _version() -> str:
+def _version() -> str | None:
     try:
         return version("stunet-deploy")
     except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"
+        return None
 
 
 def _dump(data: Any) -> bytes:
