@@ -27,7 +27,7 @@ from stunet_deploy.errors import DataError
 
 MAGIC = b"stunet-snapshot 1\n"
 _DIGEST = hashlib.sha256().digest_size
-_ABOUT, _LINE = "about", "line."
+_ABOUT, _LINE, _DRIFT = "about", "line.", "drift."
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class Snapshot:
         last: the last accepted push, or None for a fresh stream; its stamp is the clock.
         flat_lines: [node, feature] twice: last readings, and how often each has come; None where nobody looks.
         readings: of an assembler in front of the stream, or None.
+        drift: what a watch of the forecasts remembers, by name; None where nobody watches.
     """
 
     bundle_id: str
@@ -119,6 +120,7 @@ class Snapshot:
     last: LastPush | None = None
     flat_lines: tuple[NDArray[np.float32], NDArray[np.int32]] | None = None
     readings: OpenReadings | None = None
+    drift: Mapping[str, NDArray[Any]] | None = None
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the file; equal snapshots give equal bytes."""
@@ -132,6 +134,8 @@ class Snapshot:
         if self.readings is not None:
             about["readings"] = _plain(self.readings)
             arrays |= _arrays(self.readings, "readings.")
+        if self.drift is not None:
+            arrays |= {_DRIFT + name: array for name, array in self.drift.items()}
         text = json.dumps(about, sort_keys=True, allow_nan=False).encode()
         body = io.BytesIO()
         arrays[_ABOUT] = np.frombuffer(text, np.uint8)
@@ -166,6 +170,7 @@ class Snapshot:
             last=last,
             flat_lines=(flat["values"], flat["runs"]) if flat else None,
             readings=readings,
+            drift=_taken(arrays, _DRIFT) or None,
         )
 
     def save(self, path: Path) -> None:

@@ -15,6 +15,7 @@ from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
 from runtime.buffers import zero_buffers
 from runtime.clock import Clock, Timestamp
 from runtime.counters import Counters
+from runtime.drift import DriftWatch
 from runtime.fallback import FallbackBackend
 from runtime.flat_lines import FlatLines
 from runtime.forecast import Forecast
@@ -48,6 +49,7 @@ class Stream:
         counters: what the stream has met.
         keep: called with every accepted interval before the state changes: a journal. What it returns are further
             reasons to trust the forecast less.
+        watch: compares forecasts with what comes, or None.
 
     Raises:
         BundleError: if the bundle's step does not have the inputs and outputs of a forecaster.
@@ -76,6 +78,7 @@ class Stream:
         self.name = name
         self.counters = Counters()
         self.keep: Callable[[Input], tuple[str, ...]] | None = None
+        self.watch: DriftWatch | None = None
         self._mode = mode
         self._max_gap = max_gap
         self._min_observed = min_observed
@@ -282,6 +285,7 @@ class Stream:
             counters=asdict(self.counters),
             last=None if self._last is None else LastPush.of(*self._last),
             flat_lines=None if flat is None else (flat.values.copy(), flat.runs.copy()),
+            drift=None if self.watch is None else self.watch.state(),
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -309,6 +313,8 @@ class Stream:
             self._flat_lines.reset()
             if snapshot.flat_lines is not None:
                 self._flat_lines.restore(*snapshot.flat_lines)
+        if self.watch is not None:
+            self.watch.restore(snapshot.drift)
 
     def read_lines(self) -> Lines:
         """Return a copy of the state by age: [delay, batch, ...] per entry, oldest first."""
@@ -376,21 +382,27 @@ class Stream:
             heard = np.count_nonzero(interval.observed)
             interval = self._flat_lines.drop(interval)
             self.counters.stuck += int(heard - np.count_nonzero(interval.observed))
-        forecast = yield from self._run(interval, stamp)
+        values = yield from self._run(interval, stamp)
         step_us = (time.perf_counter_ns() - begin) / 1000
         share = np.count_nonzero(interval.observed) / interval.observed.size
-        return Forecast(
-            values=forecast,
+        fallback = () if self.backend.degraded is None else (self.backend.degraded,)
+        unsound = self._unsound(interval, share)
+        forecast = Forecast(
+            values=values,
             issued_s=stamp,
             observed_share=share,
-            reasons=(*gap_reasons, *self._reasons(interval, share), *reasons),
+            reasons=(*gap_reasons, *fallback, *unsound, *reasons),
             step_us=step_us,
             stream=self.name,
             manifest=manifest,
         )
+        if self.watch is not None:
+            self.watch.see(interval, forecast, sound=not gap_reasons and not unsound)
+        return forecast
 
-    def _reasons(self, interval: Interval, share: float) -> list[str]:
-        reasons = [] if self.backend.degraded is None else [self.backend.degraded]
+    def _unsound(self, interval: Interval, share: float) -> list[str]:
+        """Return what the model lacks for a forecast as good as it can be."""
+        reasons = []
         window = self.bundle.manifest.window
         if self._age < window:
             reasons.append(f"warming up: {self._age} of {window} intervals seen")

@@ -9,6 +9,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from runtime.assembly import Rule
+from runtime.drift import DriftOptions
 from runtime.service.tables import read_table
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.toml_files import read_toml
@@ -155,6 +156,8 @@ class StreamConfig:
     stuck_after: int = 0
     assembler: AssemblerConfig | None = None
     """For single readings; without it whole intervals are expected."""
+    drift: DriftOptions = field(default_factory=DriftOptions)
+    """How forecasts are compared with what comes."""
 
     def __post_init__(self) -> None:
         _require(_is_name(self.name), f"name = {self.name!r}", _NAME)

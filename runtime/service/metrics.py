@@ -49,6 +49,7 @@ class StreamCollector(Collector):
         yield from _counters(statuses)
         yield from _gauges(statuses)
         yield _step_times(statuses)
+        yield from _drift(statuses)
 
 
 def make_registry(statuses: Callable[[], list[Status]], version: str) -> CollectorRegistry:
@@ -149,3 +150,28 @@ def _step_times(statuses: list[Status]) -> Metric:
             buckets.append((bound, float(below)))
         family.add_metric([status.stream], buckets, durations.total_s)
     return family
+
+
+def _drift(statuses: list[Status]) -> Iterator[Metric]:
+    watched = [(status, status.drift) for status in statuses if status.drift is not None]
+    labels = ["stream", "horizon_min", "target"]
+    mae = GaugeMetricFamily("stunet_forecast_mae", "Running mean absolute error, in units of the target", labels=labels)
+    persistence = GaugeMetricFamily(
+        "stunet_persistence_mae", "The same of the last reading, taken as the forecast", labels=labels
+    )
+    for status, drift in watched:
+        for family, errors in ((mae, drift.mae), (persistence, drift.persistence_mae)):
+            for minutes, row in zip(status.manifest.horizons_min, errors.tolist(), strict=True):
+                for target, error in zip(status.manifest.targets, row, strict=True):
+                    family.add_metric([status.stream, f"{minutes:g}", target], error)
+    yield from (mae, persistence)
+    alarm = GaugeMetricFamily("stunet_drift_alarm", "1 while forecasts are worse than they were", labels=["stream"])
+    statistic = GaugeMetricFamily("stunet_drift_statistic", "Statistic of the Page-Hinkley test", labels=["stream"])
+    threshold = GaugeMetricFamily("stunet_drift_threshold", "Statistic at which the alarm is raised", labels=["stream"])
+    scored = CounterMetricFamily("stunet_drift_scored", "Forecast numbers compared with a reading", labels=["stream"])
+    for status, drift in watched:
+        alarm.add_metric([status.stream], drift.alarm)
+        statistic.add_metric([status.stream], drift.statistic)
+        threshold.add_metric([status.stream], drift.threshold)
+        scored.add_metric([status.stream], drift.scored)
+    yield from (alarm, statistic, threshold, scored)

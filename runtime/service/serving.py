@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.assembly import Assembler
+from runtime.drift import DriftReport
 from runtime.durable import DurableStream
 from runtime.service.config import StreamConfig
+from runtime.service.drift import LoggedWatch
+from runtime.service.logs import StreamLog
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle, Manifest
 
@@ -27,6 +30,12 @@ class Serving:
     def stream(self) -> Stream:
         """The stream; push to it through :attr:`durable` only."""
         return self.durable.stream
+
+    @property
+    def drift(self) -> DriftReport | None:
+        """How far its forecasts were off; None where nobody watches."""
+        watch = self.stream.watch
+        return None if watch is None else watch.report()
 
     def close(self) -> None:
         """Write a last snapshot and give the backend's memory back."""
@@ -84,6 +93,8 @@ def open_serving(config: StreamConfig, bundle: Bundle) -> Serving:
     """
     assembler = make_assembler(config, bundle.manifest)
     stream = open_stream(config, bundle)
+    if config.drift.enabled:
+        stream.watch = LoggedWatch(bundle.manifest, config.drift, StreamLog(config.name))
     try:
         # The state of one model is nothing to another: each has a folder of its own, to which one can go back.
         folder = config.state / f"{bundle.manifest.bundle_id[:16]}-{config.mode}"

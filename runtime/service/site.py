@@ -51,6 +51,7 @@ class StatusSite:
             "/api/network": self._network,
             "/api/values": self._values,
             "/api/sensor": self._sensor,
+            "/api/accuracy": self._accuracy,
         }
 
     def reply(self, path: str, query: Mapping[str, str]) -> Reply:
@@ -109,6 +110,14 @@ class StatusSite:
         except ValueError:
             return refusal(HTTPStatus.NOT_FOUND, f"sensor {sensor[:100]!r}", "?sensor=ID with an id of the bundle")
         return _json(views.sensor(status.history.rows(), status.manifest, node))
+
+    def _accuracy(self, query: Mapping[str, str]) -> Reply:
+        status = self._find(query)
+        if status is None:
+            return self._unknown_stream(query)
+        if status.drift is None:
+            return refusal(HTTPStatus.NOT_FOUND, "a stream whose forecasts are not watched", "[stream.drift] enabled")
+        return _json(views.accuracy(status.drift, status.manifest))
 
     def _find(self, query: Mapping[str, str]) -> Status | None:
         """Return the stream of a query; the first one if it names none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from runtime.drift import DriftReport
 from runtime.forecast import Forecast
 from runtime.service.config import StreamConfig
 from runtime.service.history import History
@@ -50,6 +51,7 @@ class Status:
         ended: whether it has come to its end.
         trouble: why the stream would not survive the process, or None.
         counters: of the worker, the stream and the assembler, by name.
+        drift: how far its forecasts were off, or None where nobody watches.
         history: observations and forecasts of about the last day.
         step_times: how long the steps took.
     """
@@ -67,6 +69,7 @@ class Status:
     ended: bool
     trouble: str | None
     counters: dict[str, Any]
+    drift: DriftReport | None
     history: History
     step_times: StepTimes
 

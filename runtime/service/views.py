@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.drift import DriftReport
 from runtime.service.health import problems, stale_after_s
 from runtime.service.history import Row
 from runtime.service.status import Status
@@ -52,6 +53,7 @@ def overview(status: Status) -> dict[str, Any]:
             "dropped": status.dropped,
             "undelivered": status.undelivered,
         },
+        "drift": None if status.drift is None else _drift(status.drift, manifest),
     }
 
 
@@ -137,12 +139,41 @@ def sensor(rows: list[Row], manifest: Manifest, node: int) -> dict[str, Any]:
     }
 
 
+def accuracy(drift: DriftReport, manifest: Manifest) -> dict[str, Any]:
+    """Return how far the forecasts at each sensor were off lately, over all horizons, and those of persistence."""
+    return {
+        "bundle_id": manifest.bundle_id,
+        "sensor_mae": _by_target(drift.sensor_mae, manifest),
+        "sensor_persistence_mae": _by_target(drift.sensor_persistence_mae, manifest),
+    }
+
+
 def decimals_of(manifest: Manifest, target: str) -> int:
     """Return how many decimals a target is shown with: three significant digits of the largest value allowed."""
     if target not in manifest.features:
         return 3
     largest = max(abs(limit) for limit in manifest.limits[manifest.features.index(target)])
     return 3 if largest == 0 else min(6, max(0, 2 - math.floor(math.log10(largest))))
+
+
+def _drift(drift: DriftReport, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "scored": drift.scored,
+        "alarm": drift.alarm,
+        "alarm_since_s": drift.alarm_since_s,
+        "statistic": _rounded(drift.statistic),
+        "threshold": drift.threshold,
+        "mae": _by_target(drift.mae, manifest),
+        "persistence_mae": _by_target(drift.persistence_mae, manifest),
+    }
+
+
+def _by_target(errors: NDArray[np.float64], manifest: Manifest) -> dict[str, list[float | None]]:
+    """Return errors [horizon or node, target] with a digit more than values have."""
+    return {
+        target: _listed(errors[:, number], decimals_of(manifest, target) + 1)
+        for number, target in enumerate(manifest.targets)
+    }
 
 
 def _key(number: int, target: str) -> bytes:
@@ -153,7 +184,7 @@ def _numbers(values: NDArray[np.float32], decimals: int) -> bytes:
     return json.dumps(_listed(values, decimals), separators=(",", ":")).encode()
 
 
-def _listed(values: NDArray[np.float32], decimals: int) -> list[float | None]:
+def _listed(values: NDArray[np.floating[Any]], decimals: int) -> list[float | None]:
     """Return numbers as JSON has them: rounded, null where unobserved."""
     # Rounded as float32 they would be written with the seventeen digits of a float64.
     rounded = np.round(values.astype(np.float64), decimals) + 0.0  # no -0.0

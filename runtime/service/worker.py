@@ -130,6 +130,7 @@ class Worker:
             ended=self._ended,
             trouble=serving.durable.trouble,
             counters=counters,
+            drift=serving.drift,
             history=self.history,
             step_times=self.step_times,
         )

@@ -1,0 +1,64 @@
+"""The drift watch of a service: it logs what changes, and nothing that goes wrong in it reaches the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from runtime.drift import DriftOptions, DriftWatch
+from runtime.forecast import Forecast
+from runtime.readings import Interval
+from runtime.service.logs import StreamLog
+from stunet_deploy.bundle import Manifest
+from stunet_deploy.series import format_time
+
+
+class LoggedWatch(DriftWatch):
+    """A watch that logs when its alarm is raised and cleared, and begins anew if something goes wrong in it.
+
+    Args:
+        manifest: of the bundle that forecasts.
+        options: time constant and alarm.
+        log: of the stream.
+    """
+
+    def __init__(self, manifest: Manifest, options: DriftOptions, log: StreamLog) -> None:
+        super().__init__(manifest, options)
+        self._log = log
+
+    def see(self, interval: Interval, forecast: Forecast, *, sound: bool) -> None:
+        """Score what was forecast for an interval; see :meth:`runtime.drift.DriftWatch.see`."""
+        before = self.alarm_since_s
+        try:
+            super().see(interval, forecast, sound=sound)
+        except Exception as error:
+            self._fail(error)
+        now = self.alarm_since_s
+        if before is None and now is not None:
+            self._log.error(
+                f"drift: since {format_time(now)} forecasts are worse against persistence than they were; see "
+                "'When to retrain' in docs/operations.md"
+            )
+        elif before is not None and now is None:
+            self._log.info(f"drift: the alarm of {format_time(before)} is over")
+
+    def state(self) -> Mapping[str, NDArray[Any]] | None:
+        """Return what it remembers; None if that fails."""
+        try:
+            return super().state()
+        except Exception as error:
+            self._fail(error)
+            return None
+
+    def restore(self, state: Mapping[str, NDArray[Any]] | None) -> None:
+        """Go on where another watch was; begin anew if that fails."""
+        try:
+            super().restore(state)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._log.again("drift watch", f"the watch of the forecasts begins anew after {error!r}")
+        self.begin_anew()
