@@ -25,6 +25,8 @@ from stunet_deploy.errors import ConfigError
 CONNECTIONS = 32
 #: Seconds that a client may be silent, and those that a request may take altogether.
 SILENCE_S, REQUEST_S = 10.0, 60.0
+#: Seconds between two looks at what is under way.
+TICK_S = 0.25
 #: Bytes of a request, its headers included; what is beyond them is not read.
 REQUEST_BYTES = 2**14
 
@@ -83,7 +85,7 @@ class Endpoint:
                 "an address of this machine and a port that is free",
                 "correct host or port under [http], or end what listens there",
             ) from error
-        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(TICK_S,), name="http", daemon=True)
 
     @property
     def url(self) -> str:
@@ -151,7 +153,7 @@ class _Server(ThreadingHTTPServer):
             self._release(request)
 
     def service_actions(self) -> None:
-        """Cut off requests that take too long; called twice a second."""
+        """Cut off requests that take too long; called at every tick."""
         oldest = time.monotonic() - REQUEST_S
         with self._lock:
             late = [request for request, begun in self._begun.items() if begun < oldest]
@@ -181,6 +183,7 @@ class _Bounded(io.BufferedReader):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
+    rfile: _Bounded
     timeout = SILENCE_S
 
     def version_string(self) -> str:
@@ -194,6 +197,12 @@ class _Handler(BaseHTTPRequestHandler):
     def parse_request(self) -> bool:
         """Read the request's head and refuse what is never served; the body, if there is one, is not read."""
         if not super().parse_request():
+            return False
+        if self.rfile.left <= 0:
+            self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return False
+        if self.request_version == "HTTP/0.9":
+            self.send_error(HTTPStatus.BAD_REQUEST, "a request without a version")
             return False
         if self.command not in ("GET", "HEAD"):
             self._send(
@@ -231,6 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Log no requests: a monitor asks every few seconds for months."""
 
     def _send(self, reply: Reply, **headers: str) -> None:
+        self.request_version = "HTTP/1.0"  # for a request that names none the parent would leave the headers out
         self.send_response(reply.status)
         fixed = {
             "Content-Type": reply.kind,

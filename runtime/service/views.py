@@ -122,8 +122,10 @@ def values(row: Row, manifest: Manifest) -> Iterable[bytes]:
 
 def sensor(rows: list[Row], manifest: Manifest, node: int) -> dict[str, Any]:
     """Return what was observed and forecast at one sensor, oldest interval first."""
-    observed = np.array([row.observed[node] for row in rows]).reshape(len(rows), -1)
-    forecast = np.array([row.forecast[:, node] for row in rows]).reshape(len(rows), manifest.horizon, -1)
+    observed = np.array([row.observed[node] for row in rows]).reshape(len(rows), len(manifest.targets))
+    forecast = np.array([row.forecast[:, node] for row in rows]).reshape(
+        len(rows), manifest.horizon, len(manifest.targets)
+    )
     return {
         "bundle_id": manifest.bundle_id,
         "sensor": manifest.sensor_ids[node],
