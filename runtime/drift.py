@@ -31,12 +31,12 @@ from stunet_deploy.series import DAY_S
 
 #: Days of which the reference is the mean, and days after which that mean is used.
 REFERENCE_DAYS, SETTLED_DAYS = 7, 1
-#: The statistic stays below so many thresholds, so that an alarm can clear after months.
-_CEILING = 2.0
 #: Share of the threshold below which an alarm clears.
 _CLEARED = 0.5
 #: Share of a target's standard deviation that is added to errors, so that their ratio exists where both are 0.
-_FLOOR = 1e-3
+_FLOOR = 0.01
+#: Largest rise that one interval can bring: an hour in which every reading repeats the last is no proof.
+_LARGEST = 1.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class DriftReport:
         scored: pairs of a forecast number and the reading that it was for, since the watch began.
         alarm: whether the model has become worse.
         alarm_since_s: stamp of the interval that raised the alarm, seconds since the epoch; None without alarm.
-        statistic: of the Page-Hinkley test, in hours; at least 0, at most twice the threshold.
+        statistic: of the Page-Hinkley test, in hours: from 0 to the threshold.
         threshold: where the alarm is raised; it clears below half of it.
     """
 
@@ -143,12 +143,14 @@ class DriftWatch:
     The alarm is raised when S >= threshold and cleared when S < threshold / 2, where S begins at 0 and at every sound
     interval becomes
 
-        S <- min(max(S + hours * (mean over horizons and targets of (log(e / p) - reference) - delta), 0), 2 threshold)
+        S <- min(max(S + hours * (rise - delta), 0), threshold)
+        rise = min(mean over horizons and targets of (log(e / p) - reference), 1)
 
-    with the mean absolute errors e of the model and p of persistence at this interval. The reference of each horizon
-    and target is the mean of log(e / p) over the first week without alarm, and at most 0: no model is allowed to be
-    worse than persistence. Until a day has been seen the reference is 0. Then it grows no more, so that a slow decline
-    is a rise too.
+    with the mean absolute errors e of the model and p of persistence at this interval, each and a hundredth of the
+    target's standard deviation, so that a quiet night, when nothing changes, is no evidence. The reference of each horizon
+    and target is the mean of log(e / p) over the first week of intervals without alarm. After that it is fixed, so that
+    a slow decline is a rise too. It is 0 until a day has been seen, and never more: no model is allowed to be worse
+    than persistence.
 
     Methods may be called from any thread.
 
@@ -230,12 +232,14 @@ class DriftWatch:
             newest = self._issued[-1].stamp if self._issued else 0
             # Of every forecast the steps whose truth is still to come: half of all in the long run.
             waiting = [issued.values[(newest - issued.stamp) // self._interval_s :] for issued in self._issued]
-            shape = (-1, *self._last.shape)
+            cells = self._last.shape
             return {
                 "stamp": np.array([issued.stamp for issued in self._issued], np.int64),
                 "sound": np.array([issued.sound for issued in self._issued], np.bool_),
-                "waiting": np.concatenate([*waiting, np.empty((0, *shape[1:]), np.float32)]),
-                "persistence": np.array([issued.persistence for issued in self._issued], np.float32).reshape(shape),
+                "waiting": np.concatenate([*waiting, np.empty((0, *cells), np.float32)]),
+                "persistence": np.array([issued.persistence for issued in self._issued], np.float32).reshape(
+                    len(waiting), *cells
+                ),
                 "last": self._last.copy(),
                 "horizon_mean": self._horizon_errors.mean.copy(),
                 "horizon_weight": self._horizon_errors.weight.copy(),
@@ -314,10 +318,10 @@ class DriftWatch:
         ratio = np.log(model / persistence)
         day = DAY_S / self._interval_s
         reference = np.where(self._reference_count >= SETTLED_DAYS * day, np.minimum(self._reference, 0), 0)
-        rise = float(np.mean((ratio - reference)[usable])) - self._options.delta
+        rise = min(float(np.mean((ratio - reference)[usable])), _LARGEST)
         threshold = self._options.threshold
-        statistic = self._statistic + rise * self._interval_s / 3600
-        self._statistic = min(max(statistic, 0.0), _CEILING * threshold)
+        statistic = self._statistic + (rise - self._options.delta) * self._interval_s / 3600
+        self._statistic = min(max(statistic, 0.0), threshold)
         if self._alarm_since_s is None:
             learning = usable & (self._reference_count < REFERENCE_DAYS * day)
             self._reference_count += learning

@@ -33,7 +33,7 @@ class LoggedWatch(DriftWatch):
         before = self.alarm_since_s
         try:
             super().see(interval, forecast, sound=sound)
-        except Exception as error:
+        except Exception as error:  # forecasts matter more than what is known about them
             self._fail(error)
         now = self.alarm_since_s
         if before is None and now is not None:
@@ -49,7 +49,7 @@ class LoggedWatch(DriftWatch):
         try:
             return super().state()
         except Exception as error:
-            self._fail(error)
+            self._log.again("drift watch", f"the watch of the forecasts is in no snapshot because of {error!r}")
             return None
 
     def restore(self, state: Mapping[str, NDArray[Any]] | None) -> None:

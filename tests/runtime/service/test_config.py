@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from runtime.assembly import Rule
+from runtime.drift import DriftOptions
 from runtime.service.config import CsvConfig, MqttSourceConfig, read_config
 from stunet_deploy.errors import ConfigError
 
@@ -29,6 +30,10 @@ min_observed = 1
 [stream.assembler]
 period_s = 30
 rules = { speed = { weight = "flow" }, flow = { how = "sum" } }
+
+[stream.drift]
+days = 2
+threshold = 1.5
 
 [stream.source]
 kind = "mqtt"
@@ -67,6 +72,7 @@ def test_a_config_is_read_whole_and_paths_are_relative_to_it(read, tmp_path):
     assert stream.sink[0] == CsvConfig("csv", tmp_path / "forecasts")
     assert stream.assembler is not None
     assert stream.assembler.rules == {"speed": Rule(weight="flow"), "flow": Rule("sum")}
+    assert stream.drift == DriftOptions(enabled=True, days=2.0, delta=0.05, threshold=1.5)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +99,9 @@ def test_a_config_is_read_whole_and_paths_are_relative_to_it(read, tmp_path):
         ("period_s = 30", 'period_s = "30"', "assembler.period_s = '30'"),
         ('how = "sum"', 'how = "median"', "rules.flow.how = 'median'"),
         ('weight = "flow"', 'weigth = "flow"', "rules.speed.weigth"),
+        ("days = 2", "days = 0", "drift: days = 0"),
+        ("days = 2", "enabled = 1", "drift.enabled = 1"),
+        ("threshold = 1.5", "limit = 1.5", "drift.limit"),
         ("tls = true\n", "", "mqtt: a ca_file"),
         ("port = 8883", "port = 0", "mqtt: port = 0"),
         ('username = "controller"\n', "", "mqtt: a password_file without username"),
