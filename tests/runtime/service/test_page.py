@@ -29,8 +29,23 @@ SMALL = """() => [...document.querySelectorAll("main *")]
     .filter((one) => one.getClientRects().length)
     .filter((one) => [...one.childNodes].some((part) => part.nodeType === 3 && part.data.trim()))
     .filter((one) => parseFloat(getComputedStyle(one).fontSize) < 11).map((one) => one.textContent)"""
-COLOUR = """(name) => { const one = document.body.appendChild(document.createElement("i")); one.style.color = token(name);
-    const found = getComputedStyle(one).color; one.remove(); return found; }"""
+COLOUR = """(name) => {
+    const one = document.body.appendChild(document.createElement("i"));
+    one.style.color = token(name);
+    const found = getComputedStyle(one).color;
+    one.remove();
+    return found;
+}"""
+#: The colour in the middle of each sensor on the canvas.
+PIXELS = """() => {
+    const map = $("map"), ratio = map.width / $("map-box").clientWidth;
+    const copy = new OffscreenCanvas(map.width, map.height).getContext("2d", { willReadFrequently: true });
+    copy.drawImage(map, 0, 0);
+    return network.sensors.map((_, node) => {
+        const [x, y] = onScreen(node);
+        return [...copy.getImageData(x * ratio, y * ratio, 1, 1).data].join();
+    });
+}"""
 PAIRS = [
     *[("--ink", paper) for paper in ("--card", "--page", "--well")],
     *[("--soft", paper) for paper in ("--card", "--page", "--well")],
@@ -83,12 +98,15 @@ class Process:
 
 
 @pytest.fixture
-def process(write_config):
+def process(write_config, request):
     """Return a service that runs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    config = write_config('kind = "stdin"', ['kind = "stdout"'], top=f"[http]\nport = {port}")
+    # Most of what is read here is chance, and so is its alarm.
+    drift = getattr(request, "param", "enabled = false")
+    top, extra = f"[http]\nport = {port}", f"[stream.drift]\n{drift}"
+    config = write_config('kind = "stdin"', ['kind = "stdout"'], top=top, extra=extra)
     running = Process(config, port)
     yield running
     if running._process.poll() is None:
@@ -151,12 +169,7 @@ def text(page, selector):
 def colours(page):
     """Return the colour in the middle of each sensor on the canvas."""
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return page.evaluate(
-        """() => network.sensors.map((_, node) => {
-            const [x, y] = onScreen(node), ratio = $("map").width / $("map-box").clientWidth;
-            return [...$("map").getContext("2d").getImageData(x * ratio, y * ratio, 1, 1).data].join();
-        })"""
-    )
+    return page.evaluate(PIXELS)
 
 
 def test_the_page_shows_sensors_forecasts_and_health(look, process, recent):
@@ -213,8 +226,6 @@ def test_the_slider_colours_the_map_by_forecast(look, process, recent):
     page.select_option("#colour", "change")
     assert text(page, "#unit") == "change of speed, mph"
     assert colours(page) != later
-    page.select_option("#colour", "error")
-    assert text(page, "#map-title") == "Where forecasts are off"
 
 
 def test_a_sensor_that_is_silent_is_hollow(look, process, recent):
@@ -349,3 +360,33 @@ def test_a_stale_stream_is_in_trouble(look, process, lines):
 
     assert text(page, "#health") == "✕ trouble"
     assert re.search(r"No forecast for \d+ d", text(page, "#notes"))
+
+
+@pytest.mark.parametrize("process", ["days = 1.0"], indirect=True)
+def test_accuracy_is_shown_where_forecasts_are_watched(look, process, recent):
+    lines, speeds = recent
+    forecasts = process.forecast(lines)
+    page = look()
+    drawn(page)
+    page.wait_for_selector("#accuracy")
+
+    rows = [row.split("\t") for row in page.locator("#mae tr").all_inner_texts()]
+    assert [row[0] for row in rows] == ["5 min", "10 min", "15 min"]
+    for step, row in enumerate(rows, start=1):
+        errors = np.abs(forecasts[:-step, step - 1] - speeds[step:])
+        # What is older counts for less, but these are a few hours of a time constant of a day.
+        assert float(row[-3]) == pytest.approx(np.nanmean(errors), rel=0.1)
+    page.locator("#worst button").first.click()
+    assert text(page, "#sensor-name") == "Sensor " + page.locator("#worst button").first.inner_text()
+    page.select_option("#colour", "error")
+    assert text(page, "#map-title") == "Where forecasts are off"
+    assert text(page, "#unit") == "mean error of speed, mph"
+
+
+def test_accuracy_is_not_shown_where_nobody_watches(look, process, recent):
+    process.forecast(recent[0])
+    page = look()
+    drawn(page)
+
+    assert page.locator("#accuracy").is_hidden()
+    assert page.locator("#colour option:enabled").all_inner_texts() == ["value", "change from now"]
