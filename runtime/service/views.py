@@ -135,7 +135,7 @@ def sensor(rows: list[Row], manifest: Manifest, node: int) -> dict[str, Any]:
             for number, target in enumerate(manifest.targets)
         },
         "forecast": {
-            target: [_listed(row, decimals_of(manifest, target)) for row in forecast[:, :, number]]
+            target: _rounded_off(forecast[:, :, number], decimals_of(manifest, target)).tolist()
             for number, target in enumerate(manifest.targets)
         },
     }
@@ -187,13 +187,17 @@ def _numbers(values: NDArray[np.float32], decimals: int) -> bytes:
 
 
 def _listed(values: NDArray[np.floating[Any]], decimals: int) -> list[float | None]:
-    """Return numbers as JSON has them: rounded, null where unobserved."""
-    # Rounded as float32 they would be written with the seventeen digits of a float64.
-    rounded = np.round(values.astype(np.float64), decimals) + 0.0  # no -0.0
+    """Return numbers [number] as JSON has them: rounded, null where unobserved."""
+    rounded = _rounded_off(values, decimals)
     listed: list[float | None] = rounded.tolist()
     for index in np.flatnonzero(np.isnan(rounded)):
         listed[index] = None
     return listed
+
+
+def _rounded_off(values: NDArray[np.floating[Any]], decimals: int) -> NDArray[np.float64]:
+    # Rounded as float32 they would be written with the seventeen digits of a float64; and there is no -0.0.
+    return np.round(values.astype(np.float64), decimals) + 0.0
 
 
 def _rounded(number: float | None) -> float | None:
