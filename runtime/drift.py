@@ -146,11 +146,11 @@ class DriftWatch:
         S <- min(max(S + hours * (rise - delta), 0), threshold)
         rise = min(mean over horizons and targets of (log(e / p) - reference), 1)
 
-    with the mean absolute errors e of the model and p of persistence at this interval, each and a hundredth of the
-    target's standard deviation, so that a quiet night, when nothing changes, is no evidence. The reference of each horizon
-    and target is the mean of log(e / p) over the first week of intervals without alarm. After that it is fixed, so that
-    a slow decline is a rise too. It is 0 until a day has been seen, and never more: no model is allowed to be worse
-    than persistence.
+    with the mean absolute errors e of the model and p of persistence at this interval. To both a hundredth of the
+    target's standard deviation is added, so that a quiet night, in which nothing changes, is no evidence. The reference
+    of each horizon and target is the mean of log(e / p) over the first week of intervals without alarm; after that it
+    is fixed, so that a slow decline is a rise too. It is 0 until a day has been seen, and never more: no model is
+    allowed to be worse than persistence.
 
     Methods may be called from any thread.
 
@@ -226,7 +226,7 @@ class DriftWatch:
                 threshold=self._options.threshold,
             )
 
-    def state(self) -> Mapping[str, NDArray[Any]] | None:
+    def state(self) -> Mapping[str, NDArray[Any]]:
         """Return a copy of all that it remembers, by name, for a snapshot."""
         with self._lock:
             newest = self._issued[-1].stamp if self._issued else 0
@@ -259,7 +259,7 @@ class DriftWatch:
             KeyError, ValueError: if the state is of another bundle or layout; the watch must begin anew then.
         """
         self.begin_anew()
-        if state is None:
+        if not state:
             return
         with self._lock:
             np.copyto(self._last, state["last"])

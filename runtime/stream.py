@@ -360,13 +360,11 @@ class Stream:
         manifest = self.bundle.manifest
         interval, stamp, restart = accepted
         gap_reasons = []
-        missing = 0
         if restart:
             self.reset()
             self.counters.resets += 1
             gap_reasons.append("reset after the clock went back")
-        if self._last is not None:
-            missing = (stamp - self._last[1].issued_s) // manifest.interval_s - 1
+        missing = 0 if self._last is None else (stamp - self._last[1].issued_s) // manifest.interval_s - 1
         if missing > self._max_gap:
             self.reset()
             self.counters.resets += 1
@@ -385,13 +383,12 @@ class Stream:
         values = yield from self._run(interval, stamp)
         step_us = (time.perf_counter_ns() - begin) / 1000
         share = np.count_nonzero(interval.observed) / interval.observed.size
-        fallback = () if self.backend.degraded is None else (self.backend.degraded,)
         unsound = self._unsound(interval, share)
         forecast = Forecast(
             values=values,
             issued_s=stamp,
             observed_share=share,
-            reasons=(*gap_reasons, *fallback, *unsound, *reasons),
+            reasons=(*gap_reasons, *filter(None, [self.backend.degraded]), *unsound, *reasons),
             step_us=step_us,
             stream=self.name,
             manifest=manifest,

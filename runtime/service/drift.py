@@ -44,13 +44,13 @@ class LoggedWatch(DriftWatch):
         elif before is not None and now is None:
             self._log.info(f"drift: the alarm of {format_time(before)} is over")
 
-    def state(self) -> Mapping[str, NDArray[Any]] | None:
-        """Return what it remembers; None if that fails."""
+    def state(self) -> Mapping[str, NDArray[Any]]:
+        """Return what it remembers; nothing if that fails."""
         try:
             return super().state()
         except Exception as error:
             self._log.again("drift watch", f"the watch of the forecasts is in no snapshot because of {error!r}")
-            return None
+            return {}
 
     def restore(self, state: Mapping[str, NDArray[Any]] | None) -> None:
         """Go on where another watch was; begin anew if that fails."""

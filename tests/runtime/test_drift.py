@@ -16,6 +16,10 @@ from runtime.readings import Interval
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.metrics import score
+from stunet_deploy.series import Series
+from training.baselines import persistence
+from training.protocols import protocol_a
 
 START, INTERVAL_S, HORIZON, NODES = 1_330_588_800, 300, 3, 5
 LIMITS = np.array([[0.0, 80.0], [-1.0, 1.0]])
@@ -117,6 +121,28 @@ def test_running_errors_are_those_of_their_definition_whatever_is_missing(exampl
     stream.close()
 
     assert_as_defined(stream.watch.report(), definition)
+
+
+def test_persistence_is_that_of_the_evaluation(example):
+    rng = np.random.default_rng(5)
+    rows = 80
+    observed = rng.random((rows, NODES, 2)) > 0.3
+    observed[0] = True
+    values = rng.uniform(0, 1, (rows, NODES, 2)).astype(np.float32)
+    ids, names = example.bundle.manifest.sensor_ids, ("speed", "trend")
+    series = Series(values, observed, START + INTERVAL_S * np.arange(rows), ids, names, ("mph", ""), INTERVAL_S)
+    split = replace(protocol_a(series, window=1, horizon=HORIZON), test=np.arange(rows - HORIZON))
+    (forecasts,) = persistence(series, split, ["speed"]).window(series, split.test, 1)
+    ahead = split.test[:, None] + 1 + np.arange(HORIZON)
+    expected = score(forecasts, values[ahead][..., :1], observed[ahead][..., :1]).mae
+
+    stream = Stream.open(example.bundle)
+    stream.watch = DriftWatch(example.bundle.manifest, DriftOptions(days=1e9))
+    for row in range(rows):
+        stream.push(values[row], int(series.timestamps[row]), observed[row])
+    stream.close()
+    # The last rows issue no scored forecast in the evaluation; only at the longest step are the pairs the same.
+    assert stream.watch.report().persistence_mae[-1, 0] == pytest.approx(expected[-1, 0], rel=1e-5)
 
 
 def test_old_errors_fade_with_the_time_constant(build_example):

@@ -138,6 +138,7 @@ def test_whatever_goes_wrong_in_it_the_stream_goes_on(
     def fail(*arguments, **more):
         raise RuntimeError("a mistake")
 
+    whole = watched(example.bundle, readings)
     monkeypatch.setattr(DriftWatch, broken, fail)
     config = write_config(STDIN, [STDOUT], extra="snapshot_every = 7")
     first = start(config)
@@ -155,7 +156,7 @@ def test_whatever_goes_wrong_in_it_the_stream_goes_on(
     plain.close()
     np.testing.assert_array_equal(forecasts_of(first) + forecasts_of(second)[1:], expected)
     assert (status.drift.scored == 0) is (broken == "_score")
-    assert status.drift.scored < watched(example.bundle, readings).scored
+    assert status.drift.scored < whole.scored
     said = [message for level, message in heard() if level == "WARNING" and "RuntimeError" in message]
     assert 1 <= len(said) <= 4  # the first time, the tenth time …, of two processes
 
