@@ -295,16 +295,7 @@ class Stream:
             StreamError: if the snapshot is of another bundle or mode; the stream is unchanged.
         """
         manifest = self.bundle.manifest
-        for what, came, expected in (
-            ("bundle", snapshot.bundle_id, manifest.bundle_id),
-            ("mode", snapshot.mode, self._mode.name),
-        ):
-            if came != expected:
-                raise StreamError(
-                    f"a snapshot of {what} {came[:12]}",
-                    f"{what} {expected[:12]}",
-                    f"restore it with the {what} that it was taken with, or start without",
-                )
+        snapshot.check(manifest.bundle_id, self._mode.name)
         self._mode.restore(snapshot.lines, snapshot.age)
         self._age = snapshot.age
         self.counters = Counters(**snapshot.counters)
