@@ -51,9 +51,9 @@ SPEED = 2000
 POLL_MS = 2000
 #: Name, address, width, height, pixel ratio, dark, phone.
 PICTURES = (
+    ("phone", f"sensor={SENSOR}&ahead=0&hours=6", 390, 1180, 1.5, False, True),
     ("light", f"sensor={SENSOR}&ahead=3&hours=6", 1440, 1010, 1.0, False, False),
     ("dark", f"sensor={SENSOR}&ahead=6&hours=24&colour=change", 1440, 1010, 1.0, True, False),
-    ("phone", f"sensor={SENSOR}&ahead=0&hours=6", 390, 1180, 1.5, False, True),
 )
 
 

@@ -197,7 +197,7 @@ def _listed(values: NDArray[np.floating[Any]], decimals: int) -> list[float | No
 
 def _rounded_off(values: NDArray[np.floating[Any]], decimals: int) -> NDArray[np.float64]:
     # Rounded as float32 they would be written with the seventeen digits of a float64; and there is no -0.0.
-    rounded: NDArray[np.float64] = np.round(values.astype(np.float64), decimals) + 0.0
+    rounded: NDArray[np.float64] = np.asarray(np.round(values.astype(np.float64), decimals) + 0.0, np.float64)
     return rounded
 
 

@@ -71,7 +71,7 @@ class Process:
     """``stunet run`` with a page, fed by its standard input."""
 
     def __init__(self, config, port):
-        self.url = f"http://127.0.0.1:{port}/"
+        self.port, self.url = port, f"http://127.0.0.1:{port}/"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "stunet_deploy", "run", "--config", str(config)],
             cwd=ROOT,
@@ -390,3 +390,28 @@ def test_accuracy_is_not_shown_where_nobody_watches(look, process, recent):
 
     assert page.locator("#accuracy").is_hidden()
     assert page.locator("#colour option:enabled").all_inner_texts() == ["value", "change from now"]
+
+
+def test_another_stream_can_be_chosen(look, process, recent, write_config, recording):
+    process.end()
+    config = write_config('kind = "stdin"', ['kind = "stdout"'], top=f"[http]\nport = {process.port}")
+    text_of = config.read_text()
+    second = text_of[text_of.index("[[stream]]") :].replace('"ring"', '"other"').replace('"state"', '"state2"')
+    second = second.replace('kind = "stdin"', f'kind = "replay"\npath = "{recording.name}"\nspeed = 1')
+    config.write_text(text_of + second.replace('kind = "stdout"', 'kind = "csv"\nfolder = "out"'))
+    both = Process(config, process.port)
+    both.forecast(recent[0])
+    page = look()
+    drawn(page)
+    assert page.locator("#stream option").all_inner_texts() == ["ring", "other"]
+
+    page.select_option("#stream", label="other")
+    page.wait_for_selector("#notes .warn")
+    assert "warming up: 1 of 4 intervals seen" in text(page, "#notes")
+    assert page.title() == "other · stunet"
+    assert text(page, "#map-title") == "Observed at 00:00"  # of 2012, in Los Angeles
+    assert "stream=other" in page.url
+    page.reload()
+    drawn(page)
+    assert page.title() == "other · stunet"
+    both.end()

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -473,3 +474,32 @@ def test_a_plain_stream_has_its_last_readings(example, readings):
 
     np.testing.assert_array_equal(stream.last_readings.observed, observed[0])
     stream.close()
+
+
+def test_every_metric_is_documented_and_every_documented_one_is_there(serving):
+    families = text_string_to_metric_families(get(serving(1), "/metrics")[2].decode())
+    served = {family.name + "_total" * (family.type == "counter") for family in families}
+    document = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_text()
+    table = document[document.index("### Metrics") : document.index("### What the page asks for")]
+
+    assert set(re.findall(r"^\| (`.*?`) \|", table, re.M)) != set()
+    rows = [row for row in table.splitlines() if row.startswith("| `stunet_")]
+    documented = {name for row in rows for name in re.findall(r"`(stunet_\w+)`", row.split(" | ")[0])}
+    assert documented == {name for name in served if name.startswith("stunet_")}
+    assert set(re.findall(r"stunet_\w+", table)) - documented == set()  # in the alerts
+
+
+def test_every_field_that_the_page_gets_is_documented(serving):
+    running = serving(3)
+    document = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_text()
+    table = document[document.index("### What the page asks for") : document.index("## Messages")]
+
+    said = read(running, "/api/streams")
+    answers = {
+        "streams": said | said["streams"][0] | said["streams"][0]["drift"] | said["streams"][0]["step_ms"],
+        "network": (found := read(running, "/api/network")) | found["targets"][0],
+        **{name: read(running, f"/api/{name}?sensor=s0") for name in ("values", "sensor", "accuracy")},
+    }
+    for name, answer in answers.items():
+        (paragraph,) = re.findall(rf"^- `/api/{name}\b.*?(?=^- |\Z)", table, re.M | re.S)
+        assert set(answer) <= set(re.findall(r'"(\w+)"', paragraph)), name
