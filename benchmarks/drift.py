@@ -114,6 +114,8 @@ CASES: dict[str, Disturb] = {
     "10 % of the network slow": roadworks(0.1),
     "25 % of the network slow": roadworks(0.25),
 }
+#: Disturbances after which the sensors that forecasts are worse than persistence at are counted, and after how long.
+LOCAL, LOCAL_H = [case for case in CASES if case.startswith(("5 %", "10 %", "25 %"))], 12
 #: A disturbance that ends: after how long the alarm clears.
 PASSING, PASSING_H = "50 % of detectors recalibrated", 8
 
@@ -151,6 +153,20 @@ def hours_until(states: list[DriftState], alarm: bool, interval_s: int) -> float
     """Return the hours until the alarm is on or off; None if never."""
     found = [number for number, state in enumerate(states, 1) if state.alarm == alarm]
     return round(found[0] * interval_s / 3600, 2) if found else None
+
+
+def count_worse(stream: Stream, touched: NDArray[np.bool_]) -> dict[str, int]:
+    """Return at how many of the disturbed sensors, and of the others, forecasts are worse than persistence."""
+    if stream.watch is None:
+        raise RuntimeError("nobody watches this stream")
+    report = stream.watch.report()
+    worse = (report.sensor_mae > report.sensor_persistence_mae)[:, 0]
+    return {
+        "disturbed": int(touched.sum()),
+        "disturbed_worse": int((worse & touched).sum()),
+        "others": int((~touched).sum()),
+        "others_worse": int((worse & ~touched).sum()),
+    }
 
 
 def measure(name: str, bundle: Bundle, seed: int) -> dict[str, Any]:
@@ -193,6 +209,13 @@ def measure(name: str, bundle: Bundle, seed: int) -> dict[str, Any]:
     rest = CASES[PASSING](Rows(*(part[start:] for part in rows)), adjacent, np.random.default_rng([seed, start]))
     push(stream, Rows(*(part[:length] for part in rest)))
     after = push(stream, Rows(*(part[start + length :] for part in rows)))
+    worse = {}
+    for case in LOCAL:
+        rest = Rows(*(part[start : start + LOCAL_H * 3600 // interval_s] for part in rows))
+        disturbed = CASES[case](rest, adjacent, np.random.default_rng([seed, start]))
+        stream.restore(snapshots[start])
+        push(stream, disturbed)
+        worse[case] = count_worse(stream, (disturbed.values != rest.values).any(axis=(0, 2)))
     stream.close()
     return {
         "bundle_id": manifest.bundle_id,
@@ -206,6 +229,7 @@ def measure(name: str, bundle: Bundle, seed: int) -> dict[str, Any]:
         ],
         "largest_statistic_in_test": round(max(state.statistic for state in clean[test:]), 3),
         "cases": cases,
+        "sensors_worse_than_persistence": worse,
         "hours_until_cleared": hours_until(after, False, interval_s),
     }
 
@@ -263,6 +287,11 @@ def report(result: dict[str, Any]) -> str:
         hours = [run["hours_until_alarm"] for run in runs]
         return " · ".join("none" if hour is None else f"{hour:.1f}" for hour in hours)
 
+    def place(found: dict[str, int]) -> str:
+        return (
+            f"{found['disturbed_worse']} of {found['disturbed']}, {found['others_worse']} of {found['others']} others"
+        )
+
     def both(pick: Callable[[dict[str, Any]], str]) -> str:
         return " | ".join(pick(sets[name]) for name in SETS)
 
@@ -309,6 +338,16 @@ def report(result: dict[str, Any]) -> str:
         + f'. After {PASSING_H} hours of "{PASSING}" the alarm clears within '
         + ", ".join(f"{found['hours_until_cleared']} hours ({name})" for name, found in sets.items())
         + ".",
+        "",
+        f"What touches a part of the network shows by sensor, alarm or not. After {LOCAL_H} hours forecasts are worse "
+        "than persistence at so many of the sensors that were disturbed, and of the others:",
+        "",
+        "| what happens | " + " | ".join(SETS) + " |",
+        "| --- |" + " --- |" * len(SETS),
+        *(
+            f"| {case} | " + both(lambda found, case=case: place(found["sensors_worse_than_persistence"][case])) + " |"
+            for case in LOCAL
+        ),
         "",
         "| sensors, horizon 12 | an interval of the watch, median µs | p90 µs | bytes in a snapshot |",
         "| --- | --- | --- | --- |",

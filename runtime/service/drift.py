@@ -33,16 +33,9 @@ class LoggedWatch(DriftWatch):
         before = self.alarm_since_s
         try:
             super().see(interval, forecast, sound=sound)
+            self._tell(before, self.alarm_since_s)
         except Exception as error:  # forecasts matter more than what is known about them
             self._fail(error)
-        now = self.alarm_since_s
-        if before is None and now is not None:
-            self._log.error(
-                f"drift: since {format_time(now)} forecasts are worse against persistence than they were; see "
-                "'When to retrain' in docs/operations.md"
-            )
-        elif before is not None and now is None:
-            self._log.info(f"drift: the alarm of {format_time(before)} is over")
 
     def state(self) -> Mapping[str, NDArray[Any]]:
         """Return what it remembers; nothing if that fails."""
@@ -58,6 +51,18 @@ class LoggedWatch(DriftWatch):
             super().restore(state)
         except Exception as error:
             self._fail(error)
+
+    def _tell(self, before: int | None, now: int | None) -> None:
+        """Log what has become of the alarm."""
+        if before is None and now is not None:
+            report = self.report()
+            worse = int((report.sensor_mae > report.sensor_persistence_mae).any(axis=1).sum())
+            self._log.error(
+                f"drift: since {format_time(now)} forecasts are worse against persistence than they were, and worse "
+                f"than it at {worse} of {len(report.sensor_mae)} sensors; see 'When to retrain' in docs/operations.md"
+            )
+        elif before is not None and now is None:
+            self._log.info(f"drift: the alarm of {format_time(before)} is over")
 
     def _fail(self, error: Exception) -> None:
         self._log.again("drift watch", f"the watch of the forecasts begins anew after {error!r}")

@@ -82,11 +82,11 @@ class Definition:
         targets = len(self.targets)
         by_horizon, by_sensor = np.zeros((3, HORIZON, targets)), np.zeros((3, NODES, targets))
         scored = 0
-        for step, node, target, model, persistence, since in self.pairs():
+        for step, node, target, model, baseline, since in self.pairs():
             weight = math.exp(-since * INTERVAL_S / (days * 86_400))
             scored += 1
-            by_horizon[:, step, target] += weight * np.array([model, persistence, 1])
-            by_sensor[:, node, target] += weight * np.array([model, persistence, 1])
+            by_horizon[:, step, target] += weight * np.array([model, baseline, 1])
+            by_sensor[:, node, target] += weight * np.array([model, baseline, 1])
         with np.errstate(invalid="ignore"):
             return by_horizon[:2] / by_horizon[2], by_sensor[:2] / by_sensor[2], scored
 

@@ -205,6 +205,6 @@ def test_an_alarm_is_logged_once_when_raised_and_once_when_cleared(example, hear
     forecast(DAY, 8)
     ((level, message),) = heard()
     assert (level, "drift: since 1970-01-08T02:00:00Z" in message) == ("ERROR", True)
-    assert "docs/operations.md" in message
+    assert "worse than it at 0 of 1 sensors" in message
     forecast(2 * DAY, 4)
     assert heard()[1:] == [("INFO", "drift: the alarm of 1970-01-08T02:00:00Z is over")]
