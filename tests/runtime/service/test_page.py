@@ -383,6 +383,18 @@ def test_accuracy_is_shown_where_forecasts_are_watched(look, process, recent):
     assert text(page, "#unit") == "mean error of speed, mph"
 
 
+@pytest.mark.parametrize("process", ["threshold = 0.01"], indirect=True)
+def test_an_alarm_is_announced(look, process, recent):
+    process.forecast(recent[0])  # by a model of nothing
+    page = look()
+    drawn(page)
+    page.wait_for_selector("#accuracy")
+
+    assert text(page, "#health") == "! accuracy alarm"
+    assert re.search(r"Accuracy alarm since \w+ \d+ \w+, \d\d:\d\d", text(page, "#notes"))
+    assert re.search(r"worse than if nothing changed at [1-5] of 5 sensors", text(page, "#scored"))
+
+
 def test_accuracy_is_not_shown_where_nobody_watches(look, process, recent):
     process.forecast(recent[0])
     page = look()
