@@ -24,6 +24,7 @@ from runtime.service.config import (
 from runtime.service.endpoint import Endpoint
 from runtime.service.mqtt import probe
 from runtime.service.serving import make_assembler, open_stream
+from runtime.service.site import StatusSite
 from runtime.service.sources import ReplaySource
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import ConfigError, StunetError
@@ -75,8 +76,6 @@ def check_service(config: ServiceConfig) -> Check:
 
 def _check_endpoint(config: EndpointConfig) -> None:
     """Take the port for a moment."""
-    from runtime.service.site import StatusSite
-
     Endpoint(config, StatusSite(list)).close()
 
 

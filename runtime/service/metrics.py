@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+from typing import TYPE_CHECKING
 
 from runtime.service.health import problems
 from runtime.service.status import Status
 from runtime.service.step_times import BOUNDS_S
+
+if TYPE_CHECKING:  # it comes with the extra [service]
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
 
 #: Counters that have one number for each stream: name without ``_total``, group and key in the status, meaning.
 _COUNTERS = (
@@ -28,41 +28,58 @@ _COUNTERS = (
 )
 
 
-class StreamCollector(Collector):
-    """Reads what every stream is doing when it is asked.
+class Metrics:
+    """The metrics of a service, of its process and of the interpreter.
 
     Args:
-        statuses: returns it.
+        statuses: returns what every stream is doing.
         version: of this package.
+
+    Raises:
+        ModuleNotFoundError: if prometheus-client is not installed.
     """
 
     def __init__(self, statuses: Callable[[], list[Status]], version: str) -> None:
-        self._statuses = statuses
-        self._version = version
+        self._registry = _make_registry(statuses, version)
 
-    def collect(self) -> Iterable[Metric]:
-        """Yield the metrics of all streams; see docs/operations.md for their meaning."""
-        statuses = self._statuses()
-        build = GaugeMetricFamily("stunet_build_info", "Version of stunet-deploy", labels=["version"])
-        build.add_metric([self._version], 1)
-        yield build
-        yield from _counters(statuses)
-        yield from _gauges(statuses)
-        yield _step_times(statuses)
-        yield from _drift(statuses)
+    def render(self) -> tuple[bytes, str]:
+        """Return the metrics as Prometheus reads them, and their media type."""
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
 
-def make_registry(statuses: Callable[[], list[Status]], version: str) -> CollectorRegistry:
-    """Return a registry of the streams' metrics and those of the process and the interpreter."""
+def _make_registry(statuses: Callable[[], list[Status]], version: str) -> CollectorRegistry:
+    from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+    from prometheus_client.registry import Collector
+
+    class StreamCollector(Collector):
+        def collect(self) -> Iterable[Metric]:
+            return _collect(statuses(), version)
+
     registry = CollectorRegistry()
-    registry.register(StreamCollector(statuses, version))
+    registry.register(StreamCollector())
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     return registry
 
 
+def _collect(statuses: list[Status], version: str) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    build = GaugeMetricFamily("stunet_build_info", "Version of stunet-deploy", labels=["version"])
+    build.add_metric([version], 1)
+    yield build
+    yield from _counters(statuses)
+    yield from _gauges(statuses)
+    yield _step_times(statuses)
+    yield from _drift(statuses)
+
+
 def _counters(statuses: list[Status]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
     for name, group, key, meaning in _COUNTERS:
         counter = CounterMetricFamily(name, meaning, labels=["stream"])
         for status in statuses:
@@ -88,6 +105,8 @@ def _counters(statuses: list[Status]) -> Iterator[Metric]:
 
 
 def _gauges(statuses: list[Status]) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
     def gauge(name: str, meaning: str, value: Callable[[Status], float | None]) -> Metric:
         family = GaugeMetricFamily(name, meaning, labels=["stream"])
         for status in statuses:
@@ -139,6 +158,8 @@ def _gauges(statuses: list[Status]) -> Iterator[Metric]:
 
 
 def _step_times(statuses: list[Status]) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily
+
     family = HistogramMetricFamily(
         "stunet_step_seconds", "Time that the model took for a forecast, bridged intervals included", labels=["stream"]
     )
@@ -153,6 +174,8 @@ def _step_times(statuses: list[Status]) -> Metric:
 
 
 def _drift(statuses: list[Status]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
     watched = [(status, status.drift) for status in statuses if status.drift is not None]
     labels = ["stream", "horizon_min", "target"]
     mae = GaugeMetricFamily("stunet_forecast_mae", "Running mean absolute error, in units of the target", labels=labels)

@@ -12,11 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
 from runtime.service import health, views
 from runtime.service.endpoint import Reply, refusal
-from runtime.service.metrics import make_registry
+from runtime.service.metrics import Metrics
 from runtime.service.status import Status
 
 PAGE = Path(__file__).with_name("page.html")
@@ -38,7 +36,7 @@ class StatusSite:
     def __init__(self, statuses: Callable[[], list[Status]]) -> None:
         self._statuses = statuses
         self._version = _version()
-        self._registry = make_registry(statuses, self._version or "unknown")
+        self._metrics = Metrics(statuses, self._version or "unknown")
         self._known: dict[tuple[str, str], tuple[object, bytes]] = {}
         text = PAGE.read_text(encoding="utf-8")
         self._page = Reply(text.encode(), "text/html; charset=utf-8", headers=_policy(text))
@@ -46,7 +44,7 @@ class StatusSite:
             "/": lambda query: self._page,
             "/forecast": self._forecast,
             "/healthz": self._healthz,
-            "/metrics": lambda query: Reply(generate_latest(self._registry), CONTENT_TYPE_LATEST),
+            "/metrics": lambda query: Reply(*self._metrics.render()),
             "/api/streams": self._streams,
             "/api/network": self._network,
             "/api/values": self._values,

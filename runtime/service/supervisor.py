@@ -16,6 +16,7 @@ from runtime.service.ends import Ends
 from runtime.service.logs import LOG
 from runtime.service.notify import notify, watchdog_s
 from runtime.service.serving import open_serving
+from runtime.service.site import StatusSite
 from runtime.service.status import Status
 from runtime.service.swap import prepare, with_bundle
 from runtime.service.worker import TICK_S, Worker
@@ -57,8 +58,6 @@ class Service:
         self._endpoint: Endpoint | None = None
         with ExitStack() as opened:
             if config.http is not None:
-                from runtime.service.site import StatusSite
-
                 self._endpoint = Endpoint(config.http, StatusSite(self.statuses))
                 opened.callback(self._endpoint.close)
             self.workers = [self._open(stream, opened) for stream in config.stream]

@@ -418,8 +418,7 @@ def test_another_stream_can_be_chosen(look, process, recent, write_config, recor
     assert page.locator("#stream option").all_inner_texts() == ["ring", "other"]
 
     page.select_option("#stream", label="other")
-    page.wait_for_selector("#notes .warn")
-    assert "warming up: 1 of 4 intervals seen" in text(page, "#notes")
+    page.get_by_text("warming up: 1 of 4 intervals seen").wait_for()
     assert page.title() == "other · stunet"
     assert text(page, "#map-title") == "Observed at 00:00"  # of 2012, in Los Angeles
     assert "stream=other" in page.url
