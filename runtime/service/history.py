@@ -37,7 +37,7 @@ class Row(NamedTuple):
 class History:
     """The last intervals of one stream, in memory; written by its worker, read from any thread.
 
-    It holds a day and the forecasts that were valid in it, but at most ``limit`` bytes, and at least two intervals:
+    It holds a day and the forecasts that were valid in it, but at most ``limit`` bytes, and at least one interval:
     207 sensors with 12 horizons take 3 MB, 33,113 sensors keep the last 19 intervals.
 
     Args:
@@ -57,7 +57,7 @@ class History:
             if name in manifest.features
         ]
         row_bytes = 4 * (1 + self._shape[0]) * self._shape[1] * self._shape[2]
-        self.capacity = max(2, min(SPAN_S // manifest.interval_s + manifest.horizon, limit // row_bytes))
+        self.capacity = max(1, min(SPAN_S // manifest.interval_s + manifest.horizon, limit // row_bytes))
         self._rows: deque[Row] = deque(maxlen=self.capacity)
         self._lock = threading.Lock()
 

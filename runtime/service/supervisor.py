@@ -13,6 +13,7 @@ from typing import TextIO
 from runtime.service.config import ServiceConfig, StreamConfig
 from runtime.service.endpoint import Endpoint
 from runtime.service.ends import Ends
+from runtime.service.history import LIMIT
 from runtime.service.logs import LOG
 from runtime.service.notify import notify, watchdog_s
 from runtime.service.serving import open_serving
@@ -153,7 +154,15 @@ class Service:
         for sink in config.sink:
             sinks.append(self._ends.sink(sink, config.name))
             opened.callback(sinks[-1].close)
-        return Worker(config, serving, source, sinks, lambda: self._events.put(_ENDED), self._clock)
+        return Worker(
+            config,
+            serving,
+            source,
+            sinks,
+            lambda: self._events.put(_ENDED),
+            history_bytes=LIMIT if self._endpoint is not None else 0,
+            clock=self._clock,
+        )
 
 
 def _take_bundle(worker: Worker, wanted: StreamConfig) -> None:

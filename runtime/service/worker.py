@@ -11,7 +11,7 @@ from runtime.forecast import Forecast
 from runtime.replay import INTERVAL_MESSAGE, Detection, Record, read_message
 from runtime.service.config import StreamConfig
 from runtime.service.heart import Heart
-from runtime.service.history import History
+from runtime.service.history import LIMIT, History
 from runtime.service.logs import StreamLog
 from runtime.service.serving import Serving
 from runtime.service.sinks import Sink
@@ -40,6 +40,7 @@ class Worker:
         source: where readings come from.
         sinks: where forecasts go; the worker closes them.
         on_end: called in the worker's thread when it has ended.
+        history_bytes: what the history may take; 0 where nobody looks at it.
         clock: seconds since the epoch.
 
     Attributes:
@@ -56,6 +57,8 @@ class Worker:
         source: Source,
         sinks: Sequence[Sink],
         on_end: Callable[[], None],
+        *,
+        history_bytes: int = LIMIT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
@@ -69,7 +72,8 @@ class Worker:
         self._on_end = on_end
         self._clock = clock
         self._counters = ServiceCounters(undelivered={sink.name: 0 for sink in sinks})
-        self.history = History(serving.stream.bundle.manifest)
+        self._history_bytes = history_bytes
+        self.history = History(serving.stream.bundle.manifest, limit=history_bytes)
         self.step_times = StepTimes()
         self._began = self._handed = time.monotonic()
         self._handed_s: int | None = None  # time of issue of the last forecast handed out
@@ -194,7 +198,7 @@ class Worker:
             new.close()
             return
         if not self.history.fits(new.stream.bundle.manifest):
-            self.history = History(new.stream.bundle.manifest)
+            self.history = History(new.stream.bundle.manifest, limit=self._history_bytes)
         old, self._serving = self._serving, new
         old.close()
         self.log.info(f"goes on with bundle {new.stream.bundle.manifest.bundle_id[:8]}")

@@ -503,3 +503,11 @@ def test_every_field_that_the_page_gets_is_documented(serving):
     for name, answer in answers.items():
         (paragraph,) = re.findall(rf"^- `/api/{name}\b.*?(?=^- |\Z)", table, re.M | re.S)
         assert set(answer) <= set(re.findall(r'"(\w+)"', paragraph)), name
+
+
+def test_without_a_page_nothing_listens_and_no_history_is_kept(write_config, recording, start):
+    running = start(write_config(f'kind = "replay"\npath = "{recording.name}"', [STDOUT]))
+    status = running.finish(stop=False)
+
+    assert running.service.url is None
+    assert len(status.history.rows()) == 1
