@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -70,8 +69,7 @@ def browser():
 class Process:
     """``stunet run`` with a page, fed by its standard input."""
 
-    def __init__(self, config, port):
-        self.port, self.url = port, f"http://127.0.0.1:{port}/"
+    def __init__(self, config):
         self._process = subprocess.Popen(
             [sys.executable, "-m", "stunet_deploy", "run", "--config", str(config)],
             cwd=ROOT,
@@ -81,8 +79,9 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
         )
-        while "running" not in (line := self._process.stderr.readline()):
+        while "status page on" not in (line := self._process.stderr.readline()):
             assert line, "it has not started"
+        self.url = line.split()[-1]
 
     def forecast(self, lines):
         """Send lines and return the forecasts [time, horizon, node] that came of them."""
@@ -100,14 +99,11 @@ class Process:
 @pytest.fixture
 def process(write_config, request):
     """Return a service that runs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     # Most of what is read here is chance, and so is its alarm.
     drift = getattr(request, "param", "enabled = false")
-    top, extra = f"[http]\nport = {port}", f"[stream.drift]\n{drift}"
-    config = write_config('kind = "stdin"', ['kind = "stdout"'], top=top, extra=extra)
-    running = Process(config, port)
+    extra = f"[stream.drift]\n{drift}"
+    config = write_config('kind = "stdin"', ['kind = "stdout"'], top="[http]\nport = 0", extra=extra)
+    running = Process(config)
     yield running
     if running._process.poll() is None:
         running._process.kill()
@@ -203,6 +199,7 @@ def test_the_page_shows_sensors_forecasts_and_health(look, process, recent):
     mae = np.abs(forecasts[:-1, 0, 3] - speeds[1:, 3])[scored].mean()
     assert float(text(page, "#value-error").split()[0]) == pytest.approx(mae, abs=0.11)
     assert float(text(page, "#value-next").split()[0]) == pytest.approx(forecasts[-1, 0, 3], abs=0.051)
+    page.close()  # it would miss the service
     process.end()
 
 
@@ -349,8 +346,8 @@ def test_the_page_follows_the_stream_and_says_when_nobody_answers(look, process,
     assert "does not answer" in text(page, "#notes")
     # The browser itself reports that it cannot connect.
     assert all("ERR_CONNECTION_REFUSED" in message for message in look.wrong)
-    look.wrong.clear()
     page.close()
+    look.wrong.clear()
 
 
 def test_a_stale_stream_is_in_trouble(look, process, lines):
@@ -406,12 +403,13 @@ def test_accuracy_is_not_shown_where_nobody_watches(look, process, recent):
 
 def test_another_stream_can_be_chosen(look, process, recent, write_config, recording):
     process.end()
-    config = write_config('kind = "stdin"', ['kind = "stdout"'], top=f"[http]\nport = {process.port}")
+    port = process.url.rstrip("/").rpartition(":")[2]
+    config = write_config('kind = "stdin"', ['kind = "stdout"'], top=f"[http]\nport = {port}")
     text_of = config.read_text()
     second = text_of[text_of.index("[[stream]]") :].replace('"ring"', '"other"').replace('"state"', '"state2"')
     second = second.replace('kind = "stdin"', f'kind = "replay"\npath = "{recording.name}"\nspeed = 1')
     config.write_text(text_of + second.replace('kind = "stdout"', 'kind = "csv"\nfolder = "out"'))
-    both = Process(config, process.port)
+    both = Process(config)
     both.forecast(recent[0])
     page = look()
     drawn(page)
@@ -425,4 +423,5 @@ def test_another_stream_can_be_chosen(look, process, recent, write_config, recor
     page.reload()
     drawn(page)
     assert page.title() == "other · stunet"
+    page.close()
     both.end()
