@@ -23,7 +23,7 @@ from runtime.forecast import Forecast
 from runtime.readings import Interval
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.contract import Lines
-from stunet_deploy.errors import DataError
+from stunet_deploy.errors import DataError, StreamError
 
 MAGIC = b"stunet-snapshot 1\n"
 _DIGEST = hashlib.sha256().digest_size
@@ -121,6 +121,20 @@ class Snapshot:
     flat_lines: tuple[NDArray[np.float32], NDArray[np.int32]] | None = None
     readings: OpenReadings | None = None
     drift: Mapping[str, NDArray[Any]] | None = None
+
+    def check(self, bundle_id: str, mode: str) -> None:
+        """Refuse to be restored into a stream of another bundle or mode.
+
+        Raises:
+            StreamError: naming both.
+        """
+        for what, came, expected in (("bundle", self.bundle_id, bundle_id), ("mode", self.mode, mode)):
+            if came != expected:
+                raise StreamError(
+                    f"a snapshot of {what} {came[:12]}",
+                    f"{what} {expected[:12]}",
+                    f"restore it with the {what} that it was taken with, or start without",
+                )
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the file; equal snapshots give equal bytes."""

@@ -155,6 +155,11 @@ class Stream:
         return None if self._last is None else self._last[1]
 
     @property
+    def last_readings(self) -> Interval | None:
+        """Readings of the last interval, as they came; None for a fresh stream."""
+        return None if self._last is None else self._last[0]
+
+    @property
     def stuck_sensors(self) -> tuple[str, ...]:
         """Sensors of which a reading is being dropped because it repeats itself."""
         if self._flat_lines is None:
@@ -291,16 +296,7 @@ class Stream:
             StreamError: if the snapshot is of another bundle or mode; the stream is unchanged.
         """
         manifest = self.bundle.manifest
-        for what, came, expected in (
-            ("bundle", snapshot.bundle_id, manifest.bundle_id),
-            ("mode", snapshot.mode, self._mode.name),
-        ):
-            if came != expected:
-                raise StreamError(
-                    f"a snapshot of {what} {came[:12]}",
-                    f"{what} {expected[:12]}",
-                    f"restore it with the {what} that it was taken with, or start without",
-                )
+        snapshot.check(manifest.bundle_id, self._mode.name)
         self._mode.restore(snapshot.lines, snapshot.age)
         self._age = snapshot.age
         self.counters = Counters(**deepcopy(dict(snapshot.counters)))  # which may be restored again

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from runtime.service.config import (
     CsvConfig,
+    EndpointConfig,
     HttpConfig,
     MqttSinkConfig,
     MqttSourceConfig,
@@ -20,8 +21,10 @@ from runtime.service.config import (
     SinkConfig,
     StreamConfig,
 )
+from runtime.service.endpoint import Endpoint
 from runtime.service.mqtt import probe
 from runtime.service.serving import make_assembler, open_stream
+from runtime.service.site import StatusSite
 from runtime.service.sources import ReplaySource
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import ConfigError, StunetError
@@ -65,7 +68,15 @@ def check_service(config: ServiceConfig) -> Check:
         broker = config.mqtt
         secured = " with TLS" if broker.tls else ""
         found.attempt(f"broker {broker.host}:{broker.port}{secured} as {broker.client_id}", lambda: probe(broker))
+    if config.http is not None:
+        page = config.http
+        found.attempt(f"status page on {page.host}:{page.port}", lambda: _check_endpoint(page))
     return found
+
+
+def _check_endpoint(config: EndpointConfig) -> None:
+    """Take the port for a moment."""
+    Endpoint(config, StatusSite(list)).close()
 
 
 def _check_stream(config: StreamConfig, found: Check) -> None:

@@ -220,11 +220,27 @@ class MqttConfig:
 
 
 @dataclass(frozen=True)
+class EndpointConfig:
+    """Where the status page and its endpoints are served."""
+
+    port: int
+    """0 takes a free one, which the log names."""
+    host: str = "127.0.0.1"
+    """Address or name of this machine; 0.0.0.0 or :: for all that it has."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.port <= 65535, f"port = {self.port}", "0 to 65535")
+        _require(bool(self.host.strip()), f"host = {self.host!r}", "an address or name of this machine")
+
+
+@dataclass(frozen=True)
 class ServiceConfig:
     """A service."""
 
     stream: tuple[StreamConfig, ...]
     mqtt: MqttConfig | None = None
+    http: EndpointConfig | None = None
+    """The status page; without it nothing listens."""
     log: Literal["lines", "json"] = "lines"
     """On standard error."""
 

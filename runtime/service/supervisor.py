@@ -11,12 +11,16 @@ from contextlib import ExitStack, contextmanager
 from typing import TextIO
 
 from runtime.service.config import ServiceConfig, StreamConfig
+from runtime.service.endpoint import Endpoint
 from runtime.service.ends import Ends
+from runtime.service.history import LIMIT
 from runtime.service.logs import LOG
 from runtime.service.notify import notify, watchdog_s
 from runtime.service.serving import open_serving
+from runtime.service.site import StatusSite
+from runtime.service.status import Status
 from runtime.service.swap import prepare, with_bundle
-from runtime.service.worker import TICK_S, Status, Worker
+from runtime.service.worker import TICK_S, Worker
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import StunetError
 
@@ -34,7 +38,8 @@ class Service:
         reread: reads the config again, for :meth:`reload`.
 
     Raises:
-        StunetError: if a bundle, backend, state folder, source or sink of it does not serve; nothing runs then.
+        StunetError: if a bundle, backend, state folder, source, sink or port of it does not serve; nothing runs then.
+        ModuleNotFoundError: if something of it needs a package that is not installed.
     """
 
     def __init__(
@@ -51,7 +56,11 @@ class Service:
         self._reread = reread
         self._reloading = threading.Lock()
         self._ends = Ends(config, out)
+        self._endpoint: Endpoint | None = None
         with ExitStack() as opened:
+            if config.http is not None:
+                self._endpoint = Endpoint(config.http, StatusSite(self.statuses))
+                opened.callback(self._endpoint.close)
             self.workers = [self._open(stream, opened) for stream in config.stream]
             opened.pop_all()
 
@@ -66,6 +75,11 @@ class Service:
         """
         self._events.put(_RELOAD)
 
+    @property
+    def url(self) -> str | None:
+        """Where the status page is, if there is one."""
+        return None if self._endpoint is None else self._endpoint.url
+
     def statuses(self) -> list[Status]:
         """Return what every stream is doing; from any thread."""
         return [worker.status() for worker in self.workers]
@@ -79,6 +93,8 @@ class Service:
         for worker in self.workers:
             worker.start()
         self._ends.start()
+        if self._endpoint is not None:
+            self._endpoint.start()
         LOG.info("running: %s", ", ".join(worker.config.name for worker in self.workers))
         notify("READY=1")
         self._watch()
@@ -88,6 +104,8 @@ class Service:
         for worker in self.workers:
             worker.join()
         self._ends.close()
+        if self._endpoint is not None:
+            self._endpoint.close()
         for worker in self.workers:
             if worker.error is not None:
                 raise worker.error
@@ -136,7 +154,15 @@ class Service:
         for sink in config.sink:
             sinks.append(self._ends.sink(sink, config.name))
             opened.callback(sinks[-1].close)
-        return Worker(config, serving, source, sinks, lambda: self._events.put(_ENDED), self._clock)
+        return Worker(
+            config,
+            serving,
+            source,
+            sinks,
+            lambda: self._events.put(_ENDED),
+            history_bytes=LIMIT if self._endpoint is not None else 0,
+            clock=self._clock,
+        )
 
 
 def _take_bundle(worker: Worker, wanted: StreamConfig) -> None:

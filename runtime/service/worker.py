@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
 
-from runtime.drift import DriftReport
 from runtime.forecast import Forecast
 from runtime.replay import INTERVAL_MESSAGE, Detection, Record, read_message
 from runtime.service.config import StreamConfig
 from runtime.service.heart import Heart
+from runtime.service.history import LIMIT, History
 from runtime.service.logs import StreamLog
 from runtime.service.serving import Serving
 from runtime.service.sinks import Sink
 from runtime.service.sources import Delivery, End, Inbox, Source
+from runtime.service.status import ServiceCounters, Status
+from runtime.service.step_times import StepTimes
 from runtime.service.swap import take_over
 from stunet_deploy.errors import BackendError, StreamError, StunetError
 
@@ -25,47 +26,6 @@ TICK_S = 0.25
 #: Intervals in a row at which the backend may fail before the service ends, to be started anew.
 _FAILURES = 3
 _DETECTION_MESSAGE = '{"sensor": "id", "timestamp": "2012-03-01T08:00:07Z", "values": number or {feature: number}}'
-
-
-@dataclass
-class ServiceCounters:
-    """What a worker has met since the process began, beside the counters of its stream and assembler."""
-
-    delivered: int = 0
-    """Lines, messages or intervals that came."""
-    redelivered: int = 0
-    """Messages refused as late that the broker had sent before, which is no fault of the sender."""
-    forecasts: int = 0
-    """Forecasts handed to the sinks."""
-    backend_failures: int = 0
-    """Intervals at which the backend failed, and the stream began from zero."""
-    undelivered: dict[str, int] = field(default_factory=dict)
-    """Forecasts that a sink has not taken, by sink."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a worker is doing, to be read from any thread.
-
-    Attributes:
-        stream: its name.
-        bundle_id: identity of the model that forecasts.
-        last: the last forecast, or None.
-        waiting: length of the inbox.
-        silent_s: seconds since the worker last showed that it is alive.
-        trouble: why the disk would not survive the process, or None.
-        counters: of the worker, the stream and the assembler, by name.
-        drift: how far its forecasts were off, or None where nobody watches.
-    """
-
-    stream: str
-    bundle_id: str
-    last: Forecast | None
-    waiting: int
-    silent_s: float
-    trouble: str | None
-    counters: dict[str, Any]
-    drift: DriftReport | None
 
 
 class Worker:
@@ -80,11 +40,14 @@ class Worker:
         source: where readings come from.
         sinks: where forecasts go; the worker closes them.
         on_end: called in the worker's thread when it has ended.
+        history_bytes: what the history may take; 0 where nobody looks at it.
         clock: seconds since the epoch.
 
     Attributes:
         heart: stop it to end the worker.
         error: why it ended before its time.
+        history: observations and forecasts of about the last day, while the process lives.
+        step_times: how long its steps took.
     """
 
     def __init__(
@@ -94,6 +57,8 @@ class Worker:
         source: Source,
         sinks: Sequence[Sink],
         on_end: Callable[[], None],
+        *,
+        history_bytes: int = LIMIT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
@@ -107,6 +72,10 @@ class Worker:
         self._on_end = on_end
         self._clock = clock
         self._counters = ServiceCounters(undelivered={sink.name: 0 for sink in sinks})
+        self._history_bytes = history_bytes
+        self.history = History(serving.stream.bundle.manifest, limit=history_bytes)
+        self.step_times = StepTimes()
+        self._began = self._handed = time.monotonic()
         self._handed_s: int | None = None  # time of issue of the last forecast handed out
         self._failures = 0
         self._lock = threading.Lock()
@@ -142,18 +111,32 @@ class Worker:
     def status(self) -> Status:
         """Return what it is doing, for an endpoint."""
         serving = self._serving
+        manifest, last = serving.stream.bundle.manifest, serving.stream.last
+        now = time.monotonic()
+        age_s = None
+        if last is not None:
+            end_s = last.issued_s + (manifest.interval_s if manifest.stamp == "start" else 0)
+            age_s = self._clock() - end_s if self._source.live else now - self._handed
         counters = {"service": asdict(self._counters), "stream": asdict(serving.stream.counters)}
         if serving.assembler is not None:
             counters["assembler"] = asdict(serving.assembler.counters)
         return Status(
             stream=self.config.name,
-            bundle_id=serving.stream.bundle.manifest.bundle_id,
-            last=serving.stream.last,
+            manifest=manifest,
+            config=self.config,
+            backend=serving.stream.backend.name,
+            live=self._source.live,
+            last=last,
+            running_s=now - self._began,
+            age_s=age_s,
             waiting=len(self._inbox),
             silent_s=self.heart.silent_s,
+            ended=self._ended,
             trouble=serving.durable.trouble,
             counters=counters,
             drift=serving.drift,
+            history=self.history,
+            step_times=self.step_times,
         )
 
     @property
@@ -214,6 +197,8 @@ class Worker:
             self.log.error(f"the new bundle is not taken: {error}")
             new.close()
             return
+        if not self.history.fits(new.stream.bundle.manifest):
+            self.history = History(new.stream.bundle.manifest, limit=self._history_bytes)
         old, self._serving = self._serving, new
         old.close()
         self.log.info(f"goes on with bundle {new.stream.bundle.manifest.bundle_id[:8]}")
@@ -276,6 +261,7 @@ class Worker:
             for forecast in forecasts:
                 self._failures = 0
                 if forecast.issued_s != self._handed_s:  # else the sender repeats itself
+                    self.step_times.add(forecast.step_us / 1e6)
                     self._hand_out(forecast)
         except BackendError as error:
             self._counters.backend_failures += 1
@@ -285,7 +271,9 @@ class Worker:
             self.log.error(f"{error}; the stream begins from zero")
 
     def _hand_out(self, forecast: Forecast) -> None:
-        """Give a forecast to every sink."""
+        """Give a forecast to every sink, and note it."""
+        stream = self._serving.stream
+        self.history.add(forecast, stream.last_readings if stream.last is forecast else None)
         for sink in self._sinks:
             try:
                 sink.write(forecast, self.heart, patient=self._source.patient)
@@ -297,7 +285,7 @@ class Worker:
             self.heart.beat()
         if self._serving.durable.trouble is not None:
             self.log.again("not durable", self._serving.durable.trouble)
-        self._handed_s = forecast.issued_s
+        self._handed_s, self._handed = forecast.issued_s, time.monotonic()
         self._counters.forecasts += 1
 
     def _finish(self) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from runtime.assembly import Rule
 from runtime.drift import DriftOptions
-from runtime.service.config import CsvConfig, MqttSourceConfig, read_config
+from runtime.service.config import CsvConfig, EndpointConfig, MqttSourceConfig, read_config
 from stunet_deploy.errors import ConfigError
 
 WHOLE = """
@@ -138,3 +139,12 @@ def test_a_broker_is_needed_where_mqtt_is_used_and_a_file_where_there_is_none(re
         read(WHOLE[WHOLE.index("[[stream]]") :])
     with pytest.raises(ConfigError, match=r"nothing\.toml"):
         read_config(tmp_path / "nothing.toml")
+
+
+def test_the_config_of_the_documents_is_one(read):
+    document = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_text()
+    (text,) = re.findall(r"^```toml\n(.*?)^```", document, re.M | re.S)
+    config = read(text)
+
+    assert config.http == EndpointConfig(8080, "127.0.0.1")
+    assert [type(sink).__name__ for sink in config.stream[0].sink] == ["MqttSinkConfig", "CsvConfig"]
