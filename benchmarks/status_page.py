@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,10 +46,8 @@ from stunet_deploy.bundle import Bundle, Manifest
 LARGE = 33_113
 ROUNDS = 20
 #: The evening rush hour of the second day of METR-LA's week, and a sensor that has one.
-UNTIL_S, SENSOR = 1_330_738_200, "773939"  # 2012-03-02T17:30-08:00
-SPEED = 2000
-#: How often the page asks.
-POLL_MS = 2000
+UNTIL_S, SENSOR = 1_330_738_200, "717480"  # 2012-03-02T17:30-08:00
+SPEED = 1000
 #: Name, address, width, height, pixel ratio, dark, phone.
 PICTURES = (
     ("phone", f"sensor={SENSOR}&ahead=0&hours=6", 390, 1180, 1.5, False, True),
@@ -177,11 +176,12 @@ def take_pictures(bundle: Path, replay: Path, folder: Path, browser: Browser) ->
             try:
                 pages = [(name, open_page(browser, url, *rest)) for name, *rest in PICTURES]
                 wait_until(url, UNTIL_S)
+                process.send_signal(signal.SIGSTOP)  # so that all pictures are of one time
                 for name, page in pages:
-                    page.wait_for_timeout(POLL_MS)
                     page.screenshot(path=folder / f"status-{name}.png")
                     print(f"{name}: {(folder / f'status-{name}.png').stat().st_size / 1000:.0f} kB")
             finally:
+                process.send_signal(signal.SIGCONT)
                 process.terminate()
                 process.communicate(timeout=60)
 
