@@ -35,11 +35,11 @@ from runtime.counters import Counters
 from runtime.forecast import Forecast
 from runtime.readings import Interval
 from runtime.service.config import CsvConfig, EndpointConfig, StdinConfig, StreamConfig
-from runtime.service.endpoint import Endpoint
-from runtime.service.history import History
-from runtime.service.site import StatusSite
 from runtime.service.status import ServiceCounters, Status
 from runtime.service.step_times import StepTimes
+from runtime.service.web.endpoint import Endpoint
+from runtime.service.web.history import History
+from runtime.service.web.site import StatusSite
 from runtime.timing import environment
 from stunet_deploy.bundle import Bundle, Manifest
 

@@ -1,1 +1,1 @@
-"""Streams as a service: sources, sinks and what keeps them running for months."""
+"""Streams as a service: sources, sinks, a status page, and what keeps them running for months."""

@@ -21,11 +21,11 @@ from runtime.service.config import (
     SinkConfig,
     StreamConfig,
 )
-from runtime.service.endpoint import Endpoint
 from runtime.service.mqtt import probe
 from runtime.service.serving import make_assembler, open_stream
-from runtime.service.site import StatusSite
 from runtime.service.sources import ReplaySource
+from runtime.service.web.endpoint import Endpoint
+from runtime.service.web.site import StatusSite
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import ConfigError, StunetError
 

@@ -8,8 +8,8 @@ from typing import Any
 from runtime.drift import DriftReport
 from runtime.forecast import Forecast
 from runtime.service.config import StreamConfig
-from runtime.service.history import History
 from runtime.service.step_times import StepTimes
+from runtime.service.web.history import History
 from stunet_deploy.bundle import Manifest
 
 #: Counters of readings that were accepted and are not used.

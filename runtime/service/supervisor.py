@@ -11,15 +11,15 @@ from contextlib import ExitStack, contextmanager
 from typing import TextIO
 
 from runtime.service.config import ServiceConfig, StreamConfig
-from runtime.service.endpoint import Endpoint
 from runtime.service.ends import Ends
-from runtime.service.history import LIMIT
 from runtime.service.logs import LOG
 from runtime.service.notify import notify, watchdog_s
 from runtime.service.serving import open_serving
-from runtime.service.site import StatusSite
 from runtime.service.status import Status
 from runtime.service.swap import prepare, with_bundle
+from runtime.service.web.endpoint import Endpoint
+from runtime.service.web.history import LIMIT
+from runtime.service.web.site import StatusSite
 from runtime.service.worker import TICK_S, Worker
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import StunetError

@@ -11,7 +11,6 @@ from runtime.forecast import Forecast
 from runtime.replay import INTERVAL_MESSAGE, Detection, Record, read_message
 from runtime.service.config import StreamConfig
 from runtime.service.heart import Heart
-from runtime.service.history import LIMIT, History
 from runtime.service.logs import StreamLog
 from runtime.service.serving import Serving
 from runtime.service.sinks import Sink
@@ -19,6 +18,7 @@ from runtime.service.sources import Delivery, End, Inbox, Source
 from runtime.service.status import ServiceCounters, Status
 from runtime.service.step_times import StepTimes
 from runtime.service.swap import take_over
+from runtime.service.web.history import LIMIT, History
 from stunet_deploy.errors import BackendError, StreamError, StunetError
 
 #: Seconds in which a stream looks at its clock and its orders, if nothing comes.

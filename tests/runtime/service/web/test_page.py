@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 SENSORS = [f"s{node}" for node in range(5)]
 
 FOCUSED = "() => document.activeElement.id || document.activeElement.name || document.activeElement.tagName"

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.drift import DriftReport
-from runtime.service.health import problems, stale_after_s
-from runtime.service.history import Row
 from runtime.service.status import Status
+from runtime.service.web.health import problems, stale_after_s
+from runtime.service.web.history import Row
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.series import format_time
 

@@ -12,10 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from runtime.service import health, views
-from runtime.service.endpoint import Reply, refusal
-from runtime.service.metrics import Metrics
 from runtime.service.status import Status
+from runtime.service.web import health, views
+from runtime.service.web.endpoint import Reply, refusal
+from runtime.service.web.metrics import Metrics
 
 PAGE = Path(__file__).with_name("page.html")
 _LINES = "application/x-ndjson"
@@ -53,7 +53,7 @@ class StatusSite:
         }
 
     def reply(self, path: str, query: Mapping[str, str]) -> Reply:
-        """Answer a request; see :class:`runtime.service.endpoint.Site`."""
+        """Answer a request; see :class:`runtime.service.web.endpoint.Site`."""
         answer = self._paths.get(path)
         if answer is None:
             return refusal(HTTPStatus.NOT_FOUND, f"path {path[:100]}", f"one of {', '.join(self._paths)}")

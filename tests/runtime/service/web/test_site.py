@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.service import health, views
 from runtime.service.config import read_config
-from runtime.service.history import Row
+from runtime.service.web import health, views
+from runtime.service.web.history import Row
 from runtime.stream import Stream
 from stunet_deploy.cli import main
 from stunet_deploy.errors import ConfigError
@@ -479,7 +479,7 @@ def test_a_plain_stream_has_its_last_readings(example, readings):
 def test_every_metric_is_documented_and_every_documented_one_is_there(serving):
     families = text_string_to_metric_families(get(serving(1), "/metrics")[2].decode())
     served = {family.name + "_total" * (family.type == "counter") for family in families}
-    document = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_text()
+    document = (Path(__file__).resolve().parents[4] / "docs" / "operations.md").read_text()
     table = document[document.index("### Metrics") : document.index("### What the page asks for")]
 
     assert set(re.findall(r"^\| (`.*?`) \|", table, re.M)) != set()
@@ -491,7 +491,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_there(serving):
 
 def test_every_field_that_the_page_gets_is_documented(serving):
     running = serving(3)
-    document = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_text()
+    document = (Path(__file__).resolve().parents[4] / "docs" / "operations.md").read_text()
     table = document[document.index("### What the page asks for") : document.index("## Messages")]
 
     said = read(running, "/api/streams")

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runtime.service import endpoint
 from runtime.service.config import EndpointConfig
-from runtime.service.endpoint import CONNECTIONS, Endpoint, Reply
+from runtime.service.web import endpoint
+from runtime.service.web.endpoint import CONNECTIONS, Endpoint, Reply
 from stunet_deploy.errors import ConfigError
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from runtime.forecast import Forecast
 from runtime.readings import Interval
-from runtime.service.history import History
 from runtime.service.step_times import BOUNDS_S, StepTimes
+from runtime.service.web.history import History
 
 
 @pytest.fixture

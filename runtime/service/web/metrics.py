@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from runtime.service.health import problems
 from runtime.service.status import Status
 from runtime.service.step_times import BOUNDS_S
+from runtime.service.web.health import problems
 
 if TYPE_CHECKING:  # it comes with the extra [service]
     from prometheus_client import CollectorRegistry
