@@ -12,22 +12,23 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from runtime.acceptance import Acceptance, Last
 from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
 from runtime.buffers import zero_buffers
-from runtime.clock import Clock, Timestamp
+from runtime.clock import Timestamp
 from runtime.counters import Counters
 from runtime.drift import DriftWatch
 from runtime.fallback import FallbackBackend
 from runtime.flat_lines import FlatLines
 from runtime.forecast import Forecast
 from runtime.journal import Input
-from runtime.readings import Interval, Readings, Values
+from runtime.readings import Interval, Values
 from runtime.snapshot import LastPush, Snapshot
 from runtime.window import Carry, Mode, Steps, Window, check_contract, drive
 from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
-from stunet_deploy.series import find_zone, format_time, second_of_week
+from stunet_deploy.series import find_zone, second_of_week
 
 
 class Stream:
@@ -83,14 +84,13 @@ class Stream:
         self._mode = mode
         self._max_gap = max_gap
         self._min_observed = min_observed
-        self._clock = Clock(bundle.manifest.interval_s, bundle.manifest.phase_s, tolerance)
-        self._readings = Readings(bundle.manifest, ignore_unknown=ignore_unknown)
+        self._acceptance = Acceptance(bundle.manifest, ignore_unknown=ignore_unknown, tolerance=tolerance)
         shape = (len(bundle.manifest.sensor_ids), len(bundle.manifest.features))
         self._flat_lines = FlatLines(shape, stuck_after) if stuck_after else None
         self._zone = find_zone(bundle.manifest.timezone)
         self._inputs = zero_buffers(bundle.manifest.contract.inputs, 1)
         self._age = 0  # intervals since zero state
-        self._last: tuple[Interval, Forecast] | None = None
+        self._last: Last | None = None
 
     @classmethod
     def open(
@@ -212,17 +212,12 @@ class Stream:
             StreamError: if the readings or their time cannot be accepted; the stream is unchanged.
         """
         try:
-            interval = self._readings.read(values, observed)
-            stamp = self._clock.snap(timestamp)
-            restart = now is not None and self._went_back(stamp, now)
-            repeated = None if restart else self._repeated(interval, stamp)
+            accepted = self._acceptance.check(values, timestamp, observed, now, self._last)
         except StreamError as error:
             self.counters.refuse(error)
             raise
-        if repeated is not None:
-            self.counters.repeats += 1
-            return repeated
-        return Input(interval, stamp, restart)
+        self.counters.repeats += isinstance(accepted, Forecast)
+        return accepted
 
     def steps(self, accepted: Input) -> Steps[Forecast]:
         """Keep an accepted interval and return the steps that it takes, for whoever runs several streams at once.
@@ -320,33 +315,6 @@ class Stream:
         """Give the backend's memory back; the stream must not be used afterwards."""
         self.backend.close()
 
-    def _went_back(self, stamp: int, now: float) -> bool:
-        """Return whether the last interval lies ahead of the clock; refuse one that does."""
-        newest = now if self.bundle.manifest.stamp == "start" else now + self.bundle.manifest.interval_s
-        if stamp > newest:
-            raise StreamError(
-                f"timestamp {format_time(stamp)}, ahead of the clock ({format_time(int(now))})",
-                "an interval that ends at most an interval from now",
-                "correct the sender's clock, or this one",
-                reason="ahead",
-            )
-        return self._last is not None and self._last[1].issued_s > newest
-
-    def _repeated(self, interval: Interval, stamp: int) -> Forecast | None:
-        """Return the last forecast if this is the last interval again; refuse a past that would be rewritten."""
-        if self._last is None or stamp > self._last[1].issued_s:
-            return None
-        last_interval, forecast = self._last
-        if stamp == forecast.issued_s and interval.same_readings(last_interval):
-            return forecast
-        kind = "again with other readings" if stamp == forecast.issued_s else "older than the last interval"
-        raise StreamError(
-            f"timestamp {format_time(stamp)} {kind} (last: {format_time(forecast.issued_s)})",
-            "an interval after the last one",
-            "push every interval once and in order, or reset the stream",
-            reason="conflict" if stamp == forecast.issued_s else "late",
-        )
-
     def _accept(self, accepted: Input, reasons: tuple[str, ...]) -> Steps[Forecast]:
         """Bridge the gap before an interval, run it and forecast."""
         manifest = self.bundle.manifest
@@ -367,7 +335,7 @@ class Stream:
             gap_reasons.append(f"bridged a gap of {missing} intervals")
         begin = time.perf_counter_ns()
         for before in range(missing, 0, -1):
-            yield from self._run(self._readings.nothing(), stamp - before * manifest.interval_s)
+            yield from self._run(self._acceptance.readings.nothing(), stamp - before * manifest.interval_s)
         if self._flat_lines is not None:
             heard = np.count_nonzero(interval.observed)
             interval = self._flat_lines.drop(interval)
