@@ -52,7 +52,7 @@ PROCESS = textwrap.dedent(f"""
             else:
                 for sensor, row in zip(stream.bundle.manifest.sensor_ids, values.tolist()):
                     durable.add(sensor, stamp, dict(zip(("speed", "trend"), row)), now=stamp)
-                durable.due(stamp + {INTERVAL_S})
+                list(durable.due(stamp + {INTERVAL_S}))
         except StreamError as error:
             print(number, error.reason)
     print(durable.recovery.notes, durable.recovery.lossy)
