@@ -10,6 +10,7 @@ only that it stays the same. Writes benchmarks/results/reliability.{json,md} and
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fault_suite.brokers import brokers
@@ -41,7 +43,7 @@ def main() -> int:
     """Run the suite, write its results, and return 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, help="what to stream with; an untrained model by default")
-    parser.add_argument("--only", help="parts, with commas between them; all by default")
+    parser.add_argument("--only", help="parts, with commas between; what --out has of others stays; all by default")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of one stream")
     parser.add_argument("--messages", type=int, default=100_000, help="wrong ones, for each way that messages come")
     parser.add_argument("--flips", type=int, default=1000, help="damaged copies of each file")
@@ -73,18 +75,30 @@ def main() -> int:
         strange = sorted(set(chosen) - parts.keys())
         if strange:
             parser.error(f"--only {','.join(strange)}: expected some of {','.join(parts)}")
-        rows = []
+        where = environment() | {"paho-mqtt": installed_version("paho-mqtt"), "mosquitto": _mosquitto()}
+        measured = _measured(options.out) if options.only else {}
+        failed = False
         for part in chosen:
             begin = time.monotonic()
-            rows += guarded(part, parts[part])
-            print(f"{part}: {time.monotonic() - begin:.0f} s", flush=True)
-    where = environment() | {"paho-mqtt": installed_version("paho-mqtt"), "mosquitto": _mosquitto()}
-    command = " ".join(["python", "benchmarks/faults.py", *sys.argv[1:]])
-    text = report(rows, where, options.seed, command)
-    data = {"environment": where, "seed": options.seed, "rows": [asdict(row) for row in rows]}
-    write_results(options.out, "reliability", data, text)
+            rows = guarded(part, parts[part])
+            failed |= any(row.failures for row in rows)
+            seconds = round(time.monotonic() - begin)
+            print(f"{part}: {seconds} s", flush=True)
+            measured[part] = {"commit": where["commit"], "seconds": seconds, "rows": [asdict(row) for row in rows]}
+    measured = {part: measured[part] for part in parts if part in measured}
+    text = report(measured, where, options.seed)
+    write_results(options.out, "reliability", {"environment": where, "seed": options.seed, "parts": measured}, text)
     print(text)
-    return int(any(row.failures for row in rows))
+    return int(failed)
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    """Return the parts that a folder of results has."""
+    try:
+        parts: dict[str, Any] = json.loads((folder / "reliability.json").read_text(encoding="utf-8"))["parts"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return parts
 
 
 def _mosquitto() -> str | None:

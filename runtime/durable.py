@@ -121,14 +121,18 @@ class DurableStream:
     def due(self, now: float) -> Iterator[Forecast]:
         """Push the intervals that are due and yield their forecasts; see :meth:`runtime.assembly.Assembler.due`.
 
+        An interval is pushed when the forecast of the one before has been used: only the last forecast is known after
+        the death of the process.
+
         Raises:
             BackendError: if the backend fails; the stream then starts from zero.
         """
         for record in self._assembling().due(now):
-            # After a jump of the clock an interval may be older than the last; the stream has counted it.
-            with suppress(StreamError):
+            try:
                 forecast = self.push(*record, now=now)
-                yield forecast
+            except StreamError:  # after a jump of the clock it may be older than the last; the stream has counted it
+                continue
+            yield forecast
 
     def reset(self) -> None:
         """Start from zero state; the counters and the readings of the open interval stay."""

@@ -34,8 +34,10 @@ class Guard:
             with suppress(OSError, DataError):
                 self._aside.add(_key(decode(path.read_bytes(), shape)))
 
-    def passes(self, journal: int, entry: int) -> bool:
-        """Note that an interval is about to be run; return False if that has ended too many starts."""
+    def passes(self, journal: int, entry: int, interval: Input) -> bool:
+        """Note that an interval is about to be run; return False if that has ended too many starts, now or before."""
+        if self.knows(interval):
+            return False
         starts = self._ended[2] if self._ended[:2] == [journal, entry] and len(self._ended) == 3 else 0
         if starts < STARTS:
             with suppress(OSError):

@@ -122,7 +122,7 @@ def _replay(
             continue
         if isinstance(entry, SingleReading) and (assembler is None or header["names"] != list(assembler.names)):
             dropped += 1
-        elif isinstance(entry, Input) and not guard.passes(number, index):
+        elif isinstance(entry, Input) and not guard.passes(number, index, entry):
             path = guard.set_aside(number, index, record, entry)
             found.lose(f"the interval {format_time(entry.stamp)} ended {STARTS} starts and is now in {path.name}")
             if assembler is not None:

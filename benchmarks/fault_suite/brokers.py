@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,7 @@ class Peer:
             self.publish(topic, payload)
             self.wait_for(lambda: self.confirmed > before)  # noqa: B023
 
-    def wait_for(self, reached) -> None:
+    def wait_for(self, reached: Callable[[], bool]) -> None:
         """Wait until something is so."""
         end = time.monotonic() + _PATIENCE_S
         while not reached():

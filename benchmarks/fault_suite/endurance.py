@@ -2,11 +2,12 @@
 
 A process of its own pushes intervals with gaps and missing readings into a durable stream whose folder lies in memory
 where there is such a folder (a million waits for a disk would measure the disk). Samples go into arrays that are made
-and touched beforehand, so the process's resident memory grows by what the stream keeps alone. Python frees what is
-cyclic now and then only, so that memory goes up and down like a saw: its floor over the last fifth of the run is
-compared with that over the first fifth after the warm-up. A step is everything that a push does: reading, journal,
-model, and every 24th time a snapshot, which is what the 99th percentile sees. It is judged by processor time, which
-leaves out what other programs take; the page says what the clock saw, too.
+and touched beforehand, so the process's resident memory grows by what the stream keeps alone. CPython builds its table
+of interned strings, through which the names of files pass, anew every few hundred thousand steps, and so about a
+megabyte comes and goes: the floor over the last fifth of the run is compared with that over the first fifth after the
+warm-up. A step is everything that a push does: reading, journal, model, and every 24th time a snapshot, which is what
+the 99th percentile sees. It is judged by processor time, which leaves out what other programs take; the page says what
+the clock saw, too.
 """
 
 from __future__ import annotations

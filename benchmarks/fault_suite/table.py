@@ -55,23 +55,23 @@ def differences(found: dict[Any, Any], expected: dict[Any, Any], what: str) -> l
     return lines + [f"another {what} {key}" for key in found.keys() & expected.keys() if found[key] != expected[key]]
 
 
-def report(rows: list[Row], where: dict[str, Any], seed: int, command: str) -> str:
-    """Return the table as Markdown."""
+def report(parts: dict[str, Any], where: dict[str, Any], seed: int) -> str:
+    """Return the table as Markdown: for each part its commit and its rows."""
     versions = ", ".join(f"{name} {where[name]}" for name in ("numpy", "onnxruntime", "paho-mqtt", "mosquitto"))
-    commit = where["commit"] or "unknown"
     lines = [
         "# Reliability",
         "",
-        f"`{command}` on {where['cpu']}, {where['cores']} cores; Python {where['python']}, {versions}, commit "
-        f"{commit[:12]}{commit[40:]}, seed {seed}. What is done, and what counts as a failure, is said in "
-        "the modules of `benchmarks/fault_suite`; the JSON beside this page names each failure.",
+        f"`make faults` (`python benchmarks/faults.py`; `--only PART` measures a part anew) on {where['cpu']}, "
+        f"{where['cores']} cores; Python {where['python']}, {versions}, seed {seed}. What is done, and what counts as "
+        "a failure, is said in the modules of `benchmarks/fault_suite`; the JSON beside this page names each failure.",
         "",
-        "| fault | times | failures | |",
-        "| --- | --- | --- | --- |",
+        "| fault | times | failures | | commit |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    for row in rows:
-        if row.skipped:
-            lines.append(f"| {row.fault} | 0 | | skipped: {row.skipped} |")
-        else:
-            lines.append(f"| {row.fault} | {row.times:,} | {len(row.failures)} | {row.seen} |")
+    for part in parts.values():
+        commit = part["commit"] or "unknown"
+        for row in part["rows"]:
+            counts = "0 | " if row["skipped"] else f"{row['times']:,} | {len(row['failures'])}"
+            seen = f"skipped: {row['skipped']}" if row["skipped"] else row["seen"]
+            lines.append(f"| {row['fault']} | {counts} | {seen} | {commit[:8]}{commit[40:]} |")
     return "\n".join([*lines, ""])

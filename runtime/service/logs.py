@@ -11,6 +11,8 @@ from stunet_deploy.series import format_time
 
 LOG = logging.getLogger("stunet")
 SERVICE = "service"
+#: Characters of a warning: it may quote a message that somebody sent, which can be of megabytes.
+_LONGEST = 500
 
 
 class _Lines(logging.Formatter):
@@ -72,4 +74,6 @@ class StreamLog:
         self._times[kind] += 1
         times = self._times[kind]
         if times == 10 ** (len(str(times)) - 1):
+            if len(message) > _LONGEST:
+                message = f"{message[:_LONGEST]}… ({len(message):,} characters)"
             self._log.warning("%s", f"{message} ({kind}, {times} times)" if times > 1 else f"{message} ({kind})")

@@ -267,6 +267,22 @@ def test_a_clock_that_went_back_is_remembered(example, tmp_path):
         assert restored.stream.counters.resets == 1
 
 
+def test_of_several_intervals_that_are_due_each_waits_for_the_forecast_before_to_be_used(example, tmp_path):
+    def begin(folder):
+        return open_stream(example.bundle, folder, every=50, assembler=Assembler(example.bundle.manifest, grace_s=0))
+
+    durable = begin(tmp_path / "a")
+    durable.add("s0", START + 5, {"speed": 50.0}, now=START + 6)
+    now = START + 2 * INTERVAL_S + 1  # nobody was heard in the second one
+    first = next(durable.due(now))
+    assert (first.issued_s, durable.stream.counters.pushes) == (START, 1)
+    folder = crash(durable, tmp_path / "a", tmp_path / "b")
+    with closing(begin(folder)) as durable:
+        assert bits(durable.stream.last) == bits(first)
+        (second,) = durable.due(now)
+        assert second.issued_s == START + INTERVAL_S
+
+
 def single_readings(seconds):
     """Yield (time, sensor, reading) of five sensors, each in its own rhythm."""
     rng = np.random.default_rng(23)

@@ -96,15 +96,15 @@ def interval(value, stamp=START, *, restart=False):
 
 def test_starts_are_counted_at_one_entry_of_one_journal(tmp_path):
     for _ in range(STARTS):
-        assert Guard(tmp_path, (5, 2)).passes(7, 3)
+        assert Guard(tmp_path, (5, 2)).passes(7, 3, interval(0.5))
     for other in [(7, 4), (8, 3), (7, 3)]:  # each of them begins to count anew
-        assert Guard(tmp_path, (5, 2)).passes(*other)
+        assert Guard(tmp_path, (5, 2)).passes(*other, interval(0.5))
     guard = Guard(tmp_path, (5, 2))
     guard.over()
     assert not any(tmp_path.iterdir())
     for damaged in ("", "7 3", "seven 3 9", "7 3 -1"):
         (tmp_path / "replaying").write_text(damaged)
-        assert Guard(tmp_path, (5, 2)).passes(7, 3)
+        assert Guard(tmp_path, (5, 2)).passes(7, 3, interval(0.5))
 
 
 def test_what_was_set_aside_is_known_by_its_readings_and_time(tmp_path):
@@ -115,6 +115,8 @@ def test_what_was_set_aside_is_known_by_its_readings_and_time(tmp_path):
     assert guard.knows(interval(1.5))
     assert not guard.knows(interval(1.5, START + INTERVAL_S))
     assert not guard.knows(interval(1.25))
+    assert not guard.passes(9, 1, interval(1.5))  # an older journal of it may be met again
+    assert guard.passes(9, 1, interval(1.25))
 
 
 def test_a_refused_interval_changes_nothing(example, tmp_path):
