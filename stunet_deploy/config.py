@@ -272,6 +272,8 @@ class TrainingConfig:
         loss: ``paper`` (½(mean|e| + mean e²)) or ``mae`` in normalised units, masked where the label is missing.
         dropout: share of layer outputs dropped in training.
         hide: share of observed cells hidden at random in training inputs, so that a model learns to do without.
+        hide_sensors: share of sensors that are silent in a part of each training chunk, from one random interval to
+            another: outages of any length that a chunk has room for.
         time_jitter: standard deviation, in minutes, of a random shift of each training chunk's time of week, so that
             a model learns the shape of a day and not the hours of the few days it has seen.
         average: decay of the exponential moving average of the weights that is evaluated and kept; 0 for none.
@@ -297,6 +299,7 @@ class TrainingConfig:
     loss: Literal["paper", "mae"] = "mae"
     dropout: float = 0.0
     hide: float = 0.0
+    hide_sensors: float = 0.0
     time_jitter: float = 0.0
     average: float = 0.99
     patience: int = 20
@@ -315,7 +318,7 @@ class TrainingConfig:
             _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of 0 or more")
         for name in ("learning_rate", "decay", "clip_norm"):
             _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a positive number")
-        for name in ("dropout", "hide", "average"):
+        for name in ("dropout", "hide", "hide_sensors", "average"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a share in [0, 1)")
 
 

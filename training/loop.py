@@ -213,9 +213,7 @@ class Trainer:
         if self.config.time_jitter:
             shift = 60 * self.config.time_jitter * torch.randn((len(rows), 1, 1), generator=self.generator)
             inputs = inputs._replace(time_of_week=inputs.time_of_week + shift.to(self.device))
-        if self.config.hide:
-            kept = torch.rand(inputs.observed.shape, generator=self.generator).to(self.device) >= self.config.hide
-            inputs = inputs._replace(observed=inputs.observed * kept)
+        inputs = inputs._replace(observed=self._hidden(inputs.observed))
         profile = None
         if self.tables is not None and self.model.profile is not None:
             profile = self.tables.at(rows, inputs.time_of_week, self.model.profile)
@@ -238,6 +236,20 @@ class Trainer:
         count = observed.sum().clamp(min=1)
         absolute = error.abs().sum() / count
         return absolute if self.config.loss == "mae" else (absolute + error.square().sum() / count) / 2
+
+    def _hidden(self, observed: Tensor) -> Tensor:
+        """Return what is left observed of [batch, time, node, feature] with readings and sensors hidden at random."""
+        if self.config.hide:
+            kept = torch.rand(observed.shape, generator=self.generator).to(self.device) >= self.config.hide
+            observed = observed * kept
+        if self.config.hide_sensors:
+            batch, time, node, _ = observed.shape
+            fails = torch.rand((batch, 1, node), generator=self.generator) < self.config.hide_sensors
+            ends = time * torch.rand((2, batch, 1, node), generator=self.generator)
+            now = torch.arange(time)[:, None]
+            silent = fails & (now >= ends.amin(0)) & (now < ends.amax(0))
+            observed = observed * ~silent[..., None].to(self.device)
+        return observed
 
     def _sampler(self) -> ChunkSampler:
         if self.config.regime == "window":  # those of the split: under protocol B none across midnight

@@ -65,6 +65,7 @@ OUT_OF_RANGE = {
         "loss": ["mse"],
         "dropout": [-0.1, 1.0, math.nan],
         "hide": [-0.1, 1.0],
+        "hide_sensors": [-0.1, 1.0, math.nan],
         "time_jitter": [-1.0],
         "average": [-0.1, 1.0],
         "patience": [0],

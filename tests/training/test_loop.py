@@ -108,6 +108,26 @@ def test_hiding_touches_inputs_and_never_labels(make_trainer, series, graph, con
     np.testing.assert_array_equal(asked[0][1], series.observed[after])
 
 
+def test_hidden_sensors_are_silent_from_one_interval_to_another_with_all_their_features(
+    make_trainer, wave, graph, config
+):
+    trainer = make_trainer(wave(features=2), graph, config(("flow",), hide_sensors=0.5))
+    whole = torch.ones(400, 24, 6, 2)
+
+    left = trainer._hidden(whole)
+
+    np.testing.assert_array_equal(left[..., 0], left[..., 1])
+    silent = left[..., 0] == 0
+    silences = torch.diff(torch.nn.functional.pad(silent.int(), (0, 0, 1, 1)), dim=1).clamp(min=0).sum(1)
+    assert set(silences.unique().tolist()) == {0, 1}
+    assert float(silences.float().mean()) == pytest.approx(0.5, abs=0.05)
+    lengths = silent.sum(1)[silences == 1].float()
+    assert float(lengths.mean()) == pytest.approx(24 / 3, abs=0.5)  # between two points at random
+    assert lengths.min() == 1
+    assert lengths.max() > 20
+    assert torch.equal(whole, torch.ones(400, 24, 6, 2))
+
+
 def test_time_jitter_shifts_a_chunk_as_a_whole_and_leaves_the_readings(make_trainer, series, graph, config):
     trainer = make_trainer(series, graph, config(time_jitter=30.0))
     trainer.model.eval()

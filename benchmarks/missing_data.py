@@ -1,0 +1,298 @@
+"""What missing data costs, by fill: readings and sensors hidden from a streamed bundle on one week of METR-LA.
+
+    python benchmarks/missing_data.py [--epochs 14] [--seeds 1] [--data metr-la.npz]
+
+Every fill is trained with nothing hidden and with single readings hidden, those that may be the best also with readings
+and whole sensors hidden and with more than one seed; all with the same number of updates. A model trained with one fill
+can stream with another: no weight depends on it. Each model is exported, and its bundle streams the test span with
+readings lost one by one, and with whole sensors lost for hours. It is scored at all sensors against what was measured.
+Every forecast must be finite and within the manifest's limits.
+
+A run is written to benchmarks/results/missing_data.json as soon as it is done; runs found there with the same settings
+are not repeated, of whatever commit they are. Needs metr-la.npz in the folder named by STUNET_DATA (or shared/data
+beside the repository). Writes benchmarks/results/missing_data.{json,md}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from workbench import RESULTS, SHARED, write_results
+
+from export.bundle import export_bundle
+from runtime.forecaster import StreamForecaster
+from runtime.timing import environment
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.checkpoint import Checkpoint
+from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
+from stunet_deploy.graph_files import read_graph
+from stunet_deploy.models.stunet import STUNet
+from stunet_deploy.series import Series, read_series
+from training.baselines import persistence, time_of_day_average
+from training.evaluation import Result
+from training.hiding import evaluate_hidden
+from training.protocols import Split, choose_protocol
+from training.run import train
+
+#: What fills in training, and in the stream: no weight depends on it, and ``forecast`` is slow to train with.
+FILLS = {
+    "last": ("last", "last"),
+    "last, forecast in the stream": ("last", "forecast"),
+    "forecast": ("forecast", "forecast"),
+    "mean": ("mean", "mean"),
+    "zeros": ("zeros", "zeros"),
+}
+#: These are not trained with sensors hidden, and with one seed alone.
+BEHIND = ("mean", "zeros")
+#: What is hidden in training.
+HIDDEN: Mapping[str, Mapping[str, float]] = {
+    "nothing": {},
+    "readings": {"hide": 0.2},
+    "readings, sensors": {"hide": 0.2, "hide_sensors": 0.3},
+}
+MODEL: Mapping[str, Any] = {"profile": True, "time_features": "none"}
+TRAINING: Mapping[str, Any] = {
+    "batch": 1,
+    "chunk": 84,  # with the warm-up 8 hours, so that sensors can be silent for hours
+    "learning_rate": 5e-3,
+    "weight_decay": 0.01,
+    "dropout": 0.1,
+    "patience": 1000,
+    "threads": 1,
+}
+SHARES = (0.1, 0.3, 0.5)
+BLOCK_HOURS = 4.0
+#: What is lost from the stream, by the hours of a block.
+LOSSES = {"readings": None, "sensors": BLOCK_HOURS}
+#: The seed of what is lost: the same for all.
+LOST_SEED = 0
+TARGET = "speed"
+
+
+@dataclass
+class Watched:
+    """A bundle's streamed forecasts on their way to the score, counted.
+
+    Attributes:
+        bundle: what forecasts, through the stream that serves it.
+        forecasts: numbers forecast so far.
+        not_finite, outside: how many of them were NaN or infinite, or beyond the manifest's limits.
+    """
+
+    bundle: Bundle
+    name: str = "bundle"
+    forecasts: int = 0
+    not_finite: int = 0
+    outside: int = 0
+
+    def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        """Yield the forecasts of one stream, state carried."""
+        manifest = self.bundle.manifest
+        low, high = np.float32(manifest.limits[manifest.features.index(TARGET)])
+        for forecast in StreamForecaster(self.bundle).stream(series, start, issue):
+            finite = np.isfinite(forecast)
+            self.forecasts += forecast.size
+            self.not_finite += int((~finite).sum())
+            self.outside += int((finite & ((forecast < low) | (forecast > high))).sum())
+            yield forecast
+
+
+def settings(fill: str, hidden: str, epochs: int, channels: int) -> RunConfig:
+    """Return the configuration of a run."""
+    model: dict[str, Any] = {**MODEL, "fill": FILLS[fill][0], "hidden": channels}
+    return RunConfig(
+        STUNetConfig(**model), TrainingConfig(**{**TRAINING, **HIDDEN[hidden], "epochs": epochs}), (TARGET,)
+    )
+
+
+def identify(fill: str, hidden: str, seed: int, data: Path, config: RunConfig) -> dict[str, Any]:
+    """Return what a run is known by."""
+    parts: dict[str, Any] = json.loads(json.dumps({"model": asdict(config.model), "training": asdict(config.training)}))
+    return {"data": data.name, "fill": fill, "hidden": hidden, "seed": seed, "config": parts}
+
+
+def scores(series: Series, split: Split, forecasters: Any) -> list[dict[str, Any]]:
+    """Return the errors of a carried stream: nothing lost, then every share of every loss."""
+
+    def score(loss: str, shares: Sequence[float], hours: float | None) -> list[dict[str, Any]]:
+        found: list[Result] = evaluate_hidden(
+            series,
+            split,
+            forecasters,
+            shares,
+            targets=(TARGET,),
+            regimes=("stream",),
+            block_hours=hours,
+            seed=LOST_SEED,
+        )
+        return [{"loss": loss, **asdict(result)} for result in found]
+
+    losses = [score(loss, SHARES, hours) for loss, hours in LOSSES.items()]
+    return score("nothing", (0.0,), None) + [entry for found in losses for entry in found]
+
+
+def with_fill(checkpoint: Checkpoint, fill: str) -> Checkpoint:
+    """Return the same weights with another fill."""
+    model, weights = checkpoint.model, checkpoint.model.state_dict()
+    other = STUNet.restored(model.description() | {"fill": fill}, model.signal, model.stored_graph(), weights)
+    other.load_state_dict(weights)
+    return replace(checkpoint, model=other.eval())
+
+
+def run(data: Path, series: Series, known: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """Train, export and score one model; return what was found."""
+    split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
+    begin = time.process_time()
+    checkpoint = train(series, read_graph(data, series.sensor_ids), config, seed=known["seed"])
+    seconds = time.process_time() - begin
+    with tempfile.TemporaryDirectory() as folder:
+        streamed = with_fill(checkpoint, FILLS[known["fill"]][1])
+        watched = Watched(export_bundle(streamed, Path(folder) / "model.bundle"))
+        results = scores(series, split, lambda seen: [watched])
+    where = environment()
+    return {
+        **known,
+        "cpu_seconds": seconds,
+        "validation_mae": checkpoint.training["validation_mae"],
+        "forecasts": watched.forecasts,
+        "not_finite": watched.not_finite,
+        "outside": watched.outside,
+        **{key: where[key] for key in ("commit", "cpu", "python", "onnxruntime")},
+        "results": results,
+    }
+
+
+def errors(results: Sequence[Mapping[str, Any]], loss: str, share: float) -> list[float]:
+    """Return the MAE at every scored horizon, averaged over the runs."""
+    loss = loss if share else "nothing"
+    chosen = [one for one in results if (one["loss"], one["hidden"]) == (loss, share)]
+    horizons = sorted({one["horizon_minutes"] for one in chosen})
+    return [float(np.mean([one["mae"] for one in chosen if one["horizon_minutes"] == at])) for at in horizons]
+
+
+def mean(results: Sequence[Mapping[str, Any]], loss: str, share: float) -> float:
+    """Return the MAE averaged over horizons and runs."""
+    return float(np.mean(errors(results, loss, share)))
+
+
+def report(runs: Sequence[Mapping[str, Any]], still: Sequence[Mapping[str, Any]], command: str) -> str:
+    """Return the tables as Markdown.
+
+    Args:
+        runs: what :func:`run` found.
+        still: errors of the baselines.
+        command: that made them.
+    """
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for fill in FILLS:
+        for hidden in HIDDEN:
+            if found := [one for one in runs if (one["fill"], one["hidden"]) == (fill, hidden)]:
+                groups[fill, hidden] = found
+    rows = {key: [entry for one in found for entry in one["results"]] for key, found in groups.items()}
+    for name in dict.fromkeys(entry["model"] for entry in still):
+        rows[f"*{name.replace('_', ' ')}*", ""] = [entry for entry in still if entry["model"] == name]
+    best = min(mean(found, "nothing", 0.0) for found in rows.values())
+    last = runs[-1]
+    commits = ", ".join(sorted({(one["commit"] or "unknown")[:12] for one in runs}))
+    checked, not_finite, outside = (sum(one[key] for one in runs) for key in ("forecasts", "not_finite", "outside"))
+    lines = [
+        "# What missing data costs",
+        "",
+        f"`{command}` on {last['data']}. MAE (mph) on the test span, state carried through the exported bundle, at all "
+        "sensors against what was measured. Lost from the stream: single readings at random, or whole sensors in "
+        f"blocks of {BLOCK_HOURS:g} hours, neighbouring blocks making longer outages; the same for every row. Hidden "
+        "in training: a fifth of the readings, and beside them three tenths of the sensors, each from one random "
+        f"interval of a chunk to another. All models: {last['config']['model']['hidden']} channels, daily profile, the "
+        "same number of updates. A fill in the stream other than in training: the same weights, exported with it.",
+        "",
+        f"{last['cpu']}, one thread; torch {torch.__version__}, onnxruntime {last['onnxruntime']}, commit {commits}.",
+        "",
+        f"Of {checked:,} numbers forecast {not_finite} were not finite and {outside} outside the manifest's limits.",
+        "",
+        "## What a loss of 30 % costs",
+        "",
+        "Mean of the MAE at 15, 30 and 60 minutes, ± its standard deviation over seeds. The cost is against the same "
+        f"model with nothing lost; the second cost is against the best of all with nothing lost ({best:.2f} mph).",
+        "",
+        "| fill | hidden in training | nothing lost | 30 % of readings | cost | against the best | 30 % of sensors "
+        "| cost | CPU s to train | seeds |",
+        "| --- " * 10 + "|",
+    ]
+    for (fill, hidden), found in rows.items():
+        trained = groups.get((fill, hidden), [])
+        whole, readings, sensors = mean(found, "nothing", 0.0), *(mean(found, loss, 0.3) for loss in LOSSES)
+        cells = [f"{whole:.2f}{spread(trained, 'nothing', 0.0)}", f"{readings:.2f}{spread(trained, 'readings', 0.3)}"]
+        cells += [f"{readings / whole - 1:+.1%}", f"{readings / best - 1:+.1%}"]
+        cells += [f"{sensors:.2f}{spread(trained, 'sensors', 0.3)}", f"{sensors / whole - 1:+.1%}"]
+        cells += [f"{np.mean([one['cpu_seconds'] for one in trained]):.0f}" if trained else "", f"{len(trained) or ''}"]
+        lines.append(f"| {fill} | {hidden} | {' | '.join(cells)} |")
+    for loss in LOSSES:
+        shares = (0.0, *SHARES)
+        lines += ["", f"## MAE at 15 / 30 / 60 minutes and its mean, {loss} lost", ""]
+        lines += [f"| fill | hidden in training | {' | '.join(f'{100 * share:g} %' for share in shares)} |"]
+        lines += ["| --- " * (2 + len(shares)) + "|"]
+        for (fill, hidden), found in rows.items():
+            cells = [" / ".join(f"{error:.2f}" for error in errors(found, loss, share)) for share in shares]
+            cells = [f"{cell}: {mean(found, loss, share):.2f}" for cell, share in zip(cells, shares, strict=True)]
+            lines.append(f"| {fill} | {hidden} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def spread(runs: Sequence[Mapping[str, Any]], loss: str, share: float) -> str:
+    """Return the standard deviation of the mean MAE over seeds, where there are several."""
+    if len(runs) < 2:
+        return ""
+    return f" ±{np.std([mean(one['results'], loss, share) for one in runs], ddof=1):.2f}"
+
+
+def main() -> None:
+    """Do the runs that are missing and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=14, help="passes over the training span")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds of the fills that are close to one another")
+    parser.add_argument("--fills", nargs="+", choices=list(FILLS), default=list(FILLS), help="which fills")
+    parser.add_argument("--channels", type=int, default=16, help="of the models")
+    parser.add_argument("--data", type=Path, default=SHARED / "metr-la.npz", help="recording with its graph")
+    parser.add_argument("--timezone", default="America/Los_Angeles", help="of its naive stamps")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    options = parser.parse_args()
+    if not options.data.is_file():
+        parser.error(f"no file {options.data}; set STUNET_DATA to the folder of the week files")
+    torch.set_num_threads(1)
+    series = read_series(options.data, timezone=options.timezone)
+    record = options.out / "missing_data.json"
+    runs: list[dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))["runs"] if record.is_file() else []
+    wanted = []
+    for seed in range(options.seeds):
+        for hidden, fill in itertools.product(HIDDEN, options.fills):
+            if fill not in BEHIND or (seed == 0 and "hide_sensors" not in HIDDEN[hidden]):
+                config = settings(fill, hidden, options.epochs, options.channels)
+                wanted.append((identify(fill, hidden, seed, options.data, config), config))
+    split = choose_protocol(series, "auto", STUNetConfig.window, STUNetConfig.horizon)
+    baselines = (persistence, time_of_day_average)
+    still = scores(series, split, lambda seen: [baseline(seen, split, (TARGET,)) for baseline in baselines])
+    command = f"python benchmarks/missing_data.py --epochs {options.epochs} --seeds {options.seeds}"
+    for known, config in wanted:
+        if not any(known.items() <= one.items() for one in runs):
+            runs.append(run(options.data, series, known, config))
+            print(f"{known['fill']}, {known['hidden']} hidden, seed {known['seed']}: trained", flush=True)
+        found = [one for known, _ in wanted for one in runs if known.items() <= one.items()]
+        write_results(options.out, "missing_data", {"runs": found, "baselines": still}, report(found, still, command))
+    print(report(found, still, command))
+    if any(one["not_finite"] or one["outside"] for one in found):
+        raise SystemExit("some forecasts were not finite or not within the manifest's limits: see the table")
+
+
+if __name__ == "__main__":
+    main()
