@@ -21,7 +21,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,8 @@ from export.bundle import export_bundle
 from runtime.forecaster import StreamForecaster
 from runtime.timing import environment
 from stunet_deploy.bundle import Bundle
-from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
 from stunet_deploy.graph_files import read_graph
-from stunet_deploy.models.stunet import STUNet
 from stunet_deploy.series import Series, read_series
 from training.baselines import persistence, time_of_day_average
 from training.evaluation import Result
@@ -142,14 +140,6 @@ def scores(series: Series, split: Split, forecasters: Any) -> list[dict[str, Any
     return score("nothing", (0.0,), None) + [entry for found in losses for entry in found]
 
 
-def with_fill(checkpoint: Checkpoint, fill: str) -> Checkpoint:
-    """Return the same weights with another fill."""
-    model, weights = checkpoint.model, checkpoint.model.state_dict()
-    other = STUNet.restored(model.description() | {"fill": fill}, model.signal, model.stored_graph(), weights)
-    other.load_state_dict(weights)
-    return replace(checkpoint, model=other.eval())
-
-
 def run(data: Path, series: Series, known: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     """Train, export and score one model; return what was found."""
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
@@ -157,7 +147,7 @@ def run(data: Path, series: Series, known: dict[str, Any], config: RunConfig) ->
     checkpoint = train(series, read_graph(data, series.sensor_ids), config, seed=known["seed"])
     seconds = time.process_time() - begin
     with tempfile.TemporaryDirectory() as folder:
-        streamed = with_fill(checkpoint, FILLS[known["fill"]][1])
+        streamed = checkpoint.with_fill(FILLS[known["fill"]][1])
         watched = Watched(export_bundle(streamed, Path(folder) / "model.bundle"))
         results = scores(series, split, lambda seen: [watched])
     where = environment()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from stunet_deploy.config import Signal, from_mapping
-from stunet_deploy.errors import CheckpointError
+from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.files import replacing
 from stunet_deploy.models.forecaster import Forecaster
 from stunet_deploy.models.structural import StructuralRNN
@@ -140,6 +140,24 @@ class Checkpoint:
             came = f"{path} contradicts itself ({_reason(error)})"
             raise CheckpointError(came, expected, "train again") from error
         return checkpoint
+
+    def with_fill(self, fill: str) -> Checkpoint:
+        """Return a checkpoint with the same weights, none of which depends on the fill, and another fill.
+
+        Raises:
+            ConfigError: if the model has no such fill, or was trained to take zeros for what is missing.
+        """
+        model = self.model
+        if fill != model.config.fill == "zeros":
+            raise ConfigError(
+                f"fill {fill!r} for a model that was trained with zeros",
+                "a model that is told what was observed",
+                'train it with fill = "last"',
+            )
+        weights = model.state_dict()
+        other = model.restored(asdict(model.config) | {"fill": fill}, model.signal, model.stored_graph(), weights)
+        other.load_state_dict(weights)
+        return replace(self, model=other.eval())
 
     def _check_agreement(self) -> None:
         """Raise if site, signal, graph and reference stream are not of one network."""

@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="refuse a precision whose forecasts lose more of their MAE than this (default: 0.5%%)",
     )
+    parser.add_argument(
+        "--fill",
+        choices=("last", "mean", "forecast"),
+        help="what replaces a missing reading in the stream, whatever it was in training (default: the same)",
+    )
     parser.add_argument("--force", action="store_true", help="write a precision that loses more all the same")
 
 
@@ -40,6 +45,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     precisions, max_loss = _precisions(arguments.precision), _share(arguments.max_loss)
     checkpoint = Checkpoint.load(arguments.checkpoint)
+    if arguments.fill is not None:
+        checkpoint = checkpoint.with_fill(arguments.fill)
     out: Path = arguments.out or arguments.checkpoint.with_suffix(".bundle")
     console.say(f"exporting {arguments.checkpoint} and verifying it against the float64 reference")
     bundle = export_bundle(
