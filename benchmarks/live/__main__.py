@@ -1,7 +1,7 @@
 """A live peer: the service on the detectors of a running SUMO simulation, and what its forecasts were worth.
 
     make live
-    python -m benchmarks.live [--days 8] [--seed 0] [--minutes 4] [--speed 0] [--out live]
+    python -m benchmarks.live [--days 6] [--seed 0] [--minutes 4] [--speed 0] [--out live]
 
 Simulates weekdays on a real road network, trains on them, exports and verifies by the command line, then runs
 ``stunet run --config`` while SUMO simulates the next weekday and hands it every reading of every detector. Everything
@@ -27,6 +27,7 @@ from benchmarks.live.network import CREDIT, read_network
 from benchmarks.live.service import drive, read_lines, simulate_live, write_config
 from benchmarks.workbench import RESULTS, ROOT, stunet, write_results
 from runtime.timing import environment
+from stunet_deploy.errors import CheckFailed, StunetError
 from stunet_deploy.series import format_time, read_series
 
 CONFIG = ROOT / "benchmarks" / "configs" / "live.toml"
@@ -35,14 +36,17 @@ CONFIG = ROOT / "benchmarks" / "configs" / "live.toml"
 def main() -> None:
     """Run the example from end to end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--days", type=int, default=8, help="weekdays to learn from, before the live one")
+    parser.add_argument("--days", type=int, default=6, help="weekdays to learn from, before the live one")
     parser.add_argument("--seed", type=int, default=0, help="seed of all randomness")
     parser.add_argument("--minutes", type=float, default=4.0, help="training time")
     parser.add_argument("--speed", type=float, default=0.0, help="of the live day: 1 is real time, 0 as SUMO goes")
     parser.add_argument("--out", type=Path, default=ROOT / "live", help="folder of all that is made")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table")
     options = parser.parse_args()
-    result = run(options.days, options.seed, options.minutes, options.speed, options.out.absolute())
+    try:
+        result = run(options.days, options.seed, options.minutes, options.speed, options.out.absolute())
+    except (StunetError, CheckFailed) as error:
+        parser.exit(error.exit_code, f"{error}\n")
     text = report(result)
     write_results(options.results, "live", result, text, indent=1)
     shutil.copyfile(options.out / "live.png", options.results / "live.png")

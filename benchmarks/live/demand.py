@@ -49,8 +49,8 @@ _NORTH, _WORKS = ("26216780#0", "4935299#1"), ("8008670#0", "-8008670#1")
 """The ends of the network: the edge that comes in, and the one that leaves."""
 
 DEMAND = (
-    Demand(_WEST[0], _EAST[1], 40_000, 0.15, 0.21),
-    Demand(_EAST[0], _WEST[1], 40_000, 0.20, 0.17),
+    Demand(_WEST[0], _EAST[1], 24_000, 0.15, 0.21),
+    Demand(_EAST[0], _WEST[1], 24_000, 0.20, 0.17),
     Demand(_WEST[0], _SOUTH[1], 5_500, 0.10, 0.26),
     Demand(_WEST[0], _NORTH[1], 2_200, 0.13, 0.22),
     Demand(_WEST[0], _NORTHWEST[1], 900, 0.13, 0.22),
@@ -90,15 +90,15 @@ class Incident:
         start, end: when.
         edge: where, in SUMO.
         offset_m: metres from the start of the edge.
-        lanes: number of lanes that broken-down vehicles block, from the right; 0 for slow traffic all over the edge.
-        speed: in m/s; how fast one may drive on the edge, where no lane is blocked.
+        lane: which lane a broken-down vehicle blocks, from the right; None for slow traffic all over the edge.
+        speed: in m/s; how fast one drives on the edge, where no lane is blocked.
     """
 
     start: int
     end: int
     edge: str
     offset_m: float = 0.0
-    lanes: int = 0
+    lane: int | None = None
     speed: float = 0.0
 
 
@@ -197,12 +197,12 @@ def _draw_incidents(rng: np.random.Generator) -> tuple[Incident, ...]:
     for _ in range(rng.poisson(2.0)):
         edge, first, last = _BREAKDOWNS[rng.integers(len(_BREAKDOWNS))]
         start, minutes = int(rng.uniform(6, 20) * 3600), rng.uniform(15, 45)
-        lanes = int(rng.integers(1, 3)) if edge in (*_WEST, *_EAST) else 1
-        found.append(Incident(start, start + int(60 * minutes), edge, float(rng.uniform(first, last)), lanes))
+        offset_m, lane = float(rng.uniform(first, last)), int(rng.integers(2))
+        found.append(Incident(start, start + int(60 * minutes), edge, offset_m, lane))
     for _ in range(rng.poisson(1.5)):
-        start, minutes = int(rng.uniform(6, 20) * 3600), rng.uniform(15, 60)
+        start, minutes = int(rng.uniform(6, 20) * 3600), rng.uniform(15, 45)
         edge = _TAILBACKS[rng.integers(len(_TAILBACKS))]
-        found.append(Incident(start, start + int(60 * minutes), edge, speed=float(rng.uniform(20, 55)) / 3.6))
+        found.append(Incident(start, start + int(60 * minutes), edge, speed=float(rng.uniform(2.5, 6.0))))
     return tuple(sorted(found, key=lambda incident: incident.start))
 
 

@@ -30,6 +30,10 @@ CREDIT = "Roads: A10KW of Eclipse SUMO, from © OpenStreetMap contributors (ODbL
 REACH_M = 1500.0
 """Detectors further apart than this, in metres of driving, are not joined in the graph."""
 
+ROADWORKS = ("A10E", "A10W")
+"""Corridors whose left lane is closed: with all three lanes open, the vehicles that it takes for a queue would take
+hours to simulate."""
+
 _MARGIN_M = 4.0
 """Least distance of a detector from the ends of its edge."""
 
@@ -132,6 +136,23 @@ class Network:
         distance[distance <= 0] = np.inf  # behind on the same edge; the way around is no neighbourhood
         return distance
 
+    def closed_lanes(self) -> list[str]:
+        """Return the lanes in SUMO that roadworks close."""
+        edges = [edge for corridor in CORRIDORS if corridor.name in ROADWORKS for edge in corridor.edges]
+        return [self.roads.getEdge(edge).getLanes()[-1].getID() for edge in edges]
+
+    def behind(self, edge: str, offset_m: float) -> list[int]:
+        """Return the detectors that come before a place on the same road."""
+        found = []
+        for corridor in CORRIDORS:
+            if edge in corridor.edges:
+                ahead = corridor.edges[corridor.edges.index(edge) + 1 :]
+                for number, detector in enumerate(self.detectors):
+                    of_this = detector.edge in corridor.edges and detector.edge not in ahead
+                    if of_this and (detector.edge != edge or detector.offset_m < offset_m):
+                        found.append(number)
+        return found
+
     def graph_csv(self) -> str:
         """Return the graph as the edge list ``from,to,distance`` of the detectors within :data:`REACH_M`."""
         distances = self.distances()
@@ -201,10 +222,16 @@ def _place(roads: Any, corridor: Corridor) -> Sequence[Detector]:
         place = max(index for index, start in enumerate(starts[:-1]) if start <= along)
         edge = edges[place]
         offset = min(max(along - starts[place], _MARGIN_M), edge.getLength() - _MARGIN_M)
-        lanes = tuple(lane.getID() for lane in edge.getLanes() if lane.allows("passenger"))
+        lanes = tuple(lane.getID() for lane in _open_lanes(edge, corridor))
         x, y = _point(edge.getShape(), offset / edge.getLength())
         detectors.append(Detector(f"{corridor.name}-{number + 1}", edge.getID(), lanes, offset, x, y))
     return detectors
+
+
+def _open_lanes(edge: Any, corridor: Corridor) -> list[Any]:
+    """Return the lanes of an edge that are not closed, from the right."""
+    lanes: list[Any] = edge.getLanes()
+    return lanes[:-1] if corridor.name in ROADWORKS else lanes
 
 
 def _point(shape: Sequence[tuple[float, float]], share: float) -> tuple[float, float]:

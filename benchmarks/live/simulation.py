@@ -90,6 +90,8 @@ def simulate_day(network: Network, day: int, seed: int, until: int = DAY_S) -> I
         }
         _start(sumo, options)
         try:
+            for lane in network.closed_lanes():
+                sumo.lane.setDisallowed(lane, ["all"])
             limits = _Limits(sumo, network, plan)
             for now in range(PERIOD_S, until + 1, PERIOD_S):
                 sumo.simulationStep(float(now))
@@ -147,7 +149,7 @@ class _Limits:
         wet = min((factor for start, end, factor in self._plan.rain if start <= seconds < end), default=1.0)
         wanted = {edge: wet * speed for edge, speed in self._own.items()}
         for incident in self._plan.incidents:
-            if not incident.lanes and incident.start <= seconds < incident.end:
+            if incident.lane is None and incident.start <= seconds < incident.end:
                 wanted[incident.edge] = min(wanted[incident.edge], incident.speed)
         for edge, speed in wanted.items():
             if speed != self._now[edge]:
@@ -171,9 +173,9 @@ def routes_xml(network: Network, plan: Plan) -> str:
     ]
     for number, incident in enumerate(plan.incidents):
         route = next(index for index, path in enumerate(paths) if incident.edge in path)
-        for lane in range(incident.lanes):
-            vehicle = _vehicle(f"broken-{number}-{lane}", False, route, incident.start)
-            vehicles.append((float(incident.start), f"{vehicle}>{_stop(incident, lane)}</vehicle>"))
+        if incident.lane is not None:
+            vehicle = _vehicle(f"broken-{number}", False, route, incident.start)
+            vehicles.append((float(incident.start), f"{vehicle}>{_stop(incident)}</vehicle>"))
     lines += [line for _, line in sorted(vehicles, key=lambda vehicle: vehicle[0])]
     return "\n".join(lines) + "\n</routes>\n"
 
@@ -185,8 +187,8 @@ def _vehicle(name: object, truck: bool, route: int, depart: float) -> str:
     return f'<vehicle id="{name}" type="{kind}" route="{route}" depart="{depart:.1f}" {where}'
 
 
-def _stop(incident: Incident, lane: int) -> str:
-    return f'<stop lane="{incident.edge}_{lane}" endPos="{incident.offset_m:.1f}" until="{incident.end}"/>'
+def _stop(incident: Incident) -> str:
+    return f'<stop lane="{incident.edge}_{incident.lane}" endPos="{incident.offset_m:.1f}" until="{incident.end}"/>'
 
 
 def _path(network: Network, start: str, end: str) -> list[str]:

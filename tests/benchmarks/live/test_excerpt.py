@@ -1,7 +1,7 @@
 """The live example without SUMO: four simulated hours of detector messages through the real service.
 
-``readings.ndjson.gz`` is what ``python -m benchmarks.live.simulation --day 0`` printed from 13:30 to 17:30, in which
-two lanes are blocked for 18 minutes; ``roads.csv`` is the graph of its detectors.
+``readings.ndjson.gz`` is what ``python -m benchmarks.live.simulation --day 1`` printed from 15:30 to 19:30, in which
+traffic is held up beyond the map and lanes are blocked; ``roads.csv`` is the graph of its detectors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from benchmarks.live.comparison import UNUSUAL_KMH, compare, read_live_day
-from benchmarks.live.demand import TIMEZONE, midnight
+from benchmarks.live.demand import TIMEZONE, Incident, midnight
 from benchmarks.live.history import FEATURES, INTERVAL_S, UNITS, as_array, intervals
 from benchmarks.live.service import drive, read_lines, write_config
 from benchmarks.live.simulation import Reading
@@ -30,7 +30,8 @@ from stunet_deploy.graph_files import read_graph
 from stunet_deploy.series import DAY_S, Series
 
 HERE = Path(__file__).parent
-START, STOP = midnight(0) + 27 * 1800, midnight(0) + 35 * 1800
+DAY = 1
+START, STOP = midnight(DAY) + 31 * 1800, midnight(DAY) + 39 * 1800
 WARM_UP = 12
 
 
@@ -67,11 +68,11 @@ def readings(singles):
 def past(names, readings):
     """Return the day before, on which nothing was measured but the same afternoon."""
     values = np.full((DAY_S // INTERVAL_S, *readings.shape[1:]), np.nan)
-    values[162:210] = readings
+    values[186:234] = readings
     return Series(
         values=np.nan_to_num(values).astype(np.float32),
         observed=np.isfinite(values),
-        timestamps=midnight(0) - DAY_S + INTERVAL_S * np.arange(len(values)),
+        timestamps=midnight(DAY) - DAY_S + INTERVAL_S * np.arange(len(values)),
         sensor_ids=names,
         features=FEATURES,
         units=UNITS,
@@ -145,6 +146,20 @@ def test_traffic_that_differs_from_the_days_before_is_counted_apart(forecasts, m
     assert (day.usual == 90).all()
     assert 0 < mae["labels"]["unusual traffic"][0] < mae["labels"]["all day"][0]
     assert mae["unusual traffic"]["time of day"][0] >= UNUSUAL_KMH
+
+
+@pytest.mark.parametrize("incidents", [(), (Incident(3600, 5400, "264308376", speed=2.7),)], ids=["calm", "incident"])
+def test_the_picture_is_drawn(forecasts, messages, past, tmp_path, incidents):
+    pytest.importorskip("sumolib", reason="the roads in the picture come with SUMO; extra [live]")
+    from benchmarks.live.network import read_network
+    from benchmarks.live.pictures import draw
+
+    _, found = forecasts
+    draw(tmp_path / "live.png", read_live_day(messages, found, past), read_network(), incidents)
+    content = (tmp_path / "live.png").read_bytes()
+
+    assert content.startswith(b"\x89PNG")
+    assert len(content) < 250_000
 
 
 def test_a_service_that_fails_is_not_passed_over(tmp_path, lines):

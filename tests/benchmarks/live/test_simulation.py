@@ -84,11 +84,13 @@ def test_every_trip_and_incident_is_in_the_network(network):
     vehicles = root.findall("vehicle")
 
     assert len(root.findall("route")) == len(DEMAND)
-    assert len(vehicles) == 500 + sum(incident.lanes for incident in plan.incidents)
+    assert len(vehicles) == 500 + sum(incident.lane is not None for incident in plan.incidents)
     assert [float(v.get("depart", "")) for v in vehicles] == sorted(float(v.get("depart", "")) for v in vehicles)
     for incident in plan.incidents:
         assert 0 <= incident.offset_m < network.roads.getEdge(incident.edge).getLength()
-        assert incident.lanes < network.roads.getEdge(incident.edge).getLaneNumber()
+        lane = f"{incident.edge}_{incident.lane or 0}"
+        assert lane in {lane.getID() for lane in network.roads.getEdge(incident.edge).getLanes()}
+        assert lane not in network.closed_lanes()
 
 
 def test_detectors_lie_on_their_lanes_and_are_joined(network):
@@ -131,3 +133,11 @@ def test_equal_seeds_simulate_equal_readings(twenty_minutes):
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     assert again == twenty_minutes
+
+
+def test_behind_a_place_are_the_detectors_that_one_passes_before(network):
+    fifth = network.detectors[network.names.index("A10E-5")]
+    behind = network.behind(fifth.edge, fifth.offset_m)
+
+    assert [network.names[number] for number in behind] == ["A10E-1", "A10E-2", "A10E-3", "A10E-4"]
+    assert network.behind(CORRIDORS[0].edges[0], 0.0) == []
