@@ -1,7 +1,7 @@
 """A live peer: the service on the detectors of a running SUMO simulation, and what its forecasts were worth.
 
     make live
-    python -m benchmarks.live [--days 6] [--seed 0] [--minutes 4] [--speed 0] [--out live]
+    python -m benchmarks.live [--days 8] [--seed 0] [--minutes 4] [--speed 0] [--out live]
 
 Simulates weekdays on a real road network, trains on them, exports and verifies by the command line, then runs
 ``stunet run --config`` while SUMO simulates the next weekday and hands it every reading of every detector. Everything
@@ -36,7 +36,7 @@ CONFIG = ROOT / "benchmarks" / "configs" / "live.toml"
 def main() -> None:
     """Run the example from end to end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--days", type=int, default=6, help="weekdays to learn from, before the live one")
+    parser.add_argument("--days", type=int, default=8, help="weekdays to learn from, before the live one")
     parser.add_argument("--seed", type=int, default=0, help="seed of all randomness")
     parser.add_argument("--minutes", type=float, default=4.0, help="training time")
     parser.add_argument("--speed", type=float, default=0.0, help="of the live day: 1 is real time, 0 as SUMO goes")
@@ -94,6 +94,7 @@ def run(days: int, seed: int, minutes: float, speed: float, out: Path) -> dict[s
     return {
         "days": days,
         "seed": seed,
+        "minutes": minutes,
         "live_day": start,
         "sumo": version("eclipse-sumo"),
         "network": CREDIT,
@@ -123,7 +124,8 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         "# A day of live traffic",
         "",
-        f"`make live`: SUMO {result['sumo']} simulates the motorway junction that it ships as A10KW, "
+        f"`python -m benchmarks.live --days {result['days']} --seed {result['seed']} --minutes {result['minutes']:g}` "
+        f"(`make live`): SUMO {result['sumo']} simulates the motorway junction that it ships as A10KW, "
         f"{result['detectors']} detectors report every 30 seconds to `stunet run --config` as it happens, and the "
         f"model has learnt from the {result['days']} simulated weekdays before. **The traffic is simulated**, the "
         "roads are real: this shows that the whole way holds together, and says nothing about accuracy on real "

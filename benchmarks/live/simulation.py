@@ -31,9 +31,6 @@ PERIOD_S = 30
 LOST_READINGS = 0.01
 """Share of single readings that never arrive."""
 
-REACTION_S = 2
-"""Seconds between two decisions of a driver; one would take nearly twice as long to simulate."""
-
 LONGEST_WAIT_S = 900
 """Who cannot enter the network for so long takes another way."""
 
@@ -84,7 +81,6 @@ def simulate_day(network: Network, day: int, seed: int, until: int = DAY_S) -> I
             "route-files": routes,
             "additional-files": additional,
             "seed": rng.integers(2**31),
-            "default.action-step-length": REACTION_S,
             "max-depart-delay": LONGEST_WAIT_S,
             "xml-validation": "never",
         }
@@ -183,7 +179,7 @@ def routes_xml(network: Network, plan: Plan) -> str:
 def _vehicle(name: object, truck: bool, route: int, depart: float) -> str:
     """Return the beginning of a vehicle's element."""
     kind = "lorry" if truck else "car"
-    where = 'departLane="best" departSpeed="max"'
+    where = 'departLane="free" departSpeed="max"'
     return f'<vehicle id="{name}" type="{kind}" route="{route}" depart="{depart:.1f}" {where}'
 
 
