@@ -16,19 +16,21 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from benchmarks.live.comparison import UNUSUAL_KMH, compare, read_live_day
-from benchmarks.live.demand import midnight, plan_day
+from benchmarks.live.demand import TIMEZONE, midnight, plan_day
 from benchmarks.live.history import INTERVAL_S, simulate_history, write_recording
 from benchmarks.live.network import CREDIT, read_network
 from benchmarks.live.service import drive, read_lines, simulate_live, write_config
 from benchmarks.workbench import RESULTS, ROOT, stunet, write_results
 from runtime.timing import environment
 from stunet_deploy.errors import CheckFailed, StunetError
-from stunet_deploy.series import format_time, read_series
+from stunet_deploy.series import read_series
 
 CONFIG = ROOT / "benchmarks" / "configs" / "live.toml"
 
@@ -81,8 +83,8 @@ def run(days: int, seed: int, minutes: float, speed: float, out: Path) -> dict[s
             shutil.rmtree(old, ignore_errors=True)
         stunet("export", model, "--out", bundle)
         verified = stunet("verify", bundle)
-    start = format_time(midnight(days))
-    with stage("live", f"running the service on {start[:10]}, while SUMO simulates it"):
+    date = f"{datetime.fromtimestamp(midnight(days), ZoneInfo(TIMEZONE)):%Y-%m-%d}"
+    with stage("live", f"running the service on {date}, while SUMO simulates it"):
         write_config(config, bundle, out / "state")
         drive(config, simulate_live(days, seed, speed, messages), forecasts)
     lines = read_lines(forecasts)
@@ -95,7 +97,7 @@ def run(days: int, seed: int, minutes: float, speed: float, out: Path) -> dict[s
         "days": days,
         "seed": seed,
         "minutes": minutes,
-        "live_day": start,
+        "live_day": date,
         "sumo": version("eclipse-sumo"),
         "network": CREDIT,
         "detectors": len(network.names),
@@ -131,8 +133,7 @@ def report(result: dict[str, Any]) -> str:
         "roads are real: this shows that the whole way holds together, and says nothing about accuracy on real "
         "detectors.",
         "",
-        f"Mean absolute error of speed in km/h at all detectors on {result['live_day'][:10]}, against what then "
-        "happened:",
+        f"Mean absolute error of speed in km/h at all detectors on {result['live_day']}, against what then happened:",
         "",
         "| | " + " | ".join(f"{step * INTERVAL_S // 60} min" for step in horizons) + " |",
         "| --- |" + " --- |" * len(horizons),
