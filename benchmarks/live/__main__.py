@@ -99,6 +99,7 @@ def run(days: int, seed: int, minutes: float, speed: float, out: Path) -> dict[s
         "minutes": minutes,
         "live_day": date,
         "sumo": version("eclipse-sumo"),
+        "torch": version("torch"),
         "network": CREDIT,
         "detectors": len(network.names),
         "readings": sum(1 for _ in messages.open(encoding="utf-8")),
@@ -160,8 +161,8 @@ def report(result: dict[str, Any]) -> str:
         "",
         "Took " + ", ".join(f"{name} {spent / 60:.1f}" for name, spent in seconds.items()) + " minutes.",
         "",
-        f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, torch "
-        f"{where['torch']}, onnxruntime {where['onnxruntime']}, SUMO {result['sumo']}, commit "
+        f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "
+        f"torch {result['torch']}, onnxruntime {where['onnxruntime']}, SUMO {result['sumo']}, commit "
         f"{(where['commit'] or 'unknown')[:12]}. {result['network']}.",
         "",
     ]
