@@ -11,7 +11,7 @@ BENCHMARKS := $(addprefix benchmarks/,bench_step.py throughput.py peers.py)
 BINDINGS := tensorrt-cu12-bindings==10.3.0 $(addprefix tensorrt-cu13-bindings==,10.13.3.9 10.16.1.11 11.0.0.114 11.4.0.106)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bindings bench faults
+.PHONY: help demo test check bindings bench faults live
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -43,6 +43,14 @@ bench: $(READY) ## Run the benchmarks; results in benchmarks/results/
 
 faults: $(READY) ## Do to a stream what a controller meets in years; results in benchmarks/results/
 	@$(BIN)/python benchmarks/faults.py
+
+live: $(VENV)/.live ## Run the service on a running SUMO simulation, which is installed first; results in live/
+	@$(BIN)/python -m benchmarks.live
+
+$(VENV)/.live: $(READY)
+	@echo "Installing SUMO into $(VENV), once (half a gigabyte) ..."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[live]'
+	@touch $@
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "$(PYTHON) is older than Python 3.10; choose another with PYTHON=python3.12")'

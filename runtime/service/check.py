@@ -19,6 +19,7 @@ from runtime.service.config import (
     ReplayConfig,
     ServiceConfig,
     SinkConfig,
+    StdinConfig,
     StreamConfig,
 )
 from runtime.service.mqtt import probe
@@ -99,7 +100,8 @@ def _check_stream(config: StreamConfig, found: Check) -> None:
     elif isinstance(source, MqttSourceConfig):
         found.plan.append(f"  from MQTT {', '.join(source.topics)}")
     else:
-        found.plan.append("  from standard input")
+        by_messages = isinstance(source, StdinConfig) and source.clock == "messages"
+        found.plan.append("  from standard input" + (", by the clock of its messages" if by_messages else ""))
     for sink in config.sink:
         _check_sink(sink, config.name, found)
 

@@ -36,6 +36,9 @@ class StdinConfig:
     """Lines of JSON on standard input."""
 
     kind: Literal["stdin"]
+    clock: Literal["system", "messages"] = "system"
+    """By which intervals are closed: the controller's, or the newest time that a reading has named (a recording or a
+    simulation, which has its own time)."""
 
 
 @dataclass(frozen=True)

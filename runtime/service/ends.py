@@ -50,7 +50,7 @@ class Ends:
             return ReplaySource(config.source, manifest, ignore_unknown=config.ignore_unknown)
         if isinstance(config.source, MqttSourceConfig):
             return MqttSource(self._shared_broker(), config.source.topics)
-        return StdinSource()
+        return StdinSource(live=config.source.clock == "system")
 
     def sink(self, config: SinkConfig, stream: str) -> Sink:
         """Open a sink of a stream.

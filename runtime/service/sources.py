@@ -100,7 +100,7 @@ class Source(Protocol):
     """Where a stream's readings come from.
 
     Attributes:
-        live: whether they are of now, so that a time ahead of the clock is wrong.
+        live: whether they are of now, so that a time ahead of the clock is wrong. If not, the clock is theirs.
         patient: whether it can wait for a sink for as long as it takes.
         fleeting: whether what it has delivered cannot be had again, and so is still used when the service stops.
     """
@@ -157,11 +157,14 @@ class StdinSource:
 
     Args:
         descriptor: of the pipe; standard input by default.
+        live: whether they are of now; else they come from a recording or a simulation, which can wait.
     """
 
-    live, patient, fleeting = True, False, True
+    fleeting = True
 
-    def __init__(self, descriptor: int = 0) -> None:
+    def __init__(self, descriptor: int = 0, *, live: bool = True) -> None:
+        self.live = live
+        self.patient = not live
         self._descriptor = descriptor
 
     def start(self, inbox: Inbox, stopped: threading.Event, last_s: int | None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
+from runtime.clock import to_seconds
 from runtime.forecast import Forecast
 from runtime.replay import INTERVAL_MESSAGE, Detection, Record, read_message
 from runtime.service.config import StreamConfig
@@ -77,6 +79,7 @@ class Worker:
         self.step_times = StepTimes()
         self._began = self._handed = time.monotonic()
         self._handed_s: int | None = None  # time of issue of the last forecast handed out
+        self._heard_s = -math.inf  # newest time of a single reading, the clock where the source is not live
         self._failures = 0
         self._lock = threading.Lock()
         self._next: Serving | None = None
@@ -244,16 +247,21 @@ class Worker:
                         "send the other kind, or change [stream.assembler] in the config file",
                         reason="message",
                     )
+                if isinstance(message, Detection):
+                    moment = self._clock() if self._source.live else max(self._heard_s, to_seconds(message.timestamp))
             except StreamError as error:
                 durable.stream.counters.refuse(error)
                 raise
         if isinstance(message, Detection):
-            durable.add(*message, now=self._clock())
+            durable.add(*message, now=moment)
+            self._heard_s = moment
         else:
             yield durable.push(*message, now=now)
 
     def _due(self) -> Iterator[Forecast]:
-        yield from self._serving.durable.due(self._clock())
+        now = self._clock() if self._source.live else self._heard_s
+        if now > -math.inf:
+            yield from self._serving.durable.due(now)
 
     def _hand_out_all(self, forecasts: Iterator[Forecast]) -> None:
         """Hand forecasts out; the backend may fail at them, but not every time."""

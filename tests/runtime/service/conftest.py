@@ -94,7 +94,7 @@ state = "state"
 def pipe(monkeypatch):
     """Return the end to write to of a pipe that stands for standard input."""
     read, write = os.pipe()
-    monkeypatch.setattr(ends, "StdinSource", lambda: StdinSource(read))
+    monkeypatch.setattr(ends, "StdinSource", lambda **options: StdinSource(read, **options))
     with os.fdopen(write, "w") as lines:
         yield lines
     os.close(read)
