@@ -145,14 +145,14 @@ class Checkpoint:
         """Return a checkpoint with the same weights, none of which depends on the fill, and another fill.
 
         Raises:
-            ConfigError: if the model has no such fill, or was trained to take zeros for what is missing.
+            ConfigError: if the model has no such fill, or only one of the two is ``zeros``: it is told of none.
         """
         model = self.model
-        if fill != model.config.fill == "zeros":
+        if fill != model.config.fill and "zeros" in (fill, model.config.fill):
             raise ConfigError(
-                f"fill {fill!r} for a model that was trained with zeros",
-                "a model that is told what was observed",
-                'train it with fill = "last"',
+                f"fill {fill!r} for a model that was trained with {model.config.fill!r}",
+                "zeros in both or in none",
+                f"train it with fill = {fill!r}",
             )
         weights = model.state_dict()
         other = model.restored(asdict(model.config) | {"fill": fill}, model.signal, model.stored_graph(), weights)

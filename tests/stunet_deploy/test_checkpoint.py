@@ -20,7 +20,7 @@ import torch
 
 from stunet_deploy.checkpoint import SCHEMA, Checkpoint, ReferenceStream, Site
 from stunet_deploy.config import Signal, STUNetConfig
-from stunet_deploy.errors import CheckpointError, StunetError
+from stunet_deploy.errors import CheckpointError, ConfigError, StunetError
 from stunet_deploy.models.stunet import StepInputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -334,3 +334,27 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(saved):
     assert "model.pt cannot be written" in done.stdout, done.stderr
     assert saved.read_bytes() == before
     assert listing(saved.parent) == ["model.pt"]
+
+
+@pytest.mark.parametrize("fill", ["forecast", "mean"])
+def test_another_fill_has_the_same_weights_and_matters_only_where_readings_are_missing(checkpoint, fill):
+    other = checkpoint.with_fill(fill)
+
+    assert (checkpoint.model.config.fill, other.model.config.fill) == ("last", fill)
+    assert (other.site, other.training) == (checkpoint.site, checkpoint.training)
+    for name, weight in checkpoint.model.state_dict().items():
+        torch.testing.assert_close(other.model.state_dict()[name], weight, rtol=0, atol=0)
+    assert np.abs(forecasts(other) - forecasts(checkpoint)).max() > 0.01
+    whole = replace(checkpoint.reference, observed=np.ones_like(checkpoint.reference.observed))
+    seen, otherwise = replace(checkpoint, reference=whole), replace(other, reference=whole)
+    np.testing.assert_allclose(forecasts(otherwise), forecasts(seen), atol=1e-3)
+
+
+def test_zeros_are_no_fill_to_change_from_or_to(checkpoint, build_model):
+    with pytest.raises(ConfigError, match="zeros in both or in none"):
+        checkpoint.with_fill("zeros")
+    config = replace(checkpoint.model.config, fill="zeros", mask_channel=False)
+    literature = replace(checkpoint, model=build_model(config, np.roll(np.eye(NODES), 1, axis=1), signal=SIGNAL))
+    with pytest.raises(ConfigError, match="trained with 'zeros'"):
+        literature.with_fill("last")
+    assert literature.with_fill("zeros").model.config.fill == "zeros"

@@ -191,6 +191,15 @@ def test_export_replaces_a_bundle_and_nothing_else(place: Place, tmp_path: Path)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+def test_a_stream_may_fill_otherwise_than_the_training_did(place: Place, tmp_path: Path) -> None:
+    out = tmp_path / "forecast.bundle"
+    run_stunet(["export", str(place.model), "--out", str(out), "--fill", "forecast"])
+
+    fills = [Bundle.load(bundle).manifest.model_config["fill"] for bundle in (place.bundle, out)]
+    assert fills == ["last", "forecast"]
+    assert main(["verify", str(out)]) == 0
+
+
 def test_verify_passes_here_and_fails_on_a_wrong_reference(place: Place, tmp_path: Path, answer: Answer) -> None:
     found = answer("verify", place.bundle)
     keys = {"passed", "backend", "intervals", "max_abs_error", "mean_abs_error", "tolerance", "worst"}
