@@ -195,7 +195,7 @@ def test_a_stream_may_fill_otherwise_than_the_training_did(place: Place, tmp_pat
     out = tmp_path / "forecast.bundle"
     run_stunet(["export", str(place.model), "--out", str(out), "--fill", "forecast"])
 
-    fills = [Bundle.load(bundle).manifest.model_config["fill"] for bundle in (place.bundle, out)]
+    fills = [Bundle.load(bundle).manifest.config["fill"] for bundle in (place.bundle, out)]
     assert fills == ["last", "forecast"]
     assert main(["verify", str(out)]) == 0
 
