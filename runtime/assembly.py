@@ -60,6 +60,8 @@ class AssemblyCounters:
     """Readings of unknown sensors that were ignored."""
     dropped: int = 0
     """Readings dropped because the clock went back and they lay ahead of it."""
+    unweighted: int = 0
+    """Numbers dropped because the weight of their rule did not come with them, or is negative."""
 
 
 class Assembler:
@@ -343,7 +345,9 @@ class Assembler:
         """Return one feature [node] of an interval, NaN where unobserved."""
         values = numbers[:, column]
         weights = np.ones_like(values) if rule.weight is None else numbers[:, self._columns[rule.weight]]
-        heard = ~np.isnan(values) & (weights >= 0)
+        came = ~np.isnan(values)
+        heard = came & (weights >= 0)
+        self.counters.unweighted += int(np.count_nonzero(came) - np.count_nonzero(heard))
         count = len(self._nodes)
         weight = np.bincount(nodes[heard], weights[heard], count)
         total = np.bincount(nodes[heard], values[heard] * weights[heard], count)

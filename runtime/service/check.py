@@ -86,7 +86,9 @@ def _check_stream(config: StreamConfig, found: Check) -> None:
     def open_once() -> None:
         bundle.append(Bundle.load(config.bundle))
         open_stream(config, bundle[0]).close()
-        make_assembler(config, bundle[0].manifest)
+        assembler = make_assembler(config, bundle[0].manifest)
+        if assembler is not None:
+            found.plan.append(f"  single readings of {', '.join(assembler.names)}")
 
     found.attempt(
         f"stream {config.name}: {config.bundle} on {config.backend} in {config.precision}, mode {config.mode}",

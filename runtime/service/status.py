@@ -13,7 +13,7 @@ from runtime.service.web.history import History
 from stunet_deploy.bundle import Manifest
 
 #: Counters of readings that were accepted and are not used.
-DROPPED = ("outside_limits", "unknown", "stuck", "dropped")
+DROPPED = ("outside_limits", "unknown", "stuck", "dropped", "unweighted")
 
 
 @dataclass

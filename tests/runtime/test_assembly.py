@@ -75,8 +75,11 @@ def test_a_weight_need_not_be_a_feature(example):
         assembler.add("s1", START + second, {"speed": speed, "count": count}, now=START + second)
     with pytest.raises(StreamError, match="numbers by name"):
         assembler.add("s1", START + 60, 12.0, now=START + 60)
+    assembler.add("s2", START, {"speed": 30}, now=START + 60)
     ((_, values),) = closed(assembler, START + INTERVAL_S)
     assert values[1, 0] == 40
+    assert np.isnan(values[2, 0])
+    assert assembler.counters.unweighted == 2
 
 
 def test_a_sum_is_scaled_for_readings_that_did_not_come(manifest):

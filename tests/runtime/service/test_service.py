@@ -228,6 +228,10 @@ def test_a_dry_run_says_what_would_run_and_all_that_is_wrong(write_config, recor
     assert [line.split()[0] for line in said.out.splitlines()] == ["stream", "state", "from", "to", "to"]
     assert sorted(tmp_path.iterdir()) == before
 
+    weighted = write_config('kind = "stdin"', [STDOUT], extra='assembler.rules.speed.weight = "count"')
+    assert main(["run", "--config", str(weighted), "--dry-run"]) == 0
+    assert "  single readings of speed, trend, count\n" in capsys.readouterr().out
+
     recording.write_text("nothing\n")
     bad = write_config(source, [http, 'kind = "csv"\nfolder = "recording.csv/x"'], extra='precision = "fp8"')
     assert main(["run", "--config", str(bad), "--dry-run", "--json"]) == 2
