@@ -3,51 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-ROOT = Path(__file__).resolve().parents[2]
 SENSORS, INTERVALS = 6, 432
 
 
-def write_cut(path: Path) -> None:
-    """Write a day and a half of six sensors of the shipped data."""
-    with np.load(ROOT / "stunet_deploy" / "data" / "freeway.npz", allow_pickle=False) as whole:
-        arrays = dict(whole)
-    for key in ("values", "observed"):
-        arrays[key] = arrays[key][-INTERVALS:, :SENSORS]
-    for key in ("sensor_ids", "latitude", "longitude"):
-        arrays[key] = arrays[key][:SENSORS]
-    arrays["timestamps"] = arrays["timestamps"][-INTERVALS:]
-    arrays["adjacency"] = arrays["adjacency"][:SENSORS, :SENSORS]
-    np.savez(path, **arrays)
+def test_every_loss_is_scored_every_forecast_checked_and_no_run_repeated(
+    cut_freeway: Callable[[int, int], Path], run_benchmark: Callable[..., str], tmp_path: Path
+) -> None:
+    data = cut_freeway(SENSORS, INTERVALS)
+    options = ("--data", data, "--epochs", 1, "--seeds", 1, "--channels", 2, "--fills", "last")
 
-
-def make(folder: Path) -> str:
-    """Run the benchmark on the cut; return what it printed."""
-    options = ("--data", "cut.npz", "--epochs", "1", "--seeds", "1", "--channels", "2", "--fills", "last")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "missing_data.py"), *options, "--out", "."],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_every_loss_is_scored_every_forecast_checked_and_no_run_repeated(tmp_path: Path) -> None:
-    write_cut(tmp_path / "cut.npz")
-
-    first = make(tmp_path)
+    first = run_benchmark("missing_data.py", *options)
     found = json.loads((tmp_path / "missing_data.json").read_text(encoding="utf-8"))
-    again = make(tmp_path)
+    again = run_benchmark("missing_data.py", *options)
 
     page = (tmp_path / "missing_data.md").read_text(encoding="utf-8")
     assert page.strip() in first

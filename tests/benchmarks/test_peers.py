@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,38 +14,17 @@ from benchmarks.peer_models import DCRNN, DiffusionConvolution, GraphWaveNet, pa
 from benchmarks.peer_report import MARKS, RUNS_ON, headline, write_headline
 
 ROOT = Path(__file__).resolve().parents[2]
-SENSORS, INTERVALS = 10, 576
 
 
-def write_cut(path: Path) -> None:
-    """Write two days of ten sensors of the shipped data."""
-    with np.load(ROOT / "stunet_deploy" / "data" / "freeway.npz", allow_pickle=False) as whole:
-        arrays = dict(whole)
-    for key in ("values", "observed"):
-        arrays[key] = arrays[key][-INTERVALS:, :SENSORS]
-    for key in ("sensor_ids", "latitude", "longitude"):
-        arrays[key] = arrays[key][:SENSORS]
-    arrays["timestamps"] = arrays["timestamps"][-INTERVALS:]
-    arrays["adjacency"] = arrays["adjacency"][:SENSORS, :SENSORS]
-    np.savez(path, **arrays)
-
-
-def test_the_comparison_with_other_models_writes_page_picture_and_headline(tmp_path: Path) -> None:
-    write_cut(tmp_path / "cut.npz")
-    options = ("--data", "cut.npz", "--hidden", "4", "--rounds", "3", "--no-compile", "--out", ".")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "peers.py"), *options],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_comparison_with_other_models_writes_page_picture_and_headline(
+    cut_freeway: Callable[[int, int], Path], run_benchmark: Callable[..., str], tmp_path: Path
+) -> None:
+    data = cut_freeway(10, 576)
+    printed = run_benchmark("peers.py", "--data", data, "--hidden", 4, "--rounds", 3, "--no-compile")
     found = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))
     page = (tmp_path / "peers.md").read_text(encoding="utf-8")
 
-    assert page.strip() in done.stdout
+    assert page.strip() in printed
     assert set(found["calls"]) == {"step", "window", "eager window", "Graph WaveNet", "DCRNN"}
     assert set(found["ratios"]) == set(found["calls"]) - {"step"}
     assert all(len(values) == found["calls"][name]["count"] == 3 for name, values in found["samples_us"].items())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,27 +59,8 @@ def test_a_graph_without_edges_costs_its_nodes_alone() -> None:
     assert large.multiplications == pytest.approx(10 * small.multiplications, rel=0.01)
 
 
-def test_the_benchmark_writes_its_page(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "benchmarks/srnn_cost.py",
-            "--nodes",
-            "20",
-            "40",
-            "10",
-            "--rounds",
-            "2",
-            "--out",
-            str(tmp_path),
-        ],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_benchmark_writes_its_page(run_benchmark: Callable[..., str], tmp_path: Path) -> None:
+    run_benchmark("srnn_cost.py", "--nodes", 20, 40, 10, "--rounds", 2)
     result = json.loads((tmp_path / "srnn_cost.json").read_text(encoding="utf-8"))
     assert [row["nodes"] for row in result["sizes"]] == [10, 20, 40]
     assert [row["edges"] for row in result["sizes"]] == [20, 40, 80]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_benchmark_writes_its_page(tmp_path: Path) -> None:
-    options = ["--sensors", "30", "--hidden", "4", "--rounds", "2"]
-    done = subprocess.run(
-        [sys.executable, "benchmarks/step_floor.py", *options, "--out", str(tmp_path)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_benchmark_writes_its_page(run_benchmark: Callable[..., str], tmp_path: Path) -> None:
+    run_benchmark("step_floor.py", "--sensors", 30, "--hidden", 4, "--rounds", 2)
     result = json.loads((tmp_path / "step_floor.json").read_text(encoding="utf-8"))
     (model,) = result["models"]
     assert (result["graph"]["sensors"], model["hidden"]) == (30, 4)
