@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def run_benchmark(tmp_path: Path) -> Callable[..., str]:
-    """Return what runs a script of the benchmarks with its results in the test's folder, and returns what it printed."""
+    """Return what runs a script with its results in the test's folder, and returns what it printed."""
 
     def run(script: str, *options: object) -> str:
         done = subprocess.run(
