@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from runtime.assembly import Assembler
 from runtime.drift import DriftReport
@@ -11,7 +12,8 @@ from runtime.service.config import StreamConfig
 from runtime.service.drift import LoggedWatch
 from runtime.service.logs import StreamLog
 from runtime.stream import Stream
-from stunet_deploy.bundle import Bundle, Manifest
+from stunet_deploy.bundle import MANIFEST, Bundle, Manifest
+from stunet_deploy.errors import BundleError
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,31 @@ class Serving:
         """Write a last snapshot and give the backend's memory back."""
         self.durable.close()
         self.stream.close()
+
+
+def load_bundle(config: StreamConfig) -> Bundle:
+    """Open the bundle that a config names.
+
+    Raises:
+        BundleError: naming the stream, if there is none or it is damaged.
+    """
+    where = f'stream "{config.name}"'
+    if not (config.bundle / MANIFEST).is_file():
+        trouble = f"no {MANIFEST} in it" if config.bundle.is_dir() else "no such folder"
+        raise BundleError(
+            f"{where}: bundle {config.bundle}: {trouble}",
+            "the folder of a bundle",
+            "copy the bundle there, or correct `bundle` in the config file (paths are relative to that file)",
+        )
+    try:
+        return Bundle.load(config.bundle)
+    except BundleError as error:
+        raise BundleError(f"{where}: {error.came}", error.expected, error.action) from error
+
+
+def state_folder(config: StreamConfig, manifest: Manifest) -> Path:
+    """Return where a stream outlives its process: the state of one model is nothing to another."""
+    return config.state / f"{manifest.bundle_id[:16]}-{config.mode}"
 
 
 def open_stream(config: StreamConfig, bundle: Bundle) -> Stream:
@@ -96,8 +123,7 @@ def open_serving(config: StreamConfig, bundle: Bundle) -> Serving:
     if config.drift.enabled:
         stream.watch = LoggedWatch(bundle.manifest, config.drift, StreamLog(config.name))
     try:
-        # The state of one model is nothing to another: each has a folder of its own, to which one can go back.
-        folder = config.state / f"{bundle.manifest.bundle_id[:16]}-{config.mode}"
+        folder = state_folder(config, bundle.manifest)
         durable = DurableStream(stream, folder, every=config.snapshot_every, assembler=assembler)
     except BaseException:
         stream.close()
