@@ -24,7 +24,7 @@ from runtime.service.config import (
     StreamConfig,
 )
 from runtime.service.mqtt import probe
-from runtime.service.serving import load_bundle, make_assembler, open_stream, state_folder
+from runtime.service.serving import load_bundle, make_assembler, open_stream
 from runtime.service.sources import ReplaySource
 from runtime.service.web.endpoint import Endpoint
 from runtime.service.web.site import StatusSite
@@ -102,10 +102,10 @@ def _check_stream(config: StreamConfig, found: Check) -> None:
         open_once,
     )
     found.attempt(f"  state in {config.state}", lambda: _check_folder(config.state))
-    if bundle and in_use(state_folder(config, bundle[0].manifest)):
+    if _is_running(config.state):
         found.notes.append(
             f"a service that runs now uses {config.state}: all is well if it is the one of this config, "
-            "otherwise a start would be refused"
+            "otherwise choose another folder"
         )
     source = config.source
     if isinstance(source, ReplayConfig):
@@ -117,6 +117,14 @@ def _check_stream(config: StreamConfig, found: Check) -> None:
         found.plan.append("  from standard input")
     for sink in config.sink:
         _check_sink(sink, config.name, found)
+
+
+def _is_running(state: Path) -> bool:
+    """Return whether a service runs a stream in a state folder, with this bundle or another."""
+    try:
+        return any(in_use(folder) for folder in state.iterdir() if folder.is_dir())
+    except OSError:
+        return False
 
 
 def _check_replay(config: StreamConfig, source: ReplayConfig, bundle: list[Bundle]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from runtime.assembly import Assembler
 from runtime.drift import DriftReport
@@ -65,11 +64,6 @@ def load_bundle(config: StreamConfig) -> Bundle:
         raise BundleError(f"{where}: {error.came}", error.expected, error.action) from error
 
 
-def state_folder(config: StreamConfig, manifest: Manifest) -> Path:
-    """Return where a stream outlives its process: the state of one model is nothing to another."""
-    return config.state / f"{manifest.bundle_id[:16]}-{config.mode}"
-
-
 def open_stream(config: StreamConfig, bundle: Bundle) -> Stream:
     """Open a fresh stream, without its folder.
 
@@ -123,7 +117,8 @@ def open_serving(config: StreamConfig, bundle: Bundle) -> Serving:
     if config.drift.enabled:
         stream.watch = LoggedWatch(bundle.manifest, config.drift, StreamLog(config.name))
     try:
-        folder = state_folder(config, bundle.manifest)
+        # The state of one model is nothing to another: each has a folder of its own, to which one can go back.
+        folder = config.state / f"{bundle.manifest.bundle_id[:16]}-{config.mode}"
         durable = DurableStream(stream, folder, every=config.snapshot_every, assembler=assembler)
     except BaseException:
         stream.close()
