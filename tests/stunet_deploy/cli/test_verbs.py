@@ -191,6 +191,13 @@ def test_export_replaces_a_bundle_and_nothing_else(place: Place, tmp_path: Path)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+def test_verify_names_both_ways_to_go_on(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(place.bundle)]) == 0
+    said = capsys.readouterr().err
+    assert f"next: stunet run {place.bundle} --replay FILE" in said
+    assert "stunet run --config FILE" in said
+
+
 def test_verify_passes_here_and_fails_on_a_wrong_reference(place: Place, tmp_path: Path, answer: Answer) -> None:
     found = answer("verify", place.bundle)
     keys = {"passed", "backend", "intervals", "max_abs_error", "mean_abs_error", "tolerance", "worst"}
