@@ -70,6 +70,6 @@ def _repeated(interval: Interval, stamp: int, last: Interval, forecast: Forecast
     raise StreamError(
         f"timestamp {format_time(stamp)} {kind} (last: {format_time(forecast.issued_s)})",
         "an interval after the last one",
-        "push every interval once and in order, or reset the stream",
+        "send every interval once and in order; to begin anew, reset() the stream or choose another `state` folder",
         reason="conflict" if stamp == forecast.issued_s else "late",
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runtime.clock import Timestamp, to_seconds
 from runtime.counters import count_refusal, no_refusals
 from runtime.journal import SingleReading
-from runtime.readings import Reading, read_number
+from runtime.readings import Reading, advice_on_unknown, read_number
 from runtime.replay import Record
 from runtime.snapshot import OpenReadings
 from stunet_deploy.bundle import Manifest
@@ -227,13 +227,13 @@ class Assembler:
     def _read(self, sensor: str, timestamp: Timestamp, reading: Reading, now: float) -> SingleReading | None:
         node = self._nodes.get(sensor) if isinstance(sensor, str) else None
         if node is None:
-            if self._ignore_unknown:
+            if self._ignore_unknown and isinstance(sensor, str):
                 self.counters.unknown += 1
                 return None
             raise StreamError(
                 f"sensor {sensor!r}, which the bundle does not have",
                 f"one of its {len(self._nodes)} sensors",
-                "correct the id, or ignore unknown sensors",
+                advice_on_unknown(sensor, self._nodes),
                 reason="unknown_sensor",
             )
         seconds = to_seconds(timestamp)
@@ -269,7 +269,7 @@ class Assembler:
             raise StreamError(
                 f"a reading of sensor {sensor!r} at {format_time(int(seconds))}, whose interval is closed",
                 f"readings at most {self.grace_s:g} s after the end of their interval",
-                "send readings sooner, or raise the grace time",
+                "send readings sooner, or raise grace_s",
                 reason="late",
             )
         if seconds > now + interval_s:

@@ -45,7 +45,7 @@ class Clock:
             raise StreamError(
                 f"timestamp {timestamp}, {abs(seconds - snapped):g} s from {format_time(snapped)}",
                 f"at most {self.tolerance_s:g} s from the grid of {self.interval_s} s intervals",
-                "push one value per interval with the interval's own stamp, or raise the stream's tolerance",
+                "send one value per interval with the interval's own stamp, or raise tolerance, a share of it",
                 reason="off_grid",
             )
         return snapped
@@ -70,7 +70,7 @@ def to_seconds(timestamp: Timestamp) -> float:
             raise StreamError(
                 f"timestamp {timestamp} without a time zone",
                 "an offset, as in 2012-03-01T08:00:00-08:00 or …Z",
-                "add the zone of the controller's clock",
+                "add the zone of the sender's clock",
                 reason="timestamp",
             )
         moment = moment.timestamp()

@@ -250,6 +250,23 @@ class DurableStream:
         return json.dumps(header).encode()
 
 
+def in_use(folder: Path) -> bool:
+    """Return whether a process holds a folder."""
+    if os.name != "posix":
+        return False
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _lock(folder: Path) -> int | None:
     """Make a folder and hold it against other processes until this one ends."""
     try:
@@ -266,7 +283,9 @@ def _lock(folder: Path) -> int | None:
     except OSError as error:
         os.close(handle)
         raise ConfigError(
-            f"{folder}, which another stream uses", "a folder of its own for each stream", "choose another folder"
+            f"{folder}, which another stream uses",
+            "a folder of its own for each stream",
+            "end what uses it, or choose another `state` folder",
         ) from error
     return handle
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -122,7 +122,7 @@ class Readings:
             raise StreamError(
                 f"{len(unknown)} sensor ids that the bundle does not have, such as {unknown[0]!r}",
                 f"ids among its {len(self._nodes)} sensors",
-                "correct the ids, or open the stream with ignore_unknown=True",
+                advice_on_unknown(unknown[0], self._nodes),
                 reason="unknown_sensor",
             )
         if len(self._features) == 1 and _PLAIN.issuperset(map(type, values.values())):
@@ -157,6 +157,13 @@ class Readings:
                 reason="unknown_feature",
             )
         return self._features[feature]
+
+
+def advice_on_unknown(sensor: object, known: Container[str]) -> str:
+    """Return what to do about a sensor id that is not among the known ones."""
+    if isinstance(sensor, int) and str(sensor) in known:
+        return f'write it as text, "{sensor}": ids are text, even if they look like numbers'
+    return "correct the id, or have unknown sensors skipped by ignore_unknown = true"
 
 
 def read_number(sensor: str, reading: object) -> float:

@@ -18,8 +18,9 @@ from stunet_deploy.bundle import Golden, Manifest
 from stunet_deploy.errors import DataError, StreamError
 from stunet_deploy.series import Series, read_series
 
-#: What a line of JSON holds for a whole interval.
-INTERVAL_MESSAGE = '{"timestamp": "2012-03-01T08:00:00Z", "values": {"sensor": number or null}}'
+#: What a line of JSON holds for a whole interval, and for a single reading.
+INTERVAL_MESSAGE = '{"timestamp": "2012-03-01T08:00:00Z", "values": {"ID": number, {feature: number} or null}}'
+DETECTION_MESSAGE = '{"sensor": "ID", "timestamp": "2012-03-01T08:00:07Z", "values": number or {feature: number}}'
 
 
 class Record(NamedTuple):
@@ -153,8 +154,12 @@ def read_json_line(line: str | bytes) -> Record:
     return message
 
 
-def read_message(text: str | bytes) -> Record | Detection:
+def read_message(text: str | bytes, expected: str = INTERVAL_MESSAGE) -> Record | Detection:
     """Read an interval as :func:`read_json_line` does, or ``{"sensor": …, "timestamp": …, "values": …}``.
+
+    Args:
+        text: of one message.
+        expected: the format to name to who sends neither.
 
     Raises:
         StreamError: if the text is neither; the readings themselves are checked when they are pushed.
@@ -172,11 +177,11 @@ def read_message(text: str | bytes) -> Record | Detection:
     if isinstance(data, dict):
         keys = sorted(data)
         came = "values that are no object" if keys == ["timestamp", "values"] else f"the keys {keys}"
-    raise _no_message(came, INTERVAL_MESSAGE)
+    raise _no_message(came, expected)
 
 
 def _no_message(came: str, expected: str) -> StreamError:
-    return StreamError(came[:200], expected, "write one such object per line", reason="message")
+    return StreamError(came[:200], expected, "send one such object per line or message", reason="message")
 
 
 def _is_golden(path: Path) -> bool:

@@ -249,11 +249,11 @@ class Bundle:
         folder = Path(path)
         manifest_path = folder / MANIFEST
         if not manifest_path.is_file():
-            kind = "a file" if folder.is_file() else "a folder" if folder.is_dir() else "nothing"
+            kind = "a file" if folder.is_file() else "a folder"
             raise BundleError(
-                f"{folder} is {kind} without {MANIFEST}",
-                "a bundle folder",
-                "make one with 'stunet-export model.pt'",
+                f"{folder}, {kind} without {MANIFEST}" if folder.exists() else f"{folder}: no such folder",
+                "a bundle, which is a folder",
+                "correct the path, copy the whole bundle there, or make one with 'stunet-export model.pt'",
             )
         try:
             text = manifest_path.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from runtime.durable import in_use
 from runtime.service.config import (
     CsvConfig,
     EndpointConfig,
@@ -23,7 +25,7 @@ from runtime.service.config import (
     StreamConfig,
 )
 from runtime.service.mqtt import probe
-from runtime.service.serving import make_assembler, open_stream
+from runtime.service.serving import load_bundle, make_assembler, open_stream
 from runtime.service.sources import ReplaySource
 from runtime.service.web.endpoint import Endpoint
 from runtime.service.web.site import StatusSite
@@ -40,10 +42,12 @@ class Check:
     Attributes:
         plan: what would run, a line for each stream, source and sink.
         problems: why it would not.
+        notes: what is in use now, and by which service only the reader knows.
     """
 
     plan: list[str] = field(default_factory=list)
     problems: list[StunetError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def attempt(self, line: str, check: Callable[[], None]) -> None:
         """Add a line to the plan, and a problem if its check finds one."""
@@ -71,20 +75,26 @@ def check_service(config: ServiceConfig) -> Check:
         found.attempt(f"broker {broker.host}:{broker.port}{secured} as {broker.client_id}", lambda: probe(broker))
     if config.http is not None:
         page = config.http
-        found.attempt(f"status page on {page.host}:{page.port}", lambda: _check_endpoint(page))
+        found.attempt(f"status page on {page.host}:{page.port}", lambda: _check_endpoint(page, found))
     return found
 
 
-def _check_endpoint(config: EndpointConfig) -> None:
-    """Take the port for a moment."""
-    Endpoint(config, StatusSite(list)).close()
+def _check_endpoint(config: EndpointConfig, found: Check) -> None:
+    """Take the port for a moment; a running service that may be the one of this config may have it."""
+    try:
+        Endpoint(config, StatusSite(list)).close()
+    except ConfigError as error:
+        if not found.notes or getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
+            raise
+        found.notes.append(f"port {config.port} is taken: all is well if that service has it")
 
 
 def _check_stream(config: StreamConfig, found: Check) -> None:
     bundle: list[Bundle] = []
 
     def open_once() -> None:
-        bundle.append(Bundle.load(config.bundle))
+        bundle.append(load_bundle(config))
+        bundle[0].check_files()  # a start does not need all of them, but a reload does
         open_stream(config, bundle[0]).close()
         assembler = make_assembler(config, bundle[0].manifest)
         if assembler is not None:
@@ -95,6 +105,11 @@ def _check_stream(config: StreamConfig, found: Check) -> None:
         open_once,
     )
     found.attempt(f"  state in {config.state}", lambda: _check_folder(config.state))
+    if _is_running(config.state):
+        found.notes.append(
+            f"a service that runs now uses {config.state}: all is well if it is the one of this config, "
+            "otherwise choose another folder"
+        )
     source = config.source
     if isinstance(source, ReplayConfig):
         speed = f"{source.speed:g} times real time" if source.speed else "as fast as it can"
@@ -106,6 +121,14 @@ def _check_stream(config: StreamConfig, found: Check) -> None:
         found.plan.append("  from standard input" + (", by the clock of its messages" if by_messages else ""))
     for sink in config.sink:
         _check_sink(sink, config.name, found)
+
+
+def _is_running(state: Path) -> bool:
+    """Return whether a service runs a stream in a state folder, with this bundle or another."""
+    try:
+        return any(in_use(folder) for folder in state.iterdir() if folder.is_dir())
+    except OSError:
+        return False
 
 
 def _check_replay(config: StreamConfig, source: ReplayConfig, bundle: list[Bundle]) -> None:

@@ -248,7 +248,7 @@ class ServiceConfig:
     """On standard error."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.stream), "no stream", "at least one [[stream]]")
+        _require(bool(self.stream), "no stream", "one or more [[stream]] tables")
         names = [stream.name for stream in self.stream]
         twice = sorted({name for name in names if names.count(name) > 1})
         _require(not twice, f"streams of one name: {twice}", "a name of its own for each")

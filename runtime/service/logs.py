@@ -10,6 +10,7 @@ from typing import Any, Literal, TextIO
 from stunet_deploy.series import format_time
 
 LOG = logging.getLogger("stunet")
+LOG.addHandler(logging.NullHandler())  # without a handler, late messages would go to standard error as they are
 SERVICE = "service"
 #: Characters of a warning: it may quote a message that somebody sent, which can be of megabytes.
 _LONGEST = 500

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(f"{LOG.name}.mqtt")
 _LOG.setLevel(logging.WARNING)  # below it is every packet
+# Of what paho says only an error in a callback of ours is nothing that this module says itself, in the right words.
+_LOG.addFilter(lambda record: record.getMessage().startswith("Caught exception in "))
+_TAKEN_OVER = 0x8E
 ONLINE, OFFLINE = "online", "offline"
 _AT_LEAST_ONCE = 1
 #: Seconds in which a broker has to answer, when the service ends or a config is checked.
@@ -146,8 +149,15 @@ class Broker:
     def _on_disconnect(
         self, client: Client, data: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        if reason.is_failure:
-            self._log.again("connection lost", str(reason))
+        if not reason.is_failure:
+            return
+        name = f"client_id {self.config.client_id!r}"
+        if reason.value == _TAKEN_OVER:
+            why = f"another client has connected with {name}; give each service one of its own in [mqtt]"
+        else:
+            # Not every broker says that another client has taken the session over.
+            why = f"if this repeats while the broker runs, look whether another service uses {name}"
+        self._log.again("connection lost", f"the broker or the network ended the connection ({reason}); {why}")
 
     def _on_message(self, client: Client, data: object, message: MQTTMessage) -> None:
         from paho.mqtt.client import topic_matches_sub

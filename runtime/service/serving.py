@@ -11,7 +11,8 @@ from runtime.service.config import StreamConfig
 from runtime.service.drift import LoggedWatch
 from runtime.service.logs import StreamLog
 from runtime.stream import Stream
-from stunet_deploy.bundle import Bundle, Manifest
+from stunet_deploy.bundle import MANIFEST, Bundle, Manifest
+from stunet_deploy.errors import BundleError
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,26 @@ class Serving:
         """Write a last snapshot and give the backend's memory back."""
         self.durable.close()
         self.stream.close()
+
+
+def load_bundle(config: StreamConfig) -> Bundle:
+    """Open the bundle that a config names.
+
+    Raises:
+        BundleError: naming the stream, if there is none or it is damaged.
+    """
+    where = f'stream "{config.name}"'
+    if not (config.bundle / MANIFEST).is_file():
+        trouble = f"no {MANIFEST} in it" if config.bundle.is_dir() else "no such folder"
+        raise BundleError(
+            f"{where}: bundle {config.bundle}: {trouble}",
+            "the folder of a bundle",
+            "copy the bundle there, or correct `bundle` in the config file (paths are relative to that file)",
+        )
+    try:
+        return Bundle.load(config.bundle)
+    except BundleError as error:
+        raise BundleError(f"{where}: {error.came}", error.expected, error.action) from error
 
 
 def open_stream(config: StreamConfig, bundle: Bundle) -> Stream:

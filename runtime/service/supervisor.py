@@ -8,20 +8,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TextIO
 
 from runtime.service.config import ServiceConfig, StreamConfig
 from runtime.service.ends import Ends
 from runtime.service.logs import LOG
 from runtime.service.notify import notify, watchdog_s
-from runtime.service.serving import open_serving
+from runtime.service.serving import load_bundle, open_serving
 from runtime.service.status import Status
-from runtime.service.swap import prepare, with_bundle
+from runtime.service.swap import needs_restart, prepare, with_bundle, would_start
 from runtime.service.web.endpoint import Endpoint
 from runtime.service.web.history import LIMIT
 from runtime.service.web.site import StatusSite
 from runtime.service.worker import TICK_S, Worker
-from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import StunetError
 
 #: What can happen to a service.
@@ -53,6 +53,7 @@ class Service:
         # A signal handler may put into this queue, whatever it has interrupted.
         self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._clock = clock
+        self._config = config
         self._reread = reread
         self._reloading = threading.Lock()
         self._ends = Ends(config, out)
@@ -137,17 +138,22 @@ class Service:
         """Take over new bundles; whatever fails is logged, and what ran goes on."""
         with self._reloading:
             try:
-                wanted = {stream.name: stream for stream in self._reread().stream} if self._reread else {}
+                wanted = self._reread() if self._reread else self._config
             except StunetError as error:
-                LOG.error("the config is not read again: %s", error)
+                LOG.error("the config is not read again: %s; with it as it is now, the next start would fail", error)
                 return
-            for worker in self.workers:
-                if worker.config.name in wanted:
-                    _take_bundle(worker, wanted[worker.config.name])
             LOG.info("the config has been read again")
+            streams = {stream.name: stream for stream in wanted.stream}
+            for worker in self.workers:
+                if worker.config.name in streams:
+                    _take_bundle(worker, streams[worker.config.name])
+            running = replace(self._config, stream=tuple(worker.config for worker in self.workers))
+            waiting = needs_restart(running, wanted)
+            if waiting:
+                LOG.warning("changes that take effect after a restart: %s", ", ".join(waiting))
 
     def _open(self, config: StreamConfig, opened: ExitStack) -> Worker:
-        serving = open_serving(config, Bundle.load(config.bundle))
+        serving = open_serving(config, load_bundle(config))
         opened.callback(serving.close)
         source = self._ends.source(config, serving.stream.bundle.manifest)
         sinks = []
@@ -171,12 +177,16 @@ def _take_bundle(worker: Worker, wanted: StreamConfig) -> None:
     try:
         new = prepare(config, worker.serving)
     except (StunetError, OSError) as error:
-        worker.log.error(f"the new bundle is not taken: {error}")
+        if would_start(wanted):
+            after = "the next start would run the new one"
+        else:
+            after = "with the config as it is now, the next start would fail"
+        worker.log.error(f"the new bundle is not taken: {error}; the old one goes on, but {after}")
         return
     if new is not None:
         worker.offer(new, config)
-    if wanted != config:
-        worker.log.info("other changes of the config take effect after a restart")
+    elif worker.config.bundle != wanted.bundle:
+        worker.log.info(f"{wanted.bundle} is the model that runs already")
 
 
 @contextmanager

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import TypeVar
 
 from runtime.durable import DurableStream
 from runtime.journal import Input, Reset, decode, read_journal
 from runtime.recovery import JOURNAL, file_of, numbers_of
-from runtime.service.config import StreamConfig
-from runtime.service.serving import Serving, open_serving
+from runtime.service.config import EndpointConfig, MqttConfig, ServiceConfig, StreamConfig
+from runtime.service.serving import Serving, load_bundle, make_assembler, open_serving, open_stream
 from runtime.verify import verify
-from stunet_deploy.bundle import Bundle, Manifest
-from stunet_deploy.errors import BundleError, DataError
+from stunet_deploy.bundle import Manifest
+from stunet_deploy.errors import BundleError, DataError, StunetError
 
 
 def prepare(config: StreamConfig, serving: Serving) -> Serving | None:
@@ -27,7 +28,7 @@ def prepare(config: StreamConfig, serving: Serving) -> Serving | None:
             of it cannot be opened or warmed. Nothing stays open then.
     """
     running = serving.stream.bundle.manifest
-    bundle = Bundle.load(config.bundle)
+    bundle = load_bundle(config)
     if bundle.manifest.bundle_id == running.bundle_id:
         return None
     _check_network(bundle.manifest, running)
@@ -91,6 +92,47 @@ def journaled(durable: DurableStream) -> list[Input]:
 def with_bundle(config: StreamConfig, wanted: StreamConfig) -> StreamConfig:
     """Return a running stream's config with the bundle, backend and precision of another."""
     return replace(config, bundle=wanted.bundle, backend=wanted.backend, precision=wanted.precision)
+
+
+def needs_restart(running: ServiceConfig, wanted: ServiceConfig) -> list[str]:
+    """Return the tables and keys of a config that have changed and take effect after a restart, but for bundles.
+
+    Args:
+        running: what runs, with the bundles that its streams have now.
+        wanted: what the file says.
+    """
+    found = ["log"] if wanted.log != running.log else []
+    found += _changed("[http]", running.http, wanted.http) + _changed("[mqtt]", running.mqtt, wanted.mqtt)
+    old, new = ({stream.name: stream for stream in config.stream} for config in (running, wanted))
+    for name in old | new:
+        if name not in new:
+            found.append(f'stream "{name}", which is gone')
+        elif name not in old:
+            found.append(f'stream "{name}", which is new')
+        else:
+            found += _changed(f'stream "{name}"', old[name], replace(new[name], bundle=old[name].bundle))
+    return found
+
+
+def would_start(config: StreamConfig) -> bool:
+    """Return whether a stream could be opened after a restart, which checks less than a new bundle has to pass."""
+    try:
+        bundle = load_bundle(config)
+        make_assembler(config, bundle.manifest)
+        open_stream(config, bundle).close()
+    except (StunetError, OSError):
+        return False
+    return True
+
+
+_Table = TypeVar("_Table", EndpointConfig, MqttConfig, StreamConfig)
+
+
+def _changed(where: str, old: _Table | None, new: _Table | None) -> list[str]:
+    """Return the keys of a table that differ, or the table itself if it has come or gone."""
+    if old is None or new is None:
+        return [] if old is new else [where]
+    return [f"{where} {key.name}" for key in fields(old) if getattr(old, key.name) != getattr(new, key.name)]
 
 
 def _check_network(new: Manifest, old: Manifest) -> None:

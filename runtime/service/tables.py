@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ def read_table(kind: type[T], data: object, where: str, folder: Path) -> T:
         ConfigError: naming the key, if it is unknown, missing, of another type or out of range.
     """
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{where} = {data!r}", "a table", f"write it as [{where}]")
+        raise ConfigError(f"{where} = {data!r}", "a table", f"write it as {_header(where)}")
     hints = get_type_hints(kind)
     for key in data:
         if key not in hints:
@@ -43,9 +44,7 @@ def read_table(kind: type[T], data: object, where: str, folder: Path) -> T:
         if field.name in data:
             found[field.name] = _read(hints[field.name], data[field.name], _join(where, field.name), folder)
         elif field.default is MISSING and field.default_factory is MISSING:
-            raise ConfigError(
-                f"no {_join(where, field.name)}", _expected(hints[field.name]), "add the key to the config file"
-            )
+            raise _missing(_join(where, field.name), hints[field.name])
     try:
         return kind(**found)
     except ConfigError as error:
@@ -74,7 +73,8 @@ def _read(hint: Any, value: object, where: str, folder: Path) -> Any:
         return float(value)
     if hint in (bool, int, str) and type(value) is hint:
         return value
-    raise ConfigError(f"{where} = {value!r}", _expected(hint), "correct the value")
+    action = f"write it as {_header(where, listed=True)}" if _is_listed_tables(hint) else "correct the value"
+    raise ConfigError(f"{where} = {value!r}", _expected(hint), action)
 
 
 def _variant(choices: list[Any], value: object, where: str) -> Any:
@@ -96,6 +96,27 @@ def _expected(hint: Any) -> str:
     if origin is not dict and len(choices) == 1:
         return _expected(choices[0])
     return _NAMES.get(hint, "a table")
+
+
+def _missing(where: str, hint: Any) -> ConfigError:
+    """Return the error of a key that is required and absent."""
+    if _is_listed_tables(hint):
+        header = _header(where, listed=True)
+        return ConfigError(f"no {where}", f"one or more {header} tables", f"add a {header} table to the config file")
+    if _expected(hint) == "a table":
+        return ConfigError(f"no {where}", "a table", f"add a {_header(where)} table to the config file")
+    return ConfigError(f"no {where}", _expected(hint), "add the key to the config file")
+
+
+def _is_listed_tables(hint: Any) -> bool:
+    """Return whether a type is a list of tables, which TOML writes with double brackets."""
+    return get_origin(hint) is tuple and _expected(get_args(hint)[0]) == "a table"
+
+
+def _header(where: str, *, listed: bool = False) -> str:
+    """Return a table as TOML names it, without names of entries: ``[stream.source]`` of ``stream "ring".source``."""
+    path = re.sub(r' (".*?"|\d+)(?=\.|$)', "", where)
+    return f"[[{path}]]" if listed else f"[{path}]"
 
 
 def _join(where: str, key: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from runtime.clock import to_seconds
 from runtime.forecast import Forecast
-from runtime.replay import INTERVAL_MESSAGE, Detection, Record, read_message
+from runtime.replay import DETECTION_MESSAGE, INTERVAL_MESSAGE, Detection, Record, read_message
 from runtime.service.config import StreamConfig
 from runtime.service.heart import Heart
 from runtime.service.logs import StreamLog
@@ -27,7 +27,6 @@ from stunet_deploy.errors import BackendError, StreamError, StunetError
 TICK_S = 0.25
 #: Intervals in a row at which the backend may fail before the service ends, to be started anew.
 _FAILURES = 3
-_DETECTION_MESSAGE = '{"sensor": "id", "timestamp": "2012-03-01T08:00:07Z", "values": number or {feature: number}}'
 
 
 class Worker:
@@ -238,12 +237,13 @@ class Worker:
         if isinstance(delivery.content, Record):
             message = delivery.content
         else:
+            expected = DETECTION_MESSAGE if single else INTERVAL_MESSAGE
             try:
-                message = read_message(delivery.content)
+                message = read_message(delivery.content, expected)
                 if isinstance(message, Detection) != single:
                     raise StreamError(
                         "an interval to a stream with an assembler" if single else "a reading without an assembler",
-                        _DETECTION_MESSAGE if single else INTERVAL_MESSAGE,
+                        expected,
                         "send the other kind, or change [stream.assembler] in the config file",
                         reason="message",
                     )

@@ -70,10 +70,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Push every interval and print the forecasts, or a summary of them; or run a service."""
     if arguments.config is not None:
         return run_service(arguments, console)
-    if arguments.bundle is None or arguments.replay is None or arguments.dry_run:
-        raise ConfigError(
-            "run without --config", "a bundle and --replay FILE, without --dry-run", "see 'stunet run --help'"
-        )
+    _check_words(arguments)
 
     from runtime.stream import Stream
     from stunet_deploy.bundle import Bundle
@@ -113,6 +110,28 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.answer(summary.to_json(stream), summary.to_text(stream))
     console.next(f"stunet evaluate {arguments.bundle} --data FILE scores these forecasts against what came")
     return 0
+
+
+def _check_words(arguments: argparse.Namespace) -> None:
+    """Refuse to run without --config if it is not known what.
+
+    Raises:
+        ConfigError: saying what is missing.
+    """
+    if arguments.dry_run:
+        raise ConfigError("--dry-run without --config", "the config file to check", "add --config FILE")
+    if arguments.bundle is not None and arguments.replay is None:
+        raise ConfigError(
+            f"bundle {arguments.bundle} without --replay",
+            "a recording to forecast from, or - for lines of JSON on standard input",
+            "add --replay FILE; for a service, name the bundle in a config file and run with --config FILE alone",
+        )
+    if arguments.bundle is None:
+        raise ConfigError(
+            "neither a bundle nor --config" if arguments.replay is None else "--replay without a bundle",
+            "what is to run",
+            "stunet run model.bundle --replay FILE, or stunet run --config service.toml",
+        )
 
 
 def _records(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Record]:

@@ -43,7 +43,9 @@ def _check(config: ServiceConfig, path: Path, console: Console) -> int:
     problems = [
         {"came": problem.came, "expected": problem.expected, "action": problem.action} for problem in found.problems
     ]
-    console.answer({"plan": found.plan, "problems": problems}, "\n".join(found.plan))
+    console.answer({"plan": found.plan, "problems": problems, "notes": found.notes}, "\n".join(found.plan))
+    for note in found.notes:
+        console.say(f"note: {note}")
     for problem in found.problems:
         console.fail(problem)
     if found.problems:

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         bisect = f"stunet verify {arguments.bundle} --precision {arguments.precision} --bisect"
         console.next(again if arguments.precision == FLOAT32 else bisect)
         return CheckFailed.exit_code
-    console.next(f"stunet run {arguments.bundle} --replay FILE")
+    console.next(f"stunet run {arguments.bundle} --replay FILE; as a service: stunet run --config FILE")
     return 0
 
 

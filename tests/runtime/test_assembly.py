@@ -174,6 +174,15 @@ def test_unknown_sensors_may_be_ignored(manifest):
     assert assembler.counters.unknown == 1
 
 
+def test_a_number_for_an_id_is_refused_even_where_unknown_sensors_are_ignored(manifest):
+    numbered = replace(manifest, sensor_ids=("773869", *manifest.sensor_ids[1:]))
+    for ignore_unknown in (False, True):
+        with pytest.raises(StreamError, match='write it as text, "773869"'):
+            Assembler(numbered, ignore_unknown=ignore_unknown).add(773869, START, {"speed": 50}, now=START)
+    with pytest.raises(StreamError, match="ignore_unknown = true"):
+        Assembler(numbered).add("773870", START, {"speed": 50}, now=START)
+
+
 def test_silence_is_an_interval_too_while_the_clock_runs(manifest):
     assembler = Assembler(manifest, grace_s=5)
     assert closed(assembler, START) == []  # nobody was ever heard

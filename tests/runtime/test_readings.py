@@ -75,6 +75,13 @@ def test_unknown_sensors_may_be_ignored(example):
     assert found.observed.sum() == 1
 
 
+def test_an_unknown_sensor_is_refused_with_what_to_do(example):
+    manifest = replace(example.bundle.manifest, sensor_ids=("773869", "s1", "s2", "s3", "s4"))
+    for sensor, advice in (("s9", "ignore_unknown = true"), (773869, 'write it as text, "773869"')):
+        with pytest.raises(StreamError, match=advice):
+            Readings(manifest).read({sensor: 1.0})
+
+
 def test_mask_beside_a_mapping_or_of_another_shape_is_refused(reader):
     with pytest.raises(StreamError, match="leave unobserved sensors out"):
         reader.read({}, np.ones((5, 2)))

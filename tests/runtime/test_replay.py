@@ -122,7 +122,7 @@ def test_json_lines_are_pushes(example):
     "line", ["{", "[]", "3", "null", '{"timestamp": 1}', '{"timestamp": 1, "values": [1]}', "[" * 100_000]
 )
 def test_other_lines_are_refused(line):
-    with pytest.raises(StreamError, match="one such object per line"):
+    with pytest.raises(StreamError, match="one such object per line or message"):
         read_json_line(line)
 
 

@@ -91,7 +91,7 @@ def test_a_cold_start_is_split_and_needs_no_torch(measured: dict[str, Any], shar
 
 
 def test_a_fresh_process_that_fails_says_why(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="nothing without manifest"):
+    with pytest.raises(BackendError, match="no such folder"):
         cold_start(tmp_path / "absent", Case())
 
 

@@ -119,6 +119,44 @@ def test_a_mistake_is_refused_with_the_key_that_has_it(read, old, new, named):
     assert named in refused.value.came
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "came", "action"),
+    [
+        (
+            'rules = { speed = { weight = "flow" }, flow = { how = "sum" } }',
+            'rules = { speed = "mean" }',
+            "stream \"ring-road\".assembler.rules.speed = 'mean'",
+            "write it as [stream.assembler.rules.speed]",
+        ),
+        (WHOLE[WHOLE.index("[[stream]]") :], "", "no stream", "add a [[stream]] table"),
+        ("[[stream]]", "[stream]", "stream = ", "write it as [[stream]]"),
+        ('[stream.source]\nkind = "mqtt"\ntopics = ["detectors/+"]\n', "", ".source", "add a [stream.source] table"),
+        (WHOLE[WHOLE.index("[[stream.sink]]") :], "", ".sink", "add a [[stream.sink]] table"),
+        (WHOLE[WHOLE.index("[[stream.sink]]") :], "[stream.sink]", ".sink = ", "write it as [[stream.sink]]"),
+    ],
+)
+def test_a_table_that_is_missing_or_none_is_advised_as_toml_writes_it(read, old, new, came, action):
+    assert old in WHOLE
+    with pytest.raises(ConfigError) as refused:
+        read(WHOLE.replace(old, new))
+
+    assert came in refused.value.came
+    assert refused.value.action.startswith(action)
+    assert "None" not in refused.value.expected
+
+
+def test_the_rules_of_the_documents_mean_what_they_say(read):
+    document = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_text()
+    (line,) = re.findall(r"^In one line `(rules = .*)`, or as tables", document, re.M)
+    (tables,) = re.findall(r"^    \[stream\.assembler\.rules.*?(?=^\S)", document, re.M | re.S)
+    rules = 'rules = { speed = { weight = "flow" }, flow = { how = "sum" } }\n'
+
+    for written in (WHOLE.replace(rules, f"{line}\n"), WHOLE.replace(rules, tables.replace("    ", ""))):
+        assert written.count("flow") >= 2
+        (stream,) = read(written).stream
+        assert stream.assembler.rules == {"speed": Rule(weight="flow"), "flow": Rule("sum")}
+
+
 def test_streams_that_would_disturb_each_other_are_refused(read):
     stream = WHOLE[WHOLE.index("[[stream]]") :]
     head = WHOLE[: WHOLE.index("[[stream]]")]

@@ -33,6 +33,17 @@ def test_what_happens_again_and_again_is_said_ever_more_rarely(out):
     assert {(line["stream"], line["level"]) for line in said} == {("ring", logging.getLevelName(30).lower())}
 
 
+def test_what_is_said_after_the_end_of_the_log_is_not_printed(capfd):
+    level, propagate = LOG.level, LOG.propagate
+    LOG.removeHandler(start_log("lines", io.StringIO()))
+    StreamLog("ring").error("too late")
+    logging.getLogger(f"{LOG.name}.mqtt").error("Caught exception in on_message: too late")
+    LOG.setLevel(level)
+    LOG.propagate = propagate
+
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_warning_quotes_no_megabytes(out):
     StreamLog("ring").again("refused: reading", "reading " + "9" * 2**20)
     (line,) = out.getvalue().splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.service.logs import LOG
 from stunet_deploy.cli import main
 
 mqtt = pytest.importorskip("paho.mqtt.client")
@@ -276,6 +278,59 @@ def test_a_service_that_is_killed_loses_and_doubles_nothing(broker, peer, write_
     (path,) = (tmp_path / "out").iterdir()
     rows = [line.split(",")[0] for line in path.read_text().splitlines()[1:]]
     assert rows == [issued for issued in expected for _ in range(3)]
+
+
+@pytest.fixture
+def said(caplog, monkeypatch):
+    """Return a function that returns the warnings and errors of the log."""
+    monkeypatch.setattr(LOG, "propagate", True)
+    caplog.set_level(logging.INFO, LOG.name)
+    return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_two_services_with_one_client_id_are_told(broker, write_config, start, said):
+    running = start(write_config(SOURCE, [SINK], top=table(broker)))
+    other = mqtt.Client(CallbackAPIVersion.VERSION2, "controller", protocol=mqtt.MQTTv5)
+    other.reconnect_delay_set(0.05, 0.05)
+    other.connect("127.0.0.1", broker.port)
+    other.loop_start()
+    running.wait_for(lambda status: said())
+    other.disconnect()
+    other.loop_stop()
+    running.finish()
+
+    assert "client_id 'controller'" in said()[0]
+    assert all(message.endswith("times)") or "(connection lost)" in message for message in said())
+
+
+def test_a_broker_that_says_who_has_taken_over_is_quoted(write_config, start, said):
+    connected, taken_over = b"\x20\x03\x00\x00\x00", b"\xe0\x02\x8e\x00"  # CONNACK, DISCONNECT of MQTT 5
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        top = f'[mqtt]\nclient_id = "controller"\nport = {server.getsockname()[1]}\nreconnect_max_s = 60'
+        running = start(write_config(SOURCE, [SINK], top=top))
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(connected)
+            connection.recv(1000)
+            connection.sendall(taken_over)
+            running.wait_for(lambda status: said())
+        running.finish()
+
+    assert "Session taken over" in said()[0]
+    assert "another client has connected with client_id 'controller'" in said()[0]
+
+
+def test_the_log_of_a_broker_that_comes_and_goes_is_in_our_words(broker, write_config, start, said):
+    running = start(write_config(SOURCE, [SINK], top=table(broker)))
+    client = running.service._ends._broker._client
+    running.wait_for(lambda status: client.is_connected())
+    broker.stop()
+    running.wait_for(lambda status: any("does not answer" in message for message in said()))
+    running.finish()
+
+    assert said()
+    assert all("connection lost" in message or "no connection" in message for message in said())
 
 
 @pytest.mark.needs_system_package("openssl")

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.replay import DETECTION_MESSAGE, INTERVAL_MESSAGE
 from runtime.service import supervisor
 from runtime.service.config import read_config
 from runtime.service.supervisor import Service
 from runtime.stream import Stream
+from stunet_deploy.bundle import GOLDEN
 from stunet_deploy.cli import main
-from stunet_deploy.errors import BackendError, ConfigError, StreamError
+from stunet_deploy.errors import BackendError, BundleError, ConfigError, StreamError
 from stunet_deploy.series import format_time
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -150,6 +152,37 @@ def test_single_readings_become_intervals(write_config, pipe, start, example):
     assert status.counters["stream"]["refused"]["message"] == 1
 
 
+@pytest.mark.parametrize(("assembler", "expected"), [("[stream.assembler]", DETECTION_MESSAGE), ("", INTERVAL_MESSAGE)])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hello",
+        '{"sensor": "s0", "timestamp": 1330588800, "value": 60}',
+        '{"time": 1330588800}',
+        '{"timestamp": 1330588800, "values": [1]}',
+    ],
+)
+def test_the_format_to_send_is_the_one_that_the_stream_takes(write_config, pipe, start, assembler, expected, line):
+    running = start(write_config(STDIN, [STDOUT], extra=f"strict = true\n{assembler}"))
+    pipe.write(f"{line}\n")
+    pipe.flush()
+    with pytest.raises(StreamError) as refused:
+        running.finish(stop=False)
+
+    assert (refused.value.expected, refused.value.reason) == (expected, "message")
+
+
+def test_a_bundle_that_is_not_there_is_named_with_its_stream(write_config, example, tmp_path):
+    config = write_config(STDIN, [STDOUT])
+    text = config.read_text()
+    for wrong, said in (("nope.bundle", "nope.bundle: no such folder"), (".", "no manifest.json in it")):
+        config.write_text(text.replace(f'"{example.bundle.path}"', f'"{wrong}"'))
+        with pytest.raises(BundleError, match='stream "ring"') as refused:
+            Service(read_config(config), io.StringIO())
+        assert refused.value.came.endswith(said)
+        assert "relative to that file" in refused.value.action
+
+
 def test_a_sink_that_fails_is_counted_and_the_others_go_on(write_config, recording, start, expected, tmp_path):
     url = "http://127.0.0.1:9/nobody"
     config = write_config(
@@ -241,12 +274,52 @@ def test_a_dry_run_says_what_would_run_and_all_that_is_wrong(write_config, recor
         assert named in problem["came"]
 
 
+def test_a_dry_run_refuses_a_bundle_that_is_not_whole(write_config, recording, build_example, example, capsys):
+    config = write_config(f'kind = "replay"\npath = "{recording.name}"', [STDOUT])
+    bundle = build_example((2, 1), (3,)).bundle
+    (bundle.path / GOLDEN).unlink()
+    config.write_text(config.read_text().replace(str(example.bundle.path), str(bundle.path)))
+
+    assert main(["run", "--config", str(config), "--dry-run"]) == 2
+    assert f"without {GOLDEN}" in capsys.readouterr().err
+
+
+def test_a_dry_run_beside_the_running_service_notes_what_it_uses(
+    write_config, start, pipe, build_example, example, capsys
+):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = write_config(STDIN, [STDOUT], top=f"[http]\nport = {port}")
+    running = start(config)
+    other = build_example((2, 1), (3,)).bundle
+    for bundle in (example.bundle, other):  # as it runs, and as it would be reloaded
+        config.write_text(config.read_text().replace(str(example.bundle.path), str(bundle.path)))
+        assert main(["run", "--config", str(config), "--dry-run", "--json"]) == 0
+        said = capsys.readouterr()
+        state, page = json.loads(said.out)["notes"]
+        assert "service that runs now uses" in state
+        assert f"port {port} is taken" in page
+        assert f"note: {state}" in said.err
+    running.finish()
+
+    config.write_text(config.read_text().replace(str(other.path), str(example.bundle.path)))
+    assert main(["run", "--config", str(config), "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", port))
+        stranger.listen()
+        assert main(["run", "--config", str(config), "--dry-run"]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (["--config", "x.toml", "bundle"], "--config with a bundle"),
-        (["bundle"], "--replay"),
-        (["--dry-run"], "--config"),
+        (["bundle"], "bundle bundle without --replay"),
+        (["--replay", "x.csv"], "--replay without a bundle"),
+        ([], "neither a bundle nor --config"),
+        (["--dry-run"], "--dry-run without --config"),
         (["--config", "absent.toml"], "absent.toml"),
     ],
 )

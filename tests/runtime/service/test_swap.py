@@ -113,17 +113,17 @@ def without_config(bundle, config):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "said", "later"),
     [
-        (damaged, "new bundle is not taken"),
-        (inaccurate, "off by"),
-        (of_another_network, "other stamp"),
-        (without_bundle, "nothing"),
-        (without_config, "config is not read again"),
+        (damaged, "new bundle is not taken", "would fail"),
+        (inaccurate, "off by", "would run the new one"),
+        (of_another_network, "other stamp", "would run the new one"),
+        (without_bundle, "nothing: no such folder", "would fail"),
+        (without_config, "config is not read again", "would fail"),
     ],
 )
 def test_if_anything_fails_the_old_bundle_goes_on(
-    write_config, start, send, lines, readings, example, other, heard, spoil, said
+    write_config, start, send, lines, readings, example, other, heard, caplog, spoil, said, later
 ):
     config = write_config(STDIN, [STDOUT], extra=EVERY)
     running = begin(start, config, send, lines[:20])
@@ -131,11 +131,40 @@ def test_if_anything_fails_the_old_bundle_goes_on(
     spoil(other, config)
     running.service.reload()
     running.wait_for(lambda status: heard(said))
+    last = caplog.records[-1]
+    assert last.levelname == "ERROR"
+    assert "next start" in last.getMessage()
+    assert later in last.getMessage()
     send(lines[20:])
     running.wait_for(lambda status: status.counters["stream"]["pushes"] == 40)
     running.finish()
 
     np.testing.assert_array_equal(handed_out(running), forecasts_of(example.bundle, readings))
+
+
+def test_changes_that_wait_for_a_restart_are_named(write_config, start, send, lines, example, heard, tmp_path):
+    config = write_config(STDIN, [STDOUT], extra=EVERY, top="[http]\nport = 0")
+    running = begin(start, config, send, lines[:2])
+    text = config.read_text()
+    (tmp_path / "same").symlink_to(example.bundle.path)
+    renamed = text.replace('name = "ring"', 'name = "tt"').replace("port = 0", 'port = 0\nhost = "localhost"')
+    for new, named in [
+        (renamed, 'after a restart: [http] host, stream "ring", which is gone, stream "tt", which is new'),
+        (
+            text.replace("[http]\nport = 0", 'log = "json"').replace(EVERY, "queue = 7"),
+            "after a restart: log, [http], stream",
+        ),
+        (text.replace(EVERY, "queue = 6"), 'after a restart: stream "ring" snapshot_every, stream "ring" queue'),
+        (text.replace(EVERY, f'{EVERY}\nmode = "window"\nprecision = "tf32"'), 'stream "ring" precision'),
+        (text + '[mqtt]\nclient_id = "new"\n', "restart: [mqtt]"),
+    ]:
+        config.write_text(new)
+        running.service.reload()
+        running.wait_for(lambda status: heard(named))  # noqa: B023
+    config.write_text(text.replace(f'"{example.bundle.path}"', '"same"'))
+    running.service.reload()
+    running.wait_for(lambda status: heard("the model that runs already"))
+    running.finish()
 
 
 def test_readings_of_the_open_interval_are_kept(write_config, start, send, example, other):

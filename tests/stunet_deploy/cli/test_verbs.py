@@ -200,6 +200,13 @@ def test_a_stream_may_fill_otherwise_than_the_training_did(place: Place, tmp_pat
     assert main(["verify", str(out)]) == 0
 
 
+def test_verify_names_both_ways_to_go_on(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(place.bundle)]) == 0
+    said = capsys.readouterr().err
+    assert f"next: stunet run {place.bundle} --replay FILE" in said
+    assert "stunet run --config FILE" in said
+
+
 def test_verify_passes_here_and_fails_on_a_wrong_reference(place: Place, tmp_path: Path, answer: Answer) -> None:
     found = answer("verify", place.bundle)
     keys = {"passed", "backend", "intervals", "max_abs_error", "mean_abs_error", "tolerance", "worst"}
