@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import re
 import shutil
 import threading
@@ -177,6 +178,13 @@ def test_health_knows_each_trouble(serving):
     assert found(good, age_s=200_000.0) == ["no forecast for 2 d 7 h (stale after 15 min)"]
     assert found(good, silent_s=61.0) == ["no sign of life for 61 s"]
     assert found(good, silent_s=61.0, ended=True) == []
+
+
+def test_the_first_delivery_is_logged_once(serving, caplog):
+    caplog.set_level(logging.INFO, "stunet")
+    serving(3)
+
+    assert caplog.messages.count("the first delivery has come") == 1
 
 
 def test_warnings_leave_a_stream_well(serving):
