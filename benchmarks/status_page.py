@@ -35,6 +35,7 @@ from runtime.counters import Counters
 from runtime.forecast import Forecast
 from runtime.readings import Interval
 from runtime.service.config import CsvConfig, EndpointConfig, StdinConfig, StreamConfig
+from runtime.service.deliveries import Deliveries
 from runtime.service.status import ServiceCounters, Status
 from runtime.service.step_times import StepTimes
 from runtime.service.web.endpoint import Endpoint
@@ -100,6 +101,8 @@ def filled_status(manifest: Manifest) -> Status:
         drift=None,
         history=history,
         step_times=times,
+        deliveries=Deliveries(),
+        connected=None,
     )
 
 

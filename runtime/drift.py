@@ -74,6 +74,7 @@ class DriftReport:
         sensor_mae: [node, target] running mean absolute error over all horizons.
         sensor_persistence_mae: [node, target] the same of persistence.
         scored: pairs of a forecast number and the reading that it was for, since the watch began.
+        intervals: in which there was such a pair.
         alarm: whether the model has become worse.
         alarm_since_s: stamp of the interval that raised the alarm, seconds since the epoch; None without alarm.
         statistic: of the Page-Hinkley test, in hours: from 0 to the threshold.
@@ -85,6 +86,7 @@ class DriftReport:
     sensor_mae: NDArray[np.float64]
     sensor_persistence_mae: NDArray[np.float64]
     scored: int
+    intervals: int
     alarm: bool
     alarm_since_s: int | None
     statistic: float
@@ -183,7 +185,7 @@ class DriftWatch:
             self._errors = np.empty((2, horizon, nodes, targets), np.float32)
             self._reference = np.zeros((horizon, targets))
             self._reference_count = np.zeros((horizon, targets), np.int64)
-            self._scored = 0
+            self._scored = self._intervals = 0
             self._statistic = 0.0
             self._alarm_since_s: int | None = None
 
@@ -220,6 +222,7 @@ class DriftWatch:
                 sensor_mae=self._of_targets(self._sensor_errors.read(0)),
                 sensor_persistence_mae=self._of_targets(self._sensor_errors.read(1)),
                 scored=self._scored,
+                intervals=self._intervals,
                 alarm=self._alarm_since_s is not None,
                 alarm_since_s=self._alarm_since_s,
                 statistic=self._statistic,
@@ -248,6 +251,7 @@ class DriftWatch:
                 "reference": self._reference.copy(),
                 "reference_count": self._reference_count.copy(),
                 "scored": np.array(self._scored),
+                "intervals": np.array(self._intervals),
                 "statistic": np.array(self._statistic),
                 "alarm_since_s": np.array([] if self._alarm_since_s is None else [self._alarm_since_s], np.int64),
             }
@@ -270,6 +274,7 @@ class DriftWatch:
             np.copyto(self._reference, state["reference"])
             np.copyto(self._reference_count, state["reference_count"])
             self._scored, self._statistic = int(state["scored"]), float(state["statistic"])
+            self._intervals = int(state.get("intervals", 0))  # older snapshots have none
             self._alarm_since_s = int(state["alarm_since_s"][0]) if len(state["alarm_since_s"]) else None
             stamps, begin = state["stamp"].tolist(), 0
             for stamp, sound, persistence in zip(stamps, state["sound"], state["persistence"], strict=True):
@@ -305,6 +310,7 @@ class DriftWatch:
         self._horizon_errors.add(by_horizon, counts, self._keep)
         self._sensor_errors.add(errors.sum(axis=1, dtype=np.float64), scored.sum(axis=0), self._keep)
         self._scored += int(counts.sum())
+        self._intervals += bool(counts.any())
         if sound:
             self._test(by_horizon, counts, counts_for_alarm[:, None] & (counts > 0), stamp)
 

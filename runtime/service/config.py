@@ -174,6 +174,11 @@ class StreamConfig:
             "single readings from stdin or MQTT: a recording holds intervals",
         )
 
+    @property
+    def uses_mqtt(self) -> bool:
+        """Whether its source or a sink needs the broker."""
+        return any(isinstance(end, (MqttSourceConfig, MqttSinkConfig)) for end in (self.source, *self.sink))
+
 
 @dataclass(frozen=True)
 class MqttConfig:
@@ -261,8 +266,7 @@ class ServiceConfig:
     @property
     def uses_mqtt(self) -> bool:
         """Whether a source or sink needs the broker."""
-        ends = [end for stream in self.stream for end in (stream.source, *stream.sink)]
-        return any(isinstance(end, (MqttSourceConfig, MqttSinkConfig)) for end in ends)
+        return any(stream.uses_mqtt for stream in self.stream)
 
 
 def read_config(path: Path) -> ServiceConfig:

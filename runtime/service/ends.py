@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TextIO
 
 from runtime.service.config import (
@@ -68,6 +69,11 @@ class Ends:
         if isinstance(config, MqttSinkConfig):
             return MqttSink(self._shared_broker(), config.topic or f"stunet/{stream}/forecast")
         return StdoutSink(self._out, self._lock)
+
+    def connected(self, config: StreamConfig) -> Callable[[], bool] | None:
+        """Return what tells whether the broker of a stream is there; None where the stream uses none."""
+        broker = self._broker
+        return None if broker is None or not config.uses_mqtt else lambda: broker.connected
 
     def start(self) -> None:
         """Connect to the broker, if there is one, when all sources have been started."""

@@ -85,6 +85,11 @@ class Broker:
         self._client.loop_start()
 
     @property
+    def connected(self) -> bool:
+        """Whether the broker has taken this client in and has not been lost since."""
+        return self._client.is_connected()
+
+    @property
     def unconfirmed(self) -> int:
         """Number of forecasts that the broker has not confirmed."""
         with self._lock:
@@ -141,7 +146,8 @@ class Broker:
         status = client.publish(self._status_topic, ONLINE, _AT_LEAST_ONCE, retain=True)
         with self._lock:
             self._own.add(status.mid)
-        self._log.info(f"connected to {self.config.host}:{self.config.port}")
+        subscribed = f", subscribed to {', '.join(topics)}" if topics else ""
+        self._log.info(f"connected to {self.config.host}:{self.config.port}{subscribed}")
 
     def _on_connect_fail(self, client: Client, data: object) -> None:
         self._log.again("no connection", f"{self.config.host}:{self.config.port} does not answer")

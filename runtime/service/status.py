@@ -8,6 +8,7 @@ from typing import Any
 from runtime.drift import DriftReport
 from runtime.forecast import Forecast
 from runtime.service.config import StreamConfig
+from runtime.service.deliveries import Deliveries
 from runtime.service.step_times import StepTimes
 from runtime.service.web.history import History
 from stunet_deploy.bundle import Manifest
@@ -54,6 +55,8 @@ class Status:
         drift: how far its forecasts were off, or None where nobody watches.
         history: observations and forecasts of about the last day.
         step_times: how long the steps took.
+        deliveries: what has come of late.
+        connected: whether the broker is there; None where the stream uses none.
     """
 
     stream: str
@@ -72,6 +75,8 @@ class Status:
     drift: DriftReport | None
     history: History
     step_times: StepTimes
+    deliveries: Deliveries
+    connected: bool | None
 
     @property
     def bundle_id(self) -> str:

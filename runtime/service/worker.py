@@ -12,6 +12,7 @@ from runtime.clock import to_seconds
 from runtime.forecast import Forecast
 from runtime.replay import DETECTION_MESSAGE, INTERVAL_MESSAGE, Detection, Record, read_message
 from runtime.service.config import StreamConfig
+from runtime.service.deliveries import Deliveries
 from runtime.service.heart import Heart
 from runtime.service.logs import StreamLog
 from runtime.service.serving import Serving
@@ -41,6 +42,7 @@ class Worker:
         source: where readings come from.
         sinks: where forecasts go; the worker closes them.
         on_end: called in the worker's thread when it has ended.
+        connected: whether the broker is there, where the stream uses one.
         history_bytes: what the history may take; 0 where nobody looks at it.
         clock: seconds since the epoch.
 
@@ -49,6 +51,7 @@ class Worker:
         error: why it ended before its time.
         history: observations and forecasts of about the last day, while the process lives.
         step_times: how long its steps took.
+        deliveries: what has come of late.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Worker:
         sinks: Sequence[Sink],
         on_end: Callable[[], None],
         *,
+        connected: Callable[[], bool] | None = None,
         history_bytes: int = LIMIT,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -71,11 +75,13 @@ class Worker:
         self._inbox = Inbox(config.queue)
         self._sinks = sinks
         self._on_end = on_end
+        self._connected = connected
         self._clock = clock
         self._counters = ServiceCounters(undelivered={sink.name: 0 for sink in sinks})
         self._history_bytes = history_bytes
         self.history = History(serving.stream.bundle.manifest, limit=history_bytes)
         self.step_times = StepTimes()
+        self.deliveries = Deliveries()
         self._began = self._handed = time.monotonic()
         self._handed_s: int | None = None  # time of issue of the last forecast handed out
         self._heard_s = -math.inf  # newest time of a single reading, the clock where the source is not live
@@ -139,6 +145,8 @@ class Worker:
             drift=serving.drift,
             history=self.history,
             step_times=self.step_times,
+            deliveries=self.deliveries,
+            connected=None if self._connected is None else self._connected(),
         )
 
     @property
@@ -208,6 +216,9 @@ class Worker:
     def _take(self, delivery: Delivery) -> None:
         """Use a delivery, hand out its forecast and acknowledge it."""
         self._counters.delivered += 1
+        if self._counters.delivered == 1:
+            self.log.info("the first delivery has come")
+        refused = None
         try:
             self._hand_out_all(self._forecasts(delivery))
         except StreamError as error:
@@ -216,7 +227,9 @@ class Worker:
             elif self.config.strict:
                 raise
             else:
+                refused = error.reason
                 self.log.again(f"refused: {error.reason}", str(error))
+        self.deliveries.add(refused)
         delivery.ack()
 
     def _close_intervals(self) -> None:

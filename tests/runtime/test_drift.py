@@ -94,6 +94,7 @@ class Definition:
 def assert_as_defined(report, definition, days=1.0):
     by_horizon, by_sensor, scored = definition.report(days)
     assert report.scored == scored
+    assert report.intervals == len({since for *_, since in definition.pairs()})
     for found, expected in zip(
         (report.mae, report.persistence_mae, report.sensor_mae, report.sensor_persistence_mae),
         (*by_horizon, *by_sensor),
@@ -196,6 +197,7 @@ def test_a_stuck_detector_scores_nothing(example):
 
     # s0 is heard twice, which scores the forecast issued between the two; s1 scores 1 + 2 + 3 · 7.
     assert report.scored == 1 + 24
+    assert report.intervals == 9
     assert np.isfinite(report.sensor_mae[:2]).all()
     assert np.isnan(report.sensor_mae[2:]).all()
 
@@ -340,6 +342,9 @@ def test_an_interval_without_errors_is_no_evidence(example):
         watch.see(still, forecast_of(manifest, step, np.array([[[40.0]]], np.float32)), sound=True)
 
     assert (watch.report().scored, watch.report().statistic, watch.report().alarm) == (10, 0, False)
+    older = {name: value for name, value in watch.state().items() if name != "intervals"}
+    watch.restore(older)  # of a snapshot from before intervals were counted
+    assert (watch.report().scored, watch.report().intervals) == (10, 0)
 
 
 @pytest.mark.parametrize("mode", ["carry", "window"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runtime.service.config import MqttSourceConfig
 from runtime.service.status import Status
 from stunet_deploy.series import format_time
 
@@ -11,6 +12,24 @@ from stunet_deploy.series import format_time
 STALE_AFTER = 3
 #: Seconds without a sign of life after which a worker counts as dead.
 SILENT_S = 60.0
+#: Share of what came of late that may be refused.
+REFUSED_SHARE = 0.1
+#: What was wrong with a message, by the reason for which it was refused.
+REASONS = {
+    "message": "no JSON, or not what the stream takes: with [stream.assembler] single readings, else whole intervals",
+    "shape": "an array of another shape, or not of numbers",
+    "unknown_sensor": "a sensor that the bundle does not have",
+    "unknown_feature": "a feature that the bundle does not have",
+    "reading": "something that is no number",
+    "timestamp": "a timestamp that cannot be read, or has no zone",
+    "off_grid": "a timestamp too far from the interval grid",
+    "late": "older than what has been forecast from",
+    "conflict": "the same time again with other readings",
+    "ahead": "a timestamp ahead of this machine's clock",
+    "flood": "a sensor that sends more than once a second",
+    "deadly": "an interval that has killed the process before",
+    "other": "for another reason, which the log names",
+}
 
 
 def stale_after_s(status: Status) -> float:
@@ -34,11 +53,27 @@ def problems(status: Status) -> list[str]:
         allowed = f"stale after {_duration(limit_s)}"
         if status.last is None or status.age_s is None:
             if status.running_s > limit_s:
-                found.append(f"no forecast since the start {_duration(status.running_s)} ago ({allowed})")
+                found.append(
+                    f"no forecast since the start {_duration(status.running_s)} ago ({allowed}){_heard(status)}"
+                )
         elif status.age_s > limit_s:
-            found.append(f"no forecast for {_duration(status.age_s)} ({allowed})")
+            found.append(f"no forecast for {_duration(status.age_s)} ({allowed}){_heard(status)}")
         elif status.age_s < -status.manifest.interval_s:
             found.append(f"the last forecast is of {format_time(status.last.issued_s)}, ahead of the clock")
+    return found
+
+
+def warnings(status: Status) -> list[str]:
+    """Return what a person should look at although the stream is well, each in words."""
+    found = []
+    if status.connected is False and not status.ended:
+        found.append("no connection to the MQTT broker; it is tried again and again, the log says why it fails")
+    recent = status.deliveries.read()
+    refused = recent.refused.total()
+    if refused > REFUSED_SHARE * recent.number:
+        ((reason, count),) = recent.refused.most_common(1)
+        which = "" if count == refused else f", {count:,} of them"
+        found.append(f"{refused:,} of the last {recent.number:,} messages were refused{which}: {REASONS[reason]}")
     return found
 
 
@@ -48,12 +83,22 @@ def report(statuses: list[Status]) -> dict[str, Any]:
         status.stream: {
             "ok": not problems(status),
             "problems": problems(status),
+            "warnings": warnings(status),
             "issued_at": None if status.last is None else format_time(status.last.issued_s),
             "age_s": None if status.age_s is None else round(status.age_s, 1),
         }
         for status in statuses
     }
     return {"ok": all(stream["ok"] for stream in streams.values()), "streams": streams}
+
+
+def _heard(status: Status) -> str:
+    """Return that nothing has come since the process began, if it is so."""
+    if status.counters["service"]["delivered"]:
+        return ""
+    source = status.config.source
+    where = ", ".join(source.topics) if isinstance(source, MqttSourceConfig) else "standard input"
+    return f"; 0 messages have come from {where}"
 
 
 def _duration(seconds: float) -> str:

@@ -151,6 +151,12 @@ def _gauges(statuses: list[Status]) -> Iterator[Metric]:
     yield gauge(
         "stunet_durable", "0 where the stream would not survive a restart", lambda status: status.trouble is None
     )
+    yield gauge(
+        "stunet_delivery_age_seconds",
+        "Time since the last line, message or interval came",
+        lambda status: status.deliveries.read().age_s,
+    )
+    yield gauge("stunet_mqtt_connected", "1 while the broker of the stream is there", lambda status: status.connected)
     yield gauge("stunet_waiting", "Lines, messages or intervals that wait", lambda status: status.waiting)
     yield gauge("stunet_waiting_limit", "How many of them may wait", lambda status: status.config.queue)
     yield gauge("stunet_silent_seconds", "Time since the last sign of life", lambda status: status.silent_s)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.drift import DriftReport
 from runtime.service.status import Status
-from runtime.service.web.health import problems, stale_after_s
+from runtime.service.web.health import problems, stale_after_s, warnings
 from runtime.service.web.history import Row
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.series import format_time
@@ -28,9 +28,11 @@ def overview(status: Status) -> dict[str, Any]:
         "backend": status.backend,
         "precision": status.config.precision,
         "mode": status.config.mode,
+        "source": status.config.source.kind,
         "live": status.live,
         "ended": status.ended,
         "problems": problems(status),
+        "warnings": warnings(status),
         "issued_s": None if last is None else last.issued_s,
         "age_s": _rounded(status.age_s),
         "stale_after_s": stale_after_s(status) if status.live else None,
@@ -41,10 +43,12 @@ def overview(status: Status) -> dict[str, Any]:
             "median": _rounded(durations.median_ms),
             "p99": _rounded(durations.p99_ms),
         },
+        "delivered_age_s": _rounded(status.deliveries.read().age_s),
         "waiting": status.waiting,
         "waiting_limit": status.config.queue,
         "durable": status.trouble is None,
         "counters": {
+            "delivered": status.counters["service"]["delivered"],
             "forecasts": status.counters["service"]["forecasts"],
             "bridged": status.counters["stream"]["bridged"],
             "resets": status.counters["stream"]["resets"],
@@ -161,6 +165,7 @@ def decimals_of(manifest: Manifest, target: str) -> int:
 def _drift(drift: DriftReport, manifest: Manifest) -> dict[str, Any]:
     return {
         "scored": drift.scored,
+        "intervals": drift.intervals,
         "alarm": drift.alarm,
         "alarm_since_s": drift.alarm_since_s,
         "statistic": _rounded(drift.statistic),

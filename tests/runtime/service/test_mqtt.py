@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -154,6 +155,25 @@ def test_intervals_in_forecasts_out_retained_with_a_status(broker, peer, write_c
     assert late.of(FORECAST) == peer.of(FORECAST)[-1:]
     assert late.of(STATUS) == ["offline"]
     late.close()
+
+
+def test_whether_the_broker_is_there_is_known(broker, write_config, recording, start, caplog):
+    caplog.set_level(logging.INFO, "stunet")
+    config = write_config(SOURCE, ['kind = "stdout"'], top=f"[http]\nport = 0\n{table(broker)}")
+    running = start(config)
+    running.wait_for(lambda status: status.connected)
+    assert 'stunet_mqtt_connected{stream="ring"} 1.0' in metrics(running)
+    assert f"connected to 127.0.0.1:{broker.port}, subscribed to detectors/+, intervals" in caplog.messages
+    broker.stop()
+    running.wait_for(lambda status: not status.connected)
+    assert 'stunet_mqtt_connected{stream="ring"} 0.0' in metrics(running)
+    broker.start()
+    running.wait_for(lambda status: status.connected)
+
+
+def metrics(running):
+    with urllib.request.urlopen(f"{running.service.url}metrics", timeout=30) as answer:
+        return answer.read().decode()
 
 
 def test_rubbish_of_any_quality_is_counted(broker, peer, write_config, lines, start):

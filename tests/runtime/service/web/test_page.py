@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,11 @@ PIXELS = """() => {
         return [...copy.getImageData(x * ratio, y * ratio, 1, 1).data].join();
     });
 }"""
+#: Text, left and right end of the slider's labels.
+LABELS = """() => [...$("steps").children].map((one) => {
+    const box = one.getBoundingClientRect();
+    return [one.textContent, box.left, box.right];
+})"""
 PAIRS = [
     *[("--ink", paper) for paper in ("--card", "--page", "--well")],
     *[("--soft", paper) for paper in ("--card", "--page", "--well")],
@@ -185,7 +191,9 @@ def test_the_page_shows_sensors_forecasts_and_health(look, process, recent):
     names, values = (page.locator(f".tile {tag}").all_inner_texts() for tag in ("h3", "strong"))
     tiles = dict(zip(names, values, strict=True))
     assert tiles["Forecasts"] == "40"
+    assert tiles["Lines"] == "40"
     assert tiles["Disk"] == "in order"
+    assert re.fullmatch(r"\w+,? \d+ \w+, \d\d:\d\d P[SD]T", text(page, "#when"))
     page.fill("#find", "s3")
     assert text(page, "#sensor-name") == "Sensor s3"
     page.wait_for_selector("#chart .observed")
@@ -343,7 +351,12 @@ def test_the_page_follows_the_stream_and_says_when_nobody_answers(look, process,
 
     process.end()
     page.wait_for_selector("#health.bad")
-    assert "does not answer" in text(page, "#notes")
+    # The time is the network's, wherever the browser is.
+    assert re.search(r"does not answer since \d\d:\d\d:\d\d P[SD]T;", text(page, "#notes"))
+    since = page.evaluate(
+        "() => new Date(failing.since).toLocaleTimeString('en-GB', { timeZone: 'America/Los_Angeles' })"
+    )
+    assert since in text(page, "#notes")
     # The browser itself reports that it cannot connect.
     assert all("ERR_CONNECTION_REFUSED" in message for message in look.wrong)
     page.close()
@@ -356,6 +369,7 @@ def test_a_stale_stream_is_in_trouble(look, process, lines):
     drawn(page)
 
     assert text(page, "#health") == "✕ trouble"
+    assert text(page, "#when").endswith("1 Mar 2012, 03:15 PST")
     assert re.search(r"No forecast for \d+ d", text(page, "#notes"))
 
 
@@ -376,8 +390,102 @@ def test_accuracy_is_shown_where_forecasts_are_watched(look, process, recent):
     page.locator("#worst button").first.click()
     assert text(page, "#sensor-name") == "Sensor " + page.locator("#worst button").first.inner_text()
     page.select_option("#colour", "error")
-    assert text(page, "#map-title") == "Where forecasts are off"
+    assert text(page, "#map-title") == "Where forecasts are off, over all times ahead"
+    assert page.is_disabled("#ahead")  # it would not change the map
+    assert page.is_disabled("#play")
     assert text(page, "#unit") == "mean error of speed, mph"
+
+
+@pytest.mark.parametrize("process", ["days = 1.0"], indirect=True)
+def test_no_verdict_before_enough_has_been_compared(look, process, recent):
+    lines, _ = recent
+    process.forecast(lines[:3])
+    page = look()
+    drawn(page)
+    page.wait_for_selector("#accuracy")
+
+    assert text(page, "#scored").startswith("2 of the 12 intervals compared")
+    rows = [row.split("\t") for row in page.locator("#mae tr").all_inner_texts()]
+    assert [(row[0], row[-1] == "–") for row in rows] == [("5 min", False), ("10 min", False), ("15 min", True)]
+    page.fill("#find", "s1")
+    page.wait_for_selector("#chart .observed")
+    assert re.match(r"Compared in [12] intervals? of these 6 h", text(page, "#verdict"))
+    process.forecast(lines[3:])
+    page.get_by_text(re.compile(r"would have been off by [\d.]+ mph: the model is")).wait_for()
+    page.get_by_text(re.compile(r"worse than if nothing changed at [0-5] of 5 sensors")).wait_for()
+
+
+def test_what_is_not_found_is_said(look, process, recent):
+    process.forecast(recent[0])
+    page = look()
+    drawn(page)
+    before = text(page, "#sensor-name")
+
+    page.fill("#find", "nobody")
+    page.press("#find", "Enter")
+    assert text(page, "#find-said") == "No sensor of this network has “nobody” in its id."
+    assert page.get_attribute("#find-said", "aria-live") == "polite"
+    assert page.get_attribute("#find", "aria-invalid") == "true"
+    assert text(page, "#sensor-name") == before
+    page.fill("#find", "S2")
+    assert text(page, "#find-said") == ""
+    page.press("#find", "Enter")
+    assert page.get_attribute("#find", "aria-invalid") == "false"
+    assert text(page, "#sensor-name") == "Sensor s2"
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1280, 1440])
+def test_nothing_jumps_while_the_slider_plays(look, process, recent, width):
+    process.forecast(recent[0])
+    page = look(width)
+    drawn(page)
+    page.wait_for_selector("#chart .observed")
+
+    heights = set()
+    for step in range(4):
+        page.evaluate("(step) => setAhead(step)", step)
+        heights.add(page.evaluate("() => $('sensor-name').closest('section').getBoundingClientRect().bottom"))
+    assert len(heights) == 1
+
+
+@pytest.mark.parametrize(
+    "horizons", [list(range(5, 65, 5)), [5 * k for k in range(1, 8)], [0.5, 1, 1.5], [15.0 * k for k in range(1, 97)]]
+)
+def test_labels_of_the_slider_keep_apart(look, process, recent, horizons):
+    process.forecast(recent[0])
+    page = look()
+    drawn(page)
+    for width in (320, 360, 768, 1040, 1280, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate("(horizons) => { network.horizons_min = horizons; showSteps(); }", horizons)
+        labels = page.evaluate(LABELS)
+        assert all(left[2] + 4 <= right[1] for left, right in pairwise(labels)), (width, labels)
+        unit = text(page, "#steps-unit")
+        assert [labels[0][0], labels[-1][0]] == ["now", f"+{horizons[-1] * (1 if unit == 'min' else 60):g}"]
+        assert labels[-1][2] <= width
+        if width >= 1280 and len(horizons) == 12:
+            assert [label for label, _, _ in labels[1:]] == [f"+{minutes}" for minutes in horizons]
+
+
+def test_a_sender_that_is_early_is_named(look, process, recent):
+    last = json.loads(recent[0][-1])
+    last["timestamp"] = int(time.time()) // 300 * 300  # it has just begun
+    process.forecast([*recent[0], json.dumps(last)])
+    page = look()
+    drawn(page)
+
+    tile = page.locator(".tile", has_text="Last interval")
+    assert re.search(r"ends in \d+ (s|min): the sender is early", tile.inner_text())
+
+
+def test_what_is_refused_is_a_banner_with_its_reason(look, process, recent):
+    page = look()
+    process._process.stdin.write("rubbish\n" * 3)
+    process._process.stdin.flush()
+
+    page.get_by_text("3 of the last 3 messages were refused: no JSON").wait_for()
+    tile = page.locator(".tile", has_text="Lines")
+    assert re.search(r"3\s+last \d+ s ago; 0 wait", tile.inner_text())
 
 
 @pytest.mark.parametrize("process", ["threshold = 0.01"], indirect=True)

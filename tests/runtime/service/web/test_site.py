@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import re
 import shutil
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,9 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.service.config import read_config
+from runtime.counters import REFUSALS
+from runtime.service.config import MqttSourceConfig, read_config
+from runtime.service.deliveries import RECENT, Deliveries, Recent
 from runtime.service.web import health, views
 from runtime.service.web.history import Row
 from runtime.stream import Stream
@@ -129,7 +133,7 @@ def test_several_streams_are_lines(write_config, recording, start, tmp_path):
 def test_health_fails_when_forecasts_are_stale_and_says_why(serving):
     running = serving(39)
     ring = read(running, "/healthz")["streams"]["ring"]
-    assert ring == {"ok": True, "problems": [], "issued_at": "2012-03-01T11:10:00Z", "age_s": 300.0}
+    assert ring == {"ok": True, "problems": [], "warnings": [], "issued_at": "2012-03-01T11:10:00Z", "age_s": 300.0}
 
     running.now[0] += 600  # three intervals since the end of the last
     assert get(running, "/healthz")[0] == 200
@@ -163,11 +167,56 @@ def test_health_knows_each_trouble(serving):
     assert health.problems(good) == []
     assert found(fresh, running_s=899.0) == []
     assert found(fresh, running_s=901.0) == ["no forecast since the start 15 min 1 s ago (stale after 15 min)"]
+    silent = {"service": good.counters["service"] | {"delivered": 0}}
+    assert found(fresh, running_s=901.0, counters=silent)[0].endswith("; 0 messages have come from standard input")
+    from_broker = replace(good.config, source=MqttSourceConfig("mqtt", ("detectors/+", "loops/#")))
+    assert found(good, age_s=901.0, counters=silent, config=from_broker) == [
+        "no forecast for 15 min 1 s (stale after 15 min); 0 messages have come from detectors/+, loops/#"
+    ]
     assert found(fresh, running_s=901.0, live=False) == []
     assert found(good, age_s=1e9, live=False) == []  # a replay may be slow, and of any time
     assert found(good, age_s=200_000.0) == ["no forecast for 2 d 7 h (stale after 15 min)"]
     assert found(good, silent_s=61.0) == ["no sign of life for 61 s"]
     assert found(good, silent_s=61.0, ended=True) == []
+
+
+def test_the_first_delivery_is_logged_once(serving, caplog):
+    caplog.set_level(logging.INFO, "stunet")
+    serving(3)
+
+    assert caplog.messages.count("the first delivery has come") == 1
+
+
+def test_warnings_leave_a_stream_well(serving):
+    running = serving(1)
+    good = running.service.statuses()[0]
+    assert health.warnings(good) == health.warnings(replace(good, connected=True)) == []
+    away = replace(good, connected=False)
+    assert health.warnings(away)[0].startswith("no connection to the MQTT broker")
+    assert health.warnings(replace(away, ended=True)) == []
+    report = health.report([replace(away, age_s=100.0)])
+    assert (report["ok"], report["streams"]["ring"]["warnings"]) == (True, health.warnings(away))
+
+
+def test_a_tenth_may_be_refused_and_more_is_said_with_its_reason(serving):
+    good = serving(1).service.statuses()[0]
+    assert health.REASONS.keys() == set(REFUSALS)
+    deliveries = Deliveries()
+    assert deliveries.read() == Recent(0, Counter(), None)
+    for refused in (*["late"] * 9, "ahead", *[None] * 90):
+        deliveries.add(refused)
+    some = replace(good, deliveries=deliveries)
+    assert health.warnings(some) == []
+    deliveries.add("ahead")
+    assert health.warnings(some) == [
+        "11 of the last 101 messages were refused, 9 of them: older than what has been forecast from"
+    ]
+    for _ in range(RECENT):
+        deliveries.add("message")
+    assert health.warnings(some)[0].startswith("1,000 of the last 1,000 messages were refused: no JSON")
+    for _ in range(RECENT):
+        deliveries.add(None)
+    assert health.warnings(some) == []  # it has been mended
 
 
 def test_the_grace_of_an_assembler_counts_before_a_stream_is_stale(serving):
@@ -203,6 +252,8 @@ def test_metrics_are_what_the_stream_has_met(serving, pipe):
 
     assert found["stunet_forecasts_total"] == {ring: 40}
     assert found["stunet_deliveries_total"] == {ring: 43}
+    assert 0 <= found["stunet_delivery_age_seconds"][ring] < 60
+    assert "stunet_mqtt_connected" not in found  # it uses no broker
     refused = {dict(labels)["reason"]: count for labels, count in found["stunet_readings_refused_total"].items()}
     assert {reason: count for reason, count in refused.items() if count} == {"message": 2, "late": 1}
     assert found["stunet_forecast_age_seconds"] == {ring: 100}
@@ -287,7 +338,10 @@ def test_the_overview_says_how_the_stream_is(serving):
     assert ring["problems"] == []
     assert ring["reasons"] == ["warming up: 2 of 4 intervals seen"]
     assert (ring["stream"], ring["live"], ring["durable"], ring["waiting_limit"]) == ("ring", True, True, 256)
-    assert ring["counters"]["forecasts"] == 2
+    assert ring["counters"]["forecasts"] == ring["counters"]["delivered"] == 2
+    assert ring["delivered_age_s"] >= 0
+    assert (ring["source"], ring["warnings"]) == ("stdin", [])
+    assert ring["drift"]["intervals"] == 1
     assert ring["counters"]["undelivered"] == {"stdout": 0}
     assert 0 < ring["step_ms"]["median"] <= ring["step_ms"]["p99"]
     assert ring["drift"]["mae"].keys() == {"speed"}
