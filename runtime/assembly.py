@@ -18,7 +18,7 @@ from runtime.readings import Reading, advice_on_unknown, read_number
 from runtime.replay import Record
 from runtime.snapshot import OpenReadings
 from stunet_deploy.bundle import Manifest
-from stunet_deploy.errors import ConfigError, StreamError
+from stunet_deploy.errors import ConfigError, StreamError, shown
 from stunet_deploy.series import format_time
 
 
@@ -231,7 +231,7 @@ class Assembler:
                 self.counters.unknown += 1
                 return None
             raise StreamError(
-                f"sensor {sensor!r}, which the bundle does not have",
+                f"sensor {shown(sensor)}, which the bundle does not have",
                 f"one of its {len(self._nodes)} sensors",
                 advice_on_unknown(sensor, self._nodes),
                 reason="unknown_sensor",

@@ -6,7 +6,7 @@ import math
 import re
 from datetime import datetime, timedelta
 
-from stunet_deploy.errors import ConfigError, StreamError
+from stunet_deploy.errors import ConfigError, StreamError, shown
 from stunet_deploy.series import format_time
 
 #: Seconds since the epoch, a datetime with a time zone, or ISO 8601 text with one.
@@ -80,7 +80,7 @@ def to_seconds(timestamp: Timestamp) -> float:
         seconds = math.nan
     if not _FIRST_S < seconds < _LAST_S:
         raise StreamError(
-            f"timestamp {timestamp!r}",
+            f"timestamp {shown(timestamp)}",
             "seconds since the epoch, a datetime or ISO 8601 text",
             "correct the time stamp (milliseconds are not read)",
             reason="timestamp",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stunet_deploy.bundle import Manifest
-from stunet_deploy.errors import StreamError
+from stunet_deploy.errors import StreamError, shown
 
 #: One sensor's reading: a number, None where unobserved, or numbers by feature.
 Reading = float | None | Mapping[str, float | None]
@@ -178,7 +178,7 @@ def read_number(sensor: str, reading: object) -> float:
         except (OverflowError, TypeError):  # an integer beyond float64, a complex number
             pass
     raise StreamError(
-        f"reading {reading!r} of sensor {sensor!r}",
+        f"reading {shown(reading)} of sensor {sensor!r}",
         "a number, or null where unobserved",
         "correct the reading",
         reason="reading",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from runtime.clock import Timestamp, to_seconds
 from runtime.readings import Reading, Values
 from stunet_deploy.bundle import Golden, Manifest
-from stunet_deploy.errors import DataError, StreamError
+from stunet_deploy.errors import DataError, StreamError, shown
 from stunet_deploy.series import Series, read_series
 
 #: What a line of JSON holds for a whole interval, and for a single reading.
@@ -150,7 +150,7 @@ def read_json_line(line: str | bytes) -> Record:
     """
     message = read_message(line)
     if isinstance(message, Detection):
-        raise _no_message(f"a single reading of sensor {message.sensor!r}", INTERVAL_MESSAGE)
+        raise _no_message(f"a single reading of sensor {shown(message.sensor)}", INTERVAL_MESSAGE)
     return message
 
 
@@ -167,13 +167,13 @@ def read_message(text: str | bytes, expected: str = INTERVAL_MESSAGE) -> Record 
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        data = f"no JSON ({error})"
+        raise _no_message(f"no JSON ({error})", expected) from error
     if isinstance(data, dict):
         if data.keys() == {"timestamp", "values"} and isinstance(data["values"], dict):
             return Record(data["values"], data["timestamp"])
         if data.keys() == {"sensor", "timestamp", "values"}:
             return Detection(data["sensor"], data["timestamp"], data["values"])
-    came = str(data)
+    came = shown(data)
     if isinstance(data, dict):
         keys = sorted(data)
         came = "values that are no object" if keys == ["timestamp", "values"] else f"the keys {keys}"

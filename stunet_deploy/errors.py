@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 200, 200
+
+
+def shown(value: object) -> str:
+    """Return what came from outside as an error shows it: short, however long or deeply nested it is."""
+    return _SHORT.repr(value)
+
 
 class StunetError(Exception):
     """An error in what the user gave or in the environment; the command line exits with code 2.

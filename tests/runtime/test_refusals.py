@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.assembly import Assembler
 from runtime.counters import REFUSALS
+from runtime.replay import read_message
 from runtime.stream import Stream
 from stunet_deploy.errors import StreamError
 
@@ -99,3 +102,22 @@ def test_a_single_reading_is_accepted_or_refused(assembler, sensor, timestamp, r
         assert reason in REFUSALS[:-1]
         assert assembler.counters.refused == refused | {reason: refused[reason] + 1}
         assert assembler.counters.readings == known
+
+
+@pytest.mark.parametrize("where", ["timestamp", "sensor", "values"])
+def test_nesting_as_deep_as_python_reads_it_is_refused_like_any_other(example, where):
+    assembler, stream = Assembler(example.bundle.manifest, grace_s=0), Stream.open(example.bundle)
+    message = {"sensor": "s1", "timestamp": START, "values": {"s1": 1.0}}
+
+    def deeper(frames, take):  # as a service is: what was read is then shown with less of the stack left
+        return deeper(frames - 1, take) if frames else take()
+
+    def take(text):
+        read = read_message(text)
+        return deeper(9, lambda: assembler.add(*read, now=START) if "sensor" in text else stream.push(*read))
+
+    for depth in range(800, 1100):  # somewhere here the interpreter gives up reading, and about there showing too
+        for parts in (message, {key: message[key] for key in ("timestamp", "values")}):
+            text = json.dumps(parts | {where: "DEEP"}).replace('"DEEP"', "[" * depth + "]" * depth)
+            with pytest.raises(StreamError):
+                take(text)
