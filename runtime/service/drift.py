@@ -41,7 +41,7 @@ class LoggedWatch(DriftWatch):
         """Return what it remembers; nothing if that fails."""
         try:
             return super().state()
-        except Exception as error:
+        except Exception as error:  # forecasts matter more than what is known about them
             self._log.again("drift watch", f"the watch of the forecasts is in no snapshot because of {error!r}")
             return {}
 
@@ -49,7 +49,7 @@ class LoggedWatch(DriftWatch):
         """Go on where another watch was; begin anew if that fails."""
         try:
             super().restore(state)
-        except Exception as error:
+        except Exception as error:  # forecasts matter more than what is known about them
             self._fail(error)
 
     def _tell(self, before: int | None, now: int | None) -> None:

@@ -150,3 +150,14 @@ def start():
     for one in running:
         one.service.stop()
         one._thread.join(60)
+
+
+@pytest.fixture
+def send(pipe):
+    """Return what writes lines to the service's standard input."""
+
+    def send(lines):
+        pipe.write("".join(f"{line}\n" for line in lines))
+        pipe.flush()
+
+    return send

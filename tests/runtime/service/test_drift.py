@@ -29,15 +29,6 @@ def heard(caplog, monkeypatch):
     return lambda: [(record.levelname, record.getMessage()) for record in caplog.records]
 
 
-@pytest.fixture
-def send(pipe):
-    def send(lines):
-        pipe.write("".join(f"{line}\n" for line in lines))
-        pipe.flush()
-
-    return send
-
-
 def watched(bundle, readings, intervals=slice(None)):
     """Return the report of a plain stream's watch over the intervals of the recording."""
     values, observed, timestamps = readings

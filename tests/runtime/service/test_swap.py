@@ -25,15 +25,6 @@ def other(build_example):
 
 
 @pytest.fixture
-def send(pipe):
-    def send(lines):
-        pipe.write("".join(f"{line}\n" for line in lines))
-        pipe.flush()
-
-    return send
-
-
-@pytest.fixture
 def heard(caplog, monkeypatch):
     """Return a function that says whether a text is in the log."""
     monkeypatch.setattr(LOG, "propagate", True)
