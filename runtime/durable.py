@@ -218,7 +218,7 @@ class DurableStream:
                 journal.close()
             for suffix in (SNAPSHOT, JOURNAL):
                 with suppress(OSError):
-                    file_of(self.folder, number, suffix).unlink(missing_ok=True)
+                    os.unlink(file_of(self.folder, number, suffix))
             return False
         self._close_journal()
         self._journal, self._number, self._since, self._trouble = journal, number, 0, None
@@ -226,7 +226,7 @@ class DurableStream:
             for old in numbers_of(self.folder, suffix):
                 if self._good is not None and old < self._good:
                     with suppress(OSError):
-                        file_of(self.folder, old, suffix).unlink()
+                        os.unlink(file_of(self.folder, old, suffix))
         self._good = number
         return True
 

@@ -107,8 +107,7 @@ class Journal:
         OSError: if it cannot be written.
     """
 
-    def __init__(self, path: Path, header: bytes) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, header: bytes) -> None:
         # Unbuffered: after each append the bytes are the system's, and survive the death of this process.
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         self._length = 0
@@ -160,13 +159,13 @@ class Written(NamedTuple):
     torn: bool
 
 
-def read_journal(path: Path) -> Written:
+def read_journal(path: str | Path) -> Written:
     """Read a journal up to its end or to the first record that is not whole.
 
     Raises:
         OSError: if the file cannot be read.
     """
-    data = path.read_bytes()
+    data = Path(path).read_bytes()
     records: list[bytes] = []
     begin = 0
     while begin + _FRAME.size <= len(data):

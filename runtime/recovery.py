@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,23 @@ class Recovery:
         self.lossy = True
 
 
-def file_of(folder: Path, number: int, suffix: str) -> Path:
-    """Return the path of a numbered snapshot or journal."""
-    return folder / f"{number:08}{suffix}"
+def file_of(folder: Path, number: int, suffix: str) -> str:
+    """Return the path of a numbered snapshot or journal.
+
+    A string, not a Path: pathlib interns every name, and CPython rebuilds its table of interned strings again and again
+    (a megabyte each time) where ever new names pass through.
+    """
+    return os.path.join(folder, f"{number:08}{suffix}")
 
 
 def numbers_of(folder: Path, suffix: str) -> list[int]:
-    """Return the numbers of the files of a kind, oldest first."""
-    return sorted(int(path.stem) for path in folder.glob(f"*{suffix}") if path.stem.isdecimal())
+    """Return the numbers of the files of a kind, oldest first; none where the folder has gone."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    stems = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
+    return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
 def recover(stream: Stream, assembler: Assembler | None, folder: Path, guard: Guard) -> Recovery:
@@ -80,7 +90,7 @@ def recover(stream: Stream, assembler: Assembler | None, folder: Path, guard: Gu
             found.lose(f"journal {number} cannot be read ({error.strerror})")
             continue
         # The last one may have been cut while it was begun, but then there is no snapshot to it yet.
-        if written.records or number != journals[-1] or file_of(folder, number, SNAPSHOT).exists():
+        if written.records or number != journals[-1] or os.path.exists(file_of(folder, number, SNAPSHOT)):
             _replay(stream, assembler, number, written, found, guard)
     guard.over()
     return found

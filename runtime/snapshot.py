@@ -187,40 +187,41 @@ class Snapshot:
             drift=_taken(arrays, _DRIFT) or None,
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the file whole or not at all, and bring it to the disk before its name.
 
         Raises:
             OSError: if the disk is full, read-only or gone; what was at ``path`` still is.
         """
-        temporary = path.with_name(f".{path.name}.tmp")
+        folder, name = os.path.split(path)
+        temporary = os.path.join(folder, f".{name}.tmp")
         try:
-            with temporary.open("wb") as handle:
+            with open(temporary, "wb") as handle:
                 handle.write(self.to_bytes())
                 handle.flush()
                 os.fsync(handle.fileno())
-            temporary.replace(path)
+            os.replace(temporary, path)
         except OSError:
             with suppress(OSError):
-                temporary.unlink()
+                os.unlink(temporary)
             raise
-        sync_names(path.parent)
+        sync_names(folder or os.curdir)
 
     @classmethod
-    def load(cls, path: Path) -> Snapshot:
+    def load(cls, path: str | Path) -> Snapshot:
         """Read a file.
 
         Raises:
             DataError: if it cannot be read or is damaged.
         """
         try:
-            data = path.read_bytes()
+            data = Path(path).read_bytes()
         except OSError as error:
             _refuse(f"{path} cannot be read ({error.strerror})")
         return cls.from_bytes(data)
 
 
-def sync_names(folder: Path) -> None:
+def sync_names(folder: str | Path) -> None:
     """Bring a folder's list of names to the disk, so that a power cut does not undo a rename.
 
     Raises:
