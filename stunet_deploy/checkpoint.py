@@ -28,7 +28,7 @@ from stunet_deploy.models.structural import StructuralRNN
 from stunet_deploy.models.stunet import STUNet
 from stunet_deploy.series import Series
 
-SCHEMA = 2
+SCHEMA = 3
 FORMAT = "stunet-deploy checkpoint"
 #: The model families that a checkpoint may hold, by name.
 FAMILIES: Mapping[str, type[Forecaster]] = {kind.family: kind for kind in (STUNet, StructuralRNN)}
@@ -142,13 +142,15 @@ class Checkpoint:
         return checkpoint
 
     def with_fill(self, fill: str) -> Checkpoint:
-        """Return a checkpoint with the same weights, none of which depends on the fill, and another fill.
+        """Return a checkpoint with the same weights, none of which depends on the fill, and this fill.
 
         Raises:
             ConfigError: if the model has no such fill, or only one of the two is ``zeros``: it is told of none.
         """
         model = self.model
-        if fill != model.config.fill and "zeros" in (fill, model.config.fill):
+        if fill == model.config.fill:
+            return self
+        if "zeros" in (fill, model.config.fill):
             raise ConfigError(
                 f"fill {fill!r} for a model that was trained with {model.config.fill!r}",
                 "zeros in both or in none",

@@ -104,9 +104,10 @@ class STUNetConfig:
         decoder: ``direct`` (one graph convolution emits all horizons) or ``recurrent`` (the paper's: a second stack
             takes a step per horizon, fed its own forecast).
         residual: forecasts are differences to the present reading, instead of values (the paper).
-        fill: what replaces an unobserved value: ``last`` (the last filled value), ``mean`` (the training mean),
-            ``forecast`` (what the interval before forecast; ``last`` for features that are no target) or ``zeros``
-            (a reading of 0 that no mask tells from others and that counts in ``mean`` and ``std``: the literature's).
+        fill: what replaces an unobserved value: ``forecast`` (what the interval before forecast, which returns to the
+            sensor's usual day, or mean, while it is silent for long), ``last`` (the last filled value), ``mean`` (the
+            training mean) or ``zeros`` (a reading of 0 that no mask tells from others and that counts in ``mean`` and
+            ``std``: the literature's). Weights do not depend on it but for ``zeros``.
         time_features: ``week`` (sine and cosine of day and week), ``day`` (sine and cosine of the day),
             ``fraction`` (time of day in [0, 1), as in DCRNN) or ``none`` (the paper).
         mask_channel: feed the observed mask as further input channels; never with ``fill = "zeros"``.
@@ -128,7 +129,7 @@ class STUNetConfig:
     residual: bool = True
     skip: bool = True
     layer_norm: bool = True
-    fill: Literal["last", "mean", "forecast", "zeros"] = "last"
+    fill: Literal["forecast", "last", "mean", "zeros"] = "forecast"
     time_features: Literal["week", "day", "fraction", "none"] = "week"
     mask_channel: bool = True
     profile: bool = False
@@ -146,7 +147,7 @@ class STUNetConfig:
         _one_of("pooling", self.pooling, ("max", "mean"))
         _one_of("unpooling", self.unpooling, ("copy", "ordered_deconv", "weighted_deconv"))
         _one_of("decoder", self.decoder, ("direct", "recurrent"))
-        _one_of("fill", self.fill, ("last", "mean", "forecast", "zeros"))
+        _one_of("fill", self.fill, ("forecast", "last", "mean", "zeros"))
         _one_of("time_features", self.time_features, ("week", "day", "fraction", "none"))
 
 

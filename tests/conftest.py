@@ -112,6 +112,7 @@ def build_model() -> Callable[..., STUNet]:
             for parameter in model.parameters():
                 width = parameter.shape[-2] if parameter.ndim > 1 else 4
                 parameter += torch.randn(parameter.shape, generator=generator) / width**0.5
+            model.usual += torch.randn(model.usual.shape, generator=generator)
         return model
 
     return build

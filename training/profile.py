@@ -1,4 +1,4 @@
-"""Mean days per sensor from the training span; for training, each row's own day is left out of them."""
+"""What is usual at a sensor, from the training span: its mean, and its mean days; in training without a row's own."""
 
 from __future__ import annotations
 
@@ -66,6 +66,15 @@ class ProfileTables:
     ) -> Float[Tensor, "batch time ahead node target"]:
         """Return what ``profile`` would give at these rows, had it not been made of their own days."""
         return self.without_day[self.day_of_row[rows][..., None], profile.index(time_of_week)]
+
+
+def mean_readings(series: Series, train_rows: slice, signal: Signal) -> Float[Tensor, "node feature"]:
+    """Return the normalised mean of the observed training readings of every sensor; 0, the mean of all, without any."""
+    observed = series.observed[train_rows]
+    values = np.where(observed, (series.values[train_rows] - np.array(signal.mean)) / np.array(signal.std), 0.0)
+    seen = observed.sum(0)
+    means = np.divide(values.sum(0), seen, out=np.zeros(seen.shape), where=seen > 0)
+    return torch.from_numpy(means.astype(np.float32))
 
 
 def _table(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
 from stunet_deploy.config import RunConfig, Signal, SRNNRunConfig
@@ -25,7 +26,7 @@ from stunet_deploy.series import Series
 from stunet_deploy.st_graph_files import st_graph_of_sensors
 from training import transfer
 from training.loop import Epoch, Trainer
-from training.profile import ProfileTables
+from training.profile import ProfileTables, mean_readings
 from training.protocols import Split, choose_protocol, normalisation
 
 REFERENCE_INTERVALS = 1_300
@@ -92,12 +93,17 @@ def train(
         config = transfer.continued(config, start, series)
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
+    fill = config.model.fill
+    if isinstance(config, RunConfig) and fill == "forecast":
+        # No weight depends on the fill. `last` is known for a whole chunk at once, and learns as well or better.
+        config = replace(config, model=replace(config.model, fill="last"))
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
     signal = prepare_signal(series, split, config.targets, literature=config.model.fill == "zeros")
     torch.manual_seed(seed)
     tables = ProfileTables.of(series, split.train_rows, signal) if config.model.profile else None
     directed = None if start is None else transfer.is_directed(transfer.structural(start).graph)
-    model = build_model(config, graph, series.sensor_ids, signal, tables, types, directed)
+    usual = mean_readings(series, split.train_rows, signal)
+    model = build_model(config, graph, series.sensor_ids, signal, tables, usual, types, directed)
     if start is not None:
         transfer.take_weights(cast(StructuralRNN, model), transfer.structural(start))
     origin = "" if start is None else transfer.weights_hash(transfer.structural(start))
@@ -137,7 +143,7 @@ def train(
     }
     if start is not None:
         provenance["start"] = transfer.provenance(start)
-    return Checkpoint(model.cpu().eval(), site, reference_stream(series, split), provenance)
+    return Checkpoint(model.cpu().eval(), site, reference_stream(series, split), provenance).with_fill(fill)
 
 
 def build_model(
@@ -146,10 +152,12 @@ def build_model(
     sensor_ids: tuple[str, ...],
     signal: Signal,
     tables: ProfileTables | None,
+    usual: Tensor,
     types: Mapping[str, str] | None,
     directed: bool | None = None,
 ) -> Forecaster:
-    """Return an untrained model on the graph of a sensor network; see :func:`train`, and for ``directed``,
+    """Return an untrained model on the graph of a sensor network; see :func:`train`, for ``usual``,
+    :func:`training.profile.mean_readings`, and for ``directed``,
     :func:`stunet_deploy.st_graph_files.st_graph_of_sensors`.
 
     Raises:
@@ -170,7 +178,7 @@ def build_model(
         symmetrise=config.model.symmetrise,
         basis=config.model.basis,
     )
-    return STUNet(config.model, hierarchy, signal, table)
+    return STUNet(config.model, hierarchy, signal, table, usual)
 
 
 def _check_device(device: str) -> None:

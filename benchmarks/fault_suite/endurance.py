@@ -2,8 +2,8 @@
 
 A process of its own pushes intervals with gaps and missing readings into a durable stream whose folder lies in memory
 where there is such a folder (a million waits for a disk would measure the disk). Samples go into arrays that are made
-and touched beforehand, so the process's resident memory grows by what the stream keeps alone; what is judged is the most
-that it ever was after the warm-up, above what it was at its end. A step is everything that a push does: reading,
+and touched beforehand, so the process's resident memory grows by what the stream keeps alone; the most that it ever was
+after the warm-up is judged, above what it was at the end of that. A step is everything that a push does: reading,
 journal, model, and every 24th time a snapshot, which is what the 99th percentile sees. It is judged by processor time,
 which leaves out what other programs take; the page says what the clock saw, too.
 """

@@ -38,6 +38,8 @@ class STUNet(Forecaster):
         hierarchy: the prepared graphs; ``hierarchy.levels`` has one more entry than ``config.scales``.
         signal: features, limits and normalisation.
         profile: the table of :class:`DailyProfile`, [slot, node, target]; just where ``config.profile`` is set.
+        usual: normalised mean reading of every sensor, [node, feature], to which the fill ``forecast`` returns; by
+            default zeros, the mean of all sensors.
 
     Raises:
         ConfigError: if ``config.profile`` is set without a table, or the other way round.
@@ -45,9 +47,15 @@ class STUNet(Forecaster):
 
     family = "stunet"
     config: STUNetConfig
+    usual: Tensor
 
     def __init__(
-        self, config: STUNetConfig, hierarchy: GraphHierarchy, signal: Signal, profile: Tensor | None = None
+        self,
+        config: STUNetConfig,
+        hierarchy: GraphHierarchy,
+        signal: Signal,
+        profile: Tensor | None = None,
+        usual: Tensor | None = None,
     ) -> None:
         super().__init__()
         if config.profile != (profile is not None):
@@ -71,6 +79,8 @@ class STUNet(Forecaster):
             self.decoder = RecurrentDecoder(config, hierarchy, targets, 0 if self.profile is None else targets)
         self.output = ForecastOutput(signal)
         self.order = NodeOrder(hierarchy.levels[0].slots)
+        mean_of_all = torch.zeros(len(hierarchy.levels[0].adjacency), len(signal.features))
+        self.register_buffer("usual", mean_of_all if usual is None else usual)
         self.all_targets = signal.targets == signal.features
         self.contract = self._contract()
 
@@ -86,7 +96,7 @@ class STUNet(Forecaster):
                 f"{polynomials} as in the graph",
                 "train again",
             )
-        return cls(settings, hierarchy, signal, weights.get("profile.table"))
+        return cls(settings, hierarchy, signal, weights.get("profile.table"), weights["usual"])
 
     def stored_graph(self) -> dict[str, Tensor]:
         """Return the prepared hierarchy by array name."""
@@ -123,7 +133,7 @@ class STUNet(Forecaster):
         forecast = self._decode(encoded, recent, filled, departures, None)
         if keep:
             last = self.config.fill == "last"
-            written[SUBSTITUTE] = filled if last else self._forecast_substitute(filled, forecast)
+            written[SUBSTITUTE] = filled if last else self._following(filled, inputs.observed, forecast, departures)
         return StepOutputs(self.output(self.order.back(forecast))), written
 
     def forward(
@@ -204,7 +214,8 @@ class STUNet(Forecaster):
         if self.config.fill == "last":
             final[SUBSTITUTE] = filled[None, :, -1]
         elif keep:
-            final[SUBSTITUTE] = self._forecast_substitute(filled[:, -1], forecast[:, -1])[None]
+            latest = None if departures is None else departures[:, -1]
+            final[SUBSTITUTE] = self._following(filled[:, -1], inputs.observed[:, -1], forecast[:, -1], latest)[None]
         wanted = forecast if issued is None else forecast[:, : len(issued)]
         return self.output(self.order.back(wanted)), final
 
@@ -243,12 +254,23 @@ class STUNet(Forecaster):
         """Return the target features of [*batch, node, feature]."""
         return filled if self.all_targets else filled[..., list(self.signal.target_index)]
 
-    def _forecast_substitute(self, filled: Tensor, forecast: Tensor) -> Tensor:
-        """Return the next interval's forecast, and the filled value of features that have none.
+    def _following(self, filled: Tensor, observed: Tensor, forecast: Tensor, departures: Tensor | None) -> Tensor:
+        """Return what stands for a reading missing at the next interval with the fill ``forecast``.
 
-        Shapes: filled [batch, node, feature], forecast [batch, horizon, node, target], returned like ``filled``.
+        It is the forecast for it, and the filled value of features that have none. Where this interval misses the
+        reading too, it goes a part of the way back to the sensor's usual day (to its mean, without a profile or a
+        forecast): a model that is fed its own forecasts for longer than it was trained to forecast goes astray. The
+        part, 2 / (1 + horizon), is that of an exponential moving average with a span of the horizon.
+
+        Shapes: filled and observed [batch, node, feature], forecast [batch, horizon, node, target], departures [batch,
+        1 + horizon, node, target], returned like ``filled``.
         """
-        return with_targets(filled, self.output.clip(forecast[..., 0, :, :]), self.signal)
+        following = with_targets(filled, self.output.clip(forecast[..., 0, :, :]), self.signal)
+        usual = self.order(self.usual).expand_as(filled)
+        if departures is not None:
+            usual = with_targets(usual, departures[..., 1, :, :] + self._targets(filled), self.signal)
+        part = 2 / (1 + self.config.horizon)
+        return torch.where(observed > 0.5, following, following + part * (usual - following))
 
     def _contract(self) -> StepContract:
         level, features = self.hierarchy.levels[0], len(self.signal.features)

@@ -143,6 +143,18 @@ def test_a_checkpoint_forecasts_the_same_after_a_round_trip(checkpoint, tmp_path
     np.testing.assert_array_equal(again.reference.values, checkpoint.reference.values)
 
 
+def test_weights_are_learnt_with_a_fill_that_is_known_beforehand(series, graph, config):
+    run = config(epochs=1, hide=0.2)
+    found = {
+        fill: train(series, graph, replace(run, model=replace(run.model, fill=fill)), seed=3).model
+        for fill in ("forecast", "last")
+    }
+
+    assert {fill: model.config.fill for fill, model in found.items()} == {"forecast": "forecast", "last": "last"}
+    for name, weight in found["last"].state_dict().items():
+        assert torch.equal(found["forecast"].state_dict()[name], weight), name
+
+
 def test_a_model_of_the_literature_mode_cannot_tell_a_hidden_reading_from_a_zero(series, graph, config):
     observed, values = series.observed.copy(), series.values.copy()
     split = protocol_a(series, 6, 3)

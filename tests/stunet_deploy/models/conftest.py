@@ -224,8 +224,8 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
             fed = np.zeros((len(filled), len(targets)))
             for j in range(1, config.horizon + 1):
                 states = {name: future[name][-delay[f"encoder.{name}"]] for name in layers}
-                seen = np.concatenate([fed, departures[j]], axis=1) if config.profile else fed
-                encoded, written = u_network(config, graph, model.decoder.unet, seen, states)
+                shown = np.concatenate([fed, departures[j]], axis=1) if config.profile else fed
+                encoded, written = u_network(config, graph, model.decoder.unet, shown, states)
                 for name, state in written.items():
                     future[name].append(state)
                 steps.append(
@@ -239,6 +239,11 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
             if config.fill == "forecast":
                 limits = [(bound - mean[targets]) / std[targets] for bound in (low[targets], high[targets])]
                 following[:, targets] = np.clip(steps[0], *limits)
+                usual = model.usual.double().numpy().copy()
+                if config.profile:
+                    usual[:, targets] = profile_ahead(model, second)[1]
+                part = 2 / (1 + config.horizon)
+                following = np.where(seen == 1, following, (1 - part) * following + part * usual)
             history["substitute"].append(following)
     return np.stack(forecasts), {name: np.stack(states[-delay[name] :]) for name, states in history.items()}
 

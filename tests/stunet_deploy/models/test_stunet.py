@@ -76,14 +76,21 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
     [
         {},
         {"pooling": "mean", "fill": "mean", "time_features": "fraction", "layer_norm": False, "horizon": 2},
-        {"skip": False, "mask_channel": False, "time_features": "none", "chebyshev_order": 2, "hidden": 3},
+        {
+            "fill": "last",
+            "skip": False,
+            "mask_channel": False,
+            "time_features": "none",
+            "chebyshev_order": 2,
+            "hidden": 3,
+        },
         {"decoder": "recurrent"},
         {"decoder": "recurrent", "residual": False, "unpooling": "ordered_deconv", "fill": "mean", "horizon": 1},
-        {"fill": "forecast", "residual": False, "unpooling": "weighted_deconv"},
+        {"residual": False, "unpooling": "weighted_deconv"},
         {"profile": True},
         {"profile": True, "decoder": "recurrent", "fill": "zeros"},
-        {"profile": True, "decoder": "recurrent", "residual": False},
-        {"fill": "forecast", "decoder": "recurrent", "pooling": "mean", "partition": "pga", "skip": False},
+        {"profile": True, "decoder": "recurrent", "residual": False, "fill": "last"},
+        {"decoder": "recurrent", "pooling": "mean", "partition": "pga", "skip": False},
         {"fill": "zeros"},
     ],
     ids=[
@@ -92,11 +99,11 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         "plain",
         "recurrent",
         "recurrent, ordered",
-        "forecast, weighted",
+        "weighted",
         "profile",
         "profile, recurrent",
         "profile, values",
-        "forecast, pga",
+        "recurrent, pga",
         "zeros",
     ],
 )
@@ -201,6 +208,31 @@ def test_an_untrained_model_forecasts_the_last_reading(build_model):
         )
 
 
+@pytest.mark.parametrize("profile", [False, True])
+def test_a_sensor_that_is_silent_for_long_returns_to_its_usual_day(build_model, profile):
+    rng = np.random.default_rng(5)
+    config = STUNetConfig(hidden=4, horizon=12, profile=profile)
+    table = random_profile(rng, 6) if profile else None
+    model = build_model(config, ring(6), profile=table).double()
+    with torch.no_grad():  # forecasts are what the model was fed: by itself it would hold the first reading for ever
+        for parameter in model.parameters():
+            parameter.zero_()
+    time = 24 * model.config.horizon
+    seconds = torch.arange(time, dtype=torch.float64)[None, :, None] * 300
+    observed = torch.zeros(1, time, 6, 1, dtype=torch.float64)
+    observed[:, 0] = 1
+    with torch.no_grad():
+        _, final = model(StepInputs(observed * 80, observed, seconds), model.initial_lines(1))
+
+    substitute = final["substitute"][0, 0, :, 0]
+    if model.profile is None:
+        torch.testing.assert_close(substitute, model.usual[:, 0], rtol=0, atol=1e-6)
+    else:
+        days = model.profile(seconds[0])[:, 1, :, 0]  # of the interval after each
+        weights = 2 / 13 * (11 / 13) ** torch.arange(time - 1, -1, -1, dtype=torch.float64)[:, None]
+        torch.testing.assert_close(substitute, (weights * days).sum(0), rtol=0, atol=1e-6)
+
+
 def test_the_contract_names_every_state_with_its_delay(build_model):
     model = build_model(STUNetConfig(scales=((1, 2), (1, 4)), hidden=4), ring(8), signal=TWO)
     assert {state.name: (state.delay, state.shape) for state in model.contract.states} == {
@@ -271,7 +303,7 @@ def test_a_teacher_tells_the_labels_of_the_steps_its_coins_choose(literal, build
     assert np.isnan(told).all() == (not coins.any())
 
 
-@pytest.mark.parametrize("options", [{}, {"decoder": "recurrent"}, {"fill": "forecast"}])
+@pytest.mark.parametrize("options", [{}, {"decoder": "recurrent"}, {"fill": "last"}])
 def test_the_forecasts_that_are_wanted_are_those_of_the_whole_sequence(build_model, options):
     rng = np.random.default_rng(6)
     model = build_model(STUNetConfig(hidden=4, horizon=3, **options), random_graph(rng, 6, 9)).double()
@@ -285,9 +317,9 @@ def test_the_forecasts_that_are_wanted_are_those_of_the_whole_sequence(build_mod
                 torch.testing.assert_close(same_final[name], line, rtol=0, atol=1e-10)
 
 
-def test_the_state_dict_holds_weights_alone(build_model):
+def test_the_state_dict_holds_weights_and_the_usual_readings_alone(build_model):
     model = build_model(STUNetConfig(hidden=4), ring(5))
-    assert model.state_dict().keys() == dict(model.named_parameters()).keys()
+    assert model.state_dict().keys() == dict(model.named_parameters()).keys() | {"usual"}
 
 
 @pytest.mark.parametrize("fill", ["last", "mean", "forecast", "zeros"])
