@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fill",
-        choices=("last", "mean", "forecast"),
-        help="what replaces a missing reading in the stream, whatever it was in training (default: the same)",
+        choices=("forecast", "last", "mean"),
+        help="what replaces a missing reading in the stream, whatever the config says (default: the same)",
     )
     parser.add_argument("--force", action="store_true", help="write a precision that loses more all the same")
 
