@@ -134,7 +134,7 @@ def test_weights_have_the_checkpoints_names_and_numbers(export, name):
 
     named = stored.keys() & weights.keys()
 
-    # Not always needed: usual. Taken apart: narrow outputs, inputs of coarser graphs, matrices per rank, a table's rows.
+    # Taken apart: narrow outputs, inputs of coarser graphs, matrices per rank, rows of tables. Not always needed: usual
     apart = r"usual|profile\.table|decoder\.head\.weight|.*(expanding\.\d\.cell\.input_weight|unpools\.\d\..*)"
     assert not [entry for entry in weights.keys() - named if not re.fullmatch(apart, entry)]
     for entry in named:
