@@ -57,11 +57,9 @@ class Check:
         except StunetError as error:
             self.problems.append(error)
         except ModuleNotFoundError as error:
-            self.problems.append(
-                ConfigError(
-                    f"{line.strip()}: {error.name} is not installed", "it", "pip install 'stunet-deploy[service]'"
-                )
-            )
+            extra = "parquet" if str(error.name).startswith("pyarrow") else "service"
+            missing = f"{line.strip()}: {error.name} is not installed"
+            self.problems.append(ConfigError(missing, "it", f"pip install 'stunet-deploy[{extra}]'"))
 
 
 def check_service(config: ServiceConfig) -> Check:

@@ -19,7 +19,7 @@ INTERRUPTED, READER_GONE = 130, 141
 #: The extra that brings a package, named when the package is missing.
 _EXPORT = ("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "polygraphy")
 _TRAIN = ("torch", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard")
-_SERVICE = ("paho", "prometheus_client", "pyarrow", "tomli")
+_SERVICE = ("paho", "prometheus_client", "tomli")
 _ENGINES = {
     "onnxruntime": "cpu",
     "tensorrt": "tensorrt",
@@ -28,6 +28,7 @@ _ENGINES = {
     "mlperf_loadgen": "loadgen",
 }
 EXTRAS = dict.fromkeys((*_EXPORT, *_TRAIN), "train") | dict.fromkeys(_SERVICE, "service") | _ENGINES
+EXTRAS["pyarrow"] = "parquet"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -284,6 +284,15 @@ def test_a_dry_run_refuses_a_bundle_that_is_not_whole(write_config, recording, b
     assert f"without {GOLDEN}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [["--dry-run"], []])
+def test_a_parquet_sink_without_pyarrow_names_the_extra(write_config, recording, monkeypatch, capsys, arguments):
+    config = write_config(f'kind = "replay"\npath = "{recording.name}"', ['kind = "parquet"\nfolder = "out"'])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    assert main(["run", "--config", str(config), *arguments]) == 2
+    assert "pip install 'stunet-deploy[parquet]'" in capsys.readouterr().err
+
+
 def test_a_dry_run_beside_the_running_service_notes_what_it_uses(
     write_config, start, pipe, build_example, example, capsys
 ):
