@@ -45,7 +45,7 @@ SETS = {
 TIMEZONE = "America/Los_Angeles"
 PERSISTENCE = "persistence"
 
-MODEL: Mapping[str, Any] = {"hidden": 16, "profile": True, "time_features": "none"}
+MODEL: Mapping[str, Any] = {"hidden": 16, "profile": True, "time_features": "none", "fill": "last"}
 TRAINING: Mapping[str, Any] = {"batch": 1, "chunk": 48, "learning_rate": 5e-3, "patience": 1000, "threads": 1}
 #: A recurrent decoder forecasts after every sixth interval of a chunk: twelve steps after each would cost too much.
 DECODER: Mapping[str, Any] = {"loss_every": 6}

@@ -20,15 +20,15 @@ INTERRUPTED, READER_GONE = 130, 141
 _EXPORT = ("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "polygraphy")
 _TRAIN = ("torch", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard")
 _SERVICE = ("paho", "prometheus_client", "tomli")
-_ENGINES = {
+_OTHERS = {
     "onnxruntime": "cpu",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "rtx",
     "cuda": "tensorrt",
     "mlperf_loadgen": "loadgen",
+    "pyarrow": "parquet",
 }
-EXTRAS = dict.fromkeys((*_EXPORT, *_TRAIN), "train") | dict.fromkeys(_SERVICE, "service") | _ENGINES
-EXTRAS["pyarrow"] = "parquet"
+EXTRAS = dict.fromkeys((*_EXPORT, *_TRAIN), "train") | dict.fromkeys(_SERVICE, "service") | _OTHERS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

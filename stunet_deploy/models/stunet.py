@@ -96,7 +96,7 @@ class STUNet(Forecaster):
                 f"{polynomials} as in the graph",
                 "train again",
             )
-        return cls(settings, hierarchy, signal, weights.get("profile.table"), weights["usual"])
+        return cls(settings, hierarchy, signal, weights.get("profile.table"))
 
     def stored_graph(self) -> dict[str, Tensor]:
         """Return the prepared hierarchy by array name."""

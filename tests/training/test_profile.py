@@ -11,7 +11,7 @@ import torch
 from stunet_deploy.config import Signal
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.series import Series
-from training.profile import SMOOTHING_SLOTS, ProfileTables
+from training.profile import SMOOTHING_SLOTS, ProfileTables, mean_readings
 
 INTERVAL_S = 3600
 SLOTS = 24
@@ -44,6 +44,19 @@ def literal_mean(series: Series, slot: int, weekend: bool, node: int, rows: slic
         ):
             found.append((float(series.values[row, node, 1]) - 50) / 10)
     return float(np.mean(found))
+
+
+def test_mean_readings_are_those_of_the_training_span_where_something_was_observed(series: Series) -> None:
+    rows = slice(0, 8 * SLOTS)
+
+    found = mean_readings(series, rows, SIGNAL)
+
+    assert found.shape == (3, 2)
+    for node in (0, 1):
+        flow, speed = (series.values[rows, node, f][series.observed[rows, node, f]] for f in (0, 1))
+        assert float(found[node, 0]) == pytest.approx(np.mean(flow), rel=1e-5)
+        assert float(found[node, 1]) == pytest.approx((np.mean(speed) - 50) / 10, rel=1e-4)
+    assert found[2].tolist() == [0, 0]  # a sensor that was always silent: the mean of all
 
 
 def test_tables_are_the_smoothed_means_of_the_training_span(series: Series) -> None:
