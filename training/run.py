@@ -103,7 +103,7 @@ def train(
     tables = ProfileTables.of(series, split.train_rows, signal) if config.model.profile else None
     directed = None if start is None else transfer.is_directed(transfer.structural(start).graph)
     usual = mean_readings(series, split.train_rows, signal)
-    model = build_model(config, graph, series.sensor_ids, signal, tables, usual, types, directed)
+    model = build_model(config, graph, series.sensor_ids, signal, tables, types, directed, usual)
     if start is not None:
         transfer.take_weights(cast(StructuralRNN, model), transfer.structural(start))
     origin = "" if start is None else transfer.weights_hash(transfer.structural(start))
@@ -152,13 +152,12 @@ def build_model(
     sensor_ids: tuple[str, ...],
     signal: Signal,
     tables: ProfileTables | None,
-    usual: Tensor,
     types: Mapping[str, str] | None,
     directed: bool | None = None,
+    usual: Tensor | None = None,
 ) -> Forecaster:
-    """Return an untrained model on the graph of a sensor network; see :func:`train`, for ``usual``,
-    :func:`training.profile.mean_readings`, and for ``directed``,
-    :func:`stunet_deploy.st_graph_files.st_graph_of_sensors`.
+    """Return an untrained model on the graph of a sensor network; see :func:`train`, for ``directed``,
+    :func:`stunet_deploy.st_graph_files.st_graph_of_sensors`, and for ``usual``, :func:`training.profile.mean_readings`.
 
     Raises:
         ConfigError: types of sensors for a family that does not know them.
