@@ -1,9 +1,10 @@
-"""The service's log on standard error: lines for people, or JSON for machines."""
+"""The service's log on standard error: lines for people, or JSON for machines, with levels for systemd's journal."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import Counter
 from typing import Any, Literal, TextIO
 
@@ -17,10 +18,11 @@ _LONGEST = 500
 
 
 class _Lines(logging.Formatter):
-    """``2026-03-01T08:00:00Z WARNING ring-road: refused …``."""
+    """``2026-03-01T08:00:00Z WARNING ring-road: refused …``, without the time where the reader has one of its own."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(stream)s: %(message)s", defaults={"stream": SERVICE})
+    def __init__(self, *, timed: bool) -> None:
+        time = "%(asctime)s " if timed else ""
+        super().__init__(f"{time}%(levelname)s %(stream)s: %(message)s", defaults={"stream": SERVICE})
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         return format_time(int(record.created))
@@ -41,14 +43,37 @@ class _Json(logging.Formatter):
         return json.dumps(data, ensure_ascii=False)
 
 
+class _Levels(logging.Formatter):
+    """``<4>WARNING ring-road: refused …``: the journal takes the level off each line (sd-daemon(3))."""
+
+    def __init__(self, lines: logging.Formatter) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = 3 if record.levelno >= logging.ERROR else 4 if record.levelno >= logging.WARNING else 6
+        return "\n".join(f"<{level}>{line}" for line in self._lines.format(record).split("\n"))
+
+
 def start_log(form: Literal["lines", "json"], out: TextIO) -> logging.Handler:
     """Write the log to a text stream from now on; remove the handler that this returns to end it."""
+    journal = _is_journal(out)
+    lines = _Json() if form == "json" else _Lines(timed=not journal)
     handler = logging.StreamHandler(out)
-    handler.setFormatter(_Json() if form == "json" else _Lines())
+    handler.setFormatter(_Levels(lines) if journal else lines)
     LOG.addHandler(handler)
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
     return handler
+
+
+def _is_journal(out: TextIO) -> bool:
+    """Whether systemd's journal reads a text stream, which ``JOURNAL_STREAM`` names by device and inode."""
+    try:
+        status = os.fstat(out.fileno())
+    except OSError:  # it has no file
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class StreamLog:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 
 import pytest
 
@@ -49,3 +50,31 @@ def test_a_warning_quotes_no_megabytes(out):
     (line,) = out.getvalue().splitlines()
     assert len(line) < 1000
     assert json.loads(line)["message"].endswith("9… (1,048,584 characters) (refused: reading)")
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("lines", ["<6>INFO ring: well", "<4>WARNING ring: odd (late)", "<3>ERROR ring: bad", "<3>very bad"]),
+        ("json", ["<6>", "<4>", "<3>"]),
+    ],
+)
+def test_the_journal_gets_levels_and_lines_without_a_time(form, expected, tmp_path, monkeypatch):
+    with (tmp_path / "journal").open("w") as out:
+        status = os.fstat(out.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        level, propagate = LOG.level, LOG.propagate
+        handler = start_log(form, out)
+        log = StreamLog("ring")
+        log.info("well")
+        log.again("late", "odd")
+        log.error("bad\nvery bad")
+        LOG.removeHandler(handler)
+        LOG.setLevel(level)
+        LOG.propagate = propagate
+
+    said = (tmp_path / "journal").read_text().splitlines()
+    if form == "json":
+        assert [json.loads(line[3:])["message"] for line in said] == ["well", "odd (late)", "bad\nvery bad"]
+        said = [line[:3] for line in said]
+    assert said == expected
