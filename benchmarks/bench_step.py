@@ -79,7 +79,7 @@ def measure(series: Series, data: Path, config: RunConfig | SRNNRunConfig, round
             torch.from_numpy(series.observed[None, rows].astype(np.float32)),
             torch.from_numpy(series.time_of_week()[None, rows, None]),
         )
-        window = WindowForecast(model)
+        window = WindowForecast(checkpoint)
         calls = {
             "push": burst(streaming(bundle, series, 1), length),
             "push x2": burst(streaming(bundle, series, 2), length),

@@ -81,7 +81,7 @@ def main() -> None:
             torch.from_numpy(series.observed[None, rows].astype(np.float32)),
             torch.from_numpy(series.time_of_week()[None, rows, None]),
         )
-        window = WindowForecast(checkpoint.model)
+        window = WindowForecast(checkpoint)
         calls: dict[str, Callable[[], Any]] = {
             "step": burst(streaming(bundle, series, 1), WINDOW),
             "window": window_session(window, inputs),

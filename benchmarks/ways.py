@@ -16,18 +16,22 @@ from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint, Site
 from stunet_deploy.config import RunConfig, SRNNRunConfig, STUNetConfig
 from stunet_deploy.graph_files import read_graph
-from stunet_deploy.models.forecaster import Forecaster, StepInputs
+from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.series import Series
 from training.protocols import protocol_a
 from training.run import build_model, prepare_signal, reference_stream
 
 
 class WindowForecast(torch.nn.Module):
-    """The forecast after a window from zero state: what one deploys without a step."""
+    """The forecast after a window from zero state: what one deploys without a step.
 
-    def __init__(self, model: Forecaster) -> None:
+    With the fill ``last``: with ``forecast`` a window is cut wherever a reading is missing, which no graph of fixed
+    shape does.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self.model = model
+        self.model = checkpoint.with_fill("last").model
         self.eval()
 
     def forward(self, values: torch.Tensor, observed: torch.Tensor, time_of_week: torch.Tensor) -> torch.Tensor:
