@@ -19,7 +19,6 @@ What a push costs beside its step is timed apart, on a graph in which nothing is
 from __future__ import annotations
 
 import argparse
-import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,21 +31,18 @@ import onnxruntime
 import random_network
 import torch
 import ways
-from torch import Tensor
+from literal_graph import literal_step
 from workbench import RESULTS, SHARED, write_results
 
 from export.bundle import export_bundle
 from export.cost import graph_cost
 from export.floor import ceiling_calls, ceilings_of
-from export.precision.graphs import PRODUCT
-from export.step_graph import export_step
 from runtime.onnxruntime_backend import OnnxRuntimeBackend
 from runtime.stream import Stream
 from runtime.timing import Samples, environment, interleave, paired_ratio
 from stunet_deploy.bundle import CPU_STEP, STEP, Bundle, sha256
-from stunet_deploy.checkpoint import Checkpoint, ReferenceStream
+from stunet_deploy.checkpoint import ReferenceStream
 from stunet_deploy.contract import StepContract
-from stunet_deploy.models.layers import GCGRUCell
 from stunet_deploy.series import read_series
 
 #: Operations that a step of METR-LA's 207 sensors is taken to need, whatever a graph really does, by hidden channels.
@@ -56,70 +52,9 @@ ROW = 4
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
 
 
-class LiteralCell(GCGRUCell):
-    """The cell of Eq. 7 with every convolution as Eq. 2 writes it: y = Σk Tk X Θk, nothing shared."""
-
-    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Return Σk (Tk X) Θk; ``weight`` holds the Θk below one another."""
-        near, *far = weight.unflatten(0, (len(self.basis) + 1, -1))
-        result = x @ near
-        for polynomial, theta in zip(self.basis, far, strict=True):
-            result = result + (polynomial @ x) @ theta
-        return result
-
-    def project(self, x: Tensor) -> Tensor:
-        """Return the convolutions of the input, one for each gate and the candidate."""
-        gates = [slice(gate * self.hidden, (gate + 1) * self.hidden) for gate in range(3)]
-        return torch.cat([self.convolve(x, self.input_weight[:, gate]) + self.bias[gate] for gate in gates], dim=-1)
-
-    def project_unpooled(self, coarse: Tensor, skip: Tensor | None, cluster: Tensor, *_: object) -> Tensor:
-        """Return the same of a copy that is made first."""
-        unpooled = coarse.index_select(-2, cluster)
-        return self.project(unpooled if skip is None else torch.cat([unpooled, skip], dim=-1))
-
-    def update(self, projected: Tensor, hidden: Tensor) -> Tensor:
-        """Return the next state."""
-        of_z, of_r, of_h = projected.split(self.hidden, dim=-1)
-        keep = torch.sigmoid(of_z + self.convolve(hidden, self.gate_weight[:, : self.hidden]))
-        reset = torch.sigmoid(of_r + self.convolve(hidden, self.gate_weight[:, self.hidden :]))
-        candidate = torch.tanh(of_h + self.convolve(reset * hidden, self.candidate_weight))
-        return keep * hidden + (1 - keep) * candidate
-
-
 def few_intervals(stream: ReferenceStream, count: int = 60) -> ReferenceStream:
     """Return the start of a stream: enough to verify a graph with, and no more."""
     return ReferenceStream(stream.timestamps[:count], stream.values[:count], stream.observed[:count])
-
-
-def literal_step(checkpoint: Checkpoint) -> onnx.ModelProto:
-    """Return the step graph of the same model with literal cells."""
-    model = copy.deepcopy(checkpoint.model)
-    for module in model.modules():
-        if isinstance(module, GCGRUCell):
-            module.__class__ = LiteralCell
-    return unshared(export_step(model, {}))
-
-
-def unshared(step: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a graph in which every matrix product has one reader: the exporter merges those that are alike."""
-    graph = copy.deepcopy(step)
-    readers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
-    nodes = []
-    for node in reversed(graph.graph.node):
-        products = [node]
-        if node.op_type == PRODUCT:
-            for number, (reader, index) in enumerate(readers.get(node.output[0], [])[1:]):
-                copied = copy.deepcopy(node)
-                copied.name = copied.output[0] = reader.input[index] = f"{node.output[0]}.{number}"
-                products.append(copied)
-        nodes += products
-        for product in products:
-            for index, name in enumerate(product.input):
-                readers.setdefault(name, []).append((product, index))
-    nodes.reverse()
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
-    return graph
 
 
 def session_call(graph: onnx.ModelProto, contract: StepContract, *, sharing: bool) -> Callable[[], object]:

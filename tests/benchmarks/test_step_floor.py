@@ -10,9 +10,8 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnxruntime
-import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks.literal_graph import unshared
 
 
 def test_the_benchmark_writes_its_page(run_benchmark: Callable[..., str], tmp_path: Path) -> None:
@@ -28,10 +27,7 @@ def test_the_benchmark_writes_its_page(run_benchmark: Callable[..., str], tmp_pa
     assert "| 4 | literal |" in (tmp_path / "step_floor.md").read_text(encoding="utf-8")
 
 
-def test_the_literal_graph_shares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    from step_floor import unshared  # type: ignore[import-not-found]
-
+def test_the_literal_graph_shares_nothing() -> None:
     shared = onnx.parser.parse_model("""
         <ir_version: 10, opset_import: ["" : 20]>
         step (float[3, 3] basis, float[3, 2] x, float[2, 2] a, float[2, 2] b) => (float[3, 2] y) {

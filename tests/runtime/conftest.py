@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from runtime.forecast import Forecast
 from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle, Golden, Manifest, bundle_id, sha256
 from stunet_deploy.contract import NEXT_STATE, StateSpec, StepContract, TensorSpec
 from stunet_deploy.series import time_of_week
@@ -196,3 +197,13 @@ def readings() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     values = np.stack([rng.uniform(10, 70, (40, NODES)), rng.uniform(-0.9, 0.9, (40, NODES))], axis=-1)
     values = np.where(observed, values, np.nan).astype(np.float32)
     return values, observed, START_S + INTERVAL_S * np.arange(40)
+
+
+@pytest.fixture
+def forecast_of() -> Callable[[Manifest, int, np.ndarray], Forecast]:
+    """Return a function of manifest, step and values that makes the forecast issued at that step."""
+
+    def forecast_of(manifest: Manifest, step: int, values: np.ndarray) -> Forecast:
+        return Forecast(values, START_S + manifest.interval_s * step, 1.0, (), 0.0, "drift", manifest)
+
+    return forecast_of

@@ -1,0 +1,101 @@
+"""When a stream is in trouble, and when it is only warned of."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+from runtime.counters import REFUSALS
+from runtime.service.config import MqttSourceConfig
+from runtime.service.deliveries import RECENT, Deliveries, Recent
+from runtime.service.web import health
+
+
+def test_health_fails_when_forecasts_are_stale_and_says_why(serving, get, read):
+    running = serving(39)
+    ring = read(running, "/healthz")["streams"]["ring"]
+    assert ring == {"ok": True, "problems": [], "warnings": [], "issued_at": "2012-03-01T11:10:00Z", "age_s": 300.0}
+
+    running.now[0] += 600  # three intervals since the end of the last
+    assert get(running, "/healthz")[0] == 200
+    running.now[0] += 1
+    status, _, body = get(running, "/healthz")
+    assert status == 503
+    assert json.loads(body)["streams"]["ring"]["problems"] == ["no forecast for 15 min 1 s (stale after 15 min)"]
+    running.now[0] -= 86_400
+    assert "ahead of the clock" in get(running, "/healthz")[2].decode()
+
+
+def test_health_fails_when_the_disk_does(serving, monkeypatch, get, metrics):
+    running = serving(1)
+    durable = running.service.workers[0].serving.durable
+    monkeypatch.setattr(durable, "_trouble", "the journal cannot be written (No space left on device)")
+
+    status, _, body = get(running, "/healthz")
+    assert status == 503
+    assert "No space left" in body.decode()
+    assert metrics(running)["stunet_durable"] == {(("stream", "ring"),): 0}
+
+
+def test_health_knows_each_trouble(serving):
+    running = serving(1)
+    good = replace(running.service.statuses()[0], age_s=100.0)
+    fresh = replace(good, last=None, age_s=None)
+
+    def found(status, **changes):
+        return health.problems(replace(status, **changes))
+
+    assert health.problems(good) == []
+    assert found(fresh, running_s=899.0) == []
+    assert found(fresh, running_s=901.0) == ["no forecast since the start 15 min 1 s ago (stale after 15 min)"]
+    silent = {"service": good.counters["service"] | {"delivered": 0}}
+    assert found(fresh, running_s=901.0, counters=silent)[0].endswith("; 0 messages have come from standard input")
+    from_broker = replace(good.config, source=MqttSourceConfig("mqtt", ("detectors/+", "loops/#")))
+    assert found(good, age_s=901.0, counters=silent, config=from_broker) == [
+        "no forecast for 15 min 1 s (stale after 15 min); 0 messages have come from detectors/+, loops/#"
+    ]
+    assert found(fresh, running_s=901.0, live=False) == []
+    assert found(good, age_s=1e9, live=False) == []  # a replay may be slow, and of any time
+    assert found(good, age_s=200_000.0) == ["no forecast for 2 d 7 h (stale after 15 min)"]
+    assert found(good, silent_s=61.0) == ["no sign of life for 61 s"]
+    assert found(good, silent_s=61.0, ended=True) == []
+
+
+def test_warnings_leave_a_stream_well(serving):
+    running = serving(1)
+    good = running.service.statuses()[0]
+    assert health.warnings(good) == health.warnings(replace(good, connected=True)) == []
+    away = replace(good, connected=False)
+    assert health.warnings(away)[0].startswith("no connection to the MQTT broker")
+    assert health.warnings(replace(away, ended=True)) == []
+    report = health.report([replace(away, age_s=100.0)])
+    assert (report["ok"], report["streams"]["ring"]["warnings"]) == (True, health.warnings(away))
+
+
+def test_a_tenth_may_be_refused_and_more_is_said_with_its_reason(serving):
+    good = serving(1).service.statuses()[0]
+    assert health.REASONS.keys() == set(REFUSALS)
+    deliveries = Deliveries()
+    assert deliveries.read() == Recent(0, Counter(), None)
+    for refused in (*["late"] * 9, "ahead", *[None] * 90):
+        deliveries.add(refused)
+    some = replace(good, deliveries=deliveries)
+    assert health.warnings(some) == []
+    deliveries.add("ahead")
+    assert health.warnings(some) == [
+        "11 of the last 101 messages were refused, 9 of them: older than what has been forecast from"
+    ]
+    for _ in range(RECENT):
+        deliveries.add("message")
+    assert health.warnings(some)[0].startswith("1,000 of the last 1,000 messages were refused: no JSON")
+    for _ in range(RECENT):
+        deliveries.add(None)
+    assert health.warnings(some) == []  # it has been mended
+
+
+def test_the_grace_of_an_assembler_counts_before_a_stream_is_stale(serving):
+    running = serving(0, extra="[stream.assembler]\ngrace_s = 90")
+    (status,) = running.service.statuses()
+
+    assert health.stale_after_s(status) == 3 * 300 + 90
