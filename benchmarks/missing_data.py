@@ -248,6 +248,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=14, help="passes over the training span")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the fills that are close to one another")
     parser.add_argument("--fills", nargs="+", choices=list(FILLS), default=list(FILLS), help="of the trained models")
+    parser.add_argument("--hidden", nargs="+", choices=list(HIDDEN), default=list(HIDDEN), help="in training")
     parser.add_argument("--channels", type=int, default=16, help="of the models")
     parser.add_argument("--data", type=Path, default=SHARED / "metr-la.npz", help="recording with its graph")
     parser.add_argument("--timezone", default="America/Los_Angeles", help="of its naive stamps")
@@ -261,7 +262,7 @@ def main() -> None:
     runs: list[dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))["runs"] if record.is_file() else []
     wanted = []
     for seed in range(options.seeds):
-        for hidden, fill in itertools.product(HIDDEN, options.fills):
+        for hidden, fill in itertools.product(options.hidden, options.fills):
             if fill not in BEHIND or (seed == 0 and "hide_sensors" not in HIDDEN[hidden]):
                 config = settings(fill, hidden, options.epochs, options.channels)
                 wanted.append((identify(hidden, seed, options.data, config), config))
