@@ -18,6 +18,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -177,7 +179,7 @@ def report(runs: Sequence[Mapping[str, Any]], still: Sequence[Mapping[str, Any]]
     """Return the tables as Markdown.
 
     Args:
-        runs: what :func:`run` found.
+        runs: what :func:`runs_of` found.
         still: errors of the baselines.
         command: that made them.
     """
@@ -269,7 +271,7 @@ def main() -> None:
     split = choose_protocol(series, "auto", STUNetConfig.window, STUNetConfig.horizon)
     baselines = (persistence, time_of_day_average)
     still = scores(series, split, lambda seen: [baseline(seen, split, (TARGET,)) for baseline in baselines])
-    command = f"python benchmarks/missing_data.py --epochs {options.epochs} --seeds {options.seeds}"
+    command = shlex.join(["python", "benchmarks/missing_data.py", *sys.argv[1:]])
     for known, config in wanted:
         if not any(known.items() <= one.items() for one in runs):
             runs += runs_of(options.data, series, known, config)

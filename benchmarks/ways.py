@@ -25,13 +25,13 @@ from training.run import build_model, prepare_signal, reference_stream
 class WindowForecast(torch.nn.Module):
     """The forecast after a window from zero state: what one deploys without a step.
 
-    With the fill ``last``: with ``forecast`` a window is cut wherever a reading is missing, which no graph of fixed
-    shape does.
+    With ``last`` in place of the fill ``forecast``, for which a window is cut wherever a reading is missing: no graph
+    of fixed shape does that.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self.model = checkpoint.with_fill("last").model
+        self.model = (checkpoint.with_fill("last") if checkpoint.model.config.fill == "forecast" else checkpoint).model
         self.eval()
 
     def forward(self, values: torch.Tensor, observed: torch.Tensor, time_of_week: torch.Tensor) -> torch.Tensor:

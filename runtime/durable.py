@@ -47,7 +47,7 @@ class DurableStream:
         recovery: what was found at the start.
 
     Raises:
-        ConfigError: if the folder cannot be made, or another process uses it.
+        ConfigError: if the folder cannot be made or read, or another process uses it.
         StreamError: if the folder holds the stream of another bundle or mode.
     """
 
@@ -65,7 +65,12 @@ class DurableStream:
         self._since = 0
         self._trouble: str | None = None
         self._first = True
-        self._number = max([0, *numbers_of(self.folder, SNAPSHOT), *numbers_of(self.folder, JOURNAL)])
+        try:
+            self._number = max([0, *numbers_of(self.folder, SNAPSHOT), *numbers_of(self.folder, JOURNAL)])
+        except OSError as error:  # to begin as if nothing were there would lose what is
+            _unlock(self._lock)
+            came = f"{self.folder} cannot be listed ({error.strerror})"
+            raise ConfigError(came, "a folder for snapshots", "mend the disk, or choose another folder") from error
         for unfinished in self.folder.glob(".*.tmp"):
             with suppress(OSError):
                 unfinished.unlink()
@@ -223,9 +228,9 @@ class DurableStream:
         self._close_journal()
         self._journal, self._number, self._since, self._trouble = journal, number, 0, None
         for suffix in (SNAPSHOT, JOURNAL):
-            for old in numbers_of(self.folder, suffix):
-                if self._good is not None and old < self._good:
-                    with suppress(OSError):
+            with suppress(OSError):  # what cannot be removed now is removed after the next snapshot
+                for old in numbers_of(self.folder, suffix):
+                    if self._good is not None and old < self._good:
                         os.unlink(file_of(self.folder, old, suffix))
         self._good = number
         return True

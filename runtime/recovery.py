@@ -56,7 +56,7 @@ def numbers_of(folder: Path, suffix: str) -> list[int]:
     """Return the numbers of the files of a kind, oldest first; none where the folder has gone."""
     try:
         names = os.listdir(folder)
-    except OSError:
+    except FileNotFoundError:
         return []
     stems = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
     return sorted(int(stem) for stem in stems if stem.isdecimal())

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stunet_deploy.config import Signal, from_mapping
+from stunet_deploy.config import Signal
+from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.files import replacing
 from stunet_deploy.models.forecaster import Forecaster
@@ -142,7 +143,7 @@ class Checkpoint:
         return checkpoint
 
     def with_fill(self, fill: str) -> Checkpoint:
-        """Return a checkpoint with the same weights, none of which depends on the fill, and this fill.
+        """Return a checkpoint with the same weights, none of which is of the fill, and this fill.
 
         Raises:
             ConfigError: if the model has no such fill, or only one of the two is ``zeros``: it is told of none.
@@ -152,7 +153,7 @@ class Checkpoint:
             return self
         if "zeros" in (fill, model.config.fill):
             raise ConfigError(
-                f"fill {fill!r} for a model that was trained with {model.config.fill!r}",
+                f"fill {fill!r} for a model with fill {model.config.fill!r}",
                 "zeros in both or in none",
                 f"train it with fill = {fill!r}",
             )

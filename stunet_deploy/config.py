@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stunet_deploy.config_mapping import from_mapping as from_mapping  # which builds every one of them
 from stunet_deploy.errors import ConfigError
 
 
@@ -99,9 +98,9 @@ class STUNetConfig:
             takes a step per horizon, fed its own forecast).
         residual: forecasts are differences to the present reading, instead of values (the paper).
         fill: what replaces an unobserved value: ``forecast`` (what the interval before forecast, which returns to the
-            sensor's usual day, or mean, while it is silent for long), ``last`` (the last filled value), ``mean`` (the
-            training mean) or ``zeros`` (a reading of 0 that no mask tells from others and that counts in ``mean`` and
-            ``std``: the literature's). Weights do not depend on it but for ``zeros``.
+            sensor's usual day, or mean, while it stays silent; trained as ``last``), ``last`` (the last filled value),
+            ``mean`` (the training mean) or ``zeros`` (a reading of 0 that no mask tells from others and that counts in
+            ``mean`` and ``std``: the literature's).
         time_features: ``week`` (sine and cosine of day and week), ``day`` (sine and cosine of the day),
             ``fraction`` (time of day in [0, 1), as in DCRNN) or ``none`` (the paper).
         mask_channel: feed the observed mask as further input channels; never with ``fill = "zeros"``.

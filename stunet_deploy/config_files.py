@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stunet_deploy.config import RUN_CONFIGS, RunConfig, SRNNRunConfig, from_mapping
+from stunet_deploy.config import RUN_CONFIGS, RunConfig, SRNNRunConfig
+from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.toml_files import read_toml
 
 

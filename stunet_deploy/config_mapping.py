@@ -38,7 +38,6 @@ def from_mapping(kind: type[T], data: Mapping[str, Any]) -> T:
         raise ConfigError(
             f"{path} = {value!r}", _type_name(error.field_type), f"correct {path} in the config"
         ) from error
-
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise ConfigError(f"a config that cannot be read ({error})", "the documented types", "correct it") from error
 

@@ -23,7 +23,7 @@ def read_parquet(path: Path) -> FileTable:
         from pyarrow import parquet
     except ImportError as error:
         raise DataError(
-            f"{path.name}, a Parquet file", "pyarrow to read it", "pip install pyarrow, or export CSV"
+            f"{path.name}, a Parquet file", "pyarrow to read it", "pip install 'stunet-deploy[parquet]', or export CSV"
         ) from error
     try:
         table = parquet.read_table(path)

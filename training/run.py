@@ -95,14 +95,14 @@ def train(
         torch.set_num_threads(config.training.threads)
     fill = config.model.fill
     if isinstance(config, RunConfig) and fill == "forecast":
-        # No weight depends on the fill. `last` is known for a whole chunk at once, and learns as well or better.
+        # The fill has no weights of its own. `last` is known for a whole chunk at once, and learns as well or better.
         config = replace(config, model=replace(config.model, fill="last"))
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
     signal = prepare_signal(series, split, config.targets, literature=config.model.fill == "zeros")
     torch.manual_seed(seed)
     tables = ProfileTables.of(series, split.train_rows, signal) if config.model.profile else None
     directed = None if start is None else transfer.is_directed(transfer.structural(start).graph)
-    usual = mean_readings(series, split.train_rows, signal)
+    usual = mean_readings(series, split.train_rows, signal) if isinstance(config, RunConfig) else None
     model = build_model(config, graph, series.sensor_ids, signal, tables, types, directed, usual)
     if start is not None:
         transfer.take_weights(cast(StructuralRNN, model), transfer.structural(start))

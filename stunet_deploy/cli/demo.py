@@ -126,7 +126,8 @@ LATENCIES = ("min_us", "median_us", "p90_us", "p95_us", "p99_us", "max_us")
 
 def demo_config() -> RunConfig:
     """Return a config that reaches a useful model within a minute or two."""
-    from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig, from_mapping
+    from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
+    from stunet_deploy.config_mapping import from_mapping
 
     return RunConfig(from_mapping(STUNetConfig, MODEL), from_mapping(TrainingConfig, TRAINING), targets=("speed",))
 

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from stunet_deploy.config import Signal, SRNNConfig, from_mapping
+from stunet_deploy.config import Signal, SRNNConfig
+from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.contract import STATE, StateSpec
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.models.cells import CellState, Factor, renewed, run_cell

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from stunet_deploy.config import Signal, STUNetConfig, from_mapping
+from stunet_deploy.config import Signal, STUNetConfig
+from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.contract import STATE, StateSpec, StepContract
 from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.graph import GraphHierarchy

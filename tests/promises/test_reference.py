@@ -21,7 +21,8 @@ from runtime.service import config as service
 from runtime.stream import Stream
 from stunet_deploy import cli
 from stunet_deploy.bundle import Golden, Manifest
-from stunet_deploy.config import VARIANTS, RunConfig, SRNNConfig, STUNetConfig, TrainingConfig, from_mapping
+from stunet_deploy.config import VARIANTS, RunConfig, SRNNConfig, STUNetConfig, TrainingConfig
+from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.graph_files import read_graph
 from stunet_deploy.series import read_series
 

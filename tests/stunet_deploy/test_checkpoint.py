@@ -355,6 +355,6 @@ def test_zeros_are_no_fill_to_change_from_or_to(checkpoint, build_model):
         checkpoint.with_fill("zeros")
     config = replace(checkpoint.model.config, fill="zeros", mask_channel=False)
     literature = replace(checkpoint, model=build_model(config, np.roll(np.eye(NODES), 1, axis=1), signal=SIGNAL))
-    with pytest.raises(ConfigError, match="trained with 'zeros'"):
+    with pytest.raises(ConfigError, match="a model with fill 'zeros'"):
         literature.with_fill("last")
     assert literature.with_fill("zeros").model.config.fill == "zeros"

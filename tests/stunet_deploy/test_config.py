@@ -18,8 +18,8 @@ from stunet_deploy.config import (
     SRNNRunConfig,
     STUNetConfig,
     TrainingConfig,
-    from_mapping,
 )
+from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.errors import ConfigError
 
 SIGNAL = {

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stunet_deploy.config import SRNNConfig, from_mapping
+from stunet_deploy.config import SRNNConfig
+from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.toml_files import read_toml
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from runtime.stream import Stream
+from stunet_deploy.errors import ConfigError
 
 
 @pytest.fixture
@@ -188,3 +190,14 @@ def test_a_disk_that_is_full_or_read_only_is_used_again_when_it_can_be(
     durable.close()
     with closing(open_stream(example.bundle, folder)) as restored:
         assert bits(push(restored, 30)) == bits(push(whole, 30))
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(example, tmp_path, open_stream, monkeypatch):
+    def fail(folder):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "listdir", fail)
+    with pytest.raises(ConfigError, match="cannot be listed"):
+        open_stream(example.bundle, tmp_path / "state")
+    monkeypatch.undo()
+    open_stream(example.bundle, tmp_path / "state").close()  # nobody holds the folder

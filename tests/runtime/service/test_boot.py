@@ -213,14 +213,14 @@ def test_the_unit_does_under_systemd_what_it_says(controller):
     # All as it is shipped, only that nobody waits here for minutes.
     hasty = controller.files / "etc/systemd/system/stunet.service.d/hasty.conf"
     hasty.parent.mkdir()
-    hasty.write_text("[Service]\nWatchdogSec=8\nRestartSec=100ms\n")
+    hasty.write_text("[Service]\nWatchdogSec=12\nRestartSec=100ms\n")
     controller.run("systemctl", "daemon-reload")
 
     # systemctl comes back when READY=1 has come.
     controller.run("systemctl", "enable", "--now", "stunet")
     assert [controller.show(name) for name in ("Type", "ActiveState", "NRestarts")] == ["notify", "active", "0"]
     process = controller.show("MainPID")
-    time.sleep(10)
+    time.sleep(14)
     assert controller.show("MainPID") == process, controller.journal()
 
     for times, signal in enumerate(("STOP", "KILL"), 1):

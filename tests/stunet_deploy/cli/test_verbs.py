@@ -191,7 +191,7 @@ def test_export_replaces_a_bundle_and_nothing_else(place: Place, tmp_path: Path)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
-def test_a_stream_may_fill_otherwise_than_the_training_did(place: Place, tmp_path: Path) -> None:
+def test_a_stream_may_fill_otherwise_than_its_config_says(place: Place, tmp_path: Path) -> None:
     out = tmp_path / "last.bundle"
     run_stunet(["export", str(place.model), "--out", str(out), "--fill", "last"])
 
