@@ -16,7 +16,7 @@ import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,9 +32,8 @@ from stunet_deploy.files import replacing
 from stunet_deploy.graph_files import read_graph
 from stunet_deploy.series import read_series
 from training.baselines import persistence
-from training.evaluation import Forecaster, Result
+from training.evaluation import evaluate
 from training.forecaster import ModelForecaster
-from training.hiding import evaluate_hidden
 from training.protocols import choose_protocol
 from training.run import train
 
@@ -43,14 +42,12 @@ SETS = {
     "pemsd7-m": ("One week of PeMSD7(M), protocol B, days 5/1/1", "pemsd7-m.npz"),
 }
 TIMEZONE = "America/Los_Angeles"
-PERSISTENCE = "persistence"
 
 MODEL: Mapping[str, Any] = {"hidden": 16, "profile": True, "time_features": "none", "fill": "last"}
 TRAINING: Mapping[str, Any] = {"batch": 1, "chunk": 48, "learning_rate": 5e-3, "patience": 1000, "threads": 1}
 #: A recurrent decoder forecasts after every sixth interval of a chunk: twelve steps after each would cost too much.
 DECODER: Mapping[str, Any] = {"loss_every": 6}
 PLAIN: Mapping[str, Any] = {"layer_norm": False}
-SHARES = (0.0, 0.1, 0.3, 0.5)
 
 
 @dataclass(frozen=True)
@@ -60,19 +57,17 @@ class Row:
     Attributes:
         title: what differs from the first row.
         model, training: the settings that differ.
-        hidden: whether it is also scored with readings hidden.
         published: MAE of the paper's ablation on the FULL PeMSD7(M), without training tricks.
     """
 
     title: str
     model: Mapping[str, Any]
     training: Mapping[str, Any]
-    hidden: bool = False
     published: str = ""
 
 
 ROWS = (
-    Row("ST-UNet (direct, copy, last)", {}, {}, hidden=True),
+    Row("ST-UNet (direct, copy)", {}, {}),
     Row("direct, a loss after every 6th", {}, DECODER),
     Row("GCGRU", VARIANTS["GCGRU"], {}),
     Row("T-UNet", VARIANTS["T-UNet"], {}),
@@ -89,9 +84,6 @@ ROWS = (
         {"decoder": "recurrent", **PLAIN},
         {**DECODER, "teacher_forcing": "always"},
     ),
-    Row("fill mean", {"fill": "mean"}, {}, hidden=True),
-    Row("fill forecast", {"fill": "forecast"}, {}, hidden=True),
-    Row("fill zeros", {"fill": "zeros"}, {}, hidden=True),
 )
 
 
@@ -119,13 +111,7 @@ def run(name: str, row: Row, seed: int, epochs: int) -> dict[str, Any]:
     model = train(series, read_graph(path, series.sensor_ids), config, seed=seed).model.eval()
     seconds = time.process_time() - begin
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
-    found = evaluate_hidden(series, split, lambda seen: [ModelForecaster(model)], SHARES[:1])
-    if row.hidden:
-
-        def forecasters(seen: Any) -> list[Forecaster]:
-            return [ModelForecaster(model), persistence(seen, split)]
-
-        found += evaluate_hidden(series, split, forecasters, SHARES[1:], regimes=("stream",), seed=seed)
+    found = evaluate(series, split, [ModelForecaster(model)])
     where = environment()
     return {
         **identify(name, row, seed, epochs),
@@ -138,16 +124,15 @@ def run(name: str, row: Row, seed: int, epochs: int) -> dict[str, Any]:
 
 
 def baseline(name: str) -> list[dict[str, Any]]:
-    """Score persistence with nothing hidden."""
+    """Score persistence."""
     series = read_series(SHARED / SETS[name][1], timezone=TIMEZONE)
     split = choose_protocol(series, "auto", 12, 12)
-    found: Iterable[Result] = evaluate_hidden(series, split, lambda seen: [persistence(seen, split)], SHARES[:1])
-    return [asdict(result) for result in found]
+    return [asdict(result) for result in evaluate(series, split, [persistence(series, split)])]
 
 
-def cell(results: Sequence[Mapping[str, Any]], model: str, protocol: str, share: float) -> str:
+def cell(results: Sequence[Mapping[str, Any]], protocol: str) -> str:
     """Return "15 / 30 / 60" of the MAE, each a mean over the runs with its standard deviation."""
-    chosen = [one for one in results if (one["model"], one["protocol"], one["hidden"]) == (model, protocol, share)]
+    chosen = [one for one in results if one["protocol"] == protocol]
     parts = []
     for minutes in sorted({one["horizon_minutes"] for one in chosen}):
         errors = [one["mae"] for one in chosen if one["horizon_minutes"] == minutes]
@@ -187,19 +172,11 @@ def report(runs: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any], seed
         for row, found in of_row.items():
             if found:
                 seconds = np.mean([one["cpu_seconds"] for one in found])
-                cells = [cell(scores[row], "stunet", protocol, 0.0) for protocol in ("window", "stream")]
+                cells = [cell(scores[row], protocol) for protocol in ("window", "stream")]
                 cells += [f"{found[0]['parameters']:,}", f"{seconds:.0f}", *([known[row]] if published else [])]
                 lines.append(f"| {row} | {' | '.join(cells)} |")
-        cells = [cell(baselines[name], PERSISTENCE, protocol, 0.0) for protocol in ("window", "stream")]
+        cells = [cell(baselines[name], protocol) for protocol in ("window", "stream")]
         lines.append(f"| *persistence* | {' | '.join(cells)} |" + " |" * (len(columns) - 3))
-        lines += ["", "Readings hidden at random from the stream, scored at all sensors against the true values:", ""]
-        lines += ["| fill | " + " | ".join(f"{100 * share:g} %" for share in SHARES) + " |", "| --- " * 5 + "|"]
-        for row in ROWS:
-            if row.hidden and of_row[row.title]:
-                cells = [cell(scores[row.title], "stunet", "stream", share) for share in SHARES]
-                lines.append(f"| {row.model.get('fill', 'last')} | {' | '.join(cells)} |")
-        hidden = [cell(scores[ROWS[0].title], PERSISTENCE, "stream", share) for share in SHARES[1:]]
-        lines.append(f"| *persistence* | {' | '.join([cell(baselines[name], PERSISTENCE, 'stream', 0.0), *hidden])} |")
     return "\n".join(lines) + "\n"
 
 

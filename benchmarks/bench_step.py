@@ -109,7 +109,8 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         "# Streamed step against recomputed window",
         "",
-        f"`python benchmarks/bench_step.py`: {graph['data']}, {graph['sensors']} sensors; random weights.",
+        f"`python benchmarks/bench_step.py`: {graph['data']}, {graph['sensors']} sensors; random weights. "
+        "Windows of ST-UNet have the fill `last`, its steps have `forecast`.",
         "",
         f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "
         f"torch {where['torch']}, onnxruntime {where['onnxruntime']}, commit {(where['commit'] or 'unknown')[:12]}.",

@@ -43,7 +43,7 @@ def report(result: Mapping[str, Any]) -> str:
         "",
         f"Parameters: {sizes}. DCRNN (2 layers of 64 units, K = 2, both random walks) and Graph WaveNet (8 layers; 32, "
         "256 and 512 channels) are written from the papers with dense matrices; the step is `Stream.push`, its checks "
-        "included.",
+        "included. The windows of ST-UNet have the fill `last`, the step has `forecast`.",
         "",
         f"torch.compile: {result['torch_compile']}.",
         "",
