@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from stunet_deploy.checkpoint import SCHEMA
 from stunet_deploy.config import TrainingConfig
 from stunet_deploy.errors import CheckpointError, ConfigError, DataError
 from stunet_deploy.files import replacing
@@ -172,7 +173,7 @@ class Trainer:
         if identity != self.identity:
             raise CheckpointError(
                 f"{self.state_file} belongs to another run",
-                "the same data, config and seed",
+                "the same data, config, seed and version",
                 "give those of the interrupted run, or train again without --resume",
             )
         self.model.load_state_dict(state["model"])
@@ -328,6 +329,7 @@ class Trainer:
         ):
             hashed.update(part)
         parts = {
+            "schema": SCHEMA,
             "model": self.model.family,
             "config": asdict(self.model.config),
             "signal": asdict(self.model.signal),
