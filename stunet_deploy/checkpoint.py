@@ -127,7 +127,7 @@ class Checkpoint:
             raise CheckpointError(
                 f"{path} has schema {schema}",
                 f"schema {SCHEMA}",
-                "train again with this version, or use the one it names",
+                "train again with this version, or use the version that wrote it",
             )
         try:
             family, signal = FAMILIES[meta["model"]], from_mapping(Signal, meta["signal"])
