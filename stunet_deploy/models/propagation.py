@@ -56,6 +56,8 @@ class BlockMatrix(nn.Module):
 
     def product(self, rows: Float[Tensor, "column channel"]) -> Float[Tensor, "row channel"]:
         """Return the matrix times the rows, some block rows after the other."""
+        if not rows.shape[1]:
+            return rows.new_zeros(self.rows, 0)  # a chunk of a stream in which no forecast is wanted
         parts = []
         for columns, blocks in self:
             at_once = max(1, _GATHERED // (columns.shape[1] * rows.shape[1]))
