@@ -29,8 +29,8 @@ from workbench import RESULTS, SHARED
 from runtime.timing import environment
 from stunet_deploy.config import VARIANTS, RunConfig, STUNetConfig, TrainingConfig
 from stunet_deploy.files import replacing
-from stunet_deploy.graph_files import read_graph
-from stunet_deploy.series import read_series
+from stunet_deploy.graph.files import read_graph
+from stunet_deploy.series.series import read_series
 from training.baselines import persistence
 from training.evaluation import evaluate
 from training.forecaster import ModelForecaster

@@ -34,7 +34,7 @@ from runtime.bench.plan import Case
 from runtime.timing import Samples, environment, interleave, paired_ratio
 from stunet_deploy.config import RunConfig, SRNNRunConfig
 from stunet_deploy.models.forecaster import StepInputs, unroll
-from stunet_deploy.series import Series, read_series
+from stunet_deploy.series.series import Series, read_series
 
 WIDTHS = ("hidden", "edge_hidden", "node_hidden")
 

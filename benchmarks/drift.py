@@ -29,7 +29,9 @@ from runtime.readings import Interval
 from runtime.stream import Stream
 from runtime.timing import Samples, environment
 from stunet_deploy.bundle import Bundle, Manifest
-from stunet_deploy.series import DAY_S, format_time, read_series
+from stunet_deploy.series.series import read_series
+from stunet_deploy.series.table import format_time
+from stunet_deploy.series.wall_clock import DAY_S
 
 ZONE = "America/Los_Angeles"
 #: Name of a set, and for how many minutes its model is trained.

@@ -29,7 +29,7 @@ from gpu_findings import Feed, Inputs, latency, parity, state
 from gpu_report import report
 from workbench import RESULTS, ROOT, write_results
 
-from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
+from runtime.backends.base import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
 from runtime.timing import environment, interleave, paired_ratio
 from stunet_deploy.bundle import Bundle
 
@@ -144,9 +144,9 @@ def torch_backend(check: Check, *, cuda_device: bool = False, tf32: bool = False
     import torch
     from torch_device import TorchDevice, TorchProgram
 
-    from runtime.gpu.backend import DeviceBackend
-    from runtime.gpu.cuda import CudaDevice
-    from runtime.gpu.driver import require_driver
+    from runtime.backends.gpu.backend import DeviceBackend
+    from runtime.backends.gpu.cuda import CudaDevice
+    from runtime.backends.gpu.driver import require_driver
 
     if cuda_device:
         require_driver()

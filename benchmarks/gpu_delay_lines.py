@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from runtime.gpu.backend import DeviceBackend
-from runtime.gpu.cuda import CudaDevice, import_cuda
-from runtime.gpu.driver import require_driver
+from runtime.backends.gpu.backend import DeviceBackend
+from runtime.backends.gpu.cuda import CudaDevice, import_cuda
+from runtime.backends.gpu.driver import require_driver
 from stunet_deploy.contract import NEXT_STATE, StateSpec, StepContract, TensorSpec
 from stunet_deploy.errors import BackendError
 
@@ -23,7 +23,7 @@ NODES = 207
 
 
 class CopyProgram:
-    """See :class:`runtime.gpu.device.Program`."""
+    """See :class:`runtime.backends.gpu.device.Program`."""
 
     capturable = True
 

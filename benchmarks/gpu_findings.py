@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backend import Backend
+from runtime.backends.base import Backend
 from runtime.bench.machine import Energy
 from runtime.bench.nvml import open_gpu
 from runtime.timing import Samples, measure
 from stunet_deploy.bundle import Golden
 from stunet_deploy.compare import compare, course, json_number
-from stunet_deploy.series import time_of_week
+from stunet_deploy.series.wall_clock import time_of_week
 
 Inputs = dict[str, NDArray[Any]]
 

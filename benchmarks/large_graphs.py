@@ -34,8 +34,8 @@ from runtime.timing import Samples, environment, interleave
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
 from stunet_deploy.config import Signal, STUNetConfig
-from stunet_deploy.graph import BasisForm, GraphHierarchy
-from stunet_deploy.models.stunet import StepInputs, STUNet
+from stunet_deploy.graph.hierarchy import BasisForm, GraphHierarchy
+from stunet_deploy.models.stunet.model import StepInputs, STUNet
 
 HIDDEN = (32, 96)
 #: Above this many nodes nobody would export dense bases.

@@ -11,7 +11,7 @@ from torch import Tensor
 from export.precision.graphs import PRODUCT
 from export.step_graph import export_step
 from stunet_deploy.checkpoint import Checkpoint
-from stunet_deploy.models.layers import GCGRUCell
+from stunet_deploy.models.stunet.graph_gru import GCGRUCell
 
 
 class LiteralCell(GCGRUCell):

@@ -37,8 +37,8 @@ from runtime.forecaster import StreamForecaster
 from runtime.timing import environment
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
-from stunet_deploy.graph_files import read_graph
-from stunet_deploy.series import Series, read_series
+from stunet_deploy.graph.files import read_graph
+from stunet_deploy.series.series import Series, read_series
 from training.baselines import persistence, time_of_day_average
 from training.evaluation import Result
 from training.hiding import evaluate_hidden

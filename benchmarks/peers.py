@@ -35,8 +35,8 @@ from workbench import RESULTS, ROOT, SHARED, write_results
 from export.bundle import export_bundle
 from runtime.timing import Samples, environment, interleave, paired_ratio
 from stunet_deploy.files import replacing
-from stunet_deploy.graph_files import read_graph
-from stunet_deploy.series import read_series
+from stunet_deploy.graph.files import read_graph
+from stunet_deploy.series.series import read_series
 
 WINDOW = 12
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from workbench import RESULTS, ROOT, SHARED, stunet, write_results
 
-from runtime.backend import open_backend
-from runtime.onnxruntime_backend import CPU_PRECISIONS
+from runtime.backends.base import open_backend
+from runtime.backends.onnxruntime.cpu import CPU_PRECISIONS
 from runtime.timing import environment, interleave, paired_ratio
 from runtime.verify import recorded_inputs
 from stunet_deploy.bundle import FLOAT32, PRECISIONS, Bundle, graph_name

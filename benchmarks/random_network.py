@@ -9,8 +9,8 @@ from scipy.spatial import cKDTree
 
 from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
 from stunet_deploy.config import Signal, STUNetConfig
-from stunet_deploy.graph import GraphHierarchy
-from stunet_deploy.models.stunet import STUNet
+from stunet_deploy.graph.hierarchy import GraphHierarchy
+from stunet_deploy.models.stunet.model import STUNet
 
 INTERVAL_S = 300
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z

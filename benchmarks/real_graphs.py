@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.adjacency import Adjacency
+from stunet_deploy.graph.adjacency import Adjacency
 
 #: Names of the graphs, smallest first.
 GRAPHS = ("METR-LA", "PEMS-BAY", "PEMS07", "PeMS stations", "Chicago", "Sydney")

@@ -26,8 +26,8 @@ from export.cost import graph_cost
 from export.step_graph import export_step
 from runtime.timing import environment, interleave
 from stunet_deploy.config import SRNNConfig
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph import Edge, EdgeType, Node, STGraph
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
 
 NODES = (50, 100, 200, 500, 1000, 2000, 5000)
 

@@ -37,13 +37,13 @@ from workbench import RESULTS, SHARED, write_results
 from export.bundle import export_bundle
 from export.cost import graph_cost
 from export.floor import ceiling_calls, ceilings_of
-from runtime.onnxruntime_backend import OnnxRuntimeBackend
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from runtime.stream import Stream
 from runtime.timing import Samples, environment, interleave, paired_ratio
 from stunet_deploy.bundle import CPU_STEP, STEP, Bundle, sha256
 from stunet_deploy.checkpoint import ReferenceStream
 from stunet_deploy.contract import StepContract
-from stunet_deploy.series import read_series
+from stunet_deploy.series.series import read_series
 
 #: Operations that a step of METR-LA's 207 sensors is taken to need, whatever a graph really does, by hidden channels.
 USEFUL = {32: 0.05e9, 96: 0.26e9}

@@ -119,7 +119,7 @@ def export_random(data: Path, hidden: int, folder: Path) -> Bundle:
     from ways import random_checkpoint, st_unet
 
     from export.bundle import export_bundle
-    from stunet_deploy.series import read_series
+    from stunet_deploy.series.series import read_series
 
     return export_bundle(random_checkpoint(read_series(data), data, st_unet(hidden)), folder)
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from stunet_deploy.contract import NEXT_STATE, StepContract
-from stunet_deploy.models.stunet import StepInputs, STUNet
+from stunet_deploy.models.stunet.model import StepInputs, STUNet
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 Inputs = Mapping[str, NDArray[Any]]
@@ -39,7 +39,7 @@ def tensor_at(address: int, shape: tuple[int, ...], dtype: str, device: torch.de
 
 
 class TorchDevice:
-    """See :class:`runtime.gpu.device.Device`; on the CPU everything is done at once and a graph is a call."""
+    """See :class:`runtime.backends.gpu.device.Device`; on the CPU everything is done at once and a graph is a call."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -126,7 +126,7 @@ def _host(array: NDArray[Any]) -> torch.Tensor:
 
 
 class TorchProgram:
-    """See :class:`runtime.gpu.device.Program`: the model's own step, its results copied to the addresses.
+    """See :class:`runtime.backends.gpu.device.Program`: the model's own step, its results copied to the addresses.
 
     Args:
         model: on the device.

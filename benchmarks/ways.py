@@ -15,9 +15,9 @@ from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint, Site
 from stunet_deploy.config import RunConfig, SRNNRunConfig, STUNetConfig
-from stunet_deploy.graph_files import read_graph
+from stunet_deploy.graph.files import read_graph
 from stunet_deploy.models.forecaster import StepInputs
-from stunet_deploy.series import Series
+from stunet_deploy.series.series import Series
 from training.protocols import protocol_a
 from training.run import build_model, prepare_signal, reference_stream
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from export.engine_compiler import Progress, compile_engine, describe_layers, rtx_capabilities
-from runtime.gpu.driver import Device, find_device, require_driver
-from runtime.gpu.engines import (
+from runtime.backends.gpu.driver import Device, find_device, require_driver
+from runtime.backends.gpu.engines import (
     EngineKey,
     Profile,
     StoredEngine,
@@ -26,7 +26,7 @@ from runtime.gpu.engines import (
     read_engine,
     this_system,
 )
-from runtime.gpu.flavor import BUILDERS, FULL, RTX, Flavor
+from runtime.backends.gpu.flavor import BUILDERS, FULL, RTX, Flavor
 from stunet_deploy.bundle import FLOAT32, Bundle, sha256
 from stunet_deploy.errors import BundleError, ConfigError, StunetError
 from stunet_deploy.files import replacing
@@ -73,7 +73,7 @@ def build_engine(
         precision: one of :data:`stunet_deploy.bundle.PRECISIONS` that was exported.
         compute_capabilities: GPUs to build for, such as ``8.6``; default: the one that is here, for TensorRT-RTX
             on a machine without a GPU :data:`PORTABLE`.
-        batch: smallest, tuned and largest number of rows; default: :func:`runtime.gpu.engines.default_batch`.
+        batch: smallest, tuned and largest number of rows; default: :func:`runtime.backends.gpu.engines.default_batch`.
         level: the builder's optimisation level, 0 to 5; default: the builder's own.
         version_compatible: for the lean runtime of this release and later ones; full builder only.
         rebuild: build even if the engine is there.

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from runtime.gpu.engines import EngineKey
-from runtime.gpu.flavor import RTX, Flavor
+from runtime.backends.gpu.engines import EngineKey
+from runtime.backends.gpu.flavor import RTX, Flavor
 from stunet_deploy.contract import StepContract
 from stunet_deploy.errors import BackendError, ConfigError
 

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 
 from export.cost import GraphCost, graph_cost
-from runtime.onnxruntime_backend import OnnxRuntimeBackend
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from runtime.timing import Samples, interleave
 from stunet_deploy.bundle import Bundle
 

@@ -13,7 +13,7 @@ from stunet_deploy.bundle import Golden
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import CheckpointError
 from stunet_deploy.models.forecaster import StepInputs
-from stunet_deploy.series import time_of_week
+from stunet_deploy.series.wall_clock import time_of_week
 
 LONGEST = 1_000
 SHORTEST = 24

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from runtime.clock import Timestamp, to_seconds
 from runtime.counters import count_refusal, no_refusals
-from runtime.journal import SingleReading
+from runtime.durable.journal import SingleReading
 from runtime.readings import Reading, advice_on_unknown, read_number
 from runtime.replay import Record
 from runtime.snapshot import OpenReadings
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import ConfigError, StreamError, shown
-from stunet_deploy.series import format_time
+from stunet_deploy.series.table import format_time
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import re
 from datetime import datetime, timedelta
 
 from stunet_deploy.errors import ConfigError, StreamError, shown
-from stunet_deploy.series import format_time
+from stunet_deploy.series.table import format_time
 
 #: Seconds since the epoch, a datetime with a time zone, or ISO 8601 text with one.
 Timestamp = int | float | str | datetime

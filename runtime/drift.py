@@ -27,7 +27,7 @@ from runtime.forecast import Forecast
 from runtime.readings import Interval
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.series import DAY_S
+from stunet_deploy.series.wall_clock import DAY_S
 
 #: Days of which the reference is the mean, and days after which that mean is used.
 REFERENCE_DAYS, SETTLED_DAYS = 7, 1

@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backend import ONNXRUNTIME
+from runtime.backends.base import ONNXRUNTIME
 from runtime.stream import Stream
 from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.errors import DataError
-from stunet_deploy.series import Series
+from stunet_deploy.series.series import Series
 
 _CHUNK = 64
 
@@ -26,7 +26,7 @@ class StreamForecaster:
 
     Attributes:
         bundle: the model.
-        backend: see :func:`runtime.backend.open_backend`.
+        backend: see :func:`runtime.backends.base.open_backend`.
         threads: CPU threads of one step.
         precision: one that the bundle was exported with.
     """

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
-from runtime.buffers import zero_buffers
+from runtime.backends.base import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
+from runtime.backends.buffers import zero_buffers
+from runtime.backends.fallback import FallbackBackend
+from runtime.backends.slots import check_lines
 from runtime.clock import Timestamp
-from runtime.fallback import FallbackBackend
 from runtime.forecast import Forecast
 from runtime.readings import Values
-from runtime.slots import check_lines
 from runtime.stream import Stream
 from runtime.window import FORECAST, Carry, Inputs, Steps, check_contract
 from stunet_deploy.bundle import FLOAT32, Bundle
@@ -256,7 +256,7 @@ class _Rows:
 
 
 class _Row:
-    """One row as a backend of its own; see :class:`runtime.backend.Backend`."""
+    """One row as a backend of its own; see :class:`runtime.backends.base.Backend`."""
 
     batch = 1
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime.gpu.engines import SUFFIX, check_engine, read_engine
+from runtime.backends.gpu.engines import SUFFIX, check_engine, read_engine
 from stunet_deploy.bundle import FLOAT32, Bundle, Manifest, graph_name
 from stunet_deploy.errors import BundleError
 

@@ -16,7 +16,7 @@ from runtime.clock import Timestamp, to_seconds
 from runtime.readings import Reading, Values
 from stunet_deploy.bundle import Golden, Manifest
 from stunet_deploy.errors import DataError, StreamError, shown
-from stunet_deploy.series import Series, read_series
+from stunet_deploy.series.series import Series, read_series
 
 #: What a line of JSON holds for a whole interval, and for a single reading.
 INTERVAL_MESSAGE = '{"timestamp": "2012-03-01T08:00:00Z", "values": {"ID": number, {feature: number} or null}}'
@@ -51,7 +51,7 @@ def open_replay(
     """Return the intervals of a file with ``start <= stamp < stop``, brought into a bundle's order of sensors.
 
     Args:
-        path: a series of any layout that :func:`stunet_deploy.series.read_series` reads, or a ``golden.npz``.
+        path: a series of any layout that :func:`stunet_deploy.series.series.read_series` reads, or a ``golden.npz``.
         manifest: of the bundle that will forecast.
         start, stop: seconds since the epoch or ISO 8601 text with a zone; None leaves an end open.
         zone: IANA zone of wall-clock times without an offset; the bundle's own by default.

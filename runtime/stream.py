@@ -12,23 +12,23 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runtime.acceptance import Acceptance, Last
-from runtime.backend import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
-from runtime.buffers import zero_buffers
+from runtime.backends.base import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
+from runtime.backends.buffers import zero_buffers
+from runtime.backends.fallback import FallbackBackend
 from runtime.clock import Timestamp
 from runtime.counters import Counters
 from runtime.drift import DriftWatch
-from runtime.fallback import FallbackBackend
+from runtime.durable.journal import Input
 from runtime.flat_lines import FlatLines
 from runtime.forecast import Forecast
-from runtime.journal import Input
 from runtime.readings import Interval, Values
 from runtime.snapshot import LastPush, Snapshot
+from runtime.validation import Acceptance, Last
 from runtime.window import Carry, Mode, Steps, Window, check_contract, drive
 from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
-from stunet_deploy.series import find_zone, second_of_week
+from stunet_deploy.series.wall_clock import find_zone, second_of_week
 
 
 class Stream:
@@ -113,7 +113,7 @@ class Stream:
 
         Args:
             bundle: a bundle or its folder.
-            backend: see :func:`runtime.backend.open_backend`.
+            backend: see :func:`runtime.backends.base.open_backend`.
             precision: one that the bundle was exported with.
             mode: ``carry`` keeps the state for ever; ``window`` forecasts from exactly the last
                 ``manifest.window`` intervals, as the literature's protocol does.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from runtime.clock import Clock, Timestamp
+from runtime.durable.journal import Input
 from runtime.forecast import Forecast
-from runtime.journal import Input
 from runtime.readings import Interval, Readings, Values
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import StreamError
-from stunet_deploy.series import format_time
+from stunet_deploy.series.table import format_time
 
 #: The last interval that a stream has run, and the forecast issued after it.
 Last = tuple[Interval, Forecast]

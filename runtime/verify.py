@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backend import ONNXRUNTIME, Backend, open_backend
+from runtime.backends.base import ONNXRUNTIME, Backend, open_backend
 from runtime.window import FORECAST, check_contract
 from stunet_deploy.bundle import FLOAT32, GOLDEN, Bundle, Golden, Manifest
 from stunet_deploy.compare import Comparison, compare, course, json_number
 from stunet_deploy.errors import BundleError
-from stunet_deploy.series import format_time, time_of_week
+from stunet_deploy.series.table import format_time
+from stunet_deploy.series.wall_clock import time_of_week
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, precision: str = FLOAT
 
     Args:
         bundle: what to verify.
-        backend, precision, threads: see :func:`runtime.backend.open_backend`.
+        backend, precision, threads: see :func:`runtime.backends.base.open_backend`.
 
     Raises:
         BundleError: if a file is missing or altered, the golden stream does not fit the manifest, or the precision was
@@ -174,7 +175,7 @@ def carried_forecasts(
         timestamps: [time] seconds since the epoch, UTC.
         values: [time, node, feature] in physical units.
         observed: [time, node, feature].
-        backend, precision, threads: see :func:`runtime.backend.open_backend`.
+        backend, precision, threads: see :func:`runtime.backends.base.open_backend`.
 
     Raises:
         BackendError: if the backend does not serve.

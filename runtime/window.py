@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backend import Backend
+from runtime.backends.base import Backend
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BundleError

@@ -25,9 +25,9 @@ from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.files import replacing
 from stunet_deploy.models.forecaster import Forecaster
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.models.stunet import STUNet
-from stunet_deploy.series import Series
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.models.stunet.model import STUNet
+from stunet_deploy.series.series import Series
 
 SCHEMA = 3
 FORMAT = "stunet-deploy checkpoint"

@@ -10,9 +10,9 @@ import numpy as np
 
 from stunet_deploy.array_files import load_npz
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph_files import GRAPH_KINDS, read_graph
-from stunet_deploy.sensor_graph import SensorGraph
-from stunet_deploy.series import Series, read_series
+from stunet_deploy.graph.files import GRAPH_KINDS, read_graph
+from stunet_deploy.graph.sensor_graph import SensorGraph
+from stunet_deploy.series.series import Series, read_series
 
 _MOCAP_COLUMNS = 117  # 38 joints of CMU's skeleton and the root's position, three numbers each
 _NAMED_RECORDINGS = ("los_speed", "pemsd7_v")
@@ -36,7 +36,7 @@ def read_data_file(path: str | Path, *, timezone: str | None = None) -> DataFile
 
     Args:
         path: a recording, a graph, an npz of both, a list of sensor ids, pedestrian tracks or motion capture.
-        timezone: zone of times without an offset, see `stunet_deploy.series.read_series`.
+        timezone: zone of times without an offset, see `stunet_deploy.series.series.read_series`.
 
     Raises:
         DataError: the file is missing, damaged, or of no known kind.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stunet_deploy.config import Signal, STUNetConfig
     from stunet_deploy.contract import Lines
-    from stunet_deploy.models.stunet import STUNet
+    from stunet_deploy.models.stunet.model import STUNet
     from stunet_deploy.testing import Arrays, ForwardFunction, StepFunction
 
 # Set before anything imports torch or numpy, and inherited by subprocesses: the test workers fill the cores.
@@ -87,8 +87,8 @@ def build_model() -> Callable[..., STUNet]:
     import torch
 
     from stunet_deploy.config import Signal
-    from stunet_deploy.graph import GraphHierarchy
-    from stunet_deploy.models.stunet import STUNet
+    from stunet_deploy.graph.hierarchy import GraphHierarchy
+    from stunet_deploy.models.stunet.model import STUNet
 
     def build(
         config: STUNetConfig,
@@ -124,7 +124,7 @@ def as_numpy() -> Callable[[STUNet], tuple[StepFunction, ForwardFunction]]:
     import torch
 
     from stunet_deploy.contract import read_taps
-    from stunet_deploy.models.stunet import StepInputs
+    from stunet_deploy.models.stunet.model import StepInputs
 
     def tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}

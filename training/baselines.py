@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series import DAY_S, Series, local_times
+from stunet_deploy.series.series import Series
+from stunet_deploy.series.wall_clock import DAY_S, local_times
 from training.protocols import Split
 
 _CHUNK = 256

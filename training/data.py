@@ -14,7 +14,7 @@ from torch import Tensor
 from stunet_deploy.config import Signal
 from stunet_deploy.errors import DataError
 from stunet_deploy.models.forecaster import StepInputs
-from stunet_deploy.series import Series
+from stunet_deploy.series.series import Series
 
 
 @dataclass(frozen=True)

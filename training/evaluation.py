@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.metrics import STGCN_EPSILON, ErrorSums, scored_horizons
-from stunet_deploy.series import DAY_S, Series, format_time
+from stunet_deploy.series.series import Series
+from stunet_deploy.series.table import format_time
+from stunet_deploy.series.wall_clock import DAY_S
 from training.protocols import Split
 
 Regime = Literal["window", "stream"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stunet_deploy.models.forecaster import Forecaster, StepInputs
-from stunet_deploy.series import Series
+from stunet_deploy.series.series import Series
 from training.data import Recording
 
 _WINDOWS_AT_ONCE = 64

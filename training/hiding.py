@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.series import Series
+from stunet_deploy.series.series import Series
 from training.evaluation import Forecaster, Regime, Result, evaluate
 from training.protocols import Split
 

@@ -21,7 +21,7 @@ from stunet_deploy.config import TrainingConfig
 from stunet_deploy.errors import CheckpointError, ConfigError, DataError
 from stunet_deploy.files import replacing
 from stunet_deploy.models.forecaster import Forecaster, Teacher
-from stunet_deploy.series import Series
+from stunet_deploy.series.series import Series
 from training.data import ChunkSampler, Recording
 from training.evaluation import Regime, evaluate
 from training.forecaster import ModelForecaster

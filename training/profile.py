@@ -12,7 +12,8 @@ from torch import Tensor
 
 from stunet_deploy.config import Signal
 from stunet_deploy.models.profile import KINDS_OF_DAY, DailyProfile
-from stunet_deploy.series import DAY_S, Series, local_times
+from stunet_deploy.series.series import Series
+from stunet_deploy.series.wall_clock import DAY_S, local_times
 
 #: A slot's mean takes this many slots on either side with it, since few days are noisy.
 SMOOTHING_SLOTS = 3

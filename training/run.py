@@ -17,13 +17,13 @@ from torch import Tensor
 from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
 from stunet_deploy.config import RunConfig, Signal, SRNNRunConfig
 from stunet_deploy.errors import ConfigError, DataError
-from stunet_deploy.graph import GraphHierarchy
-from stunet_deploy.graph_files import SensorGraph
+from stunet_deploy.graph.files import SensorGraph
+from stunet_deploy.graph.hierarchy import GraphHierarchy
 from stunet_deploy.models.forecaster import Forecaster
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.models.stunet import STUNet
-from stunet_deploy.series import Series
-from stunet_deploy.st_graph_files import st_graph_of_sensors
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.models.stunet.model import STUNet
+from stunet_deploy.series.series import Series
+from stunet_deploy.st_graph.files import st_graph_of_sensors
 from training import transfer
 from training.loop import Epoch, Trainer
 from training.profile import ProfileTables, mean_readings
@@ -57,7 +57,7 @@ def train(
         series: the whole recording.
         graph: of the same sensors in the same order.
         config: architecture, training, targets and split; its kind says which model family.
-        types: type of every sensor, for a Structural-RNN; see :func:`stunet_deploy.st_graph_files.st_graph_of_sensors`.
+        types: type of every sensor, for a Structural-RNN; see :func:`stunet_deploy.st_graph.files.st_graph_of_sensors`.
         start: a trained Structural-RNN on a network with the same types, whose weights are the first ones; its
             architecture and targets are taken over, normalisation and limits are those of this recording.
         epochs: in place of the config's; 0 uses ``start`` on this network as it is.
@@ -157,7 +157,7 @@ def build_model(
     usual: Tensor | None = None,
 ) -> Forecaster:
     """Return an untrained model on the graph of a sensor network; see :func:`train`, for ``directed``,
-    :func:`stunet_deploy.st_graph_files.st_graph_of_sensors`, and for ``usual``, :func:`training.profile.mean_readings`.
+    :func:`stunet_deploy.st_graph.files.st_graph_of_sensors`, and for ``usual``, :func:`training.profile.mean_readings`.
 
     Raises:
         ConfigError: types of sensors for a family that does not know them.

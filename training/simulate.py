@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.files import replacing
-from stunet_deploy.series import DAY_S
+from stunet_deploy.series.wall_clock import DAY_S
 from training.detectors import INTERVAL, SCALE, measure
 from training.freeway import STEP_S, Network, crossing_freeways
 

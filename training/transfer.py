@@ -11,9 +11,9 @@ import torch
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import RunConfig, SRNNConfig, SRNNRunConfig
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.series import Series
-from stunet_deploy.st_graph import STGraph
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.series.series import Series
+from stunet_deploy.st_graph.st_graph import STGraph
 
 
 def continued(config: RunConfig | SRNNRunConfig, start: Checkpoint, series: Series) -> SRNNRunConfig:

@@ -25,8 +25,8 @@ from workbench import ROOT
 
 from fault_suite.network import START_S, in_memory, readings_of
 from fault_suite.table import Row
-from runtime.durable import DurableStream
-from runtime.recovery import JOURNAL, SNAPSHOT
+from runtime.durable.recovery import JOURNAL, SNAPSHOT
+from runtime.durable.stream import DurableStream
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle

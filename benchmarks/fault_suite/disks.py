@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fault_suite.network import START_S, readings_of
 from fault_suite.table import Row
-from runtime.durable import DurableStream
+from runtime.durable.stream import DurableStream
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 

@@ -25,7 +25,7 @@ from workbench import ROOT
 
 from fault_suite.network import START_S, in_memory, values_of
 from fault_suite.table import Row
-from runtime.durable import DurableStream
+from runtime.durable.stream import DurableStream
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stunet_deploy.bundle import Manifest
-from stunet_deploy.series import format_time
+from stunet_deploy.series.table import format_time
 
 Message = dict[str, Any]
 #: The kind whose reason depends on the stack of who reads it.

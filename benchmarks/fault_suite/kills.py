@@ -23,8 +23,8 @@ import numpy as np
 
 from fault_suite.network import START_S, digest, single_readings, values_of
 from fault_suite.table import Row
-from runtime.assembly import Assembler
-from runtime.durable import DurableStream
+from runtime.aggregation import Assembler
+from runtime.durable.stream import DurableStream
 from runtime.forecast import Forecast
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle

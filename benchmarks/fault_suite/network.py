@@ -15,7 +15,7 @@ from workbench import ROOT
 
 from runtime.forecast import Forecast
 from stunet_deploy.bundle import Manifest
-from stunet_deploy.series import format_time
+from stunet_deploy.series.table import format_time
 
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
 READINGS = 3  # of a sensor in an interval
@@ -35,10 +35,10 @@ def small_bundle(folder: Path) -> Path:
     from export.bundle import export_bundle
     from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
     from stunet_deploy.config import STUNetConfig
-    from stunet_deploy.graph import GraphHierarchy
-    from stunet_deploy.graph_files import read_graph
-    from stunet_deploy.models.stunet import STUNet
-    from stunet_deploy.series import read_series
+    from stunet_deploy.graph.files import read_graph
+    from stunet_deploy.graph.hierarchy import GraphHierarchy
+    from stunet_deploy.models.stunet.model import STUNet
+    from stunet_deploy.series.series import read_series
     from training.protocols import protocol_a
     from training.run import prepare_signal, reference_stream
 

@@ -29,9 +29,9 @@ from fault_suite.fuzz import DEEP, Fuzz
 from fault_suite.live import LiveService, Mosquitto
 from fault_suite.network import START_S, in_memory, message_of, readings_of, spoken
 from fault_suite.table import Row, differences
-from runtime.assembly import Assembler
+from runtime.aggregation import Assembler
+from runtime.durable.journal import Input
 from runtime.forecast import Forecast
-from runtime.journal import Input
 from runtime.replay import Detection, read_message
 from runtime.service.sources import LONGEST_LINE
 from runtime.snapshot import Snapshot

@@ -30,7 +30,7 @@ from benchmarks.live.service import drive, read_lines, simulate_live, write_conf
 from benchmarks.workbench import RESULTS, ROOT, stunet, write_results
 from runtime.timing import environment
 from stunet_deploy.errors import CheckFailed, StunetError
-from stunet_deploy.series import read_series
+from stunet_deploy.series.series import read_series
 
 CONFIG = ROOT / "benchmarks" / "configs" / "live.toml"
 

@@ -13,7 +13,8 @@ from benchmarks.live.history import INTERVAL_S, as_array, intervals
 from benchmarks.live.simulation import Reading
 from runtime.clock import to_seconds
 from stunet_deploy.metrics import ErrorSums
-from stunet_deploy.series import DAY_S, Series
+from stunet_deploy.series.series import Series
+from stunet_deploy.series.wall_clock import DAY_S
 
 UNUSUAL_KMH = 15.0
 """Traffic counts as unusual where speed differs by so much from that of the time of day."""

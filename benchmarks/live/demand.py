@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.series import DAY_S
+from stunet_deploy.series.wall_clock import DAY_S
 
 TIMEZONE = "Europe/Berlin"
 START = int(datetime(2026, 6, 1, tzinfo=ZoneInfo(TIMEZONE)).timestamp())

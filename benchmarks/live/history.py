@@ -17,7 +17,7 @@ from benchmarks.live.demand import TIMEZONE, midnight
 from benchmarks.live.network import CREDIT, Network, read_network
 from benchmarks.live.simulation import PERIOD_S, Reading, degrees, simulate_day
 from stunet_deploy.files import replacing
-from stunet_deploy.series import DAY_S
+from stunet_deploy.series.wall_clock import DAY_S
 
 INTERVAL_S = 300
 

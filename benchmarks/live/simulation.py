@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.live.demand import DEMAND, Incident, Plan, midnight, plan_day
 from benchmarks.live.network import Network, read_network
-from stunet_deploy.series import DAY_S
+from stunet_deploy.series.wall_clock import DAY_S
 
 PERIOD_S = 30
 """Seconds that one reading covers."""

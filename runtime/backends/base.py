@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from runtime.onnxruntime_backend import OnnxRuntimeBackend
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.contract import Lines, StepContract
 from stunet_deploy.errors import BackendError, ConfigError
@@ -83,7 +83,7 @@ def open_backend(
     if backend == ONNXRUNTIME:
         return OnnxRuntimeBackend(bundle, precision=precision, batch=batch, threads=threads)
     if backend in GPU_BACKENDS:
-        from runtime.gpu.opening import open_gpu_backend  # the CPU's users need not load it
+        from runtime.backends.gpu.opening import open_gpu_backend  # the CPU's users need not load it
 
         return open_gpu_backend(bundle, backend, precision=precision, batch=batch)
     if backend.startswith(TRITON):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backend import Backend
+from runtime.backends.base import Backend
 from stunet_deploy.contract import Lines, StepContract
 from stunet_deploy.errors import BackendError, ConfigError
 
@@ -21,7 +21,7 @@ _Inputs = dict[str, NDArray[Any]]
 
 
 class FallbackBackend:
-    """A device's backend until it fails, another one from then on; see :class:`runtime.backend.Backend`.
+    """A device's backend until it fails, another one from then on; see :class:`runtime.backends.base.Backend`.
 
     Every ``every`` intervals the state is copied to the host, and what happens after it is kept: the inputs of each
     interval and the rows that were zeroed, at most ``every`` of each. When the device fails, the other backend gets the

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backend import GPU_BACKENDS, open_backend
+from runtime.backends.base import GPU_BACKENDS, open_backend
 from runtime.bench.loops import Call, Trace, closed_loop, open_loop
 from runtime.bench.machine import Energy, machine_state, measured_environment
 from runtime.bench.nvml import Gpu, open_gpu
@@ -171,10 +171,10 @@ class _Subject:
 def _artifact(bundle: Bundle, case: Case) -> dict[str, str]:
     """Return name and hash of the file that a case runs: the graph, or the engine that was built from it."""
     if case.backend in ("tensorrt", "tensorrt-rtx"):
-        from runtime.gpu.driver import require_driver  # the CPU's users need not load these
-        from runtime.gpu.engines import find_engine
-        from runtime.gpu.flavor import find_flavor
-        from runtime.gpu.opening import FLAVORS_OF
+        from runtime.backends.gpu.driver import require_driver  # the CPU's users need not load these
+        from runtime.backends.gpu.engines import find_engine
+        from runtime.backends.gpu.flavor import find_flavor
+        from runtime.backends.gpu.opening import FLAVORS_OF
 
         flavor, gpu = find_flavor(*FLAVORS_OF[case.backend]), require_driver()
         engine = find_engine(bundle, flavor, gpu.compute_capability, precision=case.precision)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.backend import ONNXRUNTIME
+from runtime.backends.base import ONNXRUNTIME
 from runtime.bench.loops import Trace
 from runtime.bench.machine import Energy
 from stunet_deploy.bundle import FLOAT32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.journal import Input, decode, encode
+from runtime.durable.journal import Input, decode, encode
 from stunet_deploy.errors import DataError
 
 #: Starts that may end at one interval of the journal before it is set aside.

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtime.assembly import Assembler
-from runtime.guard import STARTS, Guard
-from runtime.journal import Entry, Input, SingleReading, Written, decode, read_journal
+from runtime.aggregation import Assembler
+from runtime.durable.guard import STARTS, Guard
+from runtime.durable.journal import Entry, Input, SingleReading, Written, decode, read_journal
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from stunet_deploy.errors import BackendError, DataError, StreamError
-from stunet_deploy.series import format_time
+from stunet_deploy.series.table import format_time
 
 SNAPSHOT, JOURNAL = ".snapshot", ".journal"
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from runtime.assembly import Assembler
+from runtime.aggregation import Assembler
 from runtime.clock import Timestamp
+from runtime.durable.guard import Guard
+from runtime.durable.journal import Entry, Input, Journal, Reset, SingleReading, encode
+from runtime.durable.recovery import JOURNAL, SNAPSHOT, file_of, numbers_of, recover
 from runtime.forecast import Forecast
-from runtime.guard import Guard
-from runtime.journal import Entry, Input, Journal, Reset, SingleReading, encode
 from runtime.readings import Reading, Values
-from runtime.recovery import JOURNAL, SNAPSHOT, file_of, numbers_of, recover
 from runtime.stream import Stream
 from stunet_deploy.errors import BackendError, ConfigError, StreamError, StunetError
-from stunet_deploy.series import format_time
+from stunet_deploy.series.table import format_time
 
 if os.name == "posix":
     import fcntl
@@ -112,7 +112,7 @@ class DurableStream:
         return forecast
 
     def add(self, sensor: str, timestamp: Timestamp, reading: Reading, *, now: float) -> None:
-        """Take a single reading; see :meth:`runtime.assembly.Assembler.add`.
+        """Take a single reading; see :meth:`runtime.aggregation.Assembler.add`.
 
         It survives the death of the process at once, and a power cut as soon as its interval is pushed.
 
@@ -124,7 +124,7 @@ class DurableStream:
             self._append(accepted)
 
     def due(self, now: float) -> Iterator[Forecast]:
-        """Push the intervals that are due and yield their forecasts; see :meth:`runtime.assembly.Assembler.due`.
+        """Push the intervals that are due and yield their forecasts; see :meth:`runtime.aggregation.Assembler.due`.
 
         An interval is pushed when the forecast of the one before has been used: only the last forecast is known after
         the death of the process.

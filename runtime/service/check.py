@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from runtime.durable import in_use
+from runtime.durable.stream import in_use
 from runtime.service.config import (
     CsvConfig,
     EndpointConfig,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from runtime.assembly import Rule
+from runtime.aggregation import Rule
 from runtime.drift import DriftOptions
 from runtime.service.tables import read_table
 from stunet_deploy.errors import ConfigError
@@ -23,7 +23,7 @@ class ReplayConfig:
 
     kind: Literal["replay"]
     path: Path
-    """A series as :func:`stunet_deploy.series.read_series` reads it, or a bundle's golden.npz."""
+    """A series as :func:`stunet_deploy.series.series.read_series` reads it, or a bundle's golden.npz."""
     speed: float = 0.0
     """1 is real time, 60 a minute a second; 0 as fast as the forecasts are made."""
 
@@ -122,7 +122,7 @@ SinkConfig = StdoutConfig | CsvConfig | ParquetConfig | HttpConfig | MqttSinkCon
 
 @dataclass(frozen=True)
 class AssemblerConfig:
-    """Single readings, gathered into intervals; see :class:`runtime.assembly.Assembler`."""
+    """Single readings, gathered into intervals; see :class:`runtime.aggregation.Assembler`."""
 
     rules: dict[str, Rule] = field(default_factory=dict)
     grace_s: float = 30.0

@@ -14,9 +14,9 @@ import numpy as np
 
 from runtime.forecast import Forecast
 from runtime.service.config import CsvConfig, ParquetConfig
-from runtime.service.heart import Heart
+from runtime.service.heartbeat import Heart
 from runtime.service.sinks import SinkError, make_folder
-from stunet_deploy.series import format_time
+from stunet_deploy.series.table import format_time
 
 #: Columns before those of the sensors; a row is one forecast step of one target.
 COLUMNS = ("issued_at", "valid_at", "horizon_min", "target", "degraded")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from runtime.forecast import Forecast
 from runtime.service.config import MqttConfig
-from runtime.service.heart import Heart
+from runtime.service.heartbeat import Heart
 from runtime.service.logs import LOG, StreamLog
 from runtime.service.sinks import SinkError
 from runtime.service.sources import Delivery, Inbox

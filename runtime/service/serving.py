@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.assembly import Assembler
+from runtime.aggregation import Assembler
 from runtime.drift import DriftReport
-from runtime.durable import DurableStream
+from runtime.durable.stream import DurableStream
 from runtime.service.config import StreamConfig
 from runtime.service.drift import LoggedWatch
 from runtime.service.logs import StreamLog

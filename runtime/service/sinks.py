@@ -11,7 +11,7 @@ from typing import IO, Any, Protocol, TextIO
 
 from runtime.forecast import Forecast
 from runtime.service.config import HttpConfig
-from runtime.service.heart import Heart
+from runtime.service.heartbeat import Heart
 from stunet_deploy.errors import StunetError
 
 #: Seconds between two tries of a request: 1, 2, 4 …, at most these.

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TextIO
 
 from runtime.service.config import ServiceConfig, StreamConfig
-from runtime.service.ends import Ends
+from runtime.service.connectors import Ends
 from runtime.service.logs import LOG
 from runtime.service.notify import notify, watchdog_s
 from runtime.service.serving import load_bundle, open_serving

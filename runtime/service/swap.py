@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from typing import TypeVar
 
-from runtime.durable import DurableStream
-from runtime.journal import Input, Reset, decode, read_journal
-from runtime.recovery import JOURNAL, file_of, numbers_of
+from runtime.durable.journal import Input, Reset, decode, read_journal
+from runtime.durable.recovery import JOURNAL, file_of, numbers_of
+from runtime.durable.stream import DurableStream
 from runtime.service.config import EndpointConfig, MqttConfig, ServiceConfig, StreamConfig
 from runtime.service.serving import Serving, load_bundle, make_assembler, open_serving, open_stream
 from runtime.verify import verify

@@ -13,7 +13,7 @@ from runtime.forecast import Forecast
 from runtime.replay import DETECTION_MESSAGE, INTERVAL_MESSAGE, Detection, Record, read_message
 from runtime.service.config import StreamConfig
 from runtime.service.deliveries import Deliveries
-from runtime.service.heart import Heart
+from runtime.service.heartbeat import Heart
 from runtime.service.logs import StreamLog
 from runtime.service.serving import Serving
 from runtime.service.sinks import Sink

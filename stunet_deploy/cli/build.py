@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Build, or find, one engine per precision and name them."""
     from export.engine import build_engine, engine_summary
-    from runtime.gpu.driver import find_device
-    from runtime.gpu.flavor import find_flavor
+    from runtime.backends.gpu.driver import find_device
+    from runtime.backends.gpu.flavor import find_flavor
     from stunet_deploy.bundle import Bundle
 
     bundle = Bundle.load(arguments.bundle)

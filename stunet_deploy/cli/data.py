@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def _with_graph(found: DataFile, path: Path, graph_path: Path) -> DataFile:
     from dataclasses import replace
 
-    from stunet_deploy.graph_files import read_graph
+    from stunet_deploy.graph.files import read_graph
 
     if found.series is None:
         raise DataError(
@@ -71,8 +71,8 @@ def _with_graph(found: DataFile, path: Path, graph_path: Path) -> DataFile:
 
 def _describe(found: DataFile, path: Path) -> tuple[dict[str, Any], list[str]]:
     """The answer as JSON and as lines."""
-    from stunet_deploy.graph_description import describe_graph, explain_graph, remark_on_graph
-    from stunet_deploy.series_description import describe_series, explain_series, remark_on_series
+    from stunet_deploy.graph.description import describe_graph, explain_graph, remark_on_graph
+    from stunet_deploy.series.description import describe_series, explain_series, remark_on_series
 
     series = None if found.series is None else describe_series(found.series)
     graph = None if found.graph is None else describe_graph(found.graph)
@@ -115,7 +115,7 @@ def _check_plot(plot: Path) -> None:
 def _draw(found: DataFile, path: Path, plot: Path) -> None:
     if found.series is None and found.graph is None:
         raise ConfigError(f"--plot for {path.name}, which holds {found.kind}", "a recording or a graph", "leave it out")
-    from stunet_deploy.cli.data_pictures import draw_data
+    from stunet_deploy.cli.pictures.data import draw_data
     from stunet_deploy.files import replacing
 
     figure = draw_data(found, path.name)

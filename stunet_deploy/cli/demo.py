@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from stunet_deploy.bundle import Bundle
     from stunet_deploy.config import RunConfig
-    from stunet_deploy.series import Series
+    from stunet_deploy.series.series import Series
     from training.evaluation import Forecaster
 
 HELP = "Train, export, verify and stream on simulated traffic that ships with the package, and write a report."
@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from runtime.verify import verify
     from stunet_deploy.cli.report import Outcome, write_report
     from stunet_deploy.cli.training_log import TrainingLog
-    from stunet_deploy.graph_files import read_graph
-    from stunet_deploy.series import read_series
+    from stunet_deploy.graph.files import read_graph
+    from stunet_deploy.series.series import read_series
     from training.baselines import baselines
     from training.evaluation import evaluate, table, to_json
     from training.protocols import choose_protocol
@@ -143,7 +143,7 @@ def stream_last_days(bundle: Bundle, series: Series) -> tuple[int, NDArray[np.fl
 
     from runtime.replay import replay_series
     from runtime.stream import Stream
-    from stunet_deploy.series import DAY_S
+    from stunet_deploy.series.wall_clock import DAY_S
 
     per_day = DAY_S // series.interval_s
     rows = (DAYS_STREAMED + 1) * per_day

@@ -12,7 +12,7 @@ from stunet_deploy.cli.options import add_backend, add_data
 from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from stunet_deploy.series import Series
+    from stunet_deploy.series.series import Series
     from training.evaluation import Forecaster
 
 HELP = (
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.hide_blocks is not None and not arguments.hide:
         raise ConfigError("--hide-blocks without --hide", "the shares to hide", "add for instance --hide 0.1 0.3 0.5")
     if arguments.plots is not None:
-        from stunet_deploy.cli import pictures  # a missing matplotlib must not cost an evaluation
+        from stunet_deploy.cli.pictures import forecasts as pictures  # a missing matplotlib must not cost an evaluation
     subject = open_subject(arguments.model, arguments.backend, arguments.precision)
     if labels := [target for target in subject.targets if target not in subject.features]:
         raise ConfigError(
@@ -132,7 +132,7 @@ class Subject:
         Raises:
             DataError: if the recording lacks sensors or features, or has another interval.
         """
-        from stunet_deploy.series import read_series
+        from stunet_deploy.series.series import read_series
 
         series = read_series(data, timezone=zone or self.timezone).aligned(self.sensor_ids, self.features)
         if series.interval_s != self.interval_s:

@@ -13,8 +13,8 @@ from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from stunet_deploy.checkpoint import Checkpoint
-    from stunet_deploy.models.explanation import Explanation
-    from stunet_deploy.series import Series
+    from stunet_deploy.models.srnn.explanation import Explanation
+    from stunet_deploy.series.series import Series
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,10 +52,10 @@ def answer(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         if out.suffix != ".png":
             raise ConfigError(f"--out {out}", "a .png file", "name a file that ends in .png")
         check_writable(out)
-        from stunet_deploy.cli import explanation_pictures  # a missing matplotlib must not cost the work
+        from stunet_deploy.cli.pictures import explanation as pictures  # a missing matplotlib must not cost the work
     from stunet_deploy.checkpoint import Checkpoint
-    from stunet_deploy.models.explanation import explain
-    from stunet_deploy.models.structural import StructuralRNN
+    from stunet_deploy.models.srnn.explanation import explain
+    from stunet_deploy.models.srnn.model import StructuralRNN
     from training.data import Recording
 
     checkpoint = Checkpoint.load(path)
@@ -77,13 +77,13 @@ def answer(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     units = {model.signal.features[n]: unit for n, unit in enumerate(checkpoint.site.units)}
     unit = units.get(found.outputs[0], "") if model.config.output != "classification" else ""
     if out is not None:
-        explanation_pictures.write(out, found, seen.timestamps[warm_up:], seen.timezone, unit)
+        pictures.write(out, found, seen.timestamps[warm_up:], seen.timezone, unit)
     return _to_json(found, seen, warm_up, out), _in_words(found, unit, seen, warm_up, out)
 
 
 def _recording(checkpoint: Checkpoint, data: Path | None, zone: str | None) -> Series:
     """Return what to explain: a recording in the model's order of sensors, or the checkpoint's own."""
-    from stunet_deploy.series import Series, read_series
+    from stunet_deploy.series.series import Series, read_series
 
     site, stream = checkpoint.site, checkpoint.reference
     if data is None:

@@ -12,7 +12,7 @@ from stunet_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
     from stunet_deploy.contract import StepContract
-    from stunet_deploy.models.stunet import STUNet
+    from stunet_deploy.models.stunet.model import STUNet
 
 HELP = "Say what a bundle or a checkpoint forecasts, how large and how good it is, and what it needs; draw an st-graph."
 EXAMPLE = "example: stunet inspect model.bundle"
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Describe a bundle (a folder), a checkpoint (a file) or an st-graph (TOML, or the name of one that ships)."""
-    from stunet_deploy.st_graph_files import SHIPPED
+    from stunet_deploy.st_graph.files import SHIPPED
 
     path: Path = arguments.model
     if arguments.explain is not None:
@@ -66,16 +66,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _st_graph(path: Path) -> tuple[dict[str, Any], str]:
     """Return an st-graph's description as JSON and as text."""
-    from stunet_deploy.st_graph_drawing import describe_st_graph, draw_st_graph
-    from stunet_deploy.st_graph_files import read_st_graph
+    from stunet_deploy.st_graph.drawing import describe_st_graph, draw_st_graph
+    from stunet_deploy.st_graph.files import read_st_graph
 
     graph = read_st_graph(path)
     return describe_st_graph(graph), draw_st_graph(graph)
 
 
 def _drawn(st_graph: str, contract: StepContract) -> str:
-    from stunet_deploy.st_graph import STGraph
-    from stunet_deploy.st_graph_drawing import draw_st_graph
+    from stunet_deploy.st_graph.drawing import draw_st_graph
+    from stunet_deploy.st_graph.st_graph import STGraph
 
     return draw_st_graph(STGraph.from_json(st_graph), contract)
 
@@ -84,8 +84,8 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], str]:
     """Return a checkpoint's description as JSON, with the keys that a bundle has, and in words."""
     from stunet_deploy.bundle import sha256
     from stunet_deploy.checkpoint import Checkpoint
-    from stunet_deploy.models.structural import StructuralRNN
-    from stunet_deploy.models.stunet import STUNet
+    from stunet_deploy.models.srnn.model import StructuralRNN
+    from stunet_deploy.models.stunet.model import STUNet
 
     checkpoint = Checkpoint.load(path)
     model, site, trained = checkpoint.model, checkpoint.site, checkpoint.training

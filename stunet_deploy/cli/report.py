@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from runtime.timing import Samples, environment
 from runtime.verify import Verification
 from stunet_deploy.bundle import Bundle
-from stunet_deploy.cli import pictures
+from stunet_deploy.cli.pictures import forecasts as pictures
 from stunet_deploy.files import replacing
-from stunet_deploy.series import DAY_S, Series
+from stunet_deploy.series.series import Series
+from stunet_deploy.series.wall_clock import DAY_S
 from training.evaluation import Result
 from training.protocols import Split
 

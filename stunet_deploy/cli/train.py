@@ -14,8 +14,8 @@ from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from stunet_deploy.checkpoint import Checkpoint
-    from stunet_deploy.graph_files import SensorGraph
-    from stunet_deploy.series import Series
+    from stunet_deploy.graph.files import SensorGraph
+    from stunet_deploy.series.series import Series
 
 HELP = "Train a model on a recording of a sensor network; the test span is never looked at."
 EXAMPLE = "example: stunet train --data metr-la.h5 --graph adj_mx.pkl --timezone America/Los_Angeles --out model.pt"
@@ -54,8 +54,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Train, and keep what is needed to resume until the checkpoint is written."""
     from stunet_deploy.cli.training_log import TrainingLog
     from stunet_deploy.config_files import read_run_config
-    from stunet_deploy.series import read_series
-    from stunet_deploy.st_graph_files import read_sensor_types
+    from stunet_deploy.series.series import read_series
+    from stunet_deploy.st_graph.files import read_sensor_types
     from training.run import train
 
     out: Path = arguments.out
@@ -127,9 +127,9 @@ def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
     Raises:
         DataError: if the graph cannot be read, has other sensors, or there is none.
     """
-    from stunet_deploy.adjacency import adjacency_from_coordinates
     from stunet_deploy.array_files import load_npz
-    from stunet_deploy.graph_files import SensorGraph, read_graph
+    from stunet_deploy.graph.adjacency import adjacency_from_coordinates
+    from stunet_deploy.graph.files import SensorGraph, read_graph
 
     if path is not None:
         return read_graph(path, series.sensor_ids)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.adjacency import Adjacency
-from stunet_deploy.sensor_graph import SensorGraph
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.graph.sensor_graph import SensorGraph
 
 ISOLATED_SHOWN = 5
 #: A graph that joins more of all pairs than this says little about who is near whom.

@@ -11,10 +11,10 @@ import numpy as np
 
 from stunet_deploy.array_files import load_npy, load_npz, load_pickle
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph_tables import GRAPH_KINDS as GRAPH_KINDS
-from stunet_deploy.graph_tables import graph_from_table, positions_from_table, split_table
-from stunet_deploy.sensor_graph import SensorGraph as SensorGraph
-from stunet_deploy.sensor_graph import graph_from_matrix, in_order, require_unique
+from stunet_deploy.graph.sensor_graph import SensorGraph as SensorGraph
+from stunet_deploy.graph.sensor_graph import graph_from_matrix, in_order, require_unique
+from stunet_deploy.graph.tables import GRAPH_KINDS as GRAPH_KINDS
+from stunet_deploy.graph.tables import graph_from_table, positions_from_table, split_table
 
 # Protocol 2 and later begin with a version, older ones with a container or the first name they import.
 _PICKLE_START = re.compile(rb"\x80|[(\]}]|c[\w.]+\n[\w.]+\n")
@@ -25,7 +25,7 @@ def read_graph(path: str | Path, sensor_ids: Sequence[str] | None = None) -> Sen
     """Read a graph file of any kind that this project knows.
 
     Distances become weights by DCRNN's kernel in edge lists and by STGCN's in matrices, see
-    `stunet_deploy.adjacency.kernel_adjacency`; coordinates by `adjacency_from_coordinates`.
+    `stunet_deploy.graph.adjacency.kernel_adjacency`; coordinates by `adjacency_from_coordinates`.
 
     Args:
         path: a pickled ``adj_mx.pkl``, a square matrix as CSV (with or without sensor ids in a header row) or

@@ -15,10 +15,10 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from stunet_deploy.adjacency import Adjacency, SymmetriseMethod
-from stunet_deploy.blocks import Slots, arranged, dense_cost
 from stunet_deploy.errors import CheckpointError, ConfigError
-from stunet_deploy.partition import PartitionMethod, partitioned
+from stunet_deploy.graph.adjacency import Adjacency, SymmetriseMethod
+from stunet_deploy.graph.blocks import Slots, arranged, dense_cost
+from stunet_deploy.graph.partition import PartitionMethod, partitioned
 
 BasisForm = Literal["auto", "dense", "blocks"]
 
@@ -174,8 +174,8 @@ class GraphHierarchy:
             pool_levels: for every transition the number of matchings (2 makes super nodes of up to 4
                 sensors); 0 repeats the same graph.
             chebyshev_order: number K of Chebyshev polynomials, the identity included.
-            partition: how sensors are matched, see `stunet_deploy.partition.match`.
-            symmetrise: how a directed graph is made symmetric, see `stunet_deploy.adjacency.Adjacency`.
+            partition: how sensors are matched, see `stunet_deploy.graph.partition.match`.
+            symmetrise: how a directed graph is made symmetric, see `stunet_deploy.graph.adjacency.Adjacency`.
             basis: "dense" or "blocks" for all levels, or "auto" for what costs less at each level of more
                 than 300 nodes, and dense below.
 

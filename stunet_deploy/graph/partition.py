@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.adjacency import Adjacency
+from stunet_deploy.graph.adjacency import Adjacency
 
 PartitionMethod = Literal["gpa", "pga"]
 

@@ -9,14 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.adjacency import (
+from stunet_deploy.errors import DataError
+from stunet_deploy.graph.adjacency import (
     STGCN_SIGMA_METRES,
     STGCN_THRESHOLD,
     Adjacency,
     checked_adjacency,
     kernel_adjacency,
 )
-from stunet_deploy.errors import DataError
 
 DISTANCE_MEDIAN = 1.5
 """With a median above this off the diagonal and zeros on it, a matrix holds metres and not weights."""

@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.adjacency import (
+from stunet_deploy.errors import DataError
+from stunet_deploy.graph.adjacency import (
     DCRNN_THRESHOLD,
     NEAREST_NEIGHBOURS,
     adjacency_from_coordinates,
     adjacency_from_distances,
     adjacency_from_edges,
 )
-from stunet_deploy.errors import DataError
-from stunet_deploy.sensor_graph import (
+from stunet_deploy.graph.sensor_graph import (
     SensorGraph,
     graph_from_matrix,
     require_present,
@@ -30,7 +30,7 @@ GRAPH_KINDS = (
     "adj_mx.pkl, a square matrix (.csv or .npy), an edge list `from,to,weight` or `from,to,distance`, "
     "`sensor_id,latitude,longitude`, or an .npz with `adjacency` and `sensor_ids`"
 )
-"""What `stunet_deploy.graph_files.read_graph` reads, in the words of error messages."""
+"""What `stunet_deploy.graph.files.read_graph` reads, in the words of error messages."""
 
 _DISTANCE_COLUMNS = ("distance", "cost")
 _ID_COLUMNS = ("sensor_id", "id")

@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.series import DAY_S, Series, format_time
+from stunet_deploy.series.series import Series
+from stunet_deploy.series.table import format_time
+from stunet_deploy.series.wall_clock import DAY_S
 
 WORST_SHOWN = 5
 #: Exact zeros are worth a remark from this share of the readings on.

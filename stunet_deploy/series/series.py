@@ -13,15 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series_files import read_table
-from stunet_deploy.series_table import FileTable, parse_times
-from stunet_deploy.series_table import format_time as format_time
-from stunet_deploy.wall_clock import DAY_S as DAY_S
-from stunet_deploy.wall_clock import find_zone as find_zone
-from stunet_deploy.wall_clock import local_times as local_times
-from stunet_deploy.wall_clock import second_of_week as second_of_week
-from stunet_deploy.wall_clock import time_of_week as time_of_week
-from stunet_deploy.wall_clock import utc_times as utc_times
+from stunet_deploy.series.files import read_table
+from stunet_deploy.series.table import FileTable, format_time, parse_times
+from stunet_deploy.series.wall_clock import DAY_S, find_zone, local_times, time_of_week, utc_times
 
 
 @dataclass(frozen=True, eq=False)

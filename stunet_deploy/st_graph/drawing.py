@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stunet_deploy.contract import StepContract
-from stunet_deploy.st_graph import STGraph
+from stunet_deploy.st_graph.st_graph import STGraph
 
 #: Names listed before the rest is counted.
 _SHOWN = 6

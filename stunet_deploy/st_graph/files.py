@@ -10,9 +10,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.errors import DataError
-from stunet_deploy.st_graph import Edge, EdgeType, Node, STGraph
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
 
 #: Names of the st-graphs that ship with the package.
 SHIPPED = ("body-five-parts", "driver-road", "human-object", "pedestrians", "skeleton-cmu")
@@ -47,7 +47,7 @@ def read_st_graph(source: str | Path, counts: Mapping[str, int] | None = None) -
     """
     if str(source) in SHIPPED:
         text, name = (
-            resources.files("stunet_deploy").joinpath(f"st_graphs/{source}.toml").read_text("utf-8"),
+            resources.files("stunet_deploy").joinpath(f"st_graph/{source}.toml").read_text("utf-8"),
             str(source),
         )
     else:

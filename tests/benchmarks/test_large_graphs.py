@@ -7,10 +7,10 @@ import numpy as np
 from benchmarks.random_network import SPEED
 from export.cost import GraphCost, graph_cost
 from export.step_graph import export_step
-from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.config import STUNetConfig
-from stunet_deploy.graph import GraphHierarchy, SparseBasis
-from stunet_deploy.models.stunet import STUNet
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.graph.hierarchy import GraphHierarchy, SparseBasis
+from stunet_deploy.models.stunet.model import STUNet
 
 
 def cost_of_a_grid(side: int) -> GraphCost:

@@ -13,8 +13,8 @@ from benchmarks.random_network import SPEED
 from export.cost import GraphCost, graph_cost
 from export.step_graph import export_step
 from stunet_deploy.config import SRNNConfig
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph import Edge, EdgeType, Node, STGraph
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
 
 ROOT = Path(__file__).resolve().parents[2]
 SUMMED: dict[str, Any] = {}

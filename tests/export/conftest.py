@@ -19,7 +19,7 @@ from stunet_deploy.config import VARIANTS, Signal, STUNetConfig
 if TYPE_CHECKING:
     import onnx
 
-    from runtime.gpu.flavor import Flavor
+    from runtime.backends.gpu.flavor import Flavor
     from stunet_deploy.checkpoint import Checkpoint
 
 NODES = 7
@@ -60,8 +60,8 @@ def make_checkpoint(name: str = "ST-UNet", intervals: int = 120) -> Checkpoint:
     import torch
 
     from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
-    from stunet_deploy.graph import GraphHierarchy
-    from stunet_deploy.models.stunet import STUNet
+    from stunet_deploy.graph.hierarchy import GraphHierarchy
+    from stunet_deploy.models.stunet.model import STUNet
 
     config, signal = NETWORKS[name]
     rng = np.random.default_rng(8)
@@ -127,7 +127,7 @@ def export() -> Callable[[str], Exported]:
 @pytest.fixture(scope="session")
 def rtx() -> Flavor:
     """Return the TensorRT-RTX that is installed."""
-    from runtime.gpu.flavor import RTX, find_flavor
+    from runtime.backends.gpu.flavor import RTX, find_flavor
 
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this Python or is not installed")
     return find_flavor(RTX)

@@ -17,8 +17,8 @@ from export.engine_compiler import compile_engine
 from export.precision.calibrate import calibrate
 from export.precision.half import HALVES, half_graph
 from export.precision.int8 import calibrated_values, int8_graph
-from runtime.gpu.engines import EngineKey, this_system
-from runtime.gpu.flavor import RTX, Flavor
+from runtime.backends.gpu.engines import EngineKey, this_system
+from runtime.backends.gpu.flavor import RTX, Flavor
 from stunet_deploy.contract import StepContract
 from stunet_deploy.testing import sample_inputs
 

@@ -18,8 +18,8 @@ from runtime.stream import Stream
 from runtime.verify import verify
 from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle
 from stunet_deploy.errors import BundleError, CheckFailed, StunetError
-from stunet_deploy.models.stunet import StepInputs, unroll
-from stunet_deploy.series import time_of_week
+from stunet_deploy.models.stunet.model import StepInputs, unroll
+from stunet_deploy.series.wall_clock import time_of_week
 
 
 def content(folder: Path) -> dict[str, bytes]:

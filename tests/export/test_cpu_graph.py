@@ -20,8 +20,8 @@ from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
 from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.contract import NEXT_STATE, advance, read_taps
 from stunet_deploy.errors import BundleError
-from stunet_deploy.graph import GraphHierarchy
-from stunet_deploy.models.stunet import STUNet
+from stunet_deploy.graph.hierarchy import GraphHierarchy
+from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.testing import sample_inputs
 
 SPEED = Signal(("speed",), ("speed",), (45.0,), (12.0,), (0.0,), (90.0,))

@@ -15,9 +15,9 @@ import pytest
 from export.bundle import export_bundle
 from export.engine import PORTABLE, build_engine, engine_summary
 from export.engine_compiler import compile_engine, rtx_capabilities
-from runtime.gpu.driver import find_device
-from runtime.gpu.engines import find_engine, note_path
-from runtime.gpu.flavor import FULL, LEAN, Flavor
+from runtime.backends.gpu.driver import find_device
+from runtime.backends.gpu.engines import find_engine, note_path
+from runtime.backends.gpu.flavor import FULL, LEAN, Flavor
 from stunet_deploy.bundle import PRECISIONS, Bundle, sha256
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import BackendError, ConfigError, StunetError

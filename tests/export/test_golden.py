@@ -10,8 +10,8 @@ from export import golden
 from export.golden import make_golden
 from stunet_deploy.bundle import Golden
 from stunet_deploy.errors import CheckpointError
-from stunet_deploy.models.stunet import StepInputs, unroll
-from stunet_deploy.series import time_of_week
+from stunet_deploy.models.stunet.model import StepInputs, unroll
+from stunet_deploy.series.wall_clock import time_of_week
 
 
 def test_about_a_tenth_of_the_observed_cells_is_hidden_and_none_invented(make):

@@ -9,7 +9,7 @@ from export.bundle import export_bundle
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint
-from stunet_deploy.series import Series
+from stunet_deploy.series.series import Series
 from training.forecaster import ModelForecaster
 
 

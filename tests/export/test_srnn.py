@@ -14,21 +14,21 @@ import torch
 from export.bundle import export_bundle
 from export.golden import make_golden
 from export.step_graph import export_step
-from runtime.gpu.flavor import Flavor
-from runtime.onnxruntime_backend import OnnxRuntimeBackend
+from runtime.backends.gpu.flavor import Flavor
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from runtime.verify import verify
-from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
 from stunet_deploy.config import Signal, SRNNConfig
 from stunet_deploy.errors import CheckpointError
+from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.models.forecaster import StepInputs
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.series import time_of_week
-from stunet_deploy.st_graph import STGraph
-from stunet_deploy.st_graph_files import parse_st_graph, read_st_graph, st_graph_of_sensors
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.series.wall_clock import time_of_week
+from stunet_deploy.st_graph.files import parse_st_graph, read_st_graph, st_graph_of_sensors
+from stunet_deploy.st_graph.st_graph import STGraph
 from stunet_deploy.testing import verify_step_contract
 
 from .engine_proof import assert_builds, assert_clean

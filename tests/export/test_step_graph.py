@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from export.step_graph import FORBIDDEN, OPSET, check_step
-from runtime.onnxruntime_backend import OnnxRuntimeBackend
+from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from stunet_deploy.bundle import STEP, Bundle
 from stunet_deploy.contract import NEXT_STATE, STATE, advance, read_taps
 from stunet_deploy.errors import BundleError
-from stunet_deploy.models.stunet import StepInputs, unroll
+from stunet_deploy.models.stunet.model import StepInputs, unroll
 from stunet_deploy.testing import sample_inputs, verify_stateful_step, verify_step_contract
 
 

@@ -14,15 +14,15 @@ from runtime.stream import Stream
 from runtime.verify import verify
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import SRNNConfig
-from stunet_deploy.models.structural import StructuralRNN
-from training.tasks.anticipation import MANOEUVRES, Drives
-from training.tasks.anticipation_model import build_anticipation
+from stunet_deploy.models.srnn.model import StructuralRNN
+from training.tasks.anticipation.data import MANOEUVRES, Drives
+from training.tasks.anticipation.model import build_anticipation
 from training.tasks.learning import task_checkpoint
-from training.tasks.motion import CHANNELS, Scale, Sequence
-from training.tasks.motion_model import build_motion
+from training.tasks.motion.data import CHANNELS, Scale, Sequence
+from training.tasks.motion.model import build_motion
 from training.tasks.settings import TaskConfig
-from training.tasks.trajectories import recording
-from training.tasks.trajectories_model import build_trajectories, seated
+from training.tasks.trajectories.data import recording
+from training.tasks.trajectories.model import build_trajectories, seated
 
 SMALL = SRNNConfig(
     edge_embedding=(4,),

@@ -12,9 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # What runtime may import, and the files that series is made of.
 VOCABULARY_ON_DEVICE = (
-    *("errors", "contract", "bundle", "series", "compare", "metrics"),
-    *("series_files", "series_table", "series_text", "series_npz", "series_hdf5", "series_parquet"),
-    *("array_files", "toml_files", "wall_clock"),
+    *("errors", "contract", "bundle", "compare", "metrics", "array_files", "toml_files"),
+    *(f"series.{name}" for name in ("series", "files", "table", "text", "npz", "hdf5", "parquet", "wall_clock")),
 )
 WITHOUT_TORCH_AND_ONNX = (
     "training.protocols",

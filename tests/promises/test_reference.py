@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from runtime.assembly import Assembler, AssemblyCounters
+from runtime.aggregation import Assembler, AssemblyCounters
 from runtime.counters import REFUSALS, Counters
 from runtime.forecast import Forecast
 from runtime.replay import Detection, Record, read_message
@@ -23,8 +23,8 @@ from stunet_deploy import cli
 from stunet_deploy.bundle import Golden, Manifest
 from stunet_deploy.config import VARIANTS, RunConfig, SRNNConfig, STUNetConfig, TrainingConfig
 from stunet_deploy.config_mapping import from_mapping
-from stunet_deploy.graph_files import read_graph
-from stunet_deploy.series import read_series
+from stunet_deploy.graph.files import read_graph
+from stunet_deploy.series.series import read_series
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from runtime.forecast import Forecast
 from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle, Golden, Manifest, bundle_id, sha256
 from stunet_deploy.contract import NEXT_STATE, StateSpec, StepContract, TensorSpec
-from stunet_deploy.series import time_of_week
+from stunet_deploy.series.wall_clock import time_of_week
 
 NODES, HORIZON, INTERVAL_S = 5, 3, 300
 LIMITS = ((0.0, 80.0), (-1.0, 1.0))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.assembly import Assembler, Rule
+from runtime.aggregation import Assembler, Rule
 from runtime.stream import Stream
 from stunet_deploy.errors import ConfigError, StreamError
 

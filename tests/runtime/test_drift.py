@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.drift import DriftOptions, DriftWatch
-from runtime.durable import DurableStream
+from runtime.durable.stream import DurableStream
 from runtime.readings import Interval
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.metrics import score
-from stunet_deploy.series import Series
+from stunet_deploy.series.series import Series
 from training.baselines import persistence
 from training.protocols import protocol_a
 

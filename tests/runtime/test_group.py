@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.backend import open_backend
+from runtime.backends.base import open_backend
 from runtime.group import StreamGroup
 from runtime.stream import Stream
 from stunet_deploy.errors import BackendError, ConfigError, StreamError

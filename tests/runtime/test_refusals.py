@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.assembly import Assembler
+from runtime.aggregation import Assembler
 from runtime.counters import REFUSALS
 from runtime.replay import read_message
 from runtime.stream import Stream

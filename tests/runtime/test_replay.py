@@ -10,7 +10,7 @@ from runtime.replay import open_replay, read_json_line, read_json_lines, replay_
 from runtime.stream import Stream
 from stunet_deploy.bundle import GOLDEN
 from stunet_deploy.errors import DataError, StreamError
-from stunet_deploy.series import Series
+from stunet_deploy.series.series import Series
 
 
 def make_series(readings, sensors=("s0", "s1", "s2", "s3", "s4"), features=("speed", "trend"), **changes) -> Series:

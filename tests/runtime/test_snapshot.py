@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from runtime.journal import Input
+from runtime.durable.journal import Input
 from runtime.snapshot import MAGIC, OpenReadings, Snapshot
 from runtime.stream import Stream
 from stunet_deploy.errors import DataError, StreamError

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph_files import read_graph
-from stunet_deploy.series import read_series
+from stunet_deploy.graph.files import read_graph
+from stunet_deploy.series.series import read_series
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("pyarrow")

@@ -6,11 +6,11 @@ import networkx
 import numpy as np
 import pytest
 
-from stunet_deploy.adjacency import Adjacency
-from stunet_deploy.graph_description import components, describe_graph, explain_graph, remark_on_graph
-from stunet_deploy.sensor_graph import SensorGraph
-from stunet_deploy.series import Series
-from stunet_deploy.series_description import describe_series, explain_series, mean_day, remark_on_series
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.graph.description import components, describe_graph, explain_graph, remark_on_graph
+from stunet_deploy.graph.sensor_graph import SensorGraph
+from stunet_deploy.series.description import describe_series, explain_series, mean_day, remark_on_series
+from stunet_deploy.series.series import Series
 
 MONDAY = 1_330_905_600  # 2012-03-05T00:00Z
 

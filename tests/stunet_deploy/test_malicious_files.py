@@ -21,8 +21,8 @@ import torch
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.data_files import read_data_file
 from stunet_deploy.errors import StunetError
-from stunet_deploy.graph_files import read_graph
-from stunet_deploy.series import read_series
+from stunet_deploy.graph.files import read_graph
+from stunet_deploy.series.series import read_series
 
 h5py = pytest.importorskip("h5py")
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
-from stunet_deploy.graph import GraphHierarchy
-from stunet_deploy.graph_files import SensorGraph
-from stunet_deploy.models.stunet import STUNet
-from stunet_deploy.series import Series
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.graph.files import SensorGraph
+from stunet_deploy.graph.hierarchy import GraphHierarchy
+from stunet_deploy.models.stunet.model import STUNet
+from stunet_deploy.series.series import Series
 from training.loop import Trainer
 from training.protocols import Split, protocol_a
 from training.run import prepare_signal

@@ -9,7 +9,7 @@ import torch
 from stunet_deploy.config import Signal
 from stunet_deploy.errors import DataError
 from stunet_deploy.models.signal import SignalInput
-from stunet_deploy.series import read_series
+from stunet_deploy.series.series import read_series
 from training.data import ChunkSampler, Recording
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import pytest
 
 from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.metrics import score
-from stunet_deploy.series import Series, parse_time, read_series
+from stunet_deploy.series.series import Series, parse_time, read_series
 from training.baselines import baselines, persistence
 from training.evaluation import Result, evaluate, table, to_json
 from training.protocols import choose_protocol, protocol_a, protocol_b

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from stunet_deploy.config import Signal, STUNetConfig
-from stunet_deploy.graph import GraphHierarchy
-from stunet_deploy.models.stunet import StepInputs, STUNet, unroll
+from stunet_deploy.graph.hierarchy import GraphHierarchy
+from stunet_deploy.models.stunet.model import StepInputs, STUNet, unroll
 from training import forecaster
 from training.forecaster import ModelForecaster
 

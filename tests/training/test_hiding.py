@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.series import Series
+from stunet_deploy.series.series import Series
 from training.baselines import baselines
 from training.evaluation import evaluate, table, to_json
 from training.hiding import evaluate_hidden, hide

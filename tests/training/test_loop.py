@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.errors import CheckpointError, ConfigError, DataError
+from stunet_deploy.graph.adjacency import Adjacency
 from training.baselines import persistence
 from training.evaluation import evaluate
 from training.forecaster import ModelForecaster

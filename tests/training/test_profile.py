@@ -10,7 +10,7 @@ import torch
 
 from stunet_deploy.config import Signal
 from stunet_deploy.models.profile import DailyProfile
-from stunet_deploy.series import Series
+from stunet_deploy.series.series import Series
 from training.profile import SMOOTHING_SLOTS, ProfileTables, mean_readings
 
 INTERVAL_S = 3600

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import ConfigError, DataError
-from stunet_deploy.series import Series, parse_time, read_series
+from stunet_deploy.series.series import Series, parse_time, read_series
 from training.protocols import Split, choose_protocol, normalisation, protocol_a, protocol_b
 
 DATA = Path(os.environ.get("STUNET_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

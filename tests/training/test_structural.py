@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import SRNNConfig, SRNNRunConfig, TrainingConfig
-from stunet_deploy.models.structural import StructuralRNN
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.models.srnn.model import StructuralRNN
 from training.forecaster import ModelForecaster
 from training.run import train
 

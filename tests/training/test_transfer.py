@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import RunConfig, SRNNConfig, SRNNRunConfig, TrainingConfig
 from stunet_deploy.errors import CheckpointError, ConfigError
-from stunet_deploy.graph_files import SensorGraph
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.series import Series
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.graph.files import SensorGraph
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.series.series import Series
 from training.run import train
 
 SMALL: dict[str, Any] = {

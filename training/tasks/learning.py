@@ -15,8 +15,8 @@ from torch import Tensor
 from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
 from stunet_deploy.config import Signal, SRNNConfig
 from stunet_deploy.models.forecaster import StepInputs
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph import EdgeType, Node, STGraph
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.st_graph import EdgeType, Node, STGraph
 from training.tasks.settings import TaskTraining
 
 #: Readings are never out of limits here; the limits only have to be finite.

@@ -12,12 +12,16 @@ import numpy as np
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.files import replacing
-from training.tasks import activity_model, anticipation_model, motion_model, traffic_model, trajectories_model
-from training.tasks.anticipation import FOLDS
+from training.tasks.activity import model as activity_model
+from training.tasks.anticipation import model as anticipation_model
+from training.tasks.anticipation.data import FOLDS
 from training.tasks.learning import Outcome
-from training.tasks.motion import HORIZONS, RATE
+from training.tasks.motion import model as motion_model
+from training.tasks.motion.data import HORIZONS, RATE
 from training.tasks.settings import TaskConfig, read_task_config
-from training.tasks.trajectories import SCENES
+from training.tasks.traffic import experiment as traffic_model
+from training.tasks.trajectories import model as trajectories_model
+from training.tasks.trajectories.data import SCENES
 
 #: A stored run: what it is known by, its scores, and where and how long it ran.
 Run = dict[str, Any]

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.buffers import write_inputs
-from runtime.gpu.device import Device, Program, aligned
-from runtime.slots import bound_slots, check_lines, line_slots, next_phase
+from runtime.backends.buffers import write_inputs
+from runtime.backends.gpu.device import Device, Program, aligned
+from runtime.backends.slots import bound_slots, check_lines, line_slots, next_phase
 from stunet_deploy.contract import Lines, StateSpec, StepContract, TensorSpec
 
 
 class DeviceBackend:
-    """One step of a bundle on a device; see :class:`runtime.backend.Backend`.
+    """One step of a bundle on a device; see :class:`runtime.backends.base.Backend`.
 
     All memory is taken here and no address ever changes. For each phase of the slot rule the work of one interval,
     copies included, is recorded once as a graph::
@@ -30,7 +30,7 @@ class DeviceBackend:
     is zeroed behind it.
 
     Args:
-        name: by which :func:`runtime.backend.open_backend` opens it.
+        name: by which :func:`runtime.backends.base.open_backend` opens it.
         contract: of the step.
         batch: number of rows that step together.
         device: owned by the backend from here on.

@@ -15,7 +15,7 @@ from stunet_deploy.errors import BackendError
 
 
 class CudaDevice:
-    """The first visible GPU, as :class:`runtime.gpu.device.Device`; ask for the driver before opening one.
+    """The first visible GPU, as :class:`runtime.backends.gpu.device.Device`; ask for the driver before opening one.
 
     Raises:
         BackendError: if cuda-python is missing, or CUDA refuses.

@@ -1,8 +1,8 @@
 """What a step on a GPU is made of: a device with one stream, and a program that puts one step on it.
 
-Both are protocols, so that the bookkeeping of slots, phases and graphs (:mod:`runtime.gpu.backend`) runs unchanged on
-CUDA and on memory that checks every access. Addresses are integers; all work is asynchronous, in the order in which it
-was put on the device's one stream, until :meth:`Device.wait` or :meth:`Device.synchronize` returns.
+Both are protocols, so that the bookkeeping of slots, phases and graphs (:mod:`runtime.backends.gpu.backend`) runs
+unchanged on CUDA and on memory that checks every access. Addresses are integers; all work is asynchronous, in the
+order in which it was put on the device's one stream, until :meth:`Device.wait` or :meth:`Device.synchronize` returns.
 """
 
 from __future__ import annotations

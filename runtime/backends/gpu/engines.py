@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from runtime.gpu.flavor import FULL, LEAN, RTX, Flavor
+from runtime.backends.gpu.flavor import FULL, LEAN, RTX, Flavor
 from stunet_deploy.bundle import FLOAT32, PRECISIONS, Bundle, sha256
 from stunet_deploy.errors import BackendError, BundleError
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from runtime.onnxruntime_session import import_onnxruntime, open_session, run_options
+from runtime.backends.onnxruntime.session import import_onnxruntime, open_session, run_options
 from stunet_deploy.bundle import FLOAT32
 from stunet_deploy.contract import NEXT_STATE, StepContract
 from stunet_deploy.errors import BackendError
@@ -20,7 +20,7 @@ TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 
 
 class OnnxRuntimeProgram:
-    """A step that one execution provider runs whole; see :class:`runtime.gpu.device.Program`.
+    """A step that one execution provider runs whole; see :class:`runtime.backends.gpu.device.Program`.
 
     It is put on the stream anew every interval: ONNX Runtime cannot be recorded into a graph of its caller
     (onnxruntime#32081). The one wait of an interval is the device's; ONNX Runtime is told not to wait for itself.

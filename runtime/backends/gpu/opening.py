@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from runtime.gpu.backend import DeviceBackend
-from runtime.gpu.cuda import CudaDevice, import_cuda
-from runtime.gpu.device import Device, Program
-from runtime.gpu.driver import require_driver
-from runtime.gpu.engines import find_engine
-from runtime.gpu.flavor import FULL, LEAN, RTX, find_flavor
-from runtime.gpu.onnxruntime_program import (
+from runtime.backends.gpu.backend import DeviceBackend
+from runtime.backends.gpu.cuda import CudaDevice, import_cuda
+from runtime.backends.gpu.device import Device, Program
+from runtime.backends.gpu.driver import require_driver
+from runtime.backends.gpu.engines import find_engine
+from runtime.backends.gpu.flavor import FULL, LEAN, RTX, find_flavor
+from runtime.backends.gpu.onnxruntime_program import (
     CUDA_PROVIDER,
     TENSORRT_PROVIDER,
     OnnxRuntimeProgram,
     import_gpu_onnxruntime,
 )
-from runtime.gpu.tensorrt_program import TensorRTProgram
+from runtime.backends.gpu.tensorrt_program import TensorRTProgram
 from stunet_deploy.bundle import FLOAT32, Bundle
 
 #: The flavours of TensorRT that serve a backend, in order of preference.

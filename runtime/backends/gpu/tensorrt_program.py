@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from runtime.gpu.engines import Engine
-from runtime.gpu.flavor import Flavor
+from runtime.backends.gpu.engines import Engine
+from runtime.backends.gpu.flavor import Flavor
 from stunet_deploy.contract import NEXT_STATE, StepContract, TensorSpec
 from stunet_deploy.errors import BackendError, BundleError
 
@@ -18,13 +18,13 @@ _DTYPES = {"float32": "FLOAT", "float16": "HALF", "int32": "INT32", "int64": "IN
 
 
 class TensorRTProgram:
-    """A step that a TensorRT engine executes; see :class:`runtime.gpu.device.Program`.
+    """A step that a TensorRT engine executes; see :class:`runtime.backends.gpu.device.Program`.
 
     Ask for the driver before making one: without a driver TensorRT may crash instead of raising.
 
     Args:
         flavor: the TensorRT to run it with.
-        engine: what :func:`runtime.gpu.engines.find_engine` found to fit and to be whole.
+        engine: what :func:`runtime.backends.gpu.engines.find_engine` found to fit and to be whole.
         contract: what the engine must be.
         batch: number of rows.
         stream: handle of the stream to put steps on; not the default stream, on which nothing can be captured.

@@ -8,9 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from runtime.buffers import write_inputs, zero_buffers
-from runtime.onnxruntime_session import import_onnxruntime, open_session, run_options
-from runtime.slots import HostSlots, bound_slots
+from runtime.backends.buffers import write_inputs, zero_buffers
+from runtime.backends.onnxruntime.session import import_onnxruntime, open_session, run_options
+from runtime.backends.slots import HostSlots, bound_slots
 from stunet_deploy.bundle import FLOAT32, Bundle, check_precision
 from stunet_deploy.contract import Lines, StepContract
 from stunet_deploy.errors import BackendError
@@ -20,7 +20,7 @@ CPU_PRECISIONS = (FLOAT32, "fp16", "int8")
 
 
 class OnnxRuntimeBackend:
-    """One step of a bundle on the CPU through ONNX Runtime; see :class:`runtime.backend.Backend`.
+    """One step of a bundle on the CPU through ONNX Runtime; see :class:`runtime.backends.base.Backend`.
 
     Inputs, outputs and slots lie at fixed addresses in host memory and are bound once for each phase of the slot
     rule, so a step is one call. A slot is never bound as input and output of the same step: ONNX Runtime then

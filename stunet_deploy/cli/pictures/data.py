@@ -12,11 +12,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stunet_deploy.cli.pictures import COLOURS, GRID, INK, QUIET, STYLE, local_datetimes
+from stunet_deploy.cli.pictures.forecasts import COLOURS, GRID, INK, QUIET, STYLE, local_datetimes
 from stunet_deploy.data_files import DataFile
-from stunet_deploy.sensor_graph import SensorGraph
-from stunet_deploy.series import DAY_S, Series
-from stunet_deploy.series_description import mean_day
+from stunet_deploy.graph.sensor_graph import SensorGraph
+from stunet_deploy.series.description import mean_day
+from stunet_deploy.series.series import Series
+from stunet_deploy.series.wall_clock import DAY_S
 
 #: Cells of a picture in either direction; more would not be seen.
 MOST_CELLS = 1000

@@ -12,9 +12,9 @@ from matplotlib.dates import DateFormatter, date2num
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stunet_deploy.cli.pictures import COLOURS, STYLE, local_datetimes
+from stunet_deploy.cli.pictures.forecasts import COLOURS, STYLE, local_datetimes
 from stunet_deploy.files import replacing
-from stunet_deploy.models.explanation import Explanation
+from stunet_deploy.models.srnn.explanation import Explanation
 
 #: Edges drawn: of contributions the largest, of states of single edges the first.
 MOST_EDGES = 20

@@ -20,7 +20,8 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from stunet_deploy.files import replacing
-from stunet_deploy.series import DAY_S, Series
+from stunet_deploy.series.series import Series
+from stunet_deploy.series.wall_clock import DAY_S
 from training.evaluation import Forecaster, Result
 from training.protocols import Split
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stunet_deploy.st_graph import EdgeType, STGraph
+from stunet_deploy.st_graph.st_graph import EdgeType, STGraph
 
 #: A tensor per node type, [*batch, node, channel].
 ByType = Mapping[str, Tensor]

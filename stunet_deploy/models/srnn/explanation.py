@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.models.forecaster import StepInputs
-from stunet_deploy.models.heads import GAUSSIAN
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph import Edge
+from stunet_deploy.models.srnn.heads import GAUSSIAN
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.st_graph import Edge
 
 #: Intervals taken at once: the state of a large network over a whole day would not fit into memory.
 _AT_ONCE = 32

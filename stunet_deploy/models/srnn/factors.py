@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from stunet_deploy.config import SRNNConfig
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.models.cells import Factor, dense
-from stunet_deploy.models.edges import Attention, ByType, EdgeCombine, EdgeFeatures, Received, Select
-from stunet_deploy.st_graph import STGraph
+from stunet_deploy.models.srnn.cells import Factor, dense
+from stunet_deploy.models.srnn.edges import Attention, ByType, EdgeCombine, EdgeFeatures, Received, Select
+from stunet_deploy.st_graph.st_graph import STGraph
 
 #: Runs one factor on the projected input of its rows, for an interval or a sequence, and keeps its state:
 #: (name, factor, projected input, rows that start from zero) -> hidden.

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from stunet_deploy.config import Signal, SRNNConfig
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.models.cells import dense
-from stunet_deploy.models.edges import ByType, Select
 from stunet_deploy.models.signal import ForecastOutput
-from stunet_deploy.st_graph import STGraph
+from stunet_deploy.models.srnn.cells import dense
+from stunet_deploy.models.srnn.edges import ByType, Select
+from stunet_deploy.st_graph.st_graph import STGraph
 
 #: Names of the parameters of a bivariate normal distribution, in the order of the target axis.
 GAUSSIAN = ("mean", "mean", "std", "std", "correlation")

@@ -14,8 +14,6 @@ from stunet_deploy.config import Signal, SRNNConfig
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.contract import STATE, StateSpec
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.models.cells import CellState, Factor, renewed, run_cell
-from stunet_deploy.models.edges import ByType
 from stunet_deploy.models.forecaster import (
     SUBSTITUTE,
     Forecaster,
@@ -25,11 +23,13 @@ from stunet_deploy.models.forecaster import (
     forecaster_contract,
     with_targets,
 )
-from stunet_deploy.models.heads import Emitted, ValueHead, make_head
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.signal import REMEMBERING, SignalInput
-from stunet_deploy.models.st_network import Frame, STNetwork
-from stunet_deploy.st_graph import STGraph
+from stunet_deploy.models.srnn.cells import CellState, Factor, renewed, run_cell
+from stunet_deploy.models.srnn.edges import ByType
+from stunet_deploy.models.srnn.factors import Frame, STNetwork
+from stunet_deploy.models.srnn.heads import Emitted, ValueHead, make_head
+from stunet_deploy.st_graph.st_graph import STGraph
 
 #: State entries: the features of the interval before, and who was present in it.
 PREVIOUS, PRESENCE = "previous.features", "presence"

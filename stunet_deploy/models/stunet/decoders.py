@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stunet_deploy.config import STUNetConfig
-from stunet_deploy.graph import GraphHierarchy
+from stunet_deploy.graph.hierarchy import GraphHierarchy
 from stunet_deploy.models.forecaster import Teacher as Teacher
-from stunet_deploy.models.layers import GraphConvolution
-from stunet_deploy.models.propagation import level_basis
-from stunet_deploy.models.recurrent import DilatedGCGRU
-from stunet_deploy.models.unet import RecurrentUNet
+from stunet_deploy.models.stunet.dilated import DilatedGCGRU
+from stunet_deploy.models.stunet.graph_gru import GraphConvolution
+from stunet_deploy.models.stunet.propagation import level_basis
+from stunet_deploy.models.stunet.unet import RecurrentUNet
 
 #: The last states of every encoder layer, oldest first: as many as its dilation, the last just written.
 Recent = Mapping[str, Sequence[Tensor]]

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stunet_deploy.models.layers import GCGRUCell
-from stunet_deploy.models.propagation import Basis
+from stunet_deploy.models.stunet.graph_gru import GCGRUCell
+from stunet_deploy.models.stunet.propagation import Basis
 
 
 class DilatedGCGRU(nn.Module):

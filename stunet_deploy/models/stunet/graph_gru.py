@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from stunet_deploy.models.propagation import (
+from stunet_deploy.models.stunet.propagation import (
     Basis,
     BlockMatrix,
     count_nodes,

@@ -15,17 +15,17 @@ from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.contract import STATE, StateSpec, StepContract
 from stunet_deploy.errors import CheckpointError, ConfigError
-from stunet_deploy.graph import GraphHierarchy
-from stunet_deploy.models.decoders import DirectDecoder, Recent, RecurrentDecoder
+from stunet_deploy.graph.hierarchy import GraphHierarchy
 from stunet_deploy.models.forecaster import SUBSTITUTE, Forecaster, Teacher, forecaster_contract, with_targets
 from stunet_deploy.models.forecaster import StepInputs as StepInputs
 from stunet_deploy.models.forecaster import StepOutputs as StepOutputs
 from stunet_deploy.models.forecaster import unroll as unroll
 from stunet_deploy.models.profile import DailyProfile
-from stunet_deploy.models.propagation import NodeOrder
-from stunet_deploy.models.recurrent import DilatedGCGRU, final_line, recent_states
 from stunet_deploy.models.signal import REMEMBERING, ForecastOutput, SignalInput
-from stunet_deploy.models.unet import RecurrentUNet
+from stunet_deploy.models.stunet.decoders import DirectDecoder, Recent, RecurrentDecoder
+from stunet_deploy.models.stunet.dilated import DilatedGCGRU, final_line, recent_states
+from stunet_deploy.models.stunet.propagation import NodeOrder
+from stunet_deploy.models.stunet.unet import RecurrentUNet
 
 #: Prefix of the encoder's state entries and of its parameters.
 ENCODER = "encoder."

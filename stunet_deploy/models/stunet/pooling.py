@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stunet_deploy.graph import Transition
-from stunet_deploy.models.layers import GCGRUCell
-from stunet_deploy.models.propagation import BlockMatrix
+from stunet_deploy.graph.hierarchy import Transition
+from stunet_deploy.models.stunet.graph_gru import GCGRUCell
+from stunet_deploy.models.stunet.propagation import BlockMatrix
 
 
 class SpatialPool(nn.Module):
@@ -60,7 +60,7 @@ class CopyUnpool(SpatialUnpool):
     Args:
         transition: from the fine level to the coarse one.
         unpooling: of the fine level's basis, where that is in blocks; see
-            :func:`stunet_deploy.models.propagation.unpooled_sum`.
+            :func:`stunet_deploy.models.stunet.propagation.unpooled_sum`.
     """
 
     index: Tensor
@@ -90,7 +90,7 @@ class CopyUnpool(SpatialUnpool):
 class DeconvolutionUnpool(SpatialUnpool):
     """Give the member of rank j in a super node Θj h (``ordered_deconv``), or Θj [h, s] (``weighted_deconv``).
 
-    Ranks and structural vectors s are constants of the graph, see :class:`stunet_deploy.graph.Transition`.
+    Ranks and structural vectors s are constants of the graph, see :class:`stunet_deploy.graph.hierarchy.Transition`.
 
     Args:
         transition: from the fine level to the coarse one.

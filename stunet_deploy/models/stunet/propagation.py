@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
-from stunet_deploy.blocks import BlockRows, Slots, cut_blocks, unpooled_polynomials
-from stunet_deploy.graph import GraphHierarchy, Level, SparseBasis, Transition
+from stunet_deploy.graph.blocks import BlockRows, Slots, cut_blocks, unpooled_polynomials
+from stunet_deploy.graph.hierarchy import GraphHierarchy, Level, SparseBasis, Transition
 
 #: Numbers that are gathered at once where nothing is exported: more would not stay in a processor's cache.
 _GATHERED = 2**20
@@ -20,7 +20,7 @@ class BlockMatrix(nn.Module):
     """A constant sparse matrix as dense blocks of rows, with fixed gathers of the columns that each needs.
 
     Args:
-        groups: block rows from the first to the last, see :func:`stunet_deploy.blocks.cut_blocks`.
+        groups: block rows from the first to the last, see :func:`stunet_deploy.graph.blocks.cut_blocks`.
         transposed: the block rows of the transpose, for gradients; a symmetric matrix has none.
     """
 

@@ -9,10 +9,10 @@ from typing import cast
 from torch import Tensor, nn
 
 from stunet_deploy.config import STUNetConfig
-from stunet_deploy.graph import GraphHierarchy
-from stunet_deploy.models.pooling import SpatialPool, SpatialUnpool, spatial_unpool
-from stunet_deploy.models.propagation import level_bases, unpooling_matrix
-from stunet_deploy.models.recurrent import DilatedGCGRU
+from stunet_deploy.graph.hierarchy import GraphHierarchy
+from stunet_deploy.models.stunet.dilated import DilatedGCGRU
+from stunet_deploy.models.stunet.pooling import SpatialPool, SpatialUnpool, spatial_unpool
+from stunet_deploy.models.stunet.propagation import level_bases, unpooling_matrix
 
 #: Runs one recurrent layer on its projected input, for an interval or for a sequence, and keeps its state:
 #: (name of the state, layer, projected input) -> output.

@@ -26,8 +26,9 @@ from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.config import RunConfig, STUNetConfig
 from stunet_deploy.errors import CheckFailed
-from stunet_deploy.graph_files import read_graph
-from stunet_deploy.series import DAY_S, Series
+from stunet_deploy.graph.files import read_graph
+from stunet_deploy.series.series import Series
+from stunet_deploy.series.wall_clock import DAY_S
 
 HERE = Path(__file__).parent
 DAY = 1

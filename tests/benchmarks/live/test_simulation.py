@@ -19,7 +19,7 @@ from benchmarks.live.demand import DEMAND, TIMEZONE, midnight, plan_day
 from benchmarks.live.history import as_array, intervals
 from benchmarks.live.network import CORRIDORS
 from benchmarks.live.simulation import PERIOD_S, Reading
-from stunet_deploy.series import DAY_S
+from stunet_deploy.series.wall_clock import DAY_S
 
 ROOT = Path(__file__).resolve().parents[3]
 UNTIL = 1200

@@ -10,7 +10,7 @@ import torch
 
 from export.bundle import export_bundle
 from export.precision.measure import TOLERANCE_FACTOR, check_loss, loss
-from runtime.backend import open_backend
+from runtime.backends.base import open_backend
 from runtime.inspect import explain, inspect
 from runtime.verify import verify
 from stunet_deploy.bundle import GOLDEN, MANIFEST, PRECISIONS, STEP, Bundle

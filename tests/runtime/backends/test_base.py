@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.backend import open_backend
+from runtime.backends.base import open_backend
 from stunet_deploy.bundle import Bundle, Manifest
 from stunet_deploy.contract import StepContract, TensorSpec
 from stunet_deploy.errors import BackendError, BundleError, ConfigError, StreamError
-from stunet_deploy.series import time_of_week
+from stunet_deploy.series.wall_clock import time_of_week
 from stunet_deploy.testing import verify_stateful_step
 
 ZONE = "America/Los_Angeles"

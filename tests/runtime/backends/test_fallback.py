@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import runtime.stream
-from runtime.backend import open_backend
-from runtime.fallback import FallbackBackend
+from runtime.backends.base import open_backend
+from runtime.backends.fallback import FallbackBackend
 from runtime.stream import Stream
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
 from stunet_deploy.testing import sample_inputs, verify_stateful_step

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.slots import HostSlots, line_slots, read_slot, write_slot
+from runtime.backends.slots import HostSlots, line_slots, read_slot, write_slot
 from stunet_deploy.contract import StateSpec, StepContract, advance
 from stunet_deploy.errors import StreamError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.durable import DurableStream
+from runtime.durable.stream import DurableStream
 from runtime.stream import Stream
 
 START = 1_330_588_800

@@ -82,7 +82,7 @@ def test_a_death_between_any_two_calls_to_the_system_loses_nothing(
 
 FULL_DISK = textwrap.dedent("""
     import resource, sys
-    from runtime.durable import DurableStream
+    from runtime.durable.stream import DurableStream
     from runtime.stream import Stream
     import numpy as np
 

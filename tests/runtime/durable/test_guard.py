@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.assembly import Assembler
-from runtime.durable import DurableStream
-from runtime.guard import STARTS, Guard
-from runtime.journal import Input, Reset, encode
+from runtime.aggregation import Assembler
+from runtime.durable.guard import STARTS, Guard
+from runtime.durable.journal import Input, Reset, encode
+from runtime.durable.stream import DurableStream
 from runtime.readings import Interval
 from runtime.stream import Stream
 from stunet_deploy.errors import StreamError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 START, INTERVAL_S, DEADLY = 1_330_588_800, 300, 6
 
 #: A sender that goes on where the stream is, and a step that cannot bear one of its intervals.
@@ -25,8 +25,8 @@ PROCESS = textwrap.dedent(f"""
     import os, signal, sys
     import numpy as np
     from runtime import window
-    from runtime.assembly import Assembler
-    from runtime.durable import DurableStream
+    from runtime.aggregation import Assembler
+    from runtime.durable.stream import DurableStream
     from runtime.stream import Stream
     from stunet_deploy.errors import StreamError
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.journal import Input, Journal, Reset, SingleReading, decode, encode, read_journal
+from runtime.durable.journal import Input, Journal, Reset, SingleReading, decode, encode, read_journal
 from runtime.readings import Interval
 from stunet_deploy.errors import DataError
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.assembly import Assembler
+from runtime.aggregation import Assembler
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from stunet_deploy.errors import BackendError, ConfigError, StreamError

@@ -10,12 +10,12 @@ import threading
 import numpy as np
 import pytest
 
-from runtime.service import ends
+from runtime.service import connectors
 from runtime.service.config import read_config
 from runtime.service.sources import StdinSource
 from runtime.service.supervisor import Service
 from runtime.stream import Stream
-from stunet_deploy.series import format_time
+from stunet_deploy.series.table import format_time
 
 SENSORS = [f"s{node}" for node in range(5)]
 
@@ -94,7 +94,7 @@ state = "state"
 def pipe(monkeypatch):
     """Return the end to write to of a pipe that stands for standard input."""
     read, write = os.pipe()
-    monkeypatch.setattr(ends, "StdinSource", lambda **options: StdinSource(read, **options))
+    monkeypatch.setattr(connectors, "StdinSource", lambda **options: StdinSource(read, **options))
     with os.fdopen(write, "w") as lines:
         yield lines
     os.close(read)

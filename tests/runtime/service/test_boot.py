@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stunet_deploy.series import format_time
+from stunet_deploy.series.table import format_time
 
 ROOT = Path(__file__).resolve().parents[3]
 UNIT = ROOT / "deploy" / "stunet.service"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.assembly import Rule
+from runtime.aggregation import Rule
 from runtime.drift import DriftOptions
 from runtime.service.config import CsvConfig, EndpointConfig, MqttSourceConfig, read_config
 from stunet_deploy.errors import ConfigError

@@ -20,7 +20,7 @@ from runtime.service.supervisor import Service
 from runtime.stream import Stream
 from stunet_deploy.cli import main
 from stunet_deploy.errors import BackendError, BundleError, ConfigError, StreamError
-from stunet_deploy.series import format_time
+from stunet_deploy.series.table import format_time
 
 ROOT = Path(__file__).resolve().parents[3]
 STDIN, STDOUT = 'kind = "stdin"', 'kind = "stdout"'

@@ -11,10 +11,10 @@ import pytest
 
 from runtime.service.config import CsvConfig, HttpConfig, ParquetConfig
 from runtime.service.file_sinks import COLUMNS, CsvSink, ParquetSink
-from runtime.service.heart import Heart
+from runtime.service.heartbeat import Heart
 from runtime.service.sinks import HttpSink, SinkError, StdoutSink
 from runtime.stream import Stream
-from stunet_deploy.series import format_time
+from stunet_deploy.series.table import format_time
 
 SENSORS = [f"s{node}" for node in range(5)]
 

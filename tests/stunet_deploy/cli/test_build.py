@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from runtime.gpu.driver import find_device
+from runtime.backends.gpu.driver import find_device
 
 from .conftest import Place
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from export.engine import build_engine
-from runtime.gpu.engines import note_path
-from runtime.gpu.flavor import RTX, find_flavor
+from runtime.backends.gpu.engines import note_path
+from runtime.backends.gpu.flavor import RTX, find_flavor
 from stunet_deploy.bundle import Bundle
 
 from .conftest import Place

@@ -179,8 +179,8 @@ def test_what_cannot_be_explained_is_refused(
 
 
 def test_a_picture_of_many_edges_shows_the_largest() -> None:
-    from stunet_deploy.cli.explanation_pictures import MOST_EDGES, draw
-    from stunet_deploy.models.explanation import Contribution, Explanation
+    from stunet_deploy.cli.pictures.explanation import MOST_EDGES, draw
+    from stunet_deploy.models.srnn.explanation import Contribution, Explanation
 
     rng = np.random.default_rng(3)
     count = MOST_EDGES + 5

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from stunet_deploy.adjacency import (
+from stunet_deploy.errors import ConfigError, DataError
+from stunet_deploy.graph.adjacency import (
     STGCN_SIGMA_METRES,
     STGCN_THRESHOLD,
     Adjacency,
@@ -12,7 +13,6 @@ from stunet_deploy.adjacency import (
     haversine_metres,
     kernel_adjacency,
 )
-from stunet_deploy.errors import ConfigError, DataError
 
 
 def test_symmetrise_by_maximum_or_mean_and_clear_the_diagonal():

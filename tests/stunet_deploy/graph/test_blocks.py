@@ -8,8 +8,8 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stunet_deploy.adjacency import Adjacency
-from stunet_deploy.blocks import (
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.graph.blocks import (
     BlockRows,
     Slots,
     arranged,

@@ -10,12 +10,12 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stunet_deploy import graph
-from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.errors import CheckpointError, ConfigError, DataError
-from stunet_deploy.graph import GraphHierarchy, Transition, chebyshev_basis, laplacian, largest_eigenvalue
+from stunet_deploy.graph import hierarchy as graph
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.graph.hierarchy import GraphHierarchy, Transition, chebyshev_basis, laplacian, largest_eigenvalue
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def random_adjacency(rng, nodes, density):
@@ -244,7 +244,7 @@ def test_arrays_that_do_not_fit_are_refused(name, value):
 
 PRINT_HASH = """
 import hashlib, numpy as np
-from stunet_deploy.graph import GraphHierarchy
+from stunet_deploy.graph.hierarchy import GraphHierarchy
 rng = np.random.default_rng(0)
 adjacency = np.round(rng.random((60, 60)), 1) * (rng.random((60, 60)) < 0.1)
 for method in ("gpa", "pga"):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stunet_deploy.adjacency import Adjacency
-from stunet_deploy.partition import (
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.graph.partition import (
     best_on_cycle,
     best_on_path,
     coarsen,

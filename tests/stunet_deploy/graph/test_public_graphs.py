@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stunet_deploy.adjacency import STGCN_SIGMA_METRES, STGCN_THRESHOLD, kernel_adjacency
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph_files import read_graph
+from stunet_deploy.graph.adjacency import STGCN_SIGMA_METRES, STGCN_THRESHOLD, kernel_adjacency
+from stunet_deploy.graph.files import read_graph
 
-DATA = Path(os.environ.get("STUNET_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("STUNET_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 LAYOUTS = DATA / "layouts"
 needs_data = pytest.mark.skipif(not LAYOUTS.is_dir(), reason="the public graph files are not at hand (STUNET_DATA)")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph_files import read_graph
+from stunet_deploy.graph.files import read_graph
 
 OFF_DIAGONAL = [[0, 0.5, 0], [0.25, 0, 0], [0, 0.75, 0]]
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.config import Signal, SRNNConfig, STUNetConfig
+from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.models.forecaster import Forecaster, StepInputs
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph_files import st_graph_of_sensors
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.files import st_graph_of_sensors
 
 NODES = 12
 SIGNAL = Signal(("speed", "flow"), ("flow",), (52.0, 310.5), (12.5, 96.0), (0.0, 0.0), (84.0, 700.0))

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series import parse_time, read_series
+from stunet_deploy.series.series import parse_time, read_series
 
 h5py = pytest.importorskip("h5py")
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 DATA = Path(os.environ.get("STUNET_DATA", REPOSITORY.parent / "shared" / "data"))
 needs_data = pytest.mark.skipif(not (DATA / "metr-la.npz").is_file(), reason=f"no public data in {DATA}")
 
@@ -326,7 +326,7 @@ def test_reading_csv_and_npz_needs_numpy_alone(tmp_path: Path) -> None:
         "import sys\n"
         "for name in ('h5py', 'pyarrow', 'torch', 'scipy', 'pandas'):\n"
         "    sys.modules[name] = None\n"
-        "from stunet_deploy.series import read_series\n"
+        "from stunet_deploy.series.series import read_series\n"
         "import training.evaluation\n"
         f"read_series({str(tmp_path / 'own.csv')!r}); read_series({str(tmp_path / 'own.npz')!r})\n"
     )

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph_files import read_graph
-from stunet_deploy.series import parse_time, read_series
+from stunet_deploy.graph.files import read_graph
+from stunet_deploy.series.series import parse_time, read_series
 
 h5py = pytest.importorskip("h5py")
 

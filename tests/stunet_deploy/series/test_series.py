@@ -8,18 +8,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from stunet_deploy import wall_clock as wall_clock_module
 from stunet_deploy.errors import DataError
-from stunet_deploy.series import (
-    Series,
-    find_zone,
-    local_times,
-    parse_time,
-    read_series,
-    second_of_week,
-    time_of_week,
-    utc_times,
-)
+from stunet_deploy.series import wall_clock as wall_clock_module
+from stunet_deploy.series.series import Series, parse_time, read_series
+from stunet_deploy.series.wall_clock import find_zone, local_times, second_of_week, time_of_week, utc_times
 
 NEW_YEAR = 1_325_376_000  # 2012-01-01T00:00Z, a Sunday
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.contract import StateSpec, StepContract
 from stunet_deploy.errors import DataError
-from stunet_deploy.st_graph import Edge, EdgeType, Node, STGraph
-from stunet_deploy.st_graph_drawing import describe_st_graph, draw_st_graph
-from stunet_deploy.st_graph_files import (
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.st_graph.drawing import describe_st_graph, draw_st_graph
+from stunet_deploy.st_graph.files import (
     SHIPPED,
     parse_st_graph,
     read_sensor_types,
     read_st_graph,
     st_graph_of_sensors,
 )
+from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
 
 CAR = """
 name = "a car"

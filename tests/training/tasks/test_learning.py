@@ -13,8 +13,8 @@ import torch
 
 from stunet_deploy.config import SRNNConfig
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph_files import read_st_graph
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.files import read_st_graph
 from training.tasks.learning import (
     as_inputs,
     channel_signal,

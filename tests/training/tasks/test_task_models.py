@@ -10,16 +10,17 @@ import pytest
 import torch
 
 from stunet_deploy.config import SRNNConfig
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph_files import read_st_graph
-from training.tasks import activity_model, anticipation_model
-from training.tasks.activity import activity_scores, generate
-from training.tasks.anticipation import MANOEUVRES, Drives, fire, score
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.files import read_st_graph
+from training.tasks.activity import model as activity_model
+from training.tasks.activity.data import activity_scores, generate
+from training.tasks.anticipation import model as anticipation_model
+from training.tasks.anticipation.data import MANOEUVRES, Drives, fire, score
 from training.tasks.learning import as_inputs, channel_signal, count_parameters, fit, forecast, forecast_all
-from training.tasks.motion import CHANNELS, MotionSplit, Scale, Sequence, zero_velocity
-from training.tasks.motion_model import build_motion, errors_of, train_motion
+from training.tasks.motion.data import CHANNELS, MotionSplit, Scale, Sequence, zero_velocity
+from training.tasks.motion.model import build_motion, errors_of, train_motion
 from training.tasks.settings import TaskConfig, TaskTraining, read_task_config
-from training.tasks.traffic_model import read_traffic_config
+from training.tasks.traffic.experiment import read_traffic_config
 
 CONFIGS = Path(__file__).resolve().parents[3] / "benchmarks" / "configs" / "tasks"
 SMALL = SRNNConfig(

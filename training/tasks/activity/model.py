@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from stunet_deploy.models.forecaster import StepInputs
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph_files import read_st_graph
-from training.tasks.activity import (
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.files import read_st_graph
+from training.tasks.activity.data import (
     AFFORDANCES,
     KINDS,
     SUB_ACTIVITIES,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
 from training.tasks.arrays import pick, read_arrays
-from training.tasks.rotations import Array, euler_angles, resample_rotations
+from training.tasks.motion.rotations import Array, euler_angles, resample_rotations
 
 RECORDED_RATE, RATE = 120.0, 25.0
 CHANNELS = 117

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph import STGraph
-from stunet_deploy.st_graph_files import read_st_graph
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.files import read_st_graph
+from stunet_deploy.st_graph.st_graph import STGraph
 from training.tasks.learning import (
     Array,
     Outcome,
@@ -26,7 +26,7 @@ from training.tasks.learning import (
     one_node,
     task_checkpoint,
 )
-from training.tasks.motion import (
+from training.tasks.motion.data import (
     CHANNELS,
     GLOBAL_CHANNELS,
     HORIZONS,

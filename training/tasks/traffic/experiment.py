@@ -11,8 +11,8 @@ from typing import Any
 from stunet_deploy.config import RUN_CONFIGS, RunConfig, SRNNRunConfig
 from stunet_deploy.config_files import read_run_config
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.graph_files import read_graph
-from stunet_deploy.series import read_series
+from stunet_deploy.graph.files import read_graph
+from stunet_deploy.series.series import read_series
 from stunet_deploy.toml_files import read_toml
 from training.baselines import persistence
 from training.evaluation import Forecaster, Result, evaluate

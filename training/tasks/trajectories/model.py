@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph import STGraph
-from stunet_deploy.st_graph_files import read_st_graph
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.files import read_st_graph
+from stunet_deploy.st_graph.st_graph import STGraph
 from training.tasks.learning import (
     Array,
     Outcome,
@@ -26,7 +26,7 @@ from training.tasks.learning import (
     without_edges,
 )
 from training.tasks.settings import TaskConfig
-from training.tasks.trajectories import (
+from training.tasks.trajectories.data import (
     LENGTH,
     OBSERVED,
     Recording,

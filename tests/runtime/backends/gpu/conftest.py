@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from runtime.gpu.backend import DeviceBackend
-from runtime.onnxruntime_session import import_onnxruntime, open_session, run_options
+from runtime.backends.gpu.backend import DeviceBackend
+from runtime.backends.onnxruntime.session import import_onnxruntime, open_session, run_options
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.contract import NEXT_STATE
 
@@ -51,7 +51,7 @@ class Work:
 
 
 class HostDevice:
-    """See :class:`runtime.gpu.device.Device`. What is put on the stream runs when the host waits, not before.
+    """See :class:`runtime.backends.gpu.device.Device`. What is put on the stream runs when the host waits, not before.
 
     Every byte carries a stamp: 2c for a copy or zeroing after c steps, 2n + 1 for what step n wrote.
     """
@@ -237,7 +237,7 @@ class HostDevice:
 
 
 class HostProgram:
-    """See :class:`runtime.gpu.device.Program`: ONNX Runtime on the bytes at the addresses, when it is its turn."""
+    """A :class:`~runtime.backends.gpu.device.Program`: ONNX Runtime on the bytes at the addresses, in its turn."""
 
     def __init__(self, device: HostDevice, bundle: Bundle, batch: int, *, capturable: bool = True) -> None:
         contract = bundle.manifest.contract

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.backend import open_backend
-from runtime.gpu import backend as module
-from runtime.gpu.backend import DeviceBackend
+from runtime.backends.base import open_backend
+from runtime.backends.gpu import backend as module
+from runtime.backends.gpu.backend import DeviceBackend
 from runtime.window import Window
 from stunet_deploy.contract import StepContract
 from stunet_deploy.errors import StreamError
@@ -147,7 +147,7 @@ def steps(backend, count=12):
     ],
 )
 def test_a_wrong_slot_rule_is_seen(example, host, monkeypatch, rule, message):
-    monkeypatch.setattr("runtime.slots.read_slot", rule)
+    monkeypatch.setattr("runtime.backends.slots.read_slot", rule)
     with pytest.raises(host.AccessError, match=message):
         steps(host.open(example.bundle))
 

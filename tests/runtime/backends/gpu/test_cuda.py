@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu_delay_lines
-from runtime.backend import open_backend
-from runtime.gpu.backend import DeviceBackend
-from runtime.gpu.cuda import CudaDevice, import_cuda
+from runtime.backends.base import open_backend
+from runtime.backends.gpu.backend import DeviceBackend
+from runtime.backends.gpu.cuda import CudaDevice, import_cuda
 from runtime.window import Window
 from stunet_deploy.errors import BackendError
 from stunet_deploy.testing import sample_inputs
@@ -159,7 +159,7 @@ RETURNS = {
 @pytest.fixture
 def cuda(monkeypatch):
     runtime = Runtime()
-    monkeypatch.setattr("runtime.gpu.cuda.import_cuda", lambda: runtime)
+    monkeypatch.setattr("runtime.backends.gpu.cuda.import_cuda", lambda: runtime)
     return runtime
 
 
@@ -228,7 +228,7 @@ def test_delay_lines_of_copies_are_what_was_put_in(cuda, monkeypatch):
     monkeypatch.setattr(gpu_delay_lines, "require_driver", lambda: None)
     monkeypatch.setattr(gpu_delay_lines, "import_cuda", lambda: cuda)
     assert gpu_delay_lines.delay_lines(steps=100) == {"steps": 100, "batch": 3, "phases": 9, "wrong": 0}
-    monkeypatch.setattr("runtime.slots.read_slot", lambda phase, age, slots: (phase - max(1, age - 1)) % slots)
+    monkeypatch.setattr("runtime.backends.slots.read_slot", lambda phase, age, slots: (phase - max(1, age - 1)) % slots)
     with pytest.raises(BackendError, match="wrong tensors in 100 steps"):
         gpu_delay_lines.delay_lines(steps=100)
 

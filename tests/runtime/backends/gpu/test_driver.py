@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 ASK = """
-from runtime.gpu.driver import find_device, require_driver
+from runtime.backends.gpu.driver import find_device, require_driver
 from stunet_deploy.errors import BackendError
 
 try:

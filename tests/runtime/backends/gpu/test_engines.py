@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from runtime.gpu.engines import EngineKey, find_engine, note_path, read_engine, stored_engines, this_system
-from runtime.gpu.flavor import Flavor
+from runtime.backends.gpu.engines import EngineKey, find_engine, note_path, read_engine, stored_engines, this_system
+from runtime.backends.gpu.flavor import Flavor
 from runtime.inspect import explain, inspect
 from stunet_deploy.bundle import sha256
 from stunet_deploy.errors import BackendError, BundleError

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.backend import open_backend
-from runtime.fallback import FallbackBackend
+from runtime.backends.base import open_backend
+from runtime.backends.fallback import FallbackBackend
 from runtime.window import Carry, Window
 from stunet_deploy.errors import BackendError
 from stunet_deploy.testing import sample_inputs

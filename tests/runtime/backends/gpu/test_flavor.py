@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from runtime.gpu.flavor import FLAVORS, find_flavor
+from runtime.backends.gpu.flavor import FLAVORS, find_flavor
 from stunet_deploy.errors import BackendError, ConfigError
 
 

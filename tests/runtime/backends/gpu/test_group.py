@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtime.backend import open_backend
-from runtime.fallback import FallbackBackend
+from runtime.backends.base import open_backend
+from runtime.backends.fallback import FallbackBackend
 from runtime.group import StreamGroup
 from stunet_deploy.errors import BackendError
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.gpu_delay_lines import delay_lines
-from runtime.backend import GPU_BACKENDS, open_backend
+from runtime.backends.base import GPU_BACKENDS, open_backend
 from runtime.stream import Stream
 from runtime.verify import verify
 from runtime.window import Window
@@ -18,7 +18,7 @@ from stunet_deploy.errors import BackendError
 from stunet_deploy.testing import sample_inputs, verify_stateful_step
 
 pytestmark = pytest.mark.gpu
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 FLAVOR_OF = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 INTERVALS = 1_000
 #: Largest difference from the float32 step on the CPU, relative, by precision; the example's numbers go to a few 100.

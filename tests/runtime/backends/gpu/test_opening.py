@@ -11,12 +11,12 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from runtime.backend import GPU_BACKENDS, open_backend
-from runtime.gpu import opening
-from runtime.gpu.driver import Device, find_device
+from runtime.backends.base import GPU_BACKENDS, open_backend
+from runtime.backends.gpu import opening
+from runtime.backends.gpu.driver import Device, find_device
 from stunet_deploy.errors import BackendError, BundleError, ConfigError
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 GPU = Device(0, "a GPU", "8.7", "12.6", 8 * 10**9)
 
 without_gpu = pytest.mark.skipif(find_device() is not None, reason="this machine has a GPU")

@@ -9,19 +9,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from runtime.backend import open_backend
-from runtime.gpu import onnxruntime_program
-from runtime.gpu.backend import DeviceBackend
-from runtime.gpu.engines import Engine, EngineKey, StoredEngine
-from runtime.gpu.flavor import Flavor
-from runtime.gpu.onnxruntime_program import (
+from runtime.backends.base import open_backend
+from runtime.backends.gpu import onnxruntime_program
+from runtime.backends.gpu.backend import DeviceBackend
+from runtime.backends.gpu.engines import Engine, EngineKey, StoredEngine
+from runtime.backends.gpu.flavor import Flavor
+from runtime.backends.gpu.onnxruntime_program import (
     CUDA_PROVIDER,
     TENSORRT_PROVIDER,
     OnnxRuntimeProgram,
     import_gpu_onnxruntime,
 )
-from runtime.gpu.tensorrt_program import TensorRTProgram
-from runtime.onnxruntime_session import CPU_PROVIDER, import_onnxruntime, open_session
+from runtime.backends.gpu.tensorrt_program import TensorRTProgram
+from runtime.backends.onnxruntime.session import CPU_PROVIDER, import_onnxruntime, open_session
 from stunet_deploy.contract import StepContract
 from stunet_deploy.errors import BackendError, BundleError
 from stunet_deploy.testing import sample_inputs

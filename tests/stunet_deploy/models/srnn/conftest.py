@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from stunet_deploy.models.forecaster import StepInputs, unroll
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph import Edge, EdgeType
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.st_graph import Edge, EdgeType
 
 #: Of a network in float64.
 ROUND = 1e-10

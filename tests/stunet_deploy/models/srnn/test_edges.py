@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stunet_deploy.models.edges import PADDING, groups_by_length
+from stunet_deploy.models.srnn.edges import PADDING, groups_by_length
 
 
 def test_rows_are_grouped_only_where_padding_costs_more_than_the_edges() -> None:

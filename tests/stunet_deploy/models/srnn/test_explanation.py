@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.config import Signal, SRNNConfig
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.models.explanation import explain
+from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.models.forecaster import StepInputs, unroll
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph import Edge, EdgeType, Node, STGraph
-from stunet_deploy.st_graph_files import st_graph_of_sensors
+from stunet_deploy.models.srnn.explanation import explain
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.files import st_graph_of_sensors
+from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
 
 SMALL: dict[str, Any] = {
     "edge_embedding": (3,),

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from stunet_deploy.adjacency import Adjacency
 from stunet_deploy.config import Signal, SRNNConfig
 from stunet_deploy.contract import read_taps
 from stunet_deploy.errors import ConfigError, DataError
+from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.models.forecaster import StepInputs, Teacher, unroll
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph import Edge, EdgeType, Node, STGraph
-from stunet_deploy.st_graph_files import parse_st_graph, read_st_graph, st_graph_of_sensors
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.files import parse_st_graph, read_st_graph, st_graph_of_sensors
+from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
 from stunet_deploy.testing import WEEK_S, sample_inputs, verify_step_contract
 
 SMALL: dict[str, Any] = {

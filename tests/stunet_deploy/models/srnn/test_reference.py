@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stunet_deploy.config import Signal, SRNNConfig
-from stunet_deploy.models import edges as edge_tables
-from stunet_deploy.models.edges import DENSE_FACTOR
-from stunet_deploy.models.structural import StructuralRNN
-from stunet_deploy.st_graph import Edge, EdgeType, Node, STGraph
+from stunet_deploy.models.srnn import edges as edge_tables
+from stunet_deploy.models.srnn.edges import DENSE_FACTOR
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
 
 
 def random_st_graph(rng: np.random.Generator, equal_widths: bool, mixed: bool) -> STGraph:

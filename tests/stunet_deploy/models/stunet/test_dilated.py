@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stunet_deploy.models.recurrent import DilatedGCGRU, final_line, recent_states
+from stunet_deploy.models.stunet.dilated import DilatedGCGRU, final_line, recent_states
 
 
 def random_layer(rng: np.random.Generator, nodes: int, channels: int, hidden: int, dilation: int, norm: bool):

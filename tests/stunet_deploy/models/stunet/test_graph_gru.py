@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stunet_deploy.models.layers import GCGRUCell, GraphConvolution
-from stunet_deploy.models.propagation import propagate
+from stunet_deploy.models.stunet.graph_gru import GCGRUCell, GraphConvolution
+from stunet_deploy.models.stunet.propagation import propagate
 
 TIGHT = {"rtol": 0, "atol": 1e-10}
 

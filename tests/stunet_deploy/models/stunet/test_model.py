@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stunet_deploy.config import VARIANTS, Signal, STUNetConfig
-from stunet_deploy.models.decoders import Teacher
-from stunet_deploy.models.stunet import StepInputs, STUNet, unroll
+from stunet_deploy.models.stunet.decoders import Teacher
+from stunet_deploy.models.stunet.model import StepInputs, STUNet, unroll
 from stunet_deploy.testing import WEEK_S, verify_step_contract
 
 TWO = Signal(("speed", "flow"), ("flow",), mean=(52.0, 310.5), std=(12.5, 96.0), low=(0.0, 0.0), high=(84.0, 700.0))

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stunet_deploy.adjacency import Adjacency
-from stunet_deploy.graph import Transition
-from stunet_deploy.models.layers import GCGRUCell
-from stunet_deploy.models.pooling import CopyUnpool, DeconvolutionUnpool, SpatialPool
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.graph.hierarchy import Transition
+from stunet_deploy.models.stunet.graph_gru import GCGRUCell
+from stunet_deploy.models.stunet.pooling import CopyUnpool, DeconvolutionUnpool, SpatialPool
 
 
 def grouped(cluster: list[int] | np.ndarray, adjacency: np.ndarray | None = None) -> Transition:

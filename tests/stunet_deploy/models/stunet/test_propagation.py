@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stunet_deploy.config import Signal, STUNetConfig
-from stunet_deploy.graph import GraphHierarchy, Level
-from stunet_deploy.models.layers import GCGRUCell
-from stunet_deploy.models.pooling import CopyUnpool
-from stunet_deploy.models.propagation import (
+from stunet_deploy.graph.hierarchy import GraphHierarchy, Level
+from stunet_deploy.models.stunet.graph_gru import GCGRUCell
+from stunet_deploy.models.stunet.model import StepInputs, STUNet, unroll
+from stunet_deploy.models.stunet.pooling import CopyUnpool
+from stunet_deploy.models.stunet.propagation import (
     BlockBasis,
     level_basis,
     propagate,
     propagated_sum,
     unpooling_matrix,
 )
-from stunet_deploy.models.stunet import StepInputs, STUNet, unroll
 from stunet_deploy.testing import verify_step_contract
 
 #: Constants are stored in float32, by a dense basis and by blocks each in its own way.

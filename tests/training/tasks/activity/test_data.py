@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.tasks.activity import (
+from training.tasks.activity.data import (
     AFFORDANCES,
     HUMAN_FEATURES,
     KINDS,

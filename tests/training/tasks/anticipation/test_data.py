@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import ConfigError
-from training.tasks.anticipation import (
+from training.tasks.anticipation.data import (
     Drives,
     best_threshold,
     chance,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import DataError
-from training.tasks.motion import (
+from training.tasks.motion.data import (
     CHANNELS,
     HORIZONS,
     SEED_FRAMES,
@@ -22,7 +22,13 @@ from training.tasks.motion import (
     windows,
     zero_velocity,
 )
-from training.tasks.rotations import angle_between, continuous, euler_angles, exponential_maps, resample_rotations
+from training.tasks.motion.rotations import (
+    angle_between,
+    continuous,
+    euler_angles,
+    exponential_maps,
+    resample_rotations,
+)
 
 QUARTER = np.pi / 2
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import ConfigError, DataError
-from training.tasks.trajectories import (
+from training.tasks.trajectories.data import (
     FORECAST,
     LENGTH,
     OBSERVED,

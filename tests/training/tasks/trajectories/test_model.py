@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from stunet_deploy.config import SRNNConfig
-from stunet_deploy.models.structural import StructuralRNN
+from stunet_deploy.models.srnn.model import StructuralRNN
 from training.tasks.learning import as_inputs, forecast_all
 from training.tasks.settings import TaskConfig, TaskTraining
-from training.tasks.trajectories import OBSERVED, Recording, ade_fde, displacement_errors, recording, windows
-from training.tasks.trajectories_model import (
+from training.tasks.trajectories.data import OBSERVED, Recording, ade_fde, displacement_errors, recording, windows
+from training.tasks.trajectories.model import (
     build_trajectories,
     crowded,
     forecast_trajectories,

@@ -1,0 +1,1 @@
+"""ONNX Runtime: its sessions, and the backend of the CPU."""

@@ -1,0 +1,1 @@
+"""A stream that outlives its process: journal, snapshots, recovery."""

@@ -1,0 +1,1 @@
+"""Pictures that the verbs draw, with matplotlib."""

@@ -1,0 +1,1 @@
+"""Sensor graphs: their files, and their preparation for the model; imports nothing, so files are read without scipy."""

@@ -1,0 +1,1 @@
+"""Structural-RNN: recurrent networks that the nodes and edges of a type share."""

@@ -1,0 +1,1 @@
+"""ST-UNet: graph-convolutional GRUs in a U over space and time."""

@@ -1,0 +1,1 @@
+"""Human motion: poses to come."""

@@ -1,0 +1,1 @@
+"""Traffic, with a Structural-RNN beside ST-UNet."""

@@ -1,0 +1,1 @@
+"""Pedestrian trajectories."""
