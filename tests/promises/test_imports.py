@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # What runtime may import, and the files that series is made of.
 VOCABULARY_ON_DEVICE = (
-    *("errors", "contract", "bundle", "compare", "metrics", "array_files", "toml_files"),
+    *("errors", "contract", "bundle", "compare", "metrics", "array_files", "toml_files", "series"),
     *(f"series.{name}" for name in ("series", "files", "table", "text", "npz", "hdf5", "parquet", "wall_clock")),
 )
 WITHOUT_TORCH_AND_ONNX = (
@@ -89,7 +89,7 @@ def test_what_runs_on_the_device_imports_with_numpy_alone() -> None:
     )
 
     assert not failures, "\n".join(failures.values())
-    ours = {name.split(".")[1] for name in loaded if name.startswith("stunet_deploy.")}
+    ours = {name.removeprefix("stunet_deploy.") for name in loaded if name.startswith("stunet_deploy.")}
     assert ours <= set(VOCABULARY_ON_DEVICE)
 
 
