@@ -14,6 +14,8 @@ import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.paths import DATA
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -64,11 +66,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data sets: STUNET_DATA, or shared/data beside the repository."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("STUNET_DATA", beside))
-    if not folder.is_dir():
+    if not DATA.is_dir():
         pytest.skip("no folder of real data sets: set STUNET_DATA to one")
-    return folder
+    return DATA
 
 
 @pytest.fixture(scope="session")

@@ -21,11 +21,10 @@ from runtime.backends.gpu.flavor import FULL, LEAN, Flavor
 from stunet_deploy.bundle import PRECISIONS, Bundle, sha256
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import BackendError, ConfigError, StunetError
+from tests.paths import ROOT
 
 from .conftest import Exported
 from .engine_proof import assert_builds, assert_clean, key_for
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")

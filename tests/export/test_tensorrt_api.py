@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
+
 pytestmark = pytest.mark.needs_system_package("gcc")
 
-ROOT = Path(__file__).resolve().parents[2]
 #: What ``make bindings`` fetches: JetPack 6, JetPack 7, and the first and the latest of TensorRT 11.
 VERSIONS = ("10.3.0", "10.13.3.9", "10.16.1.11", "11.0.0.114", "11.4.0.106")
 RTX = "rtx"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+
 ROOMS = ("stunet_deploy", "training", "export", "runtime")
 TEXT = {".py", ".md", ".toml", ".txt", ".json", ".csv", ".html", ".yml", ".yaml", ".service", ".sh", ""}
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:work|root|home|Users)/\w+")

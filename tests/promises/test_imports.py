@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+
 # What runtime may import, and the files that series is made of.
 VOCABULARY_ON_DEVICE = (
     *("errors", "contract", "bundle", "compare", "metrics", "array_files", "toml_files", "series"),

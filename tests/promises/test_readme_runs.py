@@ -18,8 +18,8 @@ import pytest
 
 from runtime.replay import read_json_line
 from runtime.stream import Stream
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DATA = Path("stunet_deploy/data/freeway.npz")
 SENSORS, DAYS, PER_DAY = 10, 3, 288

@@ -25,8 +25,8 @@ from stunet_deploy.config import VARIANTS, RunConfig, SRNNConfig, STUNetConfig, 
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.graph.files import read_graph
 from stunet_deploy.series.series import read_series
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 

@@ -22,8 +22,8 @@ from stunet_deploy.checkpoint import SCHEMA, Checkpoint, ReferenceStream, Site
 from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.errors import CheckpointError, ConfigError, StunetError
 from stunet_deploy.models.stunet.model import StepInputs
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SIGNAL = Signal(("speed", "flow"), ("flow",), (52.1, 310.7), (12.3, 96.1), (0.0, 0.0), (84.3, 700.0))
 NODES, TIME = 5, 20
 

@@ -1,10 +1,8 @@
 """Evaluation with forecasters whose errors are known, in both regimes."""
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +10,11 @@ import pytest
 from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.metrics import score
 from stunet_deploy.series.series import Series, parse_time, read_series
+from tests.paths import DATA
 from training.baselines import baselines, persistence
 from training.evaluation import Result, evaluate, table, to_json
 from training.protocols import choose_protocol, protocol_a, protocol_b
 
-DATA = Path(os.environ.get("STUNET_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 needs_data = pytest.mark.skipif(not (DATA / "metr-la.npz").is_file(), reason=f"no public data in {DATA}")
 
 

@@ -1,17 +1,15 @@
 """Splits and normalisation against the published counts and a literal windowed tensor."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.series.series import Series, parse_time, read_series
+from tests.paths import DATA
 from training.protocols import Split, choose_protocol, normalisation, protocol_a, protocol_b
 
-DATA = Path(os.environ.get("STUNET_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 needs_data = pytest.mark.skipif(not (DATA / "metr-la.npz").is_file(), reason=f"no public data in {DATA}")
 
 

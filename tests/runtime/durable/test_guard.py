@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,8 @@ from runtime.durable.stream import DurableStream
 from runtime.readings import Interval
 from runtime.stream import Stream
 from stunet_deploy.errors import StreamError
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 START, INTERVAL_S, DEADLY = 1_330_588_800, 300, 6
 
 #: A sender that goes on where the stream is, and a step that cannot bear one of its intervals.

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from stunet_deploy.series.table import format_time
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 UNIT = ROOT / "deploy" / "stunet.service"
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
 NAMESPACES = ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup"]

@@ -12,13 +12,13 @@ import threading
 import urllib.request
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from runtime.service.logs import LOG
 from stunet_deploy.cli import main
+from tests.paths import ROOT
 
 mqtt = pytest.importorskip("paho.mqtt.client")
 from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402
@@ -26,7 +26,6 @@ from paho.mqtt.packettypes import PacketTypes  # noqa: E402
 from paho.mqtt.properties import Properties  # noqa: E402
 
 pytestmark = pytest.mark.needs_system_package("mosquitto")
-ROOT = Path(__file__).resolve().parents[3]
 SOURCE, SINK = 'kind = "mqtt"\ntopics = ["detectors/+", "intervals"]', 'kind = "mqtt"'
 FORECAST, STATUS = "stunet/ring/forecast", "stunet/controller/status"
 

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +20,8 @@ from runtime.stream import Stream
 from stunet_deploy.cli import main
 from stunet_deploy.errors import BackendError, BundleError, ConfigError, StreamError
 from stunet_deploy.series.table import format_time
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 STDIN, STDOUT = 'kind = "stdin"', 'kind = "stdout"'
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).resolve().parents[3] / "deploy" / "stunet.service"
+from tests.paths import ROOT
+
+UNIT = ROOT / "deploy" / "stunet.service"
 
 
 @pytest.mark.needs_system_package("systemd-analyze")

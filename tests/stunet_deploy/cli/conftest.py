@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from stunet_deploy.cli import main
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 SENSORS = ("north", "east", "south", "west", "ramp")
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
 INTERVALS, INTERVAL_S = 600, 300

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from runtime.backends.gpu.driver import find_device
+from tests.paths import ROOT
 
 from .conftest import Place
 
-ROOT = Path(__file__).resolve().parents[3]
 BLOCKED = """
 import sys
 

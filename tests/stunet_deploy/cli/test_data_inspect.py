@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from stunet_deploy.cli import main
+from tests.paths import ROOT
 
 Answer = Callable[..., Any]
 
@@ -194,7 +195,7 @@ def test_a_file_alone_names_what_it_lacks_and_the_next_command(files: Path, caps
 
 
 def test_the_shipped_data_hold_both(answer: Answer) -> None:
-    found = answer("data", "inspect", Path(__file__).resolve().parents[3] / "stunet_deploy/data/freeway.npz")
+    found = answer("data", "inspect", ROOT / "stunet_deploy/data/freeway.npz")
 
     assert found["kind"] == "recording with graph"
     assert (found["series"]["sensors"], found["graph"]["sensors"], found["graph"]["components"]) == (88, 88, 1)

@@ -16,12 +16,11 @@ from export.engine import build_engine
 from runtime.backends.gpu.engines import note_path
 from runtime.backends.gpu.flavor import RTX, find_flavor
 from stunet_deploy.bundle import Bundle
+from tests.paths import ROOT
 
 from .conftest import Place
 
 pytestmark = pytest.mark.needs_system_package("gcc")
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from stunet_deploy.cli import main
+from tests.paths import ROOT
 
 from .conftest import Place, write_speeds
-
-ROOT = Path(__file__).resolve().parents[3]
 
 CASES = {
     "missing recording": ("evaluate {bundle} --data {folder}/no.csv", "no.csv"),

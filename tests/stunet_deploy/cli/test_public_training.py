@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from stunet_deploy.bundle import Bundle
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 CONFIG = """\
 [model]
 hidden = 8

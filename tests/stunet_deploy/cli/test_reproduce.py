@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from stunet_deploy import cli
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 CONFIGS = ROOT / "benchmarks" / "configs" / "tasks"
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
+from tests.paths import ROOT
+
 from .conftest import CONFIG, Place, run_stunet
 
-ROOT = Path(__file__).resolve().parents[3]
 EPOCHS = 6
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
+
 from .conftest import Place
 
-ROOT = Path(__file__).resolve().parents[3]
 VERBS = ("data", "train", "evaluate", "export", "build", "verify", "run", "bench", "inspect", "demo")
 
 BLOCKED = """

@@ -2,7 +2,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,7 @@ from stunet_deploy.errors import CheckpointError, ConfigError, DataError
 from stunet_deploy.graph import hierarchy as graph
 from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.graph.hierarchy import GraphHierarchy, Transition, chebyshev_basis, laplacian, largest_eigenvalue
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.paths import ROOT
 
 
 def random_adjacency(rng, nodes, density):

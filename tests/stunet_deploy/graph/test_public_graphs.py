@@ -1,16 +1,13 @@
 """The public graph files as their authors distribute them."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.graph.adjacency import STGCN_SIGMA_METRES, STGCN_THRESHOLD, kernel_adjacency
 from stunet_deploy.graph.files import read_graph
+from tests.paths import DATA
 
-DATA = Path(os.environ.get("STUNET_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 LAYOUTS = DATA / "layouts"
 needs_data = pytest.mark.skipif(not LAYOUTS.is_dir(), reason="the public graph files are not at hand (STUNET_DATA)")
 

@@ -1,7 +1,6 @@
 """Every file layout that can be read, and damaged files that must be refused with a reason."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,13 +11,12 @@ import pytest
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.series import parse_time, read_series
+from tests.paths import DATA, ROOT
 
 h5py = pytest.importorskip("h5py")
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-DATA = Path(os.environ.get("STUNET_DATA", REPOSITORY.parent / "shared" / "data"))
 needs_data = pytest.mark.skipif(not (DATA / "metr-la.npz").is_file(), reason=f"no public data in {DATA}")
 
 WIDE = """time,773869,"sensor, two",x3
@@ -330,7 +328,7 @@ def test_reading_csv_and_npz_needs_numpy_alone(tmp_path: Path) -> None:
         "import training.evaluation\n"
         f"read_series({str(tmp_path / 'own.csv')!r}); read_series({str(tmp_path / 'own.npz')!r})\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from stunet_deploy.config import SRNNConfig
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.st_graph.files import read_st_graph
+from tests.paths import ROOT
 from training.tasks.learning import (
     as_inputs,
     channel_signal,
@@ -113,7 +113,7 @@ def test_the_loop_learns_and_repeats_itself() -> None:
 
 
 def test_the_page_of_the_tasks_has_every_setting_with_its_default() -> None:
-    text = (Path(__file__).resolve().parents[3] / "docs" / "srnn-tasks.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "srnn-tasks.md").read_text(encoding="utf-8")
     rows = {row[0]: json.loads(row[1]) for row in re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", text, re.M)}
 
     assert rows == {field.name: list(value) if isinstance(value := field.default, tuple) else value for field in FIELDS}

@@ -12,6 +12,7 @@ import torch
 from stunet_deploy.config import SRNNConfig
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.st_graph.files import read_st_graph
+from tests.paths import ROOT
 from training.tasks.activity import model as activity_model
 from training.tasks.activity.data import activity_scores, generate
 from training.tasks.anticipation import model as anticipation_model
@@ -22,7 +23,7 @@ from training.tasks.motion.model import build_motion, errors_of, train_motion
 from training.tasks.settings import TaskConfig, TaskTraining, read_task_config
 from training.tasks.traffic.experiment import read_traffic_config
 
-CONFIGS = Path(__file__).resolve().parents[3] / "benchmarks" / "configs" / "tasks"
+CONFIGS = ROOT / "benchmarks" / "configs" / "tasks"
 SMALL = SRNNConfig(
     edge_embedding=(4,),
     edge_hidden=8,

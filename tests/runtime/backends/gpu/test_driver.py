@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[4]
+from tests.paths import ROOT
+
 ASK = """
 from runtime.backends.gpu.driver import find_device, require_driver
 from stunet_deploy.errors import BackendError

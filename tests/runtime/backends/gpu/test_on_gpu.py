@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +15,9 @@ from runtime.verify import verify
 from runtime.window import Window
 from stunet_deploy.errors import BackendError
 from stunet_deploy.testing import sample_inputs, verify_stateful_step
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.gpu
-ROOT = Path(__file__).resolve().parents[4]
 FLAVOR_OF = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}
 INTERVALS = 1_000
 #: Largest difference from the float32 step on the CPU, relative, by precision; the example's numbers go to a few 100.

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -15,8 +14,8 @@ from runtime.backends.base import GPU_BACKENDS, open_backend
 from runtime.backends.gpu import opening
 from runtime.backends.gpu.driver import Device, find_device
 from stunet_deploy.errors import BackendError, BundleError, ConfigError
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[4]
 GPU = Device(0, "a GPU", "8.7", "12.6", 8 * 10**9)
 
 without_gpu = pytest.mark.skipif(find_device() is not None, reason="this machine has a GPU")

@@ -11,7 +11,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from runtime.stream import Stream
 from stunet_deploy.cli import main
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.series.table import format_time
+from tests.paths import ROOT
 
 STDIN, STDOUT = 'kind = "stdin"', 'kind = "stdout"'
 PAGE = "[http]\nport = 0"
@@ -284,7 +284,7 @@ def test_a_plain_stream_has_its_last_readings(example, readings):
 
 def test_every_field_that_the_page_gets_is_documented(serving, read):
     running = serving(3)
-    document = (Path(__file__).resolve().parents[4] / "docs" / "operations.md").read_text()
+    document = (ROOT / "docs" / "operations.md").read_text()
     table = document[document.index("### What the page asks for") : document.index("## Messages")]
 
     said = read(running, "/api/streams")

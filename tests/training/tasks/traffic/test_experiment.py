@@ -10,10 +10,11 @@ import pytest
 
 from stunet_deploy import cli
 from stunet_deploy.errors import ConfigError
+from tests.paths import ROOT
 from training.tasks.reproduction import TRAFFIC, identity
 from training.tasks.traffic.experiment import MODELS, read_traffic_config, run_traffic
 
-CONFIGS = Path(__file__).resolve().parents[4] / "benchmarks" / "configs" / "tasks"
+CONFIGS = ROOT / "benchmarks" / "configs" / "tasks"
 SENSORS, ROWS = 5, 400
 META = json.dumps({"freq_minutes": 5})
 FILES = 'stunet = "stunet.toml"\nsrnn = "srnn.toml"\n'

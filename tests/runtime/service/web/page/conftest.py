@@ -8,12 +8,12 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[5]
+from tests.paths import ROOT
+
 SENSORS = [f"s{node}" for node in range(5)]
 
 
