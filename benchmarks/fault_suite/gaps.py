@@ -1,7 +1,7 @@
 """Gaps: a day with readings missing at random, in blocks, and of the whole network for hours.
 
 Every forecast must be finite and within the manifest's limits, there must be one for every interval that came, and its
-``degraded`` flag must be what the rules in docs/streaming.md say, worked out here from what was sent alone.
+``degraded`` flag must be what the rules in docs/guide/streaming.md say, worked out here from what was sent alone.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _simulate_to_file(day: int, folder: Path, seed: int) -> int:
 
 
 def write_recording(out: Path, network: Network, paths: list[Path], seed: int) -> None:
-    """Write simulated days as a recording that ``stunet train --data`` reads; the layout is that of docs/data.md."""
+    """Write simulated days as a recording for ``stunet train --data``; docs/reference/data.md describes the layout."""
     values = np.concatenate([intervals(np.load(path).astype(np.float64)) for path in paths])
     per_day = DAY_S // INTERVAL_S
     stamps = [midnight(day) + INTERVAL_S * np.arange(per_day) for day in range(len(paths))]

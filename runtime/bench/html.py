@@ -32,7 +32,7 @@ _COLUMNS = {"p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "max": "m
 
 
 def html_report(measurement: Mapping[str, Any]) -> str:
-    """Return the report of a measurement; see docs/bench.md for what each number means."""
+    """Return the report of a measurement; see docs/guide/bench.md for what each number means."""
     where, plan, runs = measurement["environment"], measurement["plan"], measurement["runs"]
     title = f"{measurement['model']} on {measurement['sensors']} sensors"
     body = [

@@ -51,7 +51,7 @@ def bench(
         say: takes a line about what comes next.
 
     Returns:
-        The measurement as JSON; docs/bench.md has every field.
+        The measurement as JSON; docs/guide/bench.md has every field.
 
     Raises:
         BundleError, BackendError, ConfigError: if bundle, backend or an option does not serve.

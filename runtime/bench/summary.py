@@ -22,7 +22,7 @@ LOOPS = ("closed_loop", "open_loop")
 
 
 def run_to_json(run: Run, plan: Plan, environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one run with its samples; docs/bench.md has every field."""
+    """Return one run with its samples; docs/guide/bench.md has every field."""
     closed, opened = Trace.join(run.closed), Trace.join(run.opened)
     cold = sorted(run.cold_starts, key=lambda start: float(start["total_ms"]))
     middle = cold[len(cold) // 2] if cold else None

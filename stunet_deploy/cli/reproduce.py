@@ -27,7 +27,7 @@ TASKS = ("srnn-motion", "srnn-trajectories", "srnn-anticipation", "srnn-activity
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("task", choices=TASKS, help="what to reproduce, see docs/srnn-tasks.md")
+    parser.add_argument("task", choices=TASKS, help="what to reproduce, see docs/reference/srnn-tasks.md")
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of the data files (default: $STUNET_DATA, or ../shared/data)"
     )

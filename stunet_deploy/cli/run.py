@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help="run the streams of a TOML file, with their sources and sinks, until a signal; see docs/operations.md",
+        help="run the streams of a TOML file until a signal, sources and sinks included; see docs/guide/operations.md",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="only check what --config names, and print what would run"

@@ -115,7 +115,9 @@ def test_the_python_of_the_deploy_page_runs(
     quick_start: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(quick_start[0])
-    (snippet,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "deploy.md").read_text("utf-8"), re.M | re.S)
+    (snippet,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "guide" / "deploy.md").read_text("utf-8"), re.M | re.S
+    )
 
     names: dict[str, Any] = {}
     exec(compile(snippet, "deploy.md", "exec"), names)

@@ -31,7 +31,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 def page(name: str) -> str:
-    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    (path,) = ROOT.glob(f"docs/**/{name}.md")
+    return path.read_text(encoding="utf-8")
 
 
 def row(text: str, field: str) -> str:

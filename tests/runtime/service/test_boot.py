@@ -193,7 +193,7 @@ def boot(process, log):
 
 @pytest.fixture
 def controller(machine, build_example):
-    """Return a machine on which everything has been done that docs/operations.md says, up to systemctl."""
+    """Return a machine on which everything has been done that docs/guide/operations.md says, up to systemctl."""
     files, state = machine.files, machine.files / "var/lib/stunet"
     for name, taps in (("model.bundle", ((1,),)), ("new.bundle", ((2, 1), (3,)))):
         shutil.copytree(build_example(*taps).bundle.path, state / name)

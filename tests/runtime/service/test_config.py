@@ -147,7 +147,7 @@ def test_a_table_that_is_missing_or_none_is_advised_as_toml_writes_it(read, old,
 
 
 def test_the_rules_of_the_documents_mean_what_they_say(read):
-    document = (ROOT / "docs" / "operations.md").read_text()
+    document = (ROOT / "docs" / "guide" / "operations.md").read_text()
     (line,) = re.findall(r"^In one line `(rules = .*)`, or as tables", document, re.M)
     (tables,) = re.findall(r"^    \[stream\.assembler\.rules.*?(?=^\S)", document, re.M | re.S)
     rules = 'rules = { speed = { weight = "flow" }, flow = { how = "sum" } }\n'
@@ -181,7 +181,7 @@ def test_a_broker_is_needed_where_mqtt_is_used_and_a_file_where_there_is_none(re
 
 
 def test_the_config_of_the_documents_is_one(read):
-    document = (ROOT / "docs" / "operations.md").read_text()
+    document = (ROOT / "docs" / "guide" / "operations.md").read_text()
     (text,) = re.findall(r"^```toml\n(.*?)^```", document, re.M | re.S)
     config = read(text)
 

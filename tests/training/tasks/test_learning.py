@@ -113,7 +113,7 @@ def test_the_loop_learns_and_repeats_itself() -> None:
 
 
 def test_the_page_of_the_tasks_has_every_setting_with_its_default() -> None:
-    text = (ROOT / "docs" / "srnn-tasks.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "srnn-tasks.md").read_text(encoding="utf-8")
     rows = {row[0]: json.loads(row[1]) for row in re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", text, re.M)}
 
     assert rows == {field.name: list(value) if isinstance(value := field.default, tuple) else value for field in FIELDS}
