@@ -82,7 +82,11 @@ def filled_status(manifest: Manifest) -> Status:
         history.add(forecast, Interval(np.where(observed, 55, 0).astype(np.float32), observed))
         times.add(0.003)
     config = StreamConfig(
-        "large", Path("bundle"), Path("state"), StdinConfig("stdin"), (CsvConfig("csv", Path("forecasts")),)
+        name="large",
+        bundle=Path("bundle"),
+        state=Path("state"),
+        source=StdinConfig("stdin"),
+        sink=(CsvConfig("csv", Path("forecasts")),),
     )
     return Status(
         stream="large",

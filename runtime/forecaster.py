@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import ONNXRUNTIME
+from runtime.options import StreamOptions
 from runtime.stream import Stream
 from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.errors import DataError
@@ -82,7 +83,7 @@ class StreamForecaster:
             mode=mode,
             threads=self.threads,
             fallback=False,  # the errors are those of the backend that was named
-            max_gap=0,
+            options=StreamOptions(max_gap=0),
         )
         chunk = []
         try:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runtime.backends.base import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
+from runtime.backends.base import ONNXRUNTIME, Backend, open_backend
 from runtime.backends.buffers import zero_buffers
-from runtime.backends.fallback import FallbackBackend
 from runtime.backends.slots import check_lines
 from runtime.clock import Timestamp
 from runtime.forecast import Forecast
+from runtime.options import StreamOptions
 from runtime.readings import Values
 from runtime.stream import Stream
 from runtime.window import FORECAST, Carry, Inputs, Steps, check_contract
@@ -38,14 +38,13 @@ class StreamGroup:
         bundle: the model.
         backend: with as many rows as there are members.
         names: of the members; they appear in their forecasts.
-        max_gap, min_observed, ignore_unknown, tolerance, stuck_after: of every member; see :class:`Stream`.
+        options: of every member.
 
     Attributes:
         streams: the members. Each may be pushed alone, reset, snapshotted and restored; closing is the group's.
 
     Raises:
         StreamError: if there are not as many names as rows.
-        ConfigError: if an option is out of range.
     """
 
     def __init__(
@@ -54,11 +53,7 @@ class StreamGroup:
         backend: Backend,
         names: Sequence[str],
         *,
-        max_gap: int = 12,
-        min_observed: float = 0.5,
-        ignore_unknown: bool = False,
-        tolerance: float = 0.25,
-        stuck_after: int = 0,
+        options: StreamOptions | None = None,
     ) -> None:
         if len(names) != backend.batch:
             raise StreamError(
@@ -66,17 +61,7 @@ class StreamGroup:
             )
         self._rows = _Rows(backend)
         self.streams = tuple(
-            Stream(
-                bundle,
-                Carry(_Row(self._rows, row)),
-                name=name,
-                max_gap=max_gap,
-                min_observed=min_observed,
-                ignore_unknown=ignore_unknown,
-                tolerance=tolerance,
-                stuck_after=stuck_after,
-            )
-            for row, name in enumerate(names)
+            Stream(bundle, Carry(_Row(self._rows, row)), name=name, options=options) for row, name in enumerate(names)
         )
 
     @classmethod
@@ -90,11 +75,7 @@ class StreamGroup:
         threads: int = 1,
         fallback: bool = True,
         names: Sequence[str] | None = None,
-        max_gap: int = 12,
-        min_observed: float = 0.5,
-        ignore_unknown: bool = False,
-        tolerance: float = 0.25,
-        stuck_after: int = 0,
+        options: StreamOptions | None = None,
     ) -> StreamGroup:
         """Open a bundle on a backend and return a group of fresh streams of it.
 
@@ -103,25 +84,19 @@ class StreamGroup:
             count: number of streams.
             backend, precision, threads, fallback: see :meth:`Stream.open`.
             names: of the streams; by default ``stream 0`` and so on.
-            max_gap, min_observed, ignore_unknown, tolerance, stuck_after: of every stream; see :class:`Stream`.
+            options: of every stream.
 
         Raises:
-            BundleError, BackendError, ConfigError, StreamError: if the bundle, the backend or an option does not serve.
+            BundleError, BackendError, ConfigError, StreamError: if bundle, backend or an argument does not serve.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         check_contract(opened.manifest)
-        runner = open_backend(opened, backend, precision=precision, batch=count, threads=threads)
-        if fallback and backend in GPU_BACKENDS:
-            runner = FallbackBackend(runner, lambda: open_backend(opened, ONNXRUNTIME, batch=count, threads=threads))
+        runner = open_backend(opened, backend, precision=precision, batch=count, threads=threads, fallback=fallback)
         return cls(
             opened,
             runner,
             [f"stream {number}" for number in range(count)] if names is None else names,
-            max_gap=max_gap,
-            min_observed=min_observed,
-            ignore_unknown=ignore_unknown,
-            tolerance=tolerance,
-            stuck_after=stuck_after,
+            options=options,
         )
 
     def __len__(self) -> int:

@@ -12,15 +12,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runtime.backends.base import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
+from runtime.backends.base import ONNXRUNTIME, Backend, open_backend
 from runtime.backends.buffers import zero_buffers
-from runtime.backends.fallback import FallbackBackend
 from runtime.clock import Timestamp
 from runtime.counters import Counters
 from runtime.drift import DriftWatch
 from runtime.durable.journal import Input
 from runtime.flat_lines import FlatLines
 from runtime.forecast import Forecast
+from runtime.options import StreamOptions
 from runtime.readings import Interval, Values
 from runtime.snapshot import LastPush, Snapshot
 from runtime.validation import Acceptance, Last
@@ -40,12 +40,7 @@ class Stream:
         bundle: the model.
         mode: how it runs on its backend.
         name: appears in every forecast.
-        max_gap: number of missing intervals that are bridged; after a longer gap the stream starts from zero.
-        min_observed: share of readings below which a forecast is marked as degraded.
-        ignore_unknown: skip unknown sensor ids instead of refusing them.
-        tolerance: how far a time stamp may lie from the interval grid, as a share of an interval.
-        stuck_after: a reading that comes so many times in a row is taken for a stuck detector and dropped, until it
-            changes; 0 looks for none.
+        options: how gaps, missing readings, unknown sensors and inexact times are treated.
 
     Attributes:
         counters: what the stream has met.
@@ -55,7 +50,6 @@ class Stream:
 
     Raises:
         BundleError: if the bundle's step does not have the inputs and outputs of a forecaster.
-        ConfigError: if an option is out of range.
     """
 
     def __init__(
@@ -64,28 +58,18 @@ class Stream:
         mode: Mode,
         *,
         name: str = "stream",
-        max_gap: int = 12,
-        min_observed: float = 0.5,
-        ignore_unknown: bool = False,
-        tolerance: float = 0.25,
-        stuck_after: int = 0,
+        options: StreamOptions | None = None,
     ) -> None:
-        if max_gap < 0 or not 0 <= min_observed <= 1 or stuck_after < 0 or stuck_after == 1:
-            raise ConfigError(
-                f"max_gap = {max_gap}, min_observed = {min_observed}, stuck_after = {stuck_after}",
-                "max_gap of at least 0, a share from 0 to 1, and stuck_after 0 or at least 2",
-                "correct the option",
-            )
         self.bundle = bundle
         self.name = name
         self.counters = Counters()
         self.keep: Callable[[Input], tuple[str, ...]] | None = None
         self.watch: DriftWatch | None = None
         self._mode = mode
-        self._max_gap = max_gap
-        self._min_observed = min_observed
-        self._acceptance = Acceptance(bundle.manifest, ignore_unknown=ignore_unknown, tolerance=tolerance)
+        self._options = options or StreamOptions()
+        self._acceptance = Acceptance(bundle.manifest, self._options)
         shape = (len(bundle.manifest.sensor_ids), len(bundle.manifest.features))
+        stuck_after = self._options.stuck_after
         self._flat_lines = FlatLines(shape, stuck_after) if stuck_after else None
         self._zone = find_zone(bundle.manifest.timezone)
         self._inputs = zero_buffers(bundle.manifest.contract.inputs, 1)
@@ -103,11 +87,7 @@ class Stream:
         threads: int = 1,
         fallback: bool = True,
         name: str = "stream",
-        max_gap: int = 12,
-        min_observed: float = 0.5,
-        ignore_unknown: bool = False,
-        tolerance: float = 0.25,
-        stuck_after: int = 0,
+        options: StreamOptions | None = None,
     ) -> Stream:
         """Open a bundle on a backend and return a fresh stream of it.
 
@@ -120,29 +100,18 @@ class Stream:
             threads: CPU threads of one step.
             fallback: go on with the float32 step on the CPU when a GPU fails while the stream runs, and say so in every
                 forecast. Not for measuring: what is measured is then not what was asked for.
-            name, max_gap, min_observed, ignore_unknown, tolerance, stuck_after: see :class:`Stream`.
+            name, options: see :class:`Stream`.
 
         Raises:
-            BundleError, BackendError, ConfigError: if the bundle, the backend or an option does not serve.
+            BundleError, BackendError, ConfigError: if the bundle, the backend or an argument does not serve.
         """
         if mode not in ("carry", "window"):
             raise ConfigError(f"mode {mode!r}", "'carry' or 'window'", "choose one of them")
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         check_contract(opened.manifest)
         rows = opened.manifest.window if mode == "window" else 1
-        runner = open_backend(opened, backend, precision=precision, batch=rows, threads=threads)
-        if fallback and backend in GPU_BACKENDS:
-            runner = FallbackBackend(runner, lambda: open_backend(opened, ONNXRUNTIME, batch=rows, threads=threads))
-        return cls(
-            opened,
-            Window(runner) if mode == "window" else Carry(runner),
-            name=name,
-            max_gap=max_gap,
-            min_observed=min_observed,
-            ignore_unknown=ignore_unknown,
-            tolerance=tolerance,
-            stuck_after=stuck_after,
-        )
+        runner = open_backend(opened, backend, precision=precision, batch=rows, threads=threads, fallback=fallback)
+        return cls(opened, Window(runner) if mode == "window" else Carry(runner), name=name, options=options)
 
     @property
     def backend(self) -> Backend:
@@ -325,7 +294,7 @@ class Stream:
             self.counters.resets += 1
             gap_reasons.append("reset after the clock went back")
         missing = 0 if self._last is None else (stamp - self._last[1].issued_s) // manifest.interval_s - 1
-        if missing > self._max_gap:
+        if missing > self._options.max_gap:
             self.reset()
             self.counters.resets += 1
             gap_reasons.append(f"reset after a gap of {missing} intervals")
@@ -363,7 +332,7 @@ class Stream:
         window = self.bundle.manifest.window
         if self._age < window:
             reasons.append(f"warming up: {self._age} of {window} intervals seen")
-        if share < self._min_observed:
+        if share < self._options.min_observed:
             seen = np.count_nonzero(interval.observed)
             reasons.append(f"too few sensors: {seen} of {interval.observed.size} readings observed")
         return reasons

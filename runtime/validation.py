@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 from runtime.clock import Clock, Timestamp
 from runtime.durable.journal import Input
 from runtime.forecast import Forecast
+from runtime.options import StreamOptions
 from runtime.readings import Interval, Readings, Values
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import StreamError
@@ -21,16 +22,12 @@ class Acceptance:
 
     Args:
         manifest: of the bundle.
-        ignore_unknown: skip unknown sensor ids instead of refusing them.
-        tolerance: how far a time stamp may lie from the interval grid, as a share of an interval.
-
-    Raises:
-        ConfigError: if the tolerance is out of range.
+        options: of the stream.
     """
 
-    def __init__(self, manifest: Manifest, *, ignore_unknown: bool, tolerance: float) -> None:
-        self.readings = Readings(manifest, ignore_unknown=ignore_unknown)
-        self._clock = Clock(manifest.interval_s, manifest.phase_s, tolerance)
+    def __init__(self, manifest: Manifest, options: StreamOptions) -> None:
+        self.readings = Readings(manifest, ignore_unknown=options.ignore_unknown)
+        self._clock = Clock(manifest.interval_s, manifest.phase_s, options.tolerance)
         # An interval may end an interval from now: its start is then now, and its end that much later.
         self._ahead_s = 0 if manifest.stamp == "start" else manifest.interval_s
 

@@ -61,7 +61,13 @@ class Backend(Protocol):
 
 
 def open_backend(
-    bundle: Bundle, backend: str = ONNXRUNTIME, *, precision: str = FLOAT32, batch: int = 1, threads: int = 1
+    bundle: Bundle,
+    backend: str = ONNXRUNTIME,
+    *,
+    precision: str = FLOAT32,
+    batch: int = 1,
+    threads: int = 1,
+    fallback: bool = False,
 ) -> Backend:
     """Open a bundle's step on a device.
 
@@ -71,6 +77,8 @@ def open_backend(
         precision: one of :data:`stunet_deploy.bundle.PRECISIONS` that the bundle was exported with.
         batch: number of independent rows.
         threads: CPU threads of one step; one is best for small graphs on a controller.
+        fallback: whether the float32 step on the CPU takes over when a GPU fails while it runs; see
+            :class:`runtime.backends.fallback.FallbackBackend`.
 
     Raises:
         BackendError: if the backend is unknown, not built in, not installed, or lacks its driver, GPU or engine.
@@ -83,9 +91,15 @@ def open_backend(
     if backend == ONNXRUNTIME:
         return OnnxRuntimeBackend(bundle, precision=precision, batch=batch, threads=threads)
     if backend in GPU_BACKENDS:
-        from runtime.backends.gpu.opening import open_gpu_backend  # the CPU's users need not load it
+        # Imported here so that a CPU's users do not load it.
+        from runtime.backends.gpu.opening import open_gpu_backend
 
-        return open_gpu_backend(bundle, backend, precision=precision, batch=batch)
+        device = open_gpu_backend(bundle, backend, precision=precision, batch=batch)
+        if not fallback:
+            return device
+        from runtime.backends.fallback import FallbackBackend
+
+        return FallbackBackend(device, lambda: OnnxRuntimeBackend(bundle, batch=batch, threads=threads))
     if backend.startswith(TRITON):
         raise BackendError(f"backend {backend!r} is not built in yet", ONNXRUNTIME, f"use '--backend {ONNXRUNTIME}'")
     known = ", ".join((*BACKENDS, TRITON + "host:port/model"))

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from runtime.aggregation import Rule
 from runtime.drift import DriftOptions
+from runtime.options import StreamOptions
 from runtime.service.tables import read_table
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.toml_files import read_toml
@@ -130,9 +131,9 @@ class AssemblerConfig:
     period_s: float | None = None
 
 
-@dataclass(frozen=True)
-class StreamConfig:
-    """One stream."""
+@dataclass(frozen=True, kw_only=True)
+class StreamConfig(StreamOptions):
+    """One stream; its :class:`runtime.options.StreamOptions` are keys of the same table."""
 
     name: str
     """In every forecast, log line and topic."""
@@ -152,17 +153,13 @@ class StreamConfig:
     """Lines, messages or intervals that may wait; then the source waits."""
     strict: bool = False
     """End with an error where readings are refused, instead of counting them."""
-    max_gap: int = 12
-    min_observed: float = 0.5
-    ignore_unknown: bool = False
-    tolerance: float = 0.25
-    stuck_after: int = 0
     assembler: AssemblerConfig | None = None
     """For single readings; without it whole intervals are expected."""
     drift: DriftOptions = field(default_factory=DriftOptions)
     """How forecasts are compared with what comes."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(_is_name(self.name), f"name = {self.name!r}", _NAME)
         _require(bool(self.sink), "no sink", "at least one [[stream.sink]]")
         _require(self.queue >= 1, f"queue = {self.queue}", "at least 1")

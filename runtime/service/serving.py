@@ -78,11 +78,7 @@ def open_stream(config: StreamConfig, bundle: Bundle) -> Stream:
         threads=config.threads,
         fallback=config.fallback,
         name=config.name,
-        max_gap=config.max_gap,
-        min_observed=config.min_observed,
-        ignore_unknown=config.ignore_unknown,
-        tolerance=config.tolerance,
-        stuck_after=config.stuck_after,
+        options=config,
     )
 
 

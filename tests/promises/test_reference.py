@@ -16,6 +16,7 @@ import pytest
 from runtime.aggregation import Assembler, AssemblyCounters
 from runtime.counters import REFUSALS, Counters
 from runtime.forecast import Forecast
+from runtime.options import StreamOptions
 from runtime.replay import Detection, Record, read_message
 from runtime.service import config as service
 from runtime.stream import Stream
@@ -88,6 +89,7 @@ def test_the_streaming_page_names_every_field_and_option() -> None:
     counted = [field.name for kind in (Counters, AssemblyCounters) for field in fields(kind)]
     gathering = [name for name in inspect.signature(Assembler).parameters if name != "manifest"]
 
+    options += [field.name for field in fields(StreamOptions)]
     wanted = [*(field.name for field in fields(Forecast)), *properties, *options, *counted, *REFUSALS, *gathering]
     assert [name for name in wanted if f"`{name}`" not in text] == []
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from runtime.drift import DriftOptions, DriftWatch
 from runtime.durable.stream import DurableStream
+from runtime.options import StreamOptions
 from runtime.readings import Interval
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
@@ -111,7 +112,7 @@ ACTIONS = st.tuples(st.sampled_from([0, 0, 0, 0, 1, 2, 4, 9]), st.sampled_from([
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=st.lists(ACTIONS, min_size=1, max_size=25), mode=st.sampled_from(["carry", "window"]))
 def test_running_errors_are_those_of_their_definition_whatever_is_missing(example, actions, mode):
-    stream = open_watched(example.bundle, mode=mode, max_gap=5)
+    stream = open_watched(example.bundle, mode=mode, options=StreamOptions(max_gap=5))
     definition, step = Definition(), -1
     for gap, kind in actions:
         step += 1 + gap
@@ -190,7 +191,7 @@ def test_nothing_is_scored_before_its_truth_nor_for_targets_without_one(example,
 
 
 def test_a_stuck_detector_scores_nothing(example):
-    stream = open_watched(example.bundle, stuck_after=3)
+    stream = open_watched(example.bundle, options=StreamOptions(stuck_after=3))
     for step in range(10):
         stream.push({"s0": {"speed": 50.0}, "s1": {"speed": 50.0 + step}}, START + INTERVAL_S * step)
     report = stream.watch.report()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from runtime.backends.base import open_backend
 from runtime.group import StreamGroup
+from runtime.options import StreamOptions
 from runtime.stream import Stream
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
 
@@ -38,8 +39,8 @@ def random_interval(rng, nodes):
 def test_every_member_forecasts_what_it_would_alone(example, schedule, seed):
     rng, nodes = np.random.default_rng(seed), len(example.bundle.manifest.sensor_ids)
     names = [f"stream {number}" for number in range(COUNT)]
-    group = StreamGroup.open(example.bundle, COUNT, max_gap=3)
-    alone = [Stream.open(example.bundle, name=name, max_gap=3) for name in names]
+    group = StreamGroup.open(example.bundle, COUNT, options=StreamOptions(max_gap=3))
+    alone = [Stream.open(example.bundle, name=name, options=StreamOptions(max_gap=3)) for name in names]
     stamps = [START_S + 86_400 * number for number in range(COUNT)]
     last = [None] * COUNT
     for tick in schedule:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from runtime.aggregation import Assembler
 from runtime.counters import REFUSALS
+from runtime.options import StreamOptions
 from runtime.replay import read_message
 from runtime.stream import Stream
 from stunet_deploy.errors import StreamError
@@ -51,7 +52,7 @@ TIMES = st.one_of(
 
 @pytest.fixture(scope="module")
 def stream(shared_example):
-    stream = Stream.open(shared_example.bundle, stuck_after=3)
+    stream = Stream.open(shared_example.bundle, options=StreamOptions(stuck_after=3))
     yield stream
     stream.close()
 

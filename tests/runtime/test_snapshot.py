@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.durable.journal import Input
+from runtime.options import StreamOptions
 from runtime.snapshot import MAGIC, OpenReadings, Snapshot
 from runtime.stream import Stream
 from stunet_deploy.errors import DataError, StreamError
@@ -23,7 +24,7 @@ def bits(forecasts):
 @pytest.mark.parametrize("mode", ["carry", "window"])
 @pytest.mark.parametrize("taken", [0, 1, 3, 11])
 def test_a_restored_stream_goes_on_to_the_last_bit(example, readings, mode, taken):
-    options = {"mode": mode, "stuck_after": 3}
+    options = {"mode": mode, "options": StreamOptions(stuck_after=3)}
     source, whole = Stream.open(example.bundle, **options), Stream.open(example.bundle, **options)
     push(source, readings, range(taken))
     snapshot = Snapshot.from_bytes(source.snapshot().to_bytes())
@@ -62,7 +63,7 @@ def test_a_snapshot_can_be_restored_again_after_the_stream_has_gone_on(example, 
 def test_equal_streams_give_equal_bytes(example, readings):
     files = []
     for _ in range(2):
-        stream = Stream.open(example.bundle, stuck_after=4)
+        stream = Stream.open(example.bundle, options=StreamOptions(stuck_after=4))
         push(stream, readings, range(7))
         last = replace(stream.snapshot().last, step_us=0.0)
         files.append(replace(stream.snapshot(), last=last).to_bytes())
@@ -105,7 +106,7 @@ def test_another_bundle_or_mode_is_refused_and_leaves_the_stream_as_it_was(examp
 
 @pytest.mark.parametrize("mode", ["carry", "window"])
 def test_every_byte_that_is_changed_is_noticed(example, readings, mode):
-    stream = Stream.open(example.bundle, mode=mode, stuck_after=5)
+    stream = Stream.open(example.bundle, mode=mode, options=StreamOptions(stuck_after=5))
     push(stream, readings, range(9))
     whole = stream.snapshot().to_bytes()
     rng = np.random.default_rng(3)

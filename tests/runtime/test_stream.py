@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from runtime.options import StreamOptions
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import BackendError, BundleError, ConfigError, StreamError
@@ -106,7 +107,7 @@ def test_a_gap_is_bridged_with_unobserved_intervals_at_their_own_times(example, 
 
 def test_a_gap_beyond_the_limit_resets_and_says_so(example, readings):
     values, _, timestamps = readings
-    stream = Stream.open(example.bundle, max_gap=3)
+    stream = Stream.open(example.bundle, options=StreamOptions(max_gap=3))
     stream.warm_up(values[:6], timestamps[:6])
     found = stream.push(values[10], timestamps[10])
     np.testing.assert_array_equal(found.values, Stream.open(example.bundle).push(values[10], timestamps[10]).values)
@@ -117,7 +118,7 @@ def test_a_gap_beyond_the_limit_resets_and_says_so(example, readings):
 
 def test_reasons_and_shares(example, readings):
     values, observed, timestamps = readings
-    stream = Stream.open(example.bundle, min_observed=0.3)
+    stream = Stream.open(example.bundle, options=StreamOptions(min_observed=0.3))
     found = [stream.push(values[t], timestamps[t]) for t in range(5)]
     assert [forecast.degraded for forecast in found] == [True, True, True, False, False]
     assert found[2].reasons == ("warming up: 3 of 4 intervals seen",)
@@ -206,9 +207,12 @@ def test_every_refusal_has_its_reason_and_changes_nothing(example, readings):
 
 
 def test_options_out_of_range_are_refused(example):
-    for options in ({"max_gap": -1}, {"min_observed": 1.5}, {"tolerance": 2.0}, {"mode": "both"}, {"threads": 0}):
-        with pytest.raises(ConfigError):
-            Stream.open(example.bundle, **options)
+    for option in ({"max_gap": -1}, {"min_observed": 1.5}, {"tolerance": 2.0}, {"tolerance": float("nan")}):
+        with pytest.raises(ConfigError, match=next(iter(option))):
+            StreamOptions(**option)
+    for option in ({"mode": "both"}, {"threads": 0}):
+        with pytest.raises(ConfigError, match=next(iter(option))):
+            Stream.open(example.bundle, **option)
 
 
 def test_warm_up_with_a_mask_equals_pushes(example, readings):

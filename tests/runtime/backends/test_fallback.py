@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import runtime.stream
 from runtime.backends.base import open_backend
 from runtime.backends.fallback import FallbackBackend
 from runtime.stream import Stream
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
 from stunet_deploy.testing import sample_inputs, verify_stateful_step
 
+OPEN_GPU = "runtime.backends.gpu.opening.open_gpu_backend"
 FAULT = BackendError("CUDA answers cudaGraphLaunch with cudaErrorLaunchFailure", "a GPU that works", "look at it")
 
 
@@ -129,7 +129,7 @@ def test_window_rows_are_kept_once(build_example, readings):
     values, _, timestamps = readings
     bundle = build_example((1,), (3, 1), window=5).bundle
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime.stream, "open_backend", lambda *_, batch=1, **__: open_backend(bundle, batch=batch))
+        patch.setattr(OPEN_GPU, lambda *_, batch, **__: open_backend(bundle, batch=batch))
         stream = Stream.open(bundle, backend="tensorrt", mode="window")
     stream.push(values[0], timestamps[0])
     entry = stream.backend._log[0]
@@ -146,12 +146,9 @@ def test_a_stream_goes_on_and_says_why_it_is_degraded(example, readings, monkeyp
     values, _, timestamps = readings
     expected = Stream.open(example.bundle, mode=mode)
 
-    def open_failing(bundle, name, **options):
-        options.pop("precision", None)
-        backend = open_backend(bundle, **options)
-        return Failing(backend, after=after) if name == "tensorrt" else backend
-
-    monkeypatch.setattr(runtime.stream, "open_backend", open_failing)
+    monkeypatch.setattr(
+        OPEN_GPU, lambda bundle, *_, batch, **__: Failing(open_backend(bundle, batch=batch), after=after)
+    )
     stream = Stream.open(example.bundle, backend="tensorrt", mode=mode)
     for t in range(30):
         found = stream.push(values[t], timestamps[t])
@@ -164,7 +161,7 @@ def test_a_stream_goes_on_and_says_why_it_is_degraded(example, readings, monkeyp
 
 def test_without_fallback_the_fault_is_the_streams(example, readings, monkeypatch):
     values, _, timestamps = readings
-    monkeypatch.setattr(runtime.stream, "open_backend", lambda *_, **__: Failing(open_backend(example.bundle)))
+    monkeypatch.setattr(OPEN_GPU, lambda *_, **__: Failing(open_backend(example.bundle)))
     stream = Stream.open(example.bundle, backend="tensorrt", fallback=False)
     with pytest.raises(BackendError, match="cudaErrorLaunchFailure"):
         stream.push(values[0], timestamps[0])

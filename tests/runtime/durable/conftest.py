@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.durable.stream import DurableStream
+from runtime.options import StreamOptions
 from runtime.stream import Stream
 
 START = 1_330_588_800
@@ -15,7 +16,7 @@ INTERVAL_S = 300
 @pytest.fixture
 def options():
     """The options of every stream."""
-    return {"stuck_after": 4, "max_gap": 5}
+    return StreamOptions(stuck_after=4, max_gap=5)
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def open_stream(options):
     """Return a function of a bundle and a folder that opens a durable stream."""
 
     def open_stream(bundle, folder, *, mode="carry", every=3, assembler=None):
-        return DurableStream(Stream.open(bundle, mode=mode, **options), folder, every=every, assembler=assembler)
+        return DurableStream(Stream.open(bundle, mode=mode, options=options), folder, every=every, assembler=assembler)
 
     return open_stream
 

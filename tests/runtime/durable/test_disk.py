@@ -56,7 +56,7 @@ def test_a_death_between_any_two_calls_to_the_system_loses_nothing(
     example, tmp_path, stops, mode, open_stream, push, bits, options
 ):
     folder = tmp_path / "original"
-    whole = Stream.open(example.bundle, mode=mode, **options)
+    whole = Stream.open(example.bundle, mode=mode, options=options)
     expected = [bits(push(whole, step)) for step in range(7)]
     durable = open_stream(example.bundle, folder, mode=mode, every=2)
     for step in range(5):
@@ -159,7 +159,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_full_or_read_only_is_used_again_when_it_can_be(
     example, small_disk, fault, open_stream, push, bits, options
 ):
-    whole = Stream.open(example.bundle, **options)
+    whole = Stream.open(example.bundle, options=options)
     folder = small_disk / "stream"
     durable = open_stream(example.bundle, folder)
     filler = small_disk / "filler"

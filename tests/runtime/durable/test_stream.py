@@ -56,7 +56,7 @@ def test_whatever_happens_in_between_the_forecasts_are_those_of_an_uninterrupted
 ):
     root = tmp_path_factory.mktemp("interleaved")
     folder = root / "0"
-    whole = Stream.open(example.bundle, mode=mode, **options)
+    whole = Stream.open(example.bundle, mode=mode, options=options)
     durable = open_stream(example.bundle, folder, mode=mode, every=every)
     step, crashes = 0, 0
     for kind, skip in [*steps, ("crash", 0), ("push", 1)]:
@@ -106,7 +106,7 @@ def test_a_folder_holds_two_snapshots_and_their_journals(example, tmp_path, open
 def test_a_damaged_snapshot_gives_way_to_the_older_one_and_both_journals(
     example, tmp_path, open_stream, push, bits, options
 ):
-    whole = Stream.open(example.bundle, **options)
+    whole = Stream.open(example.bundle, options=options)
     durable = open_stream(example.bundle, tmp_path / "a", every=4)
     for step in range(11):
         push(durable, step)
@@ -134,7 +134,7 @@ def test_without_any_whole_snapshot_the_journals_warm_a_new_stream_up_and_the_fo
     folder = crash(durable, tmp_path / "a", tmp_path / "b")
     for path in folder.glob("*.snapshot"):
         flip(path, 0)
-    fresh = Stream.open(example.bundle, **options)
+    fresh = Stream.open(example.bundle, options=options)
     for step in range(4, 11):
         push(fresh, step)
     with closing(open_stream(example.bundle, folder)) as durable:
@@ -208,7 +208,7 @@ def test_a_backend_that_fails_at_an_interval_does_not_fail_for_ever(example, tmp
     stream.write_lines({name: np.full_like(line, np.nan) for name, line in stream.read_lines().items()})
     with pytest.raises(BackendError, match="not finite"):
         push(durable, 4)
-    fresh = Stream.open(example.bundle, **options)
+    fresh = Stream.open(example.bundle, options=options)
     assert push(durable, 5).values.tobytes() == push(fresh, 5).values.tobytes()
     folder = crash(durable, tmp_path / "a", tmp_path / "b")
     with closing(open_stream(example.bundle, folder)) as restored:
@@ -222,7 +222,7 @@ def test_a_state_that_cannot_be_read_costs_a_snapshot_and_no_forecast(
         raise BackendError("a device that is gone", "a device", "look for it")
 
     durable = open_stream(example.bundle, tmp_path / "a", every=2)
-    whole = Stream.open(example.bundle, **options)
+    whole = Stream.open(example.bundle, options=options)
     with monkeypatch.context() as fault:
         fault.setattr(durable.stream.backend, "read_lines", fail)
         found = [push(durable, step).reasons for step in range(5)]
@@ -237,7 +237,7 @@ def test_a_state_that_cannot_be_read_costs_a_snapshot_and_no_forecast(
 
 def test_a_clock_that_went_back_is_remembered(example, tmp_path, open_stream, bits, readings_of, options):
     durable = open_stream(example.bundle, tmp_path / "a", every=50)
-    whole = Stream.open(example.bundle, **options)
+    whole = Stream.open(example.bundle, options=options)
     for step, day in [(0, 1), (1, 1), (2, 0), (3, 0)]:
         stamp = START + INTERVAL_S * step + 86_400 * day
         for stream in (durable, whole):
@@ -277,7 +277,7 @@ def single_readings(seconds):
 
 @pytest.mark.parametrize("mode", ["carry", "window"])
 def test_single_readings_of_an_open_interval_survive(example, tmp_path, mode, open_stream, bits, options):
-    whole = Stream.open(example.bundle, mode=mode, **options)
+    whole = Stream.open(example.bundle, mode=mode, options=options)
     straight = Assembler(example.bundle.manifest, grace_s=30)
     folder = tmp_path / "0"
     durable = open_stream(example.bundle, folder, mode=mode, every=2, assembler=Assembler(example.bundle.manifest))
