@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 ROOMS := stunet_deploy training export runtime
-BENCHMARKS := $(addprefix benchmarks/,bench_step.py throughput.py peers.py)
+BENCHMARKS := $(addprefix benchmarks.speed.,bench_step throughput peers)
 # TensorRT's bindings whose calls the tests compare with ours: JetPack 6 and 7, the first and the latest TensorRT 11.
 BINDINGS := tensorrt-cu12-bindings==10.3.0 $(addprefix tensorrt-cu13-bindings==,10.13.3.9 10.16.1.11 11.0.0.114 11.4.0.106)
 
@@ -39,10 +39,10 @@ bindings: $(READY) ## Fetch TensorRT's bindings, which the tests check our calls
 	done
 
 bench: $(READY) ## Run the benchmarks; results in benchmarks/results/
-	@set -e; for benchmark in $(BENCHMARKS); do echo "$$benchmark"; $(BIN)/python $$benchmark; done
+	@set -e; for benchmark in $(BENCHMARKS); do echo "$$benchmark"; $(BIN)/python -m $$benchmark; done
 
 faults: $(READY) ## Do to a stream what a controller meets in years; results in benchmarks/results/
-	@$(BIN)/python benchmarks/faults.py
+	@$(BIN)/python -m benchmarks.faults
 
 live: $(VENV)/.live ## Run the service on a running SUMO simulation, which is installed first; results in live/
 	@$(BIN)/python -m benchmarks.live

@@ -1,13 +1,13 @@
 """What each part of the model is worth: ablations on two real weeks, some seeds, one budget of updates.
 
-    python benchmarks/ablation.py [--set metr-la pemsd7-m] [--seeds 3] [--epochs 8] [--jobs 2]
+    python -m benchmarks.accuracy.ablation [--set metr-la pemsd7-m] [--seeds 3] [--epochs 8] [--jobs 2]
 
 Every row of the tables differs from the first in what it names, and in nothing else: same data, same split, same number
 of updates, same seeds. The rows of the recurrent decoder compare with the second, which has as few losses.
 
 A run is written to benchmarks/results/ablation.json as soon as it is done; runs found there with the same settings are
 not repeated, of whatever commit they are: remove the file to do them all anew. Needs the week files of
-benchmarks/one_week.py.
+benchmarks.accuracy.one_week.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from workbench import RESULTS, SHARED
 
+from benchmarks.harness.workbench import RESULTS, SHARED
 from runtime.timing import environment
 from stunet_deploy.config import VARIANTS, RunConfig, STUNetConfig, TrainingConfig
 from stunet_deploy.files import replacing
@@ -149,7 +149,8 @@ def report(runs: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any], seed
     lines = [
         "# What each part of the model is worth, on two single weeks",
         "",
-        f"`python benchmarks/ablation.py --seeds {seeds} --epochs {epochs}`. MAE (mph) at 15 / 30 / 60 minutes, mean "
+        f"`python -m benchmarks.accuracy.ablation --seeds {seeds} --epochs {epochs}`. "
+        "MAE (mph) at 15 / 30 / 60 minutes, mean "
         f"and standard deviation over {seeds} seeds; `window` from zero state over 12 intervals, `stream` with the "
         "state carried. One budget: every model has the same number of updates, and few of them. The tables compare "
         "parts with one another on a single week; they say nothing about the published figures. Base: "

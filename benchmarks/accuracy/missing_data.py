@@ -1,6 +1,6 @@
 """What missing data costs, by fill: readings and sensors hidden from a streamed bundle on one week of METR-LA.
 
-    python benchmarks/missing_data.py [--epochs 14] [--seeds 3] [--data metr-la.npz]
+    python -m benchmarks.accuracy.missing_data [--epochs 14] [--seeds 3] [--data metr-la.npz]
 
 Models are trained with nothing hidden and with single readings hidden, those of the best fills also with readings and
 whole sensors hidden and with more than one seed; all with the same number of updates. Each is exported, one with
@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from workbench import RESULTS, SHARED, write_results
 
+from benchmarks.harness.workbench import RESULTS, SHARED, write_results
 from export.bundle import export_bundle
 from runtime.forecaster import StreamForecaster
 from runtime.timing import environment
@@ -271,7 +271,7 @@ def main() -> None:
     split = choose_protocol(series, "auto", STUNetConfig.window, STUNetConfig.horizon)
     baselines = (persistence, time_of_day_average)
     still = scores(series, split, lambda seen: [baseline(seen, split, (TARGET,)) for baseline in baselines])
-    command = shlex.join(["python", "benchmarks/missing_data.py", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "benchmarks.accuracy.missing_data", *sys.argv[1:]])
     for known, config in wanted:
         if not any(known.items() <= one.items() for one in runs):
             runs += runs_of(options.data, series, known, config)

@@ -1,6 +1,6 @@
 """Accuracy on one real week: train, evaluate, export, verify and stream by the command line, and write the tables.
 
-    python benchmarks/one_week.py [--set metr-la pemsd7-m] [--model stunet srnn] [--minutes 20] [--seed 0]
+    python -m benchmarks.accuracy.one_week [--set metr-la pemsd7-m] [--model stunet srnn] [--minutes 20] [--seed 0]
 
 Needs the week files metr-la.npz and pemsd7-m.npz in the folder named by STUNET_DATA (or shared/data beside the
 repository). Writes benchmarks/results/one_week_<set>.{json,md}; a model that is not named keeps what stands there.
@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import RESULTS, ROOT, SHARED, stunet, write_results
-
+from benchmarks.harness.workbench import RESULTS, ROOT, SHARED, stunet, write_results
 from runtime.timing import environment
 
 
@@ -109,7 +108,8 @@ def report(name: str, runs: dict[str, dict[str, Any]]) -> str:
         [
             f"# {week.title}",
             "",
-            f"`python benchmarks/one_week.py --set {name}`. Split: {week.split}. MAE (mph) / MAPE (%) / RMSE (mph) "
+            f"`python -m benchmarks.accuracy.one_week --set {name}`. "
+            f"Split: {week.split}. MAE (mph) / MAPE (%) / RMSE (mph) "
             "over observed labels; `window` from zero state over 12 intervals, `stream` with the state carried.",
             "",
             "| model | protocol | " + " | ".join(f"{minutes:g} min" for minutes in horizons) + " |",

@@ -1,8 +1,8 @@
 """What each precision costs on one week of METR-LA: difference, drift, forecast error and size, all in one export.
 
-    python benchmarks/precision.py [--checkpoint model.pt] [--minutes 9] [--seed 0]
+    python -m benchmarks.accuracy.precision [--checkpoint model.pt] [--minutes 9] [--seed 0]
 
-Without a checkpoint it trains one as benchmarks/one_week.py does, on metr-la.npz in the folder named by STUNET_DATA (or
+Without a checkpoint it trains one as benchmarks.accuracy.one_week does, on metr-la.npz in the folder STUNET_DATA (or
 shared/data beside the repository). Writes benchmarks/results/precision.{json,md}.
 """
 
@@ -15,8 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from workbench import RESULTS, ROOT, SHARED, stunet, write_results
-
+from benchmarks.harness.workbench import RESULTS, ROOT, SHARED, stunet, write_results
 from runtime.backends.base import open_backend
 from runtime.backends.onnxruntime.cpu import CPU_PRECISIONS
 from runtime.timing import environment, interleave, paired_ratio
@@ -91,7 +90,7 @@ def report(found: dict[str, Any]) -> str:
     lines = [
         "# What each precision costs",
         "",
-        f"`python benchmarks/precision.py`: one week of METR-LA, network and training of "
+        f"`python -m benchmarks.accuracy.precision`: one week of METR-LA, network and training of "
         f"[one_week_metr-la](one_week_metr-la.md). Differences ({unit}) from the float64 reference over the golden "
         f"stream of {intervals} intervals, state carried; drift is the mean difference in its second half over that in "
         "the first. Then MAE on the reference stream by lead time, most of which was trained on: of fp32 in "

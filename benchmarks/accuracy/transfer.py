@@ -1,6 +1,6 @@
 """A Structural-RNN of one network on another: METR-LA's weights on PeMSD7(M), as they are and trained on.
 
-    python benchmarks/transfer.py [--start la.pt] [--start-minutes 9] [--minutes 0.5 2]
+    python -m benchmarks.accuracy.transfer [--start la.pt] [--start-minutes 9] [--minutes 0.5 2]
 
 Without --start it first trains on METR-LA. Every row but the first has the same minutes of training on PeMSD7(M), from
 the weights of METR-LA or from random ones; all are scored on PeMSD7(M)'s test day. Needs the week files metr-la.npz and
@@ -15,9 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from one_week import SETS, config_file
-from workbench import RESULTS, SHARED, stunet, write_results
-
+from benchmarks.accuracy.one_week import SETS, config_file
+from benchmarks.harness.workbench import RESULTS, SHARED, stunet, write_results
 from runtime.timing import environment
 
 FIRST, SECOND = "metr-la", "pemsd7-m"
@@ -44,7 +43,8 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         "# A Structural-RNN of one network on another",
         "",
-        f"`python benchmarks/transfer.py`: trained {started}on one week of METR-LA (207 sensors), used on one week of "
+        "`python -m benchmarks.accuracy.transfer`: "
+        f"trained {started}on one week of METR-LA (207 sensors), used on one week of "
         "PeMSD7(M) (228 other sensors). MAE (mph) with the state carried, on PeMSD7(M)'s test day.",
         "",
         "| weights | minutes on PeMSD7(M) | " + " | ".join(f"{minutes:g} min" for minutes in horizons) + " |",

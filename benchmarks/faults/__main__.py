@@ -1,8 +1,8 @@
 """Faults: what a controller meets in years, done to a stream in half an hour; ``make faults`` runs all of it.
 
-    python benchmarks/faults.py [--only kills,damage] [--bundle model.bundle] [--kills 500] ...
+    python -m benchmarks.faults [--only kills,damage] [--bundle model.bundle] [--kills 500] ...
 
-Each part is a module of ``benchmarks/fault_suite``, which says what is done and what counts as a failure. Without
+Each part is a module of ``benchmarks/faults``, which says what is done and what counts as a failure. Without
 --bundle the model is an untrained ST-UNet of eight sensors of the shipped data: what it forecasts does not matter here,
 only that it stays the same. Writes benchmarks/results/reliability.{json,md} and returns 1 if anything failed.
 """
@@ -22,19 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fault_suite.brokers import brokers
-from fault_suite.clocks import clocks
-from fault_suite.damage import damage
-from fault_suite.disks import disks
-from fault_suite.endurance import endurance
-from fault_suite.gaps import gaps
-from fault_suite.kills import kills
-from fault_suite.network import small_bundle
-from fault_suite.recordings import recordings
-from fault_suite.refusals import refusals
-from fault_suite.table import Row, guarded, report
-from workbench import RESULTS, write_results
 
+from benchmarks.faults.brokers import brokers
+from benchmarks.faults.clocks import clocks
+from benchmarks.faults.damage import damage
+from benchmarks.faults.disks import disks
+from benchmarks.faults.endurance import endurance
+from benchmarks.faults.gaps import gaps
+from benchmarks.faults.kills import kills
+from benchmarks.faults.network import small_bundle
+from benchmarks.faults.recordings import recordings
+from benchmarks.faults.refusals import refusals
+from benchmarks.faults.table import Row, guarded, report
+from benchmarks.harness.workbench import RESULTS, write_results
 from runtime.timing import environment, installed_version
 from stunet_deploy.bundle import Bundle
 

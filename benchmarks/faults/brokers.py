@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fault_suite.live import LiveService, Mosquitto
-from fault_suite.network import START_S, message_of, spoken, values_of
-from fault_suite.table import Row, differences
+from benchmarks.faults.live import LiveService, Mosquitto
+from benchmarks.faults.network import START_S, message_of, spoken, values_of
+from benchmarks.faults.table import Row, differences
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 

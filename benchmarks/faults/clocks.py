@@ -20,9 +20,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from fault_suite.live import LiveService
-from fault_suite.network import START_S, in_memory, message_of, readings_of, spoken
-from fault_suite.table import Row, differences
+from benchmarks.faults.live import LiveService
+from benchmarks.faults.network import START_S, in_memory, message_of, readings_of, spoken
+from benchmarks.faults.table import Row, differences
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle, Manifest
 from stunet_deploy.series.table import format_time

@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from workbench import ROOT
 
-from fault_suite.network import START_S, in_memory, readings_of
-from fault_suite.table import Row
+from benchmarks.faults.network import START_S, in_memory, readings_of
+from benchmarks.faults.table import Row
+from benchmarks.harness.workbench import ROOT
 from runtime.durable.recovery import JOURNAL, SNAPSHOT
 from runtime.durable.stream import DurableStream
 from runtime.snapshot import Snapshot

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from fault_suite.network import START_S, readings_of
-from fault_suite.table import Row
+from benchmarks.faults.network import START_S, readings_of
+from benchmarks.faults.table import Row
 from runtime.durable.stream import DurableStream
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle

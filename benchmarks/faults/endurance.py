@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workbench import ROOT
 
-from fault_suite.network import START_S, in_memory, values_of
-from fault_suite.table import Row
+from benchmarks.faults.network import START_S, in_memory, values_of
+from benchmarks.faults.table import Row
+from benchmarks.harness.workbench import ROOT
 from runtime.durable.stream import DurableStream
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from fault_suite.clocks import DAY_S
-from fault_suite.network import START_S, readings_of
-from fault_suite.table import Row
+from benchmarks.faults.clocks import DAY_S
+from benchmarks.faults.network import START_S, readings_of
+from benchmarks.faults.table import Row
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from fault_suite.network import START_S, digest, single_readings, values_of
-from fault_suite.table import Row
+from benchmarks.faults.network import START_S, digest, single_readings, values_of
+from benchmarks.faults.table import Row
 from runtime.aggregation import Assembler
 from runtime.durable.stream import DurableStream
 from runtime.forecast import Forecast

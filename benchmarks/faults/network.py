@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from workbench import ROOT
 
+from benchmarks.harness.workbench import ROOT
 from runtime.forecast import Forecast
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.series.table import format_time

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workbench import ROOT
 
-from fault_suite.network import START_S, in_memory, readings_of
-from fault_suite.table import Row
+from benchmarks.faults.network import START_S, in_memory, readings_of
+from benchmarks.faults.table import Row
+from benchmarks.harness.workbench import ROOT
 from runtime.replay import open_replay
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle, Manifest

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workbench import ROOT
 
-from fault_suite.brokers import STATUS, Peer
-from fault_suite.fuzz import DEEP, Fuzz
-from fault_suite.live import LiveService, Mosquitto
-from fault_suite.network import START_S, in_memory, message_of, readings_of, spoken
-from fault_suite.table import Row, differences
+from benchmarks.faults.brokers import STATUS, Peer
+from benchmarks.faults.fuzz import DEEP, Fuzz
+from benchmarks.faults.live import LiveService, Mosquitto
+from benchmarks.faults.network import START_S, in_memory, message_of, readings_of, spoken
+from benchmarks.faults.table import Row, differences
+from benchmarks.harness.workbench import ROOT
 from runtime.aggregation import Assembler
 from runtime.durable.journal import Input
 from runtime.forecast import Forecast

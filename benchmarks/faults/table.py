@@ -61,9 +61,9 @@ def report(parts: dict[str, Any], where: dict[str, Any], seed: int) -> str:
     lines = [
         "# Reliability",
         "",
-        f"`make faults` (`python benchmarks/faults.py`; `--only PART` measures a part anew) on {where['cpu']}, "
+        f"`make faults` (`python -m benchmarks.faults`; `--only PART` measures a part anew) on {where['cpu']}, "
         f"{where['cores']} cores; Python {where['python']}, {versions}, seed {seed}. What is done, and what counts as "
-        "a failure, is said in the modules of `benchmarks/fault_suite`; the JSON beside this page names each failure.",
+        "a failure, is said in the modules of `benchmarks/faults`; the JSON beside this page names each failure.",
         "",
         "| fault | times | failures | | commit |",
         "| --- | --- | --- | --- | --- |",

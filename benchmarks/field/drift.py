@@ -1,6 +1,6 @@
 """When the drift watch raises its alarm: after what was done to the readings, after how long, and never without.
 
-    python benchmarks/drift.py [--bundles FOLDER] [--seed 0]
+    python -m benchmarks.field.drift [--bundles FOLDER] [--seed 0]
 
 Streams the two weeks with the watch's default options, as a service does, and disturbs the readings or the clock from
 four times of the test span on. Measures what the watch costs, too. Needs metr-la.npz and pemsd7-m.npz in the folder
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from workbench import RESULTS, SHARED, stunet, write_results
 
+from benchmarks.harness.workbench import RESULTS, SHARED, stunet, write_results
 from runtime.drift import DriftOptions, DriftWatch
 from runtime.forecast import Forecast
 from runtime.readings import Interval
@@ -309,7 +309,7 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         "# Drift watch on one week of METR-LA and seven days of PeMSD7(M)",
         "",
-        f"`python benchmarks/drift.py`: {where['cpu']}, Python {where['python']}, numpy {where['numpy']}, commit "
+        f"`python -m benchmarks.field.drift`: {where['cpu']}, Python {where['python']}, numpy {where['numpy']}, commit "
         f"{(where['commit'] or 'unknown')[:12]}. Defaults: days = {options['days']:g}, delta = {options['delta']:g}, "
         f"threshold = {options['threshold']:g}. Models with 32 channels, trained on the week ({trained}).",
         "",

@@ -1,6 +1,6 @@
 """The status page: what it costs the service and the browser, and the pictures of it in the documents.
 
-    python benchmarks/status_page.py --bundle metr-la.bundle --replay metr-la.npz [--pictures docs/img]
+    python -m benchmarks.field.status_page --bundle metr-la.bundle --replay metr-la.npz [--pictures docs/img]
 
 For the cost, a site of filled histories is served as a service does it, for the bundle's own sensors and for 33,113,
 and headless Chromium (`chromium` on the path) opens it: bytes and time of each answer, memory of the history, time
@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
-from workbench import RESULTS, ROOT, SHARED, write_results
 
+from benchmarks.harness.workbench import RESULTS, ROOT, SHARED, write_results
 from runtime.counters import Counters
 from runtime.forecast import Forecast
 from runtime.readings import Interval
@@ -224,7 +224,8 @@ def report(found: list[dict[str, Any]], where: dict[str, Any]) -> str:
     lines = [
         "# The status page",
         "",
-        f"`python benchmarks/status_page.py`, {where['cpu']}, {where['cores_allowed']} cores, load {where['load']},",
+        "`python -m benchmarks.field.status_page`, "
+        f"{where['cpu']}, {where['cores_allowed']} cores, load {where['load']},",
         f"Python {where['python']}, Chromium {where['chromium']}, commit {where['commit']}.",
         "",
         "| sensors | intervals held | memory of them | map drawn after opening | redrawn | 90 % below |",

@@ -1,6 +1,6 @@
 """Every check that needs a GPU, in one call: parity, state, latency and cost of every way to run a step that is here.
 
-    python benchmarks/gpu_check.py [--bundle model.bundle --model model.pt] [--device cuda|host] [--short] [--out DIR]
+    python -m benchmarks.gpu.check [--bundle model.bundle --model model.pt] [--device cuda|host] [--short] [--out DIR]
 
 Ways: TensorRT, TensorRT-RTX, ONNX Runtime's CUDA and TensorRT providers, each in every precision of the bundle, and
 the PyTorch model captured in graphs, all of them through the runtime's slots and phases; beside them PyTorch's eager
@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu_environment import gpu_environment
-from gpu_findings import Feed, Inputs, latency, parity, state
-from gpu_report import report
-from workbench import RESULTS, ROOT, write_results
 
+from benchmarks.gpu.environment import gpu_environment
+from benchmarks.gpu.findings import Feed, Inputs, latency, parity, state
+from benchmarks.gpu.report import report
+from benchmarks.harness.workbench import RESULTS, ROOT, write_results
 from runtime.backends.base import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
 from runtime.timing import environment, interleave, paired_ratio
 from stunet_deploy.bundle import Bundle
@@ -82,7 +82,7 @@ class Check:
     @property
     def torch_device(self) -> Any:
         """The device that PyTorch uses."""
-        from torch_device import CPU, CUDA
+        from benchmarks.gpu.torch_device import CPU, CUDA
 
         return CUDA if self.device == "cuda" else CPU
 
@@ -142,8 +142,8 @@ def gpu_backend(bundle: Bundle, backend: str, precision: str) -> Backend:
 def torch_backend(check: Check, *, cuda_device: bool = False, tf32: bool = False) -> Backend:
     """Open the PyTorch model through the runtime's slots and phases, on the runtime's device or on PyTorch's own."""
     import torch
-    from torch_device import TorchDevice, TorchProgram
 
+    from benchmarks.gpu.torch_device import TorchDevice, TorchProgram
     from runtime.backends.gpu.backend import DeviceBackend
     from runtime.backends.gpu.cuda import CudaDevice
     from runtime.backends.gpu.driver import require_driver
@@ -178,7 +178,7 @@ def check_way(check: Check, open_way: Callable[[], Backend]) -> dict[str, Any]:
 
 def faster_than_eager(check: Check, backend: Backend) -> dict[str, Any]:
     """Return paired ratios: eager step and eager window over this way, timed in turn."""
-    from torch_device import EagerStep, EagerWindow
+    from benchmarks.gpu.torch_device import EagerStep, EagerWindow
 
     model, where = check.model, check.torch_device
     eager = {"eager step": EagerStep(model, where).step, "eager window": EagerWindow(model, where).step}
@@ -196,7 +196,7 @@ def faster_than_eager(check: Check, backend: Backend) -> dict[str, Any]:
 
 def eager_latency(check: Check) -> dict[str, Any]:
     """Time PyTorch's eager step and eager window alone."""
-    from torch_device import EagerStep, EagerWindow
+    from benchmarks.gpu.torch_device import EagerStep, EagerWindow
 
     model, where = check.model, check.torch_device
     return {
@@ -217,8 +217,8 @@ def cost(check: Check) -> list[dict[str, Any]]:
 
 
 def _cost_of(check: Check, sensors: int) -> dict[str, Any]:
-    from random_network import random_checkpoint
-    from torch_device import EagerStep
+    from benchmarks.gpu.torch_device import EagerStep
+    from benchmarks.harness.random_network import random_checkpoint
 
     one = Check(check.device, check.effort, check.out, checkpoint=random_checkpoint(sensors, check.effort.hidden, 24))
     reference = one.checkpoint.reference
@@ -284,7 +284,7 @@ def _checkpoint(check: Check, arguments: argparse.Namespace) -> str:
         return "loaded"
     if arguments.bundle is not None:
         return "none: name the bundle's model.pt with --model"
-    from random_network import random_checkpoint
+    from benchmarks.harness.random_network import random_checkpoint
 
     check.checkpoint = random_checkpoint(check.effort.sensors, check.effort.hidden, check.effort.intervals)
     return "random weights"
@@ -309,7 +309,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         check.section("model", lambda: prepare(check, arguments, Path(folder)))
         if check.device == "cuda":
-            from gpu_delay_lines import delay_lines
+            from benchmarks.gpu.delay_lines import delay_lines
 
             check.section("delay lines by copies", lambda: delay_lines(steps=1_000))
         check.section("eager", lambda: eager_latency(check))

@@ -17,7 +17,7 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         "# Checks on a GPU" + (": rehearsal without one" if host else ""),
         "",
-        f"`python benchmarks/gpu_check.py`: {model.get('sensors', '–')} sensors, "
+        f"`python -m benchmarks.gpu.check`: {model.get('sensors', '–')} sensors, "
         f"{model.get('config', {}).get('hidden', '–')} channels, {model.get('slots', '–')} phases.",
         "",
         f"{smi.get('name', 'no GPU') if isinstance(smi, dict) else smi}, "

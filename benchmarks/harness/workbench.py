@@ -11,7 +11,7 @@ from typing import Any
 
 from stunet_deploy.files import replacing
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 #: Folder of the data sets that are not part of the repository.
 SHARED = Path(os.environ.get("STUNET_DATA", ROOT.parent / "shared" / "data"))

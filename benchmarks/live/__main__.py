@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from benchmarks.harness.workbench import RESULTS, ROOT, stunet, write_results
 from benchmarks.live.comparison import UNUSUAL_KMH, compare, read_live_day
 from benchmarks.live.demand import TIMEZONE, midnight, plan_day
 from benchmarks.live.history import INTERVAL_S, simulate_history, write_recording
 from benchmarks.live.network import CREDIT, read_network
 from benchmarks.live.service import drive, read_lines, simulate_live, write_config
-from benchmarks.workbench import RESULTS, ROOT, stunet, write_results
 from runtime.timing import environment
 from stunet_deploy.errors import CheckFailed, StunetError
 from stunet_deploy.series.series import read_series

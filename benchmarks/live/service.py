@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.workbench import ROOT
+from benchmarks.harness.workbench import ROOT
 from stunet_deploy.errors import CheckFailed
 from stunet_deploy.files import replacing
 

@@ -1,6 +1,6 @@
 """The streamed step against recomputing the window, in one run on one graph.
 
-    python benchmarks/bench_step.py [--data metr-la.npz] [--hidden 96] [--rounds 200]
+    python -m benchmarks.speed.bench_step [--data metr-la.npz] [--hidden 96] [--rounds 200]
 
 Six ways to the same kind of forecast, timed in turn so that a slow minute of the machine meets all of them alike:
 
@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from ways import WindowForecast, burst, random_checkpoint, st_unet, streaming, window_session
-from workbench import RESULTS, SHARED, write_results
 
+from benchmarks.harness.workbench import RESULTS, SHARED, write_results
+from benchmarks.speed.ways import WindowForecast, burst, random_checkpoint, st_unet, streaming, window_session
 from export.bundle import export_bundle
 from runtime.bench.measure import cold_start
 from runtime.bench.plan import Case
@@ -109,7 +109,7 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         "# Streamed step against recomputed window",
         "",
-        f"`python benchmarks/bench_step.py`: {graph['data']}, {graph['sensors']} sensors; random weights. "
+        f"`python -m benchmarks.speed.bench_step`: {graph['data']}, {graph['sensors']} sensors; random weights. "
         "Windows of ST-UNet have the fill `last`, its steps have `forecast`.",
         "",
         f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "

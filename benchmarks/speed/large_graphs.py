@@ -1,6 +1,6 @@
 """What a step costs from 207 to 33,113 nodes, dense and in blocks, and the memory that training and a stream take.
 
-    python benchmarks/large_graphs.py [--rounds 12] [--out benchmarks/results]
+    python -m benchmarks.speed.large_graphs [--rounds 12] [--out benchmarks/results]
 
 Real graphs (see real_graphs.py), random weights (seeded), one thread, K = 3, one scale (2, 2). Every graph is measured
 in a process of its own; the sessions that are compared run in turn, so that a slow moment of the machine meets all of
@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from real_graphs import GRAPHS, real_graph
-from workbench import RESULTS, ROOT, SHARED, write_results
 
+from benchmarks.harness.real_graphs import GRAPHS, real_graph
+from benchmarks.harness.workbench import RESULTS, ROOT, SHARED, write_results
 from export.bundle import export_bundle
 from export.step_graph import export_step
 from runtime.stream import Stream
@@ -217,7 +217,8 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         "# Large graphs",
         "",
-        "`python benchmarks/large_graphs.py`: ST-UNet with K = 3 and one scale (2, 2) on real graphs, random weights; "
+        "`python -m benchmarks.speed.large_graphs`: "
+        "ST-UNet with K = 3 and one scale (2, 2) on real graphs, random weights; "
         "one thread, shortest of the rounds, dense and blocks in turn.",
         "",
         f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "

@@ -19,7 +19,7 @@ RUNS_ON = {
     "Graph WaveNet": "Graph WaveNet, window of 12, eager PyTorch",
     "DCRNN": "DCRNN, window of 12, eager PyTorch",
 }
-MARKS = ("<!-- figures of benchmarks/peers.py -->", "<!-- end of figures -->")
+MARKS = ("<!-- figures of benchmarks.speed.peers -->", "<!-- end of figures -->")
 
 
 def report(result: Mapping[str, Any]) -> str:
@@ -28,7 +28,8 @@ def report(result: Mapping[str, Any]) -> str:
     lines = [
         "# The step against what one would run instead",
         "",
-        f"`python benchmarks/peers.py`: {graph['data']}, {graph['sensors']} sensors, 12 intervals ahead, one thread "
+        "`python -m benchmarks.speed.peers`: "
+        f"{graph['data']}, {graph['sensors']} sensors, 12 intervals ahead, one thread "
         f"each; ST-UNet with {result['model']['hidden']} channels. Random weights: this is about time, not accuracy.",
         "",
         f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "
@@ -95,7 +96,7 @@ def headline(result: Mapping[str, Any]) -> str:
         [
             f"A streamed forecast for {result['graph']['sensors']} sensors takes **{step['median_us'] / 1000:.2f} ms** "
             f"on one core ({where['cpu']}, {result['model']['hidden']} channels). What one would run instead, in the "
-            "same run (`python benchmarks/peers.py --readme`, [how](benchmarks/results/peers.md)):",
+            "same run (`python -m benchmarks.speed.peers --readme`, [how](benchmarks/results/peers.md)):",
             "",
             *table(result),
             "",

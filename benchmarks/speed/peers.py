@@ -1,6 +1,6 @@
 """The streamed step against what one would run instead: recomputed windows of the same model, DCRNN, Graph WaveNet.
 
-    python benchmarks/peers.py [--data metr-la.npz] [--hidden 96] [--rounds 100] [--readme]
+    python -m benchmarks.speed.peers [--data metr-la.npz] [--hidden 96] [--rounds 100] [--readme]
 
 One run, one machine, one graph, one thread each, timed in turn so that a slow minute of the machine meets all alike:
 
@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from peer_models import DCRNN, GraphWaveNet, parameters, random_walks
-from peer_report import headline, picture, report, write_headline
-from ways import WindowForecast, burst, random_checkpoint, st_unet, streaming, window_session
-from workbench import RESULTS, ROOT, SHARED, write_results
 
+from benchmarks.harness.workbench import RESULTS, ROOT, SHARED, write_results
+from benchmarks.speed.peer_models import DCRNN, GraphWaveNet, parameters, random_walks
+from benchmarks.speed.peer_report import headline, picture, report, write_headline
+from benchmarks.speed.ways import WindowForecast, burst, random_checkpoint, st_unet, streaming, window_session
 from export.bundle import export_bundle
 from runtime.timing import Samples, environment, interleave, paired_ratio
 from stunet_deploy.files import replacing

@@ -1,6 +1,6 @@
 """The step of a Structural-RNN against the size of its graph: does it cost as much as there are nodes and edges?
 
-    python benchmarks/srnn_cost.py [--nodes 50 100 200 500 1000 2000 5000] [--rounds 100]
+    python -m benchmarks.speed.srnn_cost [--nodes 50 100 200 500 1000 2000 5000] [--rounds 100]
 
 Every graph is a ring in which each node sees the nearest four; the model has its default sizes and random weights, on
 which time does not depend. Steps run by ONNX Runtime on one thread, the sizes in turn, so that a slow minute of the
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from random_network import SPEED
-from workbench import RESULTS, write_results
 
+from benchmarks.harness.random_network import SPEED
+from benchmarks.harness.workbench import RESULTS, write_results
 from export.cost import graph_cost
 from export.step_graph import export_step
 from runtime.timing import environment, interleave
@@ -68,7 +68,8 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         "# Cost of a Structural-RNN's step against the size of its graph",
         "",
-        "`python benchmarks/srnn_cost.py`: rings of sensors with four neighbours each, default sizes, random weights; "
+        "`python -m benchmarks.speed.srnn_cost`: "
+        "rings of sensors with four neighbours each, default sizes, random weights; "
         "ONNX Runtime, one thread.",
         "",
         f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "

@@ -1,6 +1,6 @@
 """A step against the least time that the machine could take for it, and against the step as the paper writes it.
 
-    python benchmarks/step_floor.py [--data metr-la.npz | --sensors 207] [--hidden 32 96] [--rounds 300]
+    python -m benchmarks.speed.step_floor [--data metr-la.npz | --sensors 207] [--hidden 32 96] [--rounds 300]
 
 All on one thread, four in a row and timed in turn, so that a slow minute of the machine meets all of them alike:
 
@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import random_network
 import torch
-import ways
-from literal_graph import literal_step
-from workbench import RESULTS, SHARED, write_results
 
+from benchmarks.harness import random_network
+from benchmarks.harness.workbench import RESULTS, SHARED, write_results
+from benchmarks.speed import ways
+from benchmarks.speed.literal_graph import literal_step
 from export.bundle import export_bundle
 from export.cost import graph_cost
 from export.floor import ceiling_calls, ceilings_of
@@ -241,7 +241,8 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         "# A step against its floor",
         "",
-        f"`python benchmarks/step_floor.py`: {graph['data']}, {graph['sensors']} sensors, random weights, one thread. "
+        "`python -m benchmarks.speed.step_floor`: "
+        f"{graph['data']}, {graph['sensors']} sensors, random weights, one thread. "
         "Fastest of all rounds, ratios as medians over rounds.",
         "",
         f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "

@@ -1,6 +1,6 @@
 """Forecasts a second: many streams in one batched step, and many processes on the machine's cores.
 
-    python benchmarks/throughput.py [--data metr-la.npz] [--hidden 96] [--streams 1 2 4 8 16 32] [--seconds 5]
+    python -m benchmarks.speed.throughput [--data metr-la.npz] [--hidden 96] [--streams 1 2 4 8 16 32] [--seconds 5]
 
 First `StreamGroup` with 1 to 32 streams on one thread, timed in turn; forecasts of its members are compared with those
 of a stream alone. Then processes x threads as far as the cores go, every process with a stream (or a group of the most
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workbench import RESULTS, SHARED, write_results
 
+from benchmarks.harness.workbench import RESULTS, SHARED, write_results
 from runtime.bench.loops import closed_loop
 from runtime.group import StreamGroup
 from runtime.stream import Stream
@@ -116,8 +116,7 @@ def spread(folder: Path, streams: int, processes: int, threads: int, seconds: fl
 
 def export_random(data: Path, hidden: int, folder: Path) -> Bundle:
     """Export an untrained model of a recording's network."""
-    from ways import random_checkpoint, st_unet
-
+    from benchmarks.speed.ways import random_checkpoint, st_unet
     from export.bundle import export_bundle
     from stunet_deploy.series.series import read_series
 
@@ -173,7 +172,7 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         "# Many streams",
         "",
-        f"`python benchmarks/throughput.py`: {model['name']} on {model['sensors']} sensors, fp32.",
+        f"`python -m benchmarks.speed.throughput`: {model['name']} on {model['sensors']} sensors, fp32.",
         "",
         f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "
         f"onnxruntime {where['onnxruntime']}, commit {(where['commit'] or 'unknown')[:12]}.",

@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def run_benchmark(tmp_path: Path) -> Callable[..., str]:
-    """Return what runs a script with its results in the test's folder, and returns what it printed."""
+    """Return what runs a benchmark with its results in the test's folder, and returns what it printed."""
 
     def run(script: str, *options: object) -> str:
         done = subprocess.run(
-            [sys.executable, str(ROOT / "benchmarks" / script), *map(str, options), "--out", str(tmp_path)],
+            [sys.executable, "-m", f"benchmarks.{script}", *map(str, options), "--out", str(tmp_path)],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             capture_output=True,

@@ -11,12 +11,10 @@ import pytest
 
 from tests.paths import ROOT
 
-SUITE = ROOT / "benchmarks" / "faults.py"
-
 
 def run(out, bundle, only, *options):
     """Run parts of the suite, which must find no failure, and return their rows."""
-    command = [sys.executable, str(SUITE), "--only", only, "--out", str(out), *options]
+    command = [sys.executable, "-m", "benchmarks.faults", "--only", only, "--out", str(out), *options]
     if bundle is not None:
         command += ["--bundle", str(bundle)]
     done = subprocess.run(

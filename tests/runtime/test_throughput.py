@@ -13,7 +13,7 @@ from tests.paths import ROOT
 def test_throughput_compares_groups_and_processes(example, tmp_path):
     options = ("--streams", "3", "1", "--rounds", "3", "--cores", "2", "--seconds", "0.2", "--out", str(tmp_path))
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "throughput.py"), "--bundle", str(example.bundle.path), *options],
+        [sys.executable, "-m", "benchmarks.speed.throughput", "--bundle", str(example.bundle.path), *options],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -17,9 +17,9 @@ def test_every_loss_is_scored_every_forecast_checked_and_no_run_repeated(
     options = ("--data", data, "--epochs", 1, "--seeds", 1, "--channels", 2, "--fills", "forecast")
     options += ("--hidden", "readings, sensors")
 
-    first = run_benchmark("missing_data.py", *options)
+    first = run_benchmark("accuracy.missing_data", *options)
     found = json.loads((tmp_path / "missing_data.json").read_text(encoding="utf-8"))
-    again = run_benchmark("missing_data.py", *options)
+    again = run_benchmark("accuracy.missing_data", *options)
 
     page = (tmp_path / "missing_data.md").read_text(encoding="utf-8")
     assert page.strip() in first

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("rehearsal")
-    script = ROOT / "benchmarks" / "gpu_check.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--device", "host", "--short", "--out", str(out)],
+        [sys.executable, "-m", "benchmarks.gpu.check", "--device", "host", "--short", "--out", str(out)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

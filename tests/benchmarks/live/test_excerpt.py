@@ -20,7 +20,7 @@ from benchmarks.live.demand import TIMEZONE, Incident, midnight
 from benchmarks.live.history import FEATURES, INTERVAL_S, UNITS, as_array, intervals
 from benchmarks.live.service import drive, read_lines, write_config
 from benchmarks.live.simulation import Reading
-from benchmarks.ways import random_checkpoint
+from benchmarks.speed.ways import random_checkpoint
 from export.bundle import export_bundle
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle

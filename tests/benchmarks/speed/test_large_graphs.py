@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.random_network import SPEED
+from benchmarks.harness.random_network import SPEED
 from export.cost import GraphCost, graph_cost
 from export.step_graph import export_step
 from stunet_deploy.config import STUNetConfig

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.peer_models import DCRNN, DiffusionConvolution, GraphWaveNet, parameters, random_walks
-from benchmarks.peer_report import MARKS, RUNS_ON, headline, write_headline
+from benchmarks.speed.peer_models import DCRNN, DiffusionConvolution, GraphWaveNet, parameters, random_walks
+from benchmarks.speed.peer_report import MARKS, RUNS_ON, headline, write_headline
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_comparison_with_other_models_writes_page_picture_and_headline(
     cut_freeway: Callable[[int, int], Path], run_benchmark: Callable[..., str], tmp_path: Path
 ) -> None:
     data = cut_freeway(10, 576)
-    printed = run_benchmark("peers.py", "--data", data, "--hidden", 4, "--rounds", 3, "--no-compile")
+    printed = run_benchmark("speed.peers", "--data", data, "--hidden", 4, "--rounds", 3, "--no-compile")
     found = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))
     page = (tmp_path / "peers.md").read_text(encoding="utf-8")
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.random_network import SPEED
+from benchmarks.harness.random_network import SPEED
 from export.cost import GraphCost, graph_cost
 from export.step_graph import export_step
 from stunet_deploy.config import SRNNConfig
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SUMMED: dict[str, Any] = {}
 ATTENTION: dict[str, Any] = {"edge_state": "per_edge", "combine": "attention"}
 
@@ -60,7 +60,7 @@ def test_a_graph_without_edges_costs_its_nodes_alone() -> None:
 
 
 def test_the_benchmark_writes_its_page(run_benchmark: Callable[..., str], tmp_path: Path) -> None:
-    run_benchmark("srnn_cost.py", "--nodes", 20, 40, 10, "--rounds", 2)
+    run_benchmark("speed.srnn_cost", "--nodes", 20, 40, 10, "--rounds", 2)
     result = json.loads((tmp_path / "srnn_cost.json").read_text(encoding="utf-8"))
     assert [row["nodes"] for row in result["sizes"]] == [10, 20, 40]
     assert [row["edges"] for row in result["sizes"]] == [20, 40, 80]

@@ -11,11 +11,11 @@ import onnx
 import onnx.parser
 import onnxruntime
 
-from benchmarks.literal_graph import unshared
+from benchmarks.speed.literal_graph import unshared
 
 
 def test_the_benchmark_writes_its_page(run_benchmark: Callable[..., str], tmp_path: Path) -> None:
-    run_benchmark("step_floor.py", "--sensors", 30, "--hidden", 4, "--rounds", 2)
+    run_benchmark("speed.step_floor", "--sensors", 30, "--hidden", 4, "--rounds", 2)
     result = json.loads((tmp_path / "step_floor.json").read_text(encoding="utf-8"))
     (model,) = result["models"]
     assert (result["graph"]["sensors"], model["hidden"]) == (30, 4)

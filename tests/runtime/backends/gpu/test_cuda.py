@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import gpu_delay_lines
+from benchmarks.gpu import delay_lines
 from runtime.backends.base import open_backend
 from runtime.backends.gpu.backend import DeviceBackend
 from runtime.backends.gpu.cuda import CudaDevice, import_cuda
@@ -225,12 +225,12 @@ def test_everything_is_given_back(example, host, cuda):
 
 
 def test_delay_lines_of_copies_are_what_was_put_in(cuda, monkeypatch):
-    monkeypatch.setattr(gpu_delay_lines, "require_driver", lambda: None)
-    monkeypatch.setattr(gpu_delay_lines, "import_cuda", lambda: cuda)
-    assert gpu_delay_lines.delay_lines(steps=100) == {"steps": 100, "batch": 3, "phases": 9, "wrong": 0}
+    monkeypatch.setattr(delay_lines, "require_driver", lambda: None)
+    monkeypatch.setattr(delay_lines, "import_cuda", lambda: cuda)
+    assert delay_lines.delay_lines(steps=100) == {"steps": 100, "batch": 3, "phases": 9, "wrong": 0}
     monkeypatch.setattr("runtime.backends.slots.read_slot", lambda phase, age, slots: (phase - max(1, age - 1)) % slots)
     with pytest.raises(BackendError, match="wrong tensors in 100 steps"):
-        gpu_delay_lines.delay_lines(steps=100)
+        delay_lines.delay_lines(steps=100)
 
 
 @pytest.mark.parametrize("function", ["cudaGraphLaunch", "cudaEventRecord", "cudaEventSynchronize"])

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.gpu_delay_lines import delay_lines
+from benchmarks.gpu.delay_lines import delay_lines
 from runtime.backends.base import GPU_BACKENDS, open_backend
 from runtime.stream import Stream
 from runtime.verify import verify
