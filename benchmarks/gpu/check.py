@@ -51,7 +51,7 @@ class Effort:
     budget_s: float = 540.0
 
 
-SHORT = Effort(sensors=12, hidden=4, intervals=60, seconds=0.05, calls=40, rounds=5, sizes=(20, 40), budget_s=120.0)
+SHORT = Effort(sensors=12, hidden=4, intervals=60, seconds=0.05, calls=40, rounds=5, sizes=(20, 40))
 
 
 @dataclass

@@ -154,7 +154,7 @@ def measure_stream(folder: Path) -> dict[str, Any]:
 
 def in_its_own_process(part: str, *arguments: str) -> dict[str, Any]:
     """Run a part of this file in a new process, on one thread, and return what it found."""
-    command = [sys.executable, __file__, "--part", part, *arguments]
+    command = [sys.executable, "-m", "benchmarks.speed.large_graphs", "--part", part, *arguments]
     environ = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
