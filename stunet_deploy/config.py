@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from stunet_deploy.config_mapping import check_choices
 from stunet_deploy.errors import ConfigError
 
 
 def _require(valid: bool, name: str, value: object, expected: str) -> None:
     if not valid:
         raise ConfigError(f"{name} = {value!r}", expected, f"correct {name} in the config file")
-
-
-def _one_of(name: str, value: object, choices: Collection[str]) -> None:
-    _require(value in choices, name, value, "one of " + ", ".join(choices))
 
 
 @dataclass(frozen=True)
@@ -134,14 +131,7 @@ class STUNetConfig:
         _require(scales_valid, "scales", self.scales, "(pool levels ≥ 0, dilation ≥ 1) for at least one scale")
         for name in ("hidden", "chebyshev_order", "horizon", "window"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _one_of("partition", self.partition, ("gpa", "pga"))
-        _one_of("symmetrise", self.symmetrise, ("max", "mean"))
-        _one_of("basis", self.basis, ("auto", "dense", "blocks"))
-        _one_of("pooling", self.pooling, ("max", "mean"))
-        _one_of("unpooling", self.unpooling, ("copy", "ordered_deconv", "weighted_deconv"))
-        _one_of("decoder", self.decoder, ("direct", "recurrent"))
-        _one_of("fill", self.fill, ("forecast", "last", "mean", "zeros"))
-        _one_of("time_features", self.time_features, ("week", "day", "fraction", "none"))
+        check_choices(self)
 
 
 @dataclass(frozen=True)
@@ -206,14 +196,7 @@ class SRNNConfig:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("edge_embedding", "node_embedding", "head"):
             _require(all(width >= 1 for width in getattr(self, name)), name, getattr(self, name), "positive widths")
-        _one_of("edge_state", self.edge_state, ("summed", "per_edge"))
-        _one_of("combine", self.combine, ("sum", "attention"))
-        _one_of("edge_features", self.edge_features, ("concat", "difference"))
-        _one_of("cell", self.cell, ("lstm", "gru"))
-        _one_of("output", self.output, ("regression", "gaussian", "classification"))
-        _one_of("decoder", self.decoder, ("direct", "recurrent"))
-        _one_of("fill", self.fill, ("last", "mean", "zeros"))
-        _one_of("time_features", self.time_features, ("week", "day", "fraction", "none"))
+        check_choices(self)
         summed = self.edge_state == "summed"
         _require(not (summed and self.combine == "attention"), "combine", self.combine, 'sum, or edge_state "per_edge"')
         differs = self.edge_features == "difference"
@@ -301,11 +284,7 @@ class TrainingConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        _one_of("regime", self.regime, ("stream", "window"))
-        _one_of("schedule", self.schedule, ("step", "cosine"))
-        _one_of("teacher_forcing", self.teacher_forcing, ("scheduled", "always", "never"))
-        _one_of("loss", self.loss, ("paper", "mae"))
-        _one_of("precision", self.precision, ("fp32", "bf16"))
+        check_choices(self)
         for name in ("chunk", "batch", "epochs", "decay_every", "loss_every", "patience"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("warm_up", "threads", "weight_decay", "sampling_decay", "time_jitter"):
@@ -332,7 +311,7 @@ class RunConfig:
     protocol: Literal["auto", "a", "b"] = "auto"
 
     def __post_init__(self) -> None:
-        _one_of("protocol", self.protocol, ("auto", "a", "b"))
+        check_choices(self)
 
 
 @dataclass(frozen=True)
@@ -345,7 +324,7 @@ class SRNNRunConfig:
     protocol: Literal["auto", "a", "b"] = "auto"
 
     def __post_init__(self) -> None:
-        _one_of("protocol", self.protocol, ("auto", "a", "b"))
+        check_choices(self)
 
 
 #: The config file of every model family.

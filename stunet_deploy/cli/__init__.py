@@ -18,7 +18,7 @@ DISTRIBUTION = "stunet-deploy"
 INTERRUPTED, READER_GONE = 130, 141
 #: The extra that brings a package, named when the package is missing.
 _EXPORT = ("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "polygraphy")
-_TRAIN = ("torch", "scipy", "dacite", "jaxtyping", "matplotlib", "rich", "tensorboard")
+_TRAIN = ("torch", "scipy", "jaxtyping", "matplotlib", "rich", "tensorboard")
 _SERVICE = ("paho", "prometheus_client", "tomli")
 _OTHERS = {
     "onnxruntime": "cpu",

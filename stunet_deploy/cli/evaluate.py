@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_backend, add_data
+from stunet_deploy.config import RunConfig
+from stunet_deploy.config_mapping import choices
 from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backend(parser)
     parser.add_argument(
         "--protocol",
-        choices=["auto", "a", "b"],
+        choices=choices(RunConfig, "protocol"),
         help="split by 70/10/20 of the windows (a), by day (b), or by what the recording looks like (auto); "
         "default: as the model was trained",
     )

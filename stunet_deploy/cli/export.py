@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 
 from stunet_deploy.cli.console import Console
+from stunet_deploy.config import STUNetConfig
+from stunet_deploy.config_mapping import choices
 from stunet_deploy.errors import ConfigError
 
 HELP = "Export a checkpoint to a bundle and verify it; nothing is left behind if verification fails."
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fill",
-        choices=("forecast", "last", "mean"),
+        choices=[fill for fill in choices(STUNetConfig, "fill") if fill != "zeros"],  # which is trained, not chosen
         help="what replaces a missing reading in the stream, whatever the config says (default: the same)",
     )
     parser.add_argument("--force", action="store_true", help="write a precision that loses more all the same")

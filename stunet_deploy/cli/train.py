@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_data
+from stunet_deploy.config import RUN_CONFIGS
 from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="adj_mx.pkl, a square weight matrix, from,to,weight|distance or sensor_id,latitude,longitude "
         "(default: what the recording holds)",
     )
-    parser.add_argument("--model", choices=["stunet", "srnn"], help="model family (default: stunet)")
+    parser.add_argument("--model", choices=list(RUN_CONFIGS), help="model family (default: stunet)")
     parser.add_argument("--types", type=Path, metavar="FILE", help="CSV of sensor_id,type, for --model srnn")
     parser.add_argument(
         "--start-from",

@@ -122,7 +122,7 @@ def test_every_restricted_field_is_among_the_cases():
 
 @pytest.mark.parametrize(("kind", "name", "value"), CASES)
 def test_a_value_out_of_range_is_refused_by_its_name(kind, name, value):
-    with pytest.raises(ConfigError, match=rf"^{name} = "):
+    with pytest.raises(ConfigError, match=rf"^{name}( \d| [12] 1)? = "):
         from_mapping(kind, complete(kind, {name: value}))
 
 
@@ -153,46 +153,44 @@ def test_a_value_of_a_wrong_type_is_refused_by_its_name(kind, name, value):
     assert caught.value.came == f"{name} = {value!r}"
 
 
-@pytest.mark.parametrize("scales", [[2, 2], [[2]], [[2, 2, 2]], [[2, "2"]], [[2, 1.5]], [[True, True]], "22", 2])
-def test_scales_of_another_form_are_refused_as_written(scales):
-    with pytest.raises(ConfigError) as caught:
+@pytest.mark.parametrize(
+    "scales", [[2, 2], [[2]], [[2, 2, 2]], [[2, "2"]], [[2, 1.5]], [[True, True]], "22", 2, {"2": 2}]
+)
+def test_scales_of_another_form_are_refused_by_their_place(scales):
+    with pytest.raises(ConfigError, match=r"^model\.scales( \d)* = "):
         from_mapping(RunConfig, {"model": {"scales": scales}})
-    assert caught.value.came == f"model.scales = {scales!r}"
-
-
-def test_a_table_instead_of_scales_is_refused():
-    with pytest.raises(ConfigError, match="cannot be read"):
-        from_mapping(RunConfig, {"model": {"scales": {"2": 2}}})
 
 
 @pytest.mark.parametrize("name", SIGNAL)
 @pytest.mark.parametrize("value", [None, "speed", 1.0, [None, None], [["speed"], ["flow"]]])
 def test_signals_of_a_wrong_type_are_refused_by_the_field(name, value):
-    with pytest.raises(ConfigError, match=rf"^{name} = "):
+    with pytest.raises(ConfigError, match=rf"^{name}( 1)? = "):
         from_mapping(Signal, SIGNAL | {name: value})
 
 
 def test_a_message_names_what_is_allowed():
     with pytest.raises(ConfigError, match="expected one of max, mean;"):
         from_mapping(STUNetConfig, {"pooling": "sum"})
-    with pytest.raises(ConfigError, match=r"^training\.epochs = '9'; expected int;"):
+    with pytest.raises(ConfigError, match=r"^training\.epochs = '9'; expected a whole number;"):
         from_mapping(RunConfig, {"training": {"epochs": "9"}})
 
 
 @pytest.mark.parametrize(
-    ("kind", "data", "known"),
+    ("kind", "data", "unknown", "known", "action"),
     [
-        (STUNetConfig, {"hiden": 32}, "hidden"),
-        (RunConfig, {"modell": {}}, "model.hidden"),
-        (RunConfig, {"model": {"hiden": 32}}, "model.hidden"),
-        (RunConfig, {"training": {"hiden": 32}}, "training.epochs"),
-        (Signal, SIGNAL | {"median": [1, 2]}, "mean"),
+        (STUNetConfig, {"hiden": 32}, "hiden", "hidden", "write hidden"),
+        (RunConfig, {"modell": {}}, "modell", "model", "write model"),
+        (RunConfig, {"model": {"hiden": 32}}, "model.hiden", "hidden", "write hidden"),
+        (RunConfig, {"training": {"colour": 32}}, "training.colour", "epochs", "correct its name or leave it out"),
+        (Signal, SIGNAL | {"median": [1, 2]}, "median", "mean", "write mean"),
     ],
 )
-def test_an_unknown_field_is_refused_with_the_known_ones(kind, data, known):
-    with pytest.raises(ConfigError, match=r"^unknown field (hiden|modell|median)") as caught:
+def test_an_unknown_key_is_refused_with_the_known_ones_and_the_nearest(kind, data, unknown, known, action):
+    with pytest.raises(ConfigError) as caught:
         from_mapping(kind, data)
-    assert known in caught.value.expected
+    assert caught.value.came == f"unknown key {unknown}"
+    assert known in caught.value.expected.removeprefix("keys among ").split(", ")
+    assert caught.value.action == action
 
 
 @pytest.mark.parametrize("name", SIGNAL)
