@@ -38,9 +38,8 @@ _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 def endurance(bundle: Bundle, steps: int) -> Iterator[Row]:
     """Run so many steps; the first twentieth is the warm-up."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")])}
-    command = [sys.executable, "-m", "fault_suite.endurance", str(bundle.path), str(steps)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, "-m", "benchmarks.faults.endurance", str(bundle.path.resolve()), str(steps)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     failures = []
     judged = steps >= FEWEST

@@ -9,7 +9,6 @@ reads them. Some are also given to ``stunet run --replay``, which must answer wi
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -37,19 +36,11 @@ _CELLS = (b"", b"\xff", b"\x00", *b'nan inf -1e999 1e39 fast 2012-03-01T08:00:00
 def recordings(bundle: Bundle, files: int, rng: np.random.Generator) -> Iterator[Row]:
     """Read so many damaged files, a third of them in each format."""
     seed = int(rng.integers(2**31))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")])}
     for index, form in enumerate(FORMATS):
         number = (files + index) // len(FORMATS)
-        command = [
-            sys.executable,
-            "-m",
-            "fault_suite.recordings",
-            str(bundle.path),
-            form,
-            str(number),
-            str(seed + index),
-        ]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        arguments = [str(bundle.path.resolve()), form, str(number), str(seed + index)]
+        command = [sys.executable, "-m", "benchmarks.faults.recordings", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             yield Row(f"damaged recordings, {form}", number, [f"process ended: {done.stderr[-500:]}"], "")
             continue

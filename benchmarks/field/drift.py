@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.workbench import RESULTS, SHARED, stunet, write_results
+from benchmarks.harness.workbench import RESULTS, ROOT, SHARED, stunet, write_results
 from runtime.drift import DriftOptions, DriftWatch
 from runtime.forecast import Forecast
 from runtime.readings import Interval
@@ -273,7 +273,7 @@ def find_bundle(name: str, folder: Path, seed: int) -> Bundle:
     """Return the bundle of a set, trained now if it is not in the folder."""
     path = folder / f"{name}.bundle"
     if not path.is_dir():
-        config = Path(__file__).parent / "configs" / f"{name}.toml"
+        config = ROOT / "benchmarks" / "configs" / f"{name}.toml"
         model, data = folder / f"{name}.pt", ("--data", SHARED / f"{name}.npz", "--timezone", ZONE)
         limits = ("--max-minutes", str(SETS[name]), "--seed", str(seed))
         stunet("train", *data, "--config", config, *limits, "--out", model)
