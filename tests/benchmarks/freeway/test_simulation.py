@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.freeway.__main__ import START, pack, write
+from benchmarks.freeway.detectors import INTERVAL
+from benchmarks.freeway.network import crossing_freeways
+from benchmarks.freeway.simulation import simulate_day
 from stunet_deploy.errors import ConfigError
-from training.detectors import INTERVAL
-from training.freeway import crossing_freeways
-from training.simulate import START, pack, simulate_day, write
 
 UNTIL = 2 * 3600
 

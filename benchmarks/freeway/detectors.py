@@ -1,4 +1,4 @@
-"""What imperfect detectors make of the traffic on their links."""
+"""Imperfect detectors: noise, calibration errors and lost readings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOURS_BETWEEN_OUTAGES = {1: 240.0, 4: 1500.0}
 def measure(
     speed: NDArray[np.float64], vehicles: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """What detectors make of the traffic.
+    """Return the readings of imperfect detectors.
 
     A detector counts all vehicles; its speed is their mean, in which the differences between drivers
     show where they are few, times a calibration error of its own. Without a vehicle there is a flow

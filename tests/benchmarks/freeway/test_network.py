@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import stunet_deploy
-from training.freeway import STEP_S, crossing_freeways
+from benchmarks.freeway.network import STEP_S, crossing_freeways
 
 
 @pytest.fixture(scope="module")

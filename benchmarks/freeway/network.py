@@ -38,7 +38,7 @@ _CAR_SPEED, _CONNECTOR_SPEED, _RAMP_SPEED = 30.0, 20.0, 15.0
 """Free speeds in m/s."""
 
 STEP_S = 3.0
-"""Links are a whole number of such steps long at free speed, see ``training.simulate``."""
+"""Links are a whole number of such steps long at free speed, see :mod:`benchmarks.freeway.simulation`."""
 
 _THROUGH = {
     "AE": (52_000.0, 33_000.0),

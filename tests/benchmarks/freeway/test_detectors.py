@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.detectors import SCALE, measure
+from benchmarks.freeway.detectors import SCALE, measure
 
 
 @pytest.fixture
