@@ -60,7 +60,7 @@ class LoggedWatch(DriftWatch):
             self._log.error(
                 f"drift: since {format_time(now)} forecasts are worse against persistence than they were, and worse "
                 f"than it at {worse} of {len(report.sensor_mae)} sensors; "
-                "see 'When to retrain' in docs/guide/operations.md"
+                "see docs/guide/retraining.md"
             )
         elif before is not None and now is None:
             self._log.info(f"drift: the alarm of {format_time(before)} is over")

@@ -68,7 +68,18 @@ def test_a_readme_command_explains_itself_without_torch(command: tuple[str, ...]
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
-    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text())
+    text = document.read_text()
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
     local = [target for target in targets if not re.match(r"[a-z]+:", target)]
 
     assert [target for target in local if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if "benchmarks" not in path.parts], ids=lambda path: path.name
+)
+def test_lines_are_at_most_120_characters(document: Path) -> None:
+    """A row of a table cannot be broken."""
+    lines = document.read_text(encoding="utf-8").splitlines()
+
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []

@@ -94,8 +94,8 @@ def test_the_streaming_page_names_every_field_and_option() -> None:
     assert [name for name in wanted if f"`{name}`" not in text] == []
 
 
-def test_the_operations_page_names_every_key_of_a_service() -> None:
-    text = page("operations")
+def test_the_page_on_the_service_config_names_every_key() -> None:
+    text = page("service-config")
     kinds = [kind for kind in vars(service).values() if is_dataclass(kind) and kind.__module__ == service.__name__]
     keys = [field.name for kind in kinds if kind is not service.ServiceConfig for field in fields(kind)]
 
@@ -103,11 +103,10 @@ def test_the_operations_page_names_every_key_of_a_service() -> None:
     assert [key for key in keys if f"`{key}`" not in text] == []
 
 
-def test_the_examples_of_the_operations_page_are_read(tmp_path: Path) -> None:
-    text = page("operations")
-    (config,) = re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S)
+def test_the_examples_of_a_service_are_read(tmp_path: Path) -> None:
+    (config,) = re.findall(r"^```toml\n(.*?)^```", page("operations"), re.M | re.S)
     (tmp_path / "service.toml").write_text(config)
-    messages = [read_message(line) for line in re.findall(r"^```json\n(.*?)^```", text, re.M | re.S)]
+    messages = [read_message(line) for line in re.findall(r"^```json\n(.*?)^```", page("messages"), re.M | re.S)]
 
     assert [stream.name for stream in service.read_config(tmp_path / "service.toml").stream] == ["ring-road"]
     assert [type(message) for message in messages] == [Record, Detection]

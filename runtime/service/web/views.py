@@ -1,4 +1,4 @@
-"""What the endpoints show of a stream, as JSON; docs/guide/operations.md describes every field."""
+"""What the endpoints show of a stream, as JSON; docs/reference/endpoints.md describes every field."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_a_table_that_is_missing_or_none_is_advised_as_toml_writes_it(read, old,
 
 
 def test_the_rules_of_the_documents_mean_what_they_say(read):
-    document = (ROOT / "docs" / "guide" / "operations.md").read_text()
+    document = (ROOT / "docs" / "reference" / "service-config.md").read_text()
     (line,) = re.findall(r"^In one line `(rules = .*)`, or as tables", document, re.M)
     (tables,) = re.findall(r"^    \[stream\.assembler\.rules.*?(?=^\S)", document, re.M | re.S)
     rules = 'rules = { speed = { weight = "flow" }, flow = { how = "sum" } }\n'

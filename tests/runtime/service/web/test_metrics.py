@@ -79,8 +79,8 @@ def test_metric_names_are_as_prometheus_wants_them(serving, get):
 def test_every_metric_is_documented_and_every_documented_one_is_there(serving, get):
     families = text_string_to_metric_families(get(serving(1), "/metrics")[2].decode())
     served = {family.name + "_total" * (family.type == "counter") for family in families}
-    document = (ROOT / "docs" / "guide" / "operations.md").read_text()
-    table = document[document.index("### Metrics") : document.index("### What the page asks for")]
+    document = (ROOT / "docs" / "reference" / "endpoints.md").read_text()
+    table = document[document.index("## Metrics") : document.index("## What the page asks for")]
 
     assert set(re.findall(r"^\| (`.*?`) \|", table, re.M)) != set()
     rows = [row for row in table.splitlines() if row.startswith("| `stunet_")]

@@ -284,8 +284,8 @@ def test_a_plain_stream_has_its_last_readings(example, readings):
 
 def test_every_field_that_the_page_gets_is_documented(serving, read):
     running = serving(3)
-    document = (ROOT / "docs" / "guide" / "operations.md").read_text()
-    table = document[document.index("### What the page asks for") : document.index("## Messages")]
+    document = (ROOT / "docs" / "reference" / "endpoints.md").read_text()
+    table = document[document.index("## What the page asks for") :]
 
     said = read(running, "/api/streams")
     answers = {
