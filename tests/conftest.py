@@ -29,7 +29,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Only modules imported from here on are checked; the hook must come before the first test module.
 install_import_hook(
-    ["stunet_deploy.models", "training.data", "training.forecaster", "training.loop"], "beartype.beartype"
+    ["stunet_deploy.models", "training.data", "training.torch_predictor", "training.objective", "training.loop"],
+    "beartype.beartype",
 )
 
 hypothesis.settings.register_profile(

@@ -18,7 +18,7 @@ _CHUNK = 256
 
 @dataclass(frozen=True)
 class Baseline:
-    """A forecaster without state: the window and the stream regime give the same forecasts."""
+    """A predictor without state: the window and the stream regime give the same forecasts."""
 
     name: str
     predict: Callable[[NDArray[np.int64]], NDArray[np.float32]]

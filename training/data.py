@@ -1,4 +1,4 @@
-"""A recording as tensors: chunks, windows and labels cut from it by index."""
+"""A series as tensors, and the random chunks, windows and labels cut from it by index."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from stunet_deploy.series.series import Series
 
 
 @dataclass(frozen=True)
-class Recording:
-    """A series on a torch device, as a model of a given signal sees it.
+class TensorSeries:
+    """A series on a torch device, with the limits and targets of a model's signal.
 
     Attributes:
         values: [time, node, feature] in physical units, 0 where unobserved.
@@ -34,7 +34,7 @@ class Recording:
     target_index: tuple[int, ...]
 
     @classmethod
-    def of(cls, series: Series, signal: Signal, device: torch.device) -> Recording:
+    def of(cls, series: Series, signal: Signal, device: torch.device) -> TensorSeries:
         """Copy a series to a device, without the readings that a stream would drop as impossible."""
         low, high = np.array(signal.low, np.float32), np.array(signal.high, np.float32)
         seen = series.observed & (series.values >= low) & (series.values <= high)

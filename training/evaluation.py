@@ -1,4 +1,4 @@
-"""Score forecasters on one recording, each forecast from a window alone or within a running stream."""
+"""Score predictors on one recording, each forecast from a window alone or within a running stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Regime = Literal["window", "stream"]
 
 
 @runtime_checkable
-class Forecaster(Protocol):
+class Predictor(Protocol):
     """Anything that forecasts: a model in torch, a bundle on a backend, a baseline.
 
     Both methods yield forecasts ``[chunk, horizon, node, target]`` in physical units, in the order of
@@ -44,7 +44,7 @@ class Forecaster(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """Errors of one forecaster in one regime at one horizon."""
+    """Errors of one predictor in one regime at one horizon."""
 
     model: str
     protocol: Regime
@@ -59,20 +59,20 @@ class Result:
     count: int
     """Labels that counted."""
     hidden: float | None = None
-    """Share of the readings that was hidden from the forecaster; None where hiding was not asked for."""
+    """Share of the readings that was hidden from the predictor; None where hiding was not asked for."""
 
 
 def evaluate(
     series: Series,
     split: Split,
-    forecasters: Iterable[Forecaster],
+    predictors: Iterable[Predictor],
     *,
     targets: Sequence[str] | None = None,
     regimes: Sequence[Regime] = ("window", "stream"),
     warm_up: int | None = None,
     inputs: Series | None = None,
 ) -> list[Result]:
-    """Score forecasters on the test windows of a split, over observed labels in physical units.
+    """Score predictors on the test windows of a split, over observed labels in physical units.
 
     ``window`` is the literature's protocol A or B. ``stream`` (protocol S) runs through the test span in
     order with the state carried, warmed up on the rows before it and started anew after every break of the
@@ -81,11 +81,11 @@ def evaluate(
     Args:
         series: the whole recording.
         split: made from it.
-        forecasters: what to score; each is asked once per regime.
+        predictors: what to score; each is asked once per regime.
         targets: the features forecast, in the order of the forecasts' last axis; None means all.
         regimes: which of ``window`` and ``stream``.
         warm_up: rows to run before the test span in the stream regime; None means a day.
-        inputs: what the forecasters see instead of the series, row for row; the labels are always the series'.
+        inputs: what the predictors see instead of the series, row for row; the labels are always the series'.
 
     Raises:
         ConfigError: a negative warm-up.
@@ -97,19 +97,19 @@ def evaluate(
     if rows_before < 0:
         raise ConfigError(f"a warm-up of {rows_before} rows", "none or more", "choose another warm-up")
     results = []
-    for forecaster in forecasters:
+    for predictor in predictors:
         for regime in regimes:
             if regime == "window":
-                forecasts: Iterable[NDArray[np.float32]] = forecaster.window(seen, split.test, split.window)
+                forecasts: Iterable[NDArray[np.float32]] = predictor.window(seen, split.test, split.window)
             else:
-                forecasts = _stream(forecaster, seen, split, rows_before)
-            scores = _sum_errors(forecaster.name, forecasts, series, split, columns).scores()
+                forecasts = _stream(predictor, seen, split, rows_before)
+            scores = _sum_errors(predictor.name, forecasts, series, split, columns).scores()
             for horizon in scored_horizons(split.horizon):
                 for position, column in enumerate(columns):
                     cell = (horizon - 1, position)
                     results.append(
                         Result(
-                            model=forecaster.name,
+                            model=predictor.name,
                             protocol=regime,
                             target=series.features[column],
                             horizon_minutes=horizon * series.interval_s / 60,
@@ -204,13 +204,13 @@ def to_json(
     }
 
 
-def _stream(forecaster: Forecaster, series: Series, split: Split, warm_up: int) -> Iterator[NDArray[np.float32]]:
+def _stream(predictor: Predictor, series: Series, split: Split, warm_up: int) -> Iterator[NDArray[np.float32]]:
     """Forecasts at the test issue times, a fresh stream for every unbroken run of rows."""
     for segment in series.segments():
         issue = split.test[(split.test >= segment.start) & (split.test < segment.stop)]
         if len(issue):
             start = max(segment.start, split.test_start - warm_up)
-            yield from forecaster.stream(series, start, issue)
+            yield from predictor.stream(series, start, issue)
 
 
 def _sum_errors(

@@ -1,4 +1,4 @@
-"""Robustness: readings hidden from the forecasters, forecasts scored at all sensors against the true values."""
+"""Robustness: readings hidden from the predictors, forecasts scored at all sensors against the true values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.series.series import Series
-from training.evaluation import Forecaster, Regime, Result, evaluate
+from training.evaluation import Predictor, Regime, Result, evaluate
 from training.protocols import Split
 
 _HOUR_S = 3600
@@ -54,7 +54,7 @@ def hide(
 def evaluate_hidden(
     series: Series,
     split: Split,
-    forecasters: Callable[[Series], Iterable[Forecaster]],
+    predictors: Callable[[Series], Iterable[Predictor]],
     shares: Sequence[float],
     *,
     targets: Sequence[str] | None = None,
@@ -62,13 +62,13 @@ def evaluate_hidden(
     block_hours: float | None = None,
     seed: int = 0,
 ) -> list[Result]:
-    """Score forecasters that see only part of the readings, at every sensor, against the whole recording.
+    """Score predictors that see only part of the readings, at every sensor, against the whole recording.
 
     Readings are hidden from the end of the training span on: the baselines are fitted on all of it.
 
     Args:
         series, split: the recording and what is scored of it.
-        forecasters: makes what is scored from the series that it may see.
+        predictors: makes what is scored from the series that it may see.
         shares: of the readings that are hidden, a set of results for each; 0 hides nothing.
         targets, regimes: see :func:`training.evaluation.evaluate`.
         block_hours: see :func:`hide`.
@@ -86,7 +86,7 @@ def evaluate_hidden(
     for share in shares:
         generator = np.random.default_rng(seed)
         seen = hide(series, share, generator, block_hours=block_hours, first_row=first_row)
-        scored = evaluate(series, split, forecasters(seen), targets=targets, regimes=regimes, inputs=seen)
+        scored = evaluate(series, split, predictors(seen), targets=targets, regimes=regimes, inputs=seen)
         results += [replace(result, hidden=share) for result in scored]
     return results
 

@@ -1,4 +1,4 @@
-"""What is usual at a sensor, from the training span: its mean, and its mean days; in training without a row's own."""
+"""Mean and mean days of every sensor over the training span; in training a row's own day is left out."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class ProfileTables:
     def at(
         self, rows: Int64[Tensor, "batch time"], time_of_week: Float[Tensor, "batch time 1"], profile: DailyProfile
     ) -> Float[Tensor, "batch time ahead node target"]:
-        """Return what ``profile`` would give at these rows, had it not been made of their own days."""
+        """Return the values of ``profile`` at these rows, each made without the day of its row."""
         return self.without_day[self.day_of_row[rows][..., None], profile.index(time_of_week)]
 
 
-def mean_readings(series: Series, train_rows: slice, signal: Signal) -> Float[Tensor, "node feature"]:
-    """Return the normalised mean of the observed training readings of every sensor; 0, the mean of all, without any."""
+def sensor_means(series: Series, train_rows: slice, signal: Signal) -> Float[Tensor, "node feature"]:
+    """Return the normalised mean training reading of every sensor; 0, the overall mean, for one without readings."""
     observed = series.observed[train_rows]
     values = np.where(observed, (series.values[train_rows] - np.array(signal.mean)) / np.array(signal.std), 0.0)
     seen = observed.sum(0)

@@ -1,16 +1,17 @@
-"""One training run: from a recording and its graph to a checkpoint."""
+"""A training run, from a recording and its graph to a checkpoint: prepare, fit, checkpoint."""
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,9 +26,11 @@ from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
 from stunet_deploy.st_graph.files import st_graph_of_sensors
 from training import transfer
-from training.loop import Epoch, Trainer
-from training.profile import ProfileTables, mean_readings
+from training.history import Epoch, best_epoch
+from training.loop import Trainer
+from training.profile import ProfileTables, sensor_means
 from training.protocols import Split, choose_protocol, normalisation
+from training.resume import StateFile, run_identity
 
 REFERENCE_INTERVALS = 1_300
 REFERENCE_BYTES = 64_000_000
@@ -35,28 +38,46 @@ REFERENCE_BYTES = 64_000_000
 HEADROOM = 1.2
 
 
-def train(
-    series: Series,
-    graph: SensorGraph,
-    config: RunConfig | SRNNRunConfig,
-    *,
-    types: Mapping[str, str] | None = None,
-    start: Checkpoint | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
-    max_minutes: float | None = None,
-    state_file: Path | None = None,
-    resume: bool = False,
-    report: Callable[[Epoch], None] = lambda epoch: None,
-    device: str = "cpu",
-    clock: Callable[[], float] = time.perf_counter,
-) -> Checkpoint:
-    """Train a model on the training span of a recording; no label that the test scores is ever looked at.
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its first update.
 
-    Args:
+    Attributes:
+        config: with the architecture, targets and epochs of this run.
+        split: of the recording.
+        model: with its first weights, on the device of the run.
+        tables: profiles of the training days, for a model that has a profile.
+    """
+
+    config: RunConfig | SRNNRunConfig
+    split: Split
+    model: Forecaster
+    tables: ProfileTables | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The result of the training loop.
+
+    Attributes:
+        history: the log, an entry per epoch.
+        best_epoch: its epoch with the smallest validation error; 0 for none.
+        validation_mae: that error.
+    """
+
+    history: Sequence[Epoch]
+    best_epoch: int
+    validation_mae: float
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training on the training span of a recording; the labels of the test span are not used.
+
+    Attributes:
         series: the whole recording.
         graph: of the same sensors in the same order.
-        config: architecture, training, targets and split; its kind says which model family.
+        config: architecture, training, targets and split; its class determines the model family.
         types: type of every sensor, for a Structural-RNN; see :func:`stunet_deploy.st_graph.files.st_graph_of_sensors`.
         start: a trained Structural-RNN on a network with the same types, whose weights are the first ones; its
             architecture and targets are taken over, normalisation and limits are those of this recording.
@@ -69,81 +90,154 @@ def train(
         device: a torch device.
 
     Raises:
-        DataError: the graph has other sensors, or the recording is too short.
-        ConfigError: an unknown target or device, no time to train, a training that diverges, or a ``start`` of
-            another family, architecture, kind of data or with other types.
-        CheckpointError: nothing to resume from, or another run's state.
+        DataError: the graph has other sensors.
+        ConfigError: an unknown device, no time or no epochs to train.
     """
-    if len(graph.adjacency) != len(series.sensor_ids):
-        raise DataError(
-            f"a graph of {len(graph.adjacency)} sensors for a series of {len(series.sensor_ids)}",
-            "the same sensors",
-            "give the graph of this network with --graph",
+
+    series: Series
+    graph: SensorGraph
+    config: RunConfig | SRNNRunConfig
+    _: KW_ONLY
+    types: Mapping[str, str] | None = None
+    start: Checkpoint | None = None
+    epochs: int | None = None
+    seed: int = 0
+    max_minutes: float | None = None
+    state_file: Path | None = None
+    resume: bool = False
+    report: Callable[[Epoch], None] = lambda epoch: None
+    device: str = "cpu"
+    clock: Callable[[], float] = time.perf_counter
+
+    def __post_init__(self) -> None:
+        if len(self.graph.adjacency) != len(self.series.sensor_ids):
+            raise DataError(
+                f"a graph of {len(self.graph.adjacency)} sensors for a series of {len(self.series.sensor_ids)}",
+                "the same sensors",
+                "give the graph of this network with --graph",
+            )
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise ConfigError(
+                f"max_minutes = {self.max_minutes}", "a positive number of minutes", "give --max-minutes more"
+            )
+        _check_device(self.device)
+        if self.epochs == 0 and self.start is None:
+            raise ConfigError(
+                "no epochs and no trained model", "at least one epoch", "give --epochs more, or --start-from"
+            )
+        if self.epochs == 0 and self.resume:
+            raise ConfigError("no epochs to resume", "at least one epoch", "leave out --resume, or --epochs 0")
+
+    def run(self) -> Checkpoint:
+        """Prepare, fit and return the checkpoint.
+
+        Raises:
+            DataError: the recording is too short.
+            ConfigError: an unknown target, a training that diverges, or a ``start`` of another family, architecture,
+                kind of data or with other types.
+            CheckpointError: nothing to resume from, or another run's state.
+        """
+        prepared = self.prepare()
+        return self.checkpoint(prepared, self.fit(prepared))
+
+    def prepare(self) -> Prepared:
+        """Return split, normalisation, profiles and the model with its first weights; see :meth:`run` for errors."""
+        config = self._effective_config()
+        if config.training.threads:
+            torch.set_num_threads(config.training.threads)
+        split = choose_protocol(self.series, config.protocol, config.model.window, config.model.horizon)
+        signal = prepare_signal(self.series, split, config.targets, literature=config.model.fill == "zeros")
+        tables = ProfileTables.of(self.series, split.train_rows, signal) if config.model.profile else None
+        start = None if self.start is None else transfer.structural(self.start)
+        torch.manual_seed(self.seed)
+        model = build_model(
+            config,
+            self.graph,
+            self.series.sensor_ids,
+            signal,
+            profile=None if tables is None else tables.whole,
+            types=self.types,
+            directed=None if start is None else transfer.is_directed(start.graph),
+            means=sensor_means(self.series, split.train_rows, signal) if isinstance(config, RunConfig) else None,
         )
-    if max_minutes is not None and max_minutes <= 0:
-        raise ConfigError(f"max_minutes = {max_minutes}", "a positive number of minutes", "give --max-minutes more")
-    _check_device(device)
-    if epochs == 0 and start is None:
-        raise ConfigError("no epochs and no trained model", "at least one epoch", "give --epochs more, or --start-from")
-    if epochs == 0 and resume:
-        raise ConfigError("no epochs to resume", "at least one epoch", "leave out --resume, or --epochs 0")
-    if epochs:
-        config = replace(config, training=replace(config.training, epochs=epochs))
-    if start is not None:
-        config = transfer.continued(config, start, series)
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
-    fill = config.model.fill
-    if isinstance(config, RunConfig) and fill == "forecast":
-        # The fill has no weights of its own. `last` is known for a whole chunk at once, and learns as well or better.
-        config = replace(config, model=replace(config.model, fill="last"))
-    split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
-    signal = prepare_signal(series, split, config.targets, literature=config.model.fill == "zeros")
-    torch.manual_seed(seed)
-    tables = ProfileTables.of(series, split.train_rows, signal) if config.model.profile else None
-    directed = None if start is None else transfer.is_directed(transfer.structural(start).graph)
-    usual = mean_readings(series, split.train_rows, signal) if isinstance(config, RunConfig) else None
-    model = build_model(config, graph, series.sensor_ids, signal, tables, types, directed, usual)
-    if start is not None:
-        transfer.take_weights(cast(StructuralRNN, model), transfer.structural(start))
-    origin = "" if start is None else transfer.weights_hash(transfer.structural(start))
-    model = model.to(device)
-    trainer = Trainer(
-        model, series, split, config.training, seed, max_minutes, state_file, report, tables, origin, clock
-    )
-    if resume:
-        trainer.resume()
-    if epochs == 0:
-        history, best_epoch, error = [], 0, trainer.validate()
-    else:
+        if start is not None:
+            transfer.take_weights(cast(StructuralRNN, model), start)
+        return Prepared(config, split, model.to(self.device), tables)
+
+    def fit(self, prepared: Prepared) -> Fit:
+        """Train the prepared model in place; with 0 epochs only validate it."""
+        model, split, training = prepared.model, prepared.split, prepared.config.training
+        state_file = None
+        if self.state_file is not None:
+            origin = "" if self.start is None else transfer.weights_hash(transfer.structural(self.start))
+            identity = run_identity(model, self.series, split, training, self.seed, origin)
+            state_file = StateFile(self.state_file, identity)
+        trainer = Trainer(
+            model,
+            self.series,
+            split,
+            training,
+            self.seed,
+            max_minutes=self.max_minutes,
+            state_file=state_file,
+            report=self.report,
+            tables=prepared.tables,
+            clock=self.clock,
+        )
+        if self.resume:
+            trainer.resume()
+        if self.epochs == 0:
+            return Fit((), 0, trainer.validate())
         history = trainer.run()
-        best = min(history, key=lambda epoch: epoch.validation_mae)
-        best_epoch, error = best.epoch, best.validation_mae
-    coordinates = {
-        name: None if degrees is None else tuple(degrees.tolist())
-        for name, degrees in (
-            ("latitude", series.latitude if graph.latitude is None else graph.latitude),
-            ("longitude", series.longitude if graph.longitude is None else graph.longitude),
-        )
-    }
-    site = Site(series.sensor_ids, series.units, series.interval_s, series.stamp, series.timezone, **coordinates)
-    provenance: dict[str, Any] = {
-        "data": series.source,
-        "graph": graph.source,
-        "protocol": split.protocol,
-        "train_rows": [split.train_rows.start, split.train_rows.stop],
-        "test_start": split.test_start,
-        "config": asdict(config.training),
-        "seed": seed,
-        "max_minutes": max_minutes,
-        "epochs": len(history),
-        "best_epoch": best_epoch,
-        "validation_mae": error,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-    }
-    if start is not None:
-        provenance["start"] = transfer.provenance(start)
-    return Checkpoint(model.cpu().eval(), site, reference_stream(series, split), provenance).with_fill(fill)
+        best = best_epoch(history)
+        return Fit(history, best.epoch, best.validation_mae)
+
+    def checkpoint(self, prepared: Prepared, fit: Fit) -> Checkpoint:
+        """Return the fitted model with its site, reference stream and provenance."""
+        series, graph, split = self.series, self.graph, prepared.split
+        coordinates = {
+            name: None if degrees is None else tuple(degrees.tolist())
+            for name, degrees in (
+                ("latitude", series.latitude if graph.latitude is None else graph.latitude),
+                ("longitude", series.longitude if graph.longitude is None else graph.longitude),
+            )
+        }
+        site = Site(series.sensor_ids, series.units, series.interval_s, series.stamp, series.timezone, **coordinates)
+        provenance: dict[str, Any] = {
+            "data": series.source,
+            "graph": graph.source,
+            "protocol": split.protocol,
+            "train_rows": [split.train_rows.start, split.train_rows.stop],
+            "test_start": split.test_start,
+            "config": asdict(prepared.config.training),
+            "seed": self.seed,
+            "max_minutes": self.max_minutes,
+            "epochs": len(fit.history),
+            "best_epoch": fit.best_epoch,
+            "validation_mae": fit.validation_mae,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        }
+        if self.start is not None:
+            provenance["start"] = transfer.provenance(self.start)
+        trained = Checkpoint(prepared.model.cpu().eval(), site, reference_stream(series, split), provenance)
+        return trained.with_fill(self._continued().model.fill)
+
+    def _continued(self) -> RunConfig | SRNNRunConfig:
+        """Return the config with this run's epochs, and the architecture and targets of ``start``."""
+        config = self.config
+        if self.epochs:
+            config = replace(config, training=replace(config.training, epochs=self.epochs))
+        return config if self.start is None else transfer.continued(config, self.start, self.series)
+
+    def _effective_config(self) -> RunConfig | SRNNRunConfig:
+        """Return the config that is trained: the fill ``forecast`` has no weights of its own.
+
+        The fill ``last`` is known for a whole chunk at once, and learns as well or better.
+        """
+        config = self._continued()
+        if isinstance(config, RunConfig) and config.model.fill == "forecast":
+            return replace(config, model=replace(config.model, fill="last"))
+        return config
 
 
 def build_model(
@@ -151,22 +245,30 @@ def build_model(
     graph: SensorGraph,
     sensor_ids: tuple[str, ...],
     signal: Signal,
-    tables: ProfileTables | None,
-    types: Mapping[str, str] | None,
+    *,
+    profile: Float[Tensor, "slot node target"] | None = None,
+    types: Mapping[str, str] | None = None,
     directed: bool | None = None,
-    usual: Tensor | None = None,
+    means: Float[Tensor, "node feature"] | None = None,
 ) -> Forecaster:
-    """Return an untrained model on the graph of a sensor network; see :func:`train`, for ``directed``,
-    :func:`stunet_deploy.st_graph.files.st_graph_of_sensors`, and for ``usual``, :func:`training.profile.mean_readings`.
+    """Return an untrained model on the graph of a sensor network.
+
+    Args:
+        config: its class determines the model family.
+        graph: of the sensors ``sensor_ids``.
+        sensor_ids: in the order of the node axis.
+        signal: normalisation, targets and limits.
+        profile: table of a model that has a profile; see :class:`training.profile.ProfileTables`.
+        types, directed: see :func:`stunet_deploy.st_graph.files.st_graph_of_sensors`.
+        means: for an ST-UNet, see :func:`training.profile.sensor_means`.
 
     Raises:
-        ConfigError: types of sensors for a family that does not know them.
+        ConfigError: types of sensors for a family that has none.
         DataError: a sensor without a type.
     """
-    table = None if tables is None else tables.whole
     if isinstance(config, SRNNRunConfig):
         st_graph = st_graph_of_sensors(graph.adjacency, sensor_ids, len(signal.features), types, directed)
-        return StructuralRNN(config.model, st_graph, signal, table)
+        return StructuralRNN(config.model, st_graph, signal, profile)
     if types is not None:
         raise ConfigError("types of sensors for an ST-UNet", "a Structural-RNN", "give --model srnn, or no --types")
     hierarchy = GraphHierarchy.build(
@@ -177,7 +279,7 @@ def build_model(
         symmetrise=config.model.symmetrise,
         basis=config.model.basis,
     )
-    return STUNet(config.model, hierarchy, signal, table, usual)
+    return STUNet(config.model, hierarchy, signal, profile, means)
 
 
 def _check_device(device: str) -> None:
@@ -192,7 +294,13 @@ def _check_device(device: str) -> None:
 
 
 def prepare_signal(series: Series, split: Split, targets: tuple[str, ...], *, literature: bool = False) -> Signal:
-    """Return names, limits and normalisation (``literature``: see there) per feature, from the training span alone."""
+    """Return names, limits and normalisation of the features, from the training span alone.
+
+    Args:
+        series, split: the recording and its split.
+        targets: names of the features to forecast; empty for all.
+        literature: see :func:`training.protocols.normalisation`.
+    """
     mean, std = normalisation(series, split, literature=literature)
     values, observed = series.values[split.train_rows].astype(np.float64), series.observed[split.train_rows]
     low = np.where(observed, values, np.inf).min((0, 1))

@@ -33,9 +33,9 @@ from stunet_deploy.graph.files import read_graph
 from stunet_deploy.series.series import read_series
 from training.baselines import persistence
 from training.evaluation import evaluate
-from training.forecaster import ModelForecaster
 from training.protocols import choose_protocol
-from training.run import train
+from training.run import TrainingRun
+from training.torch_predictor import TorchPredictor
 
 SETS = {
     "metr-la": ("One week of METR-LA, protocol A on its 2,016 rows", "metr-la.npz"),
@@ -108,10 +108,10 @@ def run(name: str, row: Row, seed: int, epochs: int) -> dict[str, Any]:
     series = read_series(path, timezone=TIMEZONE)
     config = settings(row, epochs)
     begin = time.process_time()
-    model = train(series, read_graph(path, series.sensor_ids), config, seed=seed).model.eval()
+    model = TrainingRun(series, read_graph(path, series.sensor_ids), config, seed=seed).run().model.eval()
     seconds = time.process_time() - begin
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
-    found = evaluate(series, split, [ModelForecaster(model)])
+    found = evaluate(series, split, [TorchPredictor(model)])
     where = environment()
     return {
         **identify(name, row, seed, epochs),

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness.workbench import RESULTS, SHARED, write_results
 from export.bundle import export_bundle
-from runtime.forecaster import StreamForecaster
+from runtime.predictor import StreamPredictor
 from runtime.timing import environment
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
@@ -43,7 +43,7 @@ from training.baselines import persistence, time_of_day_average
 from training.evaluation import Result
 from training.hiding import evaluate_hidden
 from training.protocols import Split, choose_protocol
-from training.run import train
+from training.run import TrainingRun
 
 #: The fills of the streams, by that of the model as it is trained: ``forecast`` and ``last`` have the same weights.
 FILLS = {"forecast": ("forecast", "last"), "mean": ("mean",), "zeros": ("zeros",)}
@@ -93,7 +93,7 @@ class Watched:
         """Yield the forecasts of one stream, state carried."""
         manifest = self.bundle.manifest
         low, high = np.float32(manifest.limits[manifest.features.index(TARGET)])
-        for forecast in StreamForecaster(self.bundle).stream(series, start, issue):
+        for forecast in StreamPredictor(self.bundle).stream(series, start, issue):
             finite = np.isfinite(forecast)
             self.forecasts += forecast.size
             self.not_finite += int((~finite).sum())
@@ -115,14 +115,14 @@ def identify(hidden: str, seed: int, data: Path, config: RunConfig) -> dict[str,
     return {"data": data.name, "hidden": hidden, "seed": seed, "config": parts}
 
 
-def scores(series: Series, split: Split, forecasters: Any) -> list[dict[str, Any]]:
+def scores(series: Series, split: Split, predictors: Any) -> list[dict[str, Any]]:
     """Return the errors of a carried stream: nothing lost, then every share of every loss."""
 
     def score(loss: str, shares: Sequence[float], hours: float | None) -> list[dict[str, Any]]:
         found: list[Result] = evaluate_hidden(
             series,
             split,
-            forecasters,
+            predictors,
             shares,
             targets=(TARGET,),
             regimes=("stream",),
@@ -139,7 +139,7 @@ def runs_of(data: Path, series: Series, known: dict[str, Any], config: RunConfig
     """Train a model, export it with each of its fills and score the bundles; return what was found of each."""
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
     begin = time.process_time()
-    checkpoint = train(series, read_graph(data, series.sensor_ids), config, seed=known["seed"])
+    checkpoint = TrainingRun(series, read_graph(data, series.sensor_ids), config, seed=known["seed"]).run()
     seconds = time.process_time() - begin
     where = environment()
     found = []

@@ -51,7 +51,7 @@ def random_checkpoint(series: Series, data: Path, config: RunConfig | SRNNRunCon
     graph = read_graph(data, series.sensor_ids)
     split = protocol_a(series)
     torch.manual_seed(0)
-    model = build_model(config, graph, series.sensor_ids, prepare_signal(series, split, ()), None, None).eval()
+    model = build_model(config, graph, series.sensor_ids, prepare_signal(series, split, ())).eval()
     for parameter in model.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stunet_deploy.bundle import Bundle
     from stunet_deploy.config import RunConfig
     from stunet_deploy.series.series import Series
-    from training.evaluation import Forecaster
+    from training.evaluation import Predictor
 
 HELP = "Train, export, verify and stream on simulated traffic that ships with the package, and write a report."
 EXAMPLE = "example: stunet demo --out demo"
@@ -41,16 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Train, export, verify, evaluate, stream and report."""
     from export.bundle import export_bundle
-    from runtime.forecaster import StreamForecaster
+    from runtime.predictor import StreamPredictor
     from runtime.verify import verify
-    from stunet_deploy.cli.report import Outcome, write_report
+    from stunet_deploy.cli.report import DemoResult, write_report
     from stunet_deploy.cli.training_log import TrainingLog
     from stunet_deploy.graph.files import read_graph
     from stunet_deploy.series.series import read_series
     from training.baselines import baselines
     from training.evaluation import evaluate, table, to_json
     from training.protocols import choose_protocol
-    from training.run import train
+    from training.run import TrainingRun
 
     out: Path = arguments.out
     if arguments.minutes <= 0:
@@ -61,13 +61,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     with stages.time(f"training for {arguments.minutes:g} minutes on {len(series.sensor_ids)} simulated detectors"):
         config = demo_config()
         with TrainingLog(out / "model.log.csv", console, config.training.epochs, False, None) as log:
-            checkpoint = train(
+            checkpoint = TrainingRun(
                 series,
                 read_graph(DATA, series.sensor_ids),
                 config,
                 max_minutes=arguments.minutes,
                 report=log.report,
-            )
+            ).run()
         checkpoint.save(out / "model.pt")
     with stages.time("exporting the step to ONNX"):
         bundle = export_bundle(checkpoint, out / "model.bundle")
@@ -78,11 +78,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     targets = bundle.manifest.targets
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
     with stages.time("scoring the bundle on the test span, beside the baselines"):
-        forecasters: list[Forecaster] = [StreamForecaster(bundle), *baselines(series, split, targets)]
-        results = evaluate(series, split, forecasters, targets=targets)
+        predictors: list[Predictor] = [StreamPredictor(bundle), *baselines(series, split, targets)]
+        results = evaluate(series, split, predictors, targets=targets)
     with stages.time(f"streaming the last {DAYS_STREAMED} days, one interval at a time"):
         first_row, forecasts, step_us = stream_last_days(bundle, series)
-    outcome = Outcome(
+    result = DemoResult(
         data=DATA,
         series=series,
         split=split,
@@ -96,8 +96,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         stages=stages.seconds,
     )
     report = out / "report.html"
-    write_report(report, outcome)
-    latency = outcome.latency()
+    write_report(report, result)
+    latency = result.latency()
     data: dict[str, Any] = {
         "report": str(report),
         "model": str(out / "model.pt"),

@@ -15,7 +15,7 @@ from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from stunet_deploy.series.series import Series
-    from training.evaluation import Forecaster
+    from training.evaluation import Predictor
 
 HELP = (
     "Score a checkpoint or a bundle on the test span of a recording, by window and as a stream, beside the baselines."
@@ -74,24 +74,24 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     split = choose_protocol(series, arguments.protocol or subject.protocol, subject.window, subject.horizon)
     console.say(f"data: {series.source}\nsplit {split.protocol}: {len(split.test)} forecasts to score")
 
-    def forecasters(seen: Series) -> list[Forecaster]:
-        return [subject.forecaster, *baselines(seen, split, subject.targets)]
+    def predictors(seen: Series) -> list[Predictor]:
+        return [subject.predictor, *baselines(seen, split, subject.targets)]
 
     if arguments.hide:
         results = evaluate_hidden(
             series,
             split,
-            forecasters,
+            predictors,
             sorted({0.0, *arguments.hide}),
             targets=subject.targets,
             block_hours=arguments.hide_blocks,
             seed=arguments.seed,
         )
     else:
-        results = evaluate(series, split, forecasters(series), targets=subject.targets)
+        results = evaluate(series, split, predictors(series), targets=subject.targets)
     if arguments.plots is not None:
         whole = [result for result in results if not result.hidden]
-        for path in pictures.write_plots(arguments.plots, series, split, subject.forecaster, subject.targets, whole):
+        for path in pictures.write_plots(arguments.plots, series, split, subject.predictor, subject.targets, whole):
             console.say(f"wrote {path}")
     unit = (
         series.units[series.features.index(subject.targets[0])] if len(subject.targets) == 1 else "each target's unit"
@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 class Subject:
     """What is scored, and the network and clock that it knows."""
 
-    forecaster: Forecaster
+    predictor: Predictor
     is_bundle: bool
     sensor_ids: tuple[str, ...]
     features: tuple[str, ...]
@@ -165,13 +165,13 @@ def open_subject(path: Path, backend: str, precision: str) -> Subject:
 
 
 def _from_bundle(path: Path, backend: str, precision: str) -> Subject:
-    from runtime.forecaster import StreamForecaster
+    from runtime.predictor import StreamPredictor
     from stunet_deploy.bundle import Bundle
 
     bundle = Bundle.load(path)
     manifest = bundle.manifest
     return Subject(
-        forecaster=StreamForecaster(bundle, backend, precision=precision),
+        predictor=StreamPredictor(bundle, backend, precision=precision),
         is_bundle=True,
         sensor_ids=manifest.sensor_ids,
         features=manifest.features,
@@ -188,12 +188,12 @@ def _from_bundle(path: Path, backend: str, precision: str) -> Subject:
 
 def _from_checkpoint(path: Path) -> Subject:
     from stunet_deploy.checkpoint import Checkpoint
-    from training.forecaster import ModelForecaster
+    from training.torch_predictor import TorchPredictor
 
     checkpoint = Checkpoint.load(path)
     model, site = checkpoint.model, checkpoint.site
     return Subject(
-        forecaster=ModelForecaster(model),
+        predictor=TorchPredictor(model),
         is_bundle=False,
         sensor_ids=site.sensor_ids,
         features=model.signal.features,

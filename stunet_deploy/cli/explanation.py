@@ -56,7 +56,7 @@ def answer(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from stunet_deploy.checkpoint import Checkpoint
     from stunet_deploy.models.srnn.explanation import explain
     from stunet_deploy.models.srnn.model import StructuralRNN
-    from training.data import Recording
+    from training.data import TensorSeries
 
     checkpoint = Checkpoint.load(path)
     model = checkpoint.model
@@ -72,7 +72,7 @@ def answer(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     warm_up = max(0, min(model.config.window, len(seen.timestamps) - shown))
     import torch
 
-    inputs = Recording.of(seen, model.signal, torch.device("cpu")).inputs(torch.arange(len(seen.timestamps))[None])
+    inputs = TensorSeries.of(seen, model.signal, torch.device("cpu")).inputs(torch.arange(len(seen.timestamps))[None])
     found = explain(model, inputs, arguments.explain, warm_up)
     units = {model.signal.features[n]: unit for n, unit in enumerate(checkpoint.site.units)}
     unit = units.get(found.outputs[0], "") if model.config.output != "classification" else ""

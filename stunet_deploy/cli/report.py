@@ -38,8 +38,8 @@ MODEL_NAMES = {
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What the demo did and found.
+class DemoResult:
+    """The result of a demo.
 
     Attributes:
         data: file of the recording; it also holds the streets.
@@ -79,52 +79,52 @@ class Outcome:
         return whole.cut(slice(per_day * int(np.argmin(means)), per_day * (int(np.argmin(means)) + 1)))
 
 
-def write_report(path: Path, outcome: Outcome) -> None:
+def write_report(path: Path, result: DemoResult) -> None:
     """Write the report."""
-    day = outcome.busiest_day()
-    unit, latency = day.unit, outcome.latency()
+    day = result.busiest_day()
+    unit, latency = day.unit, result.latency()
     date = datetime.fromtimestamp(int(day.times[0]), ZoneInfo(day.zone))
     lead = min(day.ahead)
     corridors = {
         name: [node for node, sensor in enumerate(day.sensor_ids) if sensor.startswith(prefix) and "-" not in sensor]
         for name, prefix in CORRIDORS.items()
     }
-    named = [replace(r, model=MODEL_NAMES.get(r.model, r.model)) for r in outcome.results]
+    named = [replace(r, model=MODEL_NAMES.get(r.model, r.model)) for r in result.results]
     marks = {"median": latency["median_us"], "p99": latency["p99_us"]}
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         sensors=len(day.sensor_ids),
         date=f"{date:%A} {date.day} {date:%B %Y}",
         lead=f"{lead:g}",
         unit=html.escape(unit),
-        cards=_cards(outcome, unit),
-        map=json.dumps(_map(outcome.data, outcome.series, day, lead), separators=(",", ":")),
+        cards=_cards(result, unit),
+        map=json.dumps(_map(result.data, result.series, day, lead), separators=(",", ":")),
         palette=json.dumps(pictures.SPEED_COLOURS),
         day=pictures.to_svg(pictures.draw_day(day, day.liveliest(pictures.SENSORS_SHOWN), "speed")),
         corridors=pictures.to_svg(pictures.draw_corridors(day, corridors, lead)),
         horizons=pictures.to_svg(pictures.draw_horizons(named, unit)),
         accuracy=_accuracy(named),
         latency=pictures.to_svg(
-            pictures.draw_latency(outcome.step_us, {name: us for name, us in marks.items() if us is not None})
+            pictures.draw_latency(result.step_us, {name: us for name, us in marks.items() if us is not None})
         ),
         timings=_rows([(name.removesuffix("_us"), f"{us:.0f}") for name, us in _percentiles(latency)]),
         count=latency["count"],
-        stages=_rows([(title, f"{seconds:.1f} s") for title, seconds in outcome.stages.items()]),
+        stages=_rows([(title, f"{seconds:.1f} s") for title, seconds in result.stages.items()]),
         machine=html.escape(_machine()),
-        source=html.escape(outcome.series.source),
-        first_test=f"{_local(outcome.series, outcome.split.test_start):%A %d %B}",
+        source=html.escape(result.series.source),
+        first_test=f"{_local(result.series, result.split.test_start):%A %d %B}",
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _cards(outcome: Outcome, unit: str) -> str:
+def _cards(result: DemoResult, unit: str) -> str:
     """Return the four numbers that matter most."""
-    errors = {(r.model, r.horizon_minutes): r.mae for r in outcome.results if r.protocol == "stream"}
+    errors = {(r.model, r.horizon_minutes): r.mae for r in result.results if r.protocol == "stream"}
     furthest = max(minutes for _, minutes in errors)
-    model = outcome.bundle.manifest.model
-    median = outcome.latency()["median_us"]
-    size = sum((outcome.bundle.path / name).stat().st_size for name in outcome.bundle.manifest.files)
-    verified = outcome.verification
+    model = result.bundle.manifest.model
+    median = result.latency()["median_us"]
+    size = sum((result.bundle.path / name).stat().st_size for name in result.bundle.manifest.files)
+    verified = result.verification
     cards = [
         (
             f"{errors[model, furthest]:.2f} {unit}",
@@ -132,7 +132,7 @@ def _cards(outcome: Outcome, unit: str) -> str:
         ),
         (
             f"{median:.0f} µs",
-            f"median step: {len(outcome.series.sensor_ids)} detectors, 12 horizons, ONNX Runtime, one thread",
+            f"median step: {len(result.series.sensor_ids)} detectors, 12 horizons, ONNX Runtime, one thread",
         ),
         (
             f"{verified.max_abs_error:.0e} {unit}",

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from stunet_deploy.config_files import read_run_config
     from stunet_deploy.series.series import read_series
     from stunet_deploy.st_graph.files import read_sensor_types
-    from training.run import train
+    from training.run import TrainingRun
 
     out: Path = arguments.out
     check_writable(out)
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     log_file = out.with_name(f"{out.stem}.log.csv")
     try:
         with TrainingLog(log_file, console, epochs, arguments.resume, arguments.tensorboard) as log:
-            checkpoint = train(
+            checkpoint = TrainingRun(
                 series,
                 graph,
                 config,
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
                 resume=arguments.resume,
                 report=log.report,
                 device=arguments.device,
-            )
+            ).run()
     except KeyboardInterrupt:
         if state_file.is_file():
             console.next("the same command with --resume continues after the last finished epoch")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
 from stunet_deploy.files import replacing
-from training.loop import Epoch
+from training.history import Epoch
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -10,7 +10,7 @@ from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.series.series import Series
-from training.forecaster import ModelForecaster
+from training.torch_predictor import TorchPredictor
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def as_zeros(series: Series) -> Series:
 def test_a_bundle_and_its_checkpoint_read_missing_and_impossible_readings_alike(exported, fill, regime):
     checkpoint, bundle = exported(fill)
     series = recording(checkpoint)
-    forecaster = ModelForecaster(checkpoint.model)
+    forecaster = TorchPredictor(checkpoint.model)
     issue = np.arange(10, 100)
     if regime == "stream":
         expected = np.concatenate(list(forecaster.stream(series, 0, issue)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
 from training.loop import Trainer
 from training.protocols import Split, protocol_a
+from training.resume import StateFile, run_identity
 from training.run import prepare_signal
 
 HOUR_S = 3600
@@ -93,12 +95,16 @@ def make_trainer() -> Callable[..., Trainer]:
         *,
         split: Split | None = None,
         seed: int = 1,
+        path: Path | None = None,
         **options: Any,
     ) -> Trainer:
         split = split or protocol_a(series, config.model.window, config.model.horizon)
         hierarchy = GraphHierarchy.build(graph.adjacency, pool_levels=[levels for levels, _ in config.model.scales])
         torch.manual_seed(seed)
         model = STUNet(config.model, hierarchy, prepare_signal(series, split, config.targets))
-        return Trainer(model, series, split, config.training, seed, **options)
+        state_file = None
+        if path is not None:
+            state_file = StateFile(path, run_identity(model, series, split, config.training, seed))
+        return Trainer(model, series, split, config.training, seed, state_file=state_file, **options)
 
     return make

@@ -10,7 +10,7 @@ from stunet_deploy.config import Signal
 from stunet_deploy.errors import DataError
 from stunet_deploy.models.signal import SignalInput
 from stunet_deploy.series.series import read_series
-from training.data import ChunkSampler, Recording
+from training.data import ChunkSampler, TensorSeries
 
 CPU = torch.device("cpu")
 SPEED = Signal(("speed",), ("speed",), (45.0,), (12.0,), (0.0,), (90.0,))
@@ -19,7 +19,7 @@ FLOW_AND_SPEED = Signal(("speed", "flow"), ("flow", "speed"), (45.0, 30.0), (12.
 
 def test_labels_are_the_raw_readings_after_the_issue_row(wave):
     series = wave(features=2)
-    recording = Recording.of(series, FLOW_AND_SPEED, CPU)
+    recording = TensorSeries.of(series, FLOW_AND_SPEED, CPU)
     issue = torch.tensor([[10, 11], [200, 201]])
 
     labels, observed = recording.labels(issue, 3)
@@ -35,7 +35,7 @@ def test_an_observed_zero_is_a_label_and_what_is_under_an_unobserved_mark_is_not
     values, observed = series.values.copy(), series.observed.copy()
     values[51], observed[51] = 0, True
     values[52], observed[52] = np.nan, False
-    recording = Recording.of(replace(series, values=values, observed=observed), SPEED, CPU)
+    recording = TensorSeries.of(replace(series, values=values, observed=observed), SPEED, CPU)
 
     labels, known = recording.labels(torch.tensor([[50]]), 2)
 
@@ -48,7 +48,7 @@ def test_an_observed_zero_is_a_label_and_what_is_under_an_unobserved_mark_is_not
 def test_inputs_are_rows_of_the_recording(series):
     rows = torch.tensor([[3, 4, 5], [100, 101, 102]])
 
-    inputs = Recording.of(series, SPEED, CPU).inputs(rows)
+    inputs = TensorSeries.of(series, SPEED, CPU).inputs(rows)
 
     np.testing.assert_array_equal(inputs.values, series.values[rows])
     np.testing.assert_array_equal(inputs.observed, series.observed[rows])
@@ -59,7 +59,7 @@ def test_a_reading_outside_the_limits_is_dropped_and_not_clipped(series):
     values, observed = series.values.copy(), series.observed.copy()
     values[3, :4, 0], observed[3] = [90, 90.1, -0.1, 0], True
 
-    inputs = Recording.of(replace(series, values=values, observed=observed), SPEED, CPU).inputs(torch.tensor([[3]]))
+    inputs = TensorSeries.of(replace(series, values=values, observed=observed), SPEED, CPU).inputs(torch.tensor([[3]]))
 
     assert inputs.values[0, 0, :4, 0].tolist() == [90, 0, 0, 0]
     assert inputs.observed[0, 0, :4, 0].tolist() == [1, 0, 0, 1]
@@ -122,7 +122,7 @@ def test_the_literature_mode_feeds_what_the_public_file_holds(shared_data):
     rows = torch.arange(len(public))[None]
     module = SignalInput(SPEED, "zeros", "none", False)
     for name in ("metr-la.npz", "layouts/metr-la.h5"):  # the first has imputed values where the second has 0
-        inputs = Recording.of(read_series(shared_data / name), SPEED, CPU).inputs(rows)
+        inputs = TensorSeries.of(read_series(shared_data / name), SPEED, CPU).inputs(rows)
         fed = module.fill_sequence(inputs.values, inputs.observed, module.constant())
 
         np.testing.assert_allclose(fed[0] * SPEED.std[0] + SPEED.mean[0], public, atol=1e-4)

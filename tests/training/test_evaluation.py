@@ -1,4 +1,4 @@
-"""Evaluation with forecasters whose errors are known, in both regimes."""
+"""Evaluation with predictors whose errors are known, in both regimes."""
 
 import json
 from collections.abc import Iterator
@@ -91,10 +91,10 @@ def test_window_forecasts_see_exactly_the_window() -> None:
 def test_stream_starts_before_the_test_span(warm_up: int | None, before: int) -> None:
     series = make_series()
     split = protocol_a(series, window=6, horizon=4)
-    forecaster = LastRows(4)
-    results = evaluate(series, split, [forecaster], regimes=("stream",), warm_up=warm_up)
+    predictor = LastRows(4)
+    results = evaluate(series, split, [predictor], regimes=("stream",), warm_up=warm_up)
     start = max(0, split.test_start - before)
-    assert forecaster.runs == [(start, split.test[0], split.test[-1])]
+    assert predictor.runs == [(start, split.test[0], split.test[-1])]
     rows = split.test + 4
     errors = np.abs(series.values[rows] - (split.test - start + 1)[:, None, None])[series.observed[rows]]
     assert results[-1].mae == pytest.approx(errors.mean())
@@ -103,11 +103,11 @@ def test_stream_starts_before_the_test_span(warm_up: int | None, before: int) ->
 def test_stream_starts_anew_after_a_weekend() -> None:
     series = make_series(9, weekdays=True)  # test days: Friday, Monday, Tuesday
     split = protocol_b(series, (2, 1, 3), window=6, horizon=4)
-    forecaster = LastRows(4)
-    evaluate(series, split, [forecaster], regimes=("stream",))
+    predictor = LastRows(4)
+    evaluate(series, split, [predictor], regimes=("stream",))
     monday = 4 * 24
     assert split.test_start == 3 * 24
-    assert forecaster.runs == [
+    assert predictor.runs == [
         (2 * 24, 3 * 24 + 5, monday - 5),
         (monday, monday + 5, 6 * 24 - 5),
     ]
@@ -127,18 +127,18 @@ def test_the_stream_of_pemsd7_scores_265_slots_a_day_and_resets_over_the_weekend
         interval_s=300,
     )
     split = protocol_b(series)
-    forecaster = LastRows(12)
+    predictor = LastRows(12)
 
-    results = evaluate(series, split, [forecaster])
+    results = evaluate(series, split, [predictor])
 
     # The test days are the last five of 44 weekdays: Monday 25 June to Friday 29 June, one unbroken run.
-    assert forecaster.runs == [(39 * 288, 39 * 288 + 11, 44 * 288 - 13)]
+    assert predictor.runs == [(39 * 288, 39 * 288 + 11, 44 * 288 - 13)]
     assert [result.count for result in results] == [5 * 265] * 6
     tuesday = protocol_b(series, (33, 5, 6))
-    forecaster = LastRows(12)
-    results = evaluate(series, tuesday, [forecaster])
+    predictor = LastRows(12)
+    results = evaluate(series, tuesday, [predictor])
     monday = 39 * 288
-    assert forecaster.runs == [(37 * 288, 38 * 288 + 11, monday - 13), (monday, monday + 11, 44 * 288 - 13)]
+    assert predictor.runs == [(37 * 288, 38 * 288 + 11, monday - 13), (monday, monday + 11, 44 * 288 - 13)]
     assert [result.count for result in results] == [6 * 265] * 6
 
 

@@ -18,10 +18,10 @@ from stunet_deploy.errors import CheckpointError, ConfigError, DataError
 from stunet_deploy.graph.adjacency import Adjacency
 from training.baselines import persistence
 from training.evaluation import evaluate
-from training.forecaster import ModelForecaster
 from training.loop import Trainer
 from training.protocols import protocol_a, protocol_b
-from training.run import train
+from training.run import TrainingRun
+from training.torch_predictor import TorchPredictor
 
 
 def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -37,11 +37,11 @@ def same(left, right) -> bool:
 def loss_by_hand(trainer: Trainer, series, rows, kind: str) -> float:
     """Return the loss of a batch, cell by cell, from the recording itself."""
     with torch.inference_mode():
-        inputs = trainer.recording.inputs(rows)
+        inputs = trainer.objective.series.inputs(rows)
         forecast, _ = trainer.model(inputs, trainer.model.initial_lines(len(rows)))
     sizes = []
     for batch, time, ahead, node in product(
-        range(len(rows)), range(trainer.warm_up, rows.shape[1]), range(3), range(6)
+        range(len(rows)), range(trainer.objective.warm_up, rows.shape[1]), range(3), range(6)
     ):
         row = int(rows[batch, time]) + 1 + ahead
         for target, feature in enumerate(trainer.model.signal.target_index):
@@ -67,7 +67,7 @@ def test_the_loss_is_the_mean_over_observed_raw_labels(make_trainer, wave, graph
     trainer.model.eval()
     rows = torch.tensor([50, 58])[:, None] + torch.arange(trainer.sampler.length)
 
-    loss = trainer._loss(rows)
+    loss = trainer.objective.loss(rows)
 
     assert float(loss.detach()) == pytest.approx(loss_by_hand(trainer, series, rows, kind), rel=1e-5)
 
@@ -78,7 +78,7 @@ def test_a_batch_without_a_single_label_gives_no_gradient_and_no_nan(make_traine
     trainer = make_trainer(replace(series, observed=observed), graph, config())
     rows = 40 + torch.arange(trainer.sampler.length)[None]
 
-    loss = trainer._loss(rows)
+    loss = trainer.objective.loss(rows)
     loss.backward()
 
     assert float(loss.detach()) == 0
@@ -93,13 +93,11 @@ def test_hiding_touches_inputs_and_never_labels(make_trainer, series, graph, con
     seen = []
     trainer.model.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
     asked = []
-    labels_of = type(trainer.recording).labels
-    trainer.recording = replace(trainer.recording)
-    object.__setattr__(
-        trainer.recording, "labels", lambda *given: asked.append(labels_of(trainer.recording, *given)) or asked[-1]
-    )
+    recording = trainer.objective.series
+    labels_of = type(recording).labels
+    object.__setattr__(recording, "labels", lambda *given: asked.append(labels_of(recording, *given)) or asked[-1])
 
-    trainer._loss(rows)
+    trainer.objective.loss(rows)
 
     recorded = torch.from_numpy(series.observed[rows].astype(np.float32))
     assert (seen[0].observed <= recorded).all()
@@ -114,7 +112,7 @@ def test_hidden_sensors_are_silent_from_one_interval_to_another_with_all_their_f
     trainer = make_trainer(wave(features=2), graph, config(("flow",), hide_sensors=0.5))
     whole = torch.ones(400, 24, 6, 2)
 
-    left = trainer._hidden(whole)
+    left = trainer.objective.hidden(whole)
 
     np.testing.assert_array_equal(left[..., 0], left[..., 1])
     silent = left[..., 0] == 0
@@ -135,9 +133,9 @@ def test_time_jitter_shifts_a_chunk_as_a_whole_and_leaves_the_readings(make_trai
     seen = []
     trainer.model.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
 
-    trainer._loss(rows)
+    trainer.objective.loss(rows)
 
-    plain = trainer.recording.inputs(rows)
+    plain = trainer.objective.series.inputs(rows)
     shift = seen[0].time_of_week - plain.time_of_week
     assert torch.equal(seen[0].values, plain.values)
     torch.testing.assert_close(shift, shift[:, :1].expand_as(shift), atol=0.1, rtol=0)
@@ -163,7 +161,7 @@ def test_windows_are_those_of_the_split_even_where_days_touch(make_trainer, seri
     trainer = make_trainer(series, graph, config(regime="window"), split=split)
 
     assert trainer.sampler.length == 6
-    assert trainer.warm_up == 5
+    assert trainer.objective.warm_up == 5
     np.testing.assert_array_equal(trainer.sampler.starts + 5, split.train)
     assert (trainer.sampler.starts // 24 == (trainer.sampler.starts + 8) // 24).all()
 
@@ -219,7 +217,7 @@ def test_time_bounds_training_after_its_first_epoch(make_trainer, series, graph,
 
 def test_the_time_is_that_of_the_clock_given(make_trainer, series, graph, config):
     stopped = make_trainer(series, graph, config(epochs=3), max_minutes=1e-6, clock=lambda: 5.0)
-    minutes = itertools.count(step=60.0)
+    minutes = itertools.count(0.0, 60.0)
     leaping = make_trainer(series, graph, config(epochs=3), max_minutes=1e-6, clock=lambda: next(minutes))
 
     assert (len(stopped.run()), len(leaping.run())) == (3, 1)
@@ -243,16 +241,16 @@ def test_the_learning_rate_follows_its_schedule(make_trainer, series, graph, con
 
     cosine = make_trainer(series, graph, config(epochs=4, learning_rate=0.01))
     for done, expected in ((0.0, 0.01), (2.0, 0.005), (4.0, 0)):
-        cosine._set_learning_rate(done)
-        assert cosine.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
+        progress = cosine.schedule.progress(done, 0.0)
+        assert cosine.schedule.learning_rate(done, progress) == pytest.approx(expected)
 
 
 def test_a_short_training_beats_persistence_on_validation(make_trainer, series, graph, config):
     trainer = make_trainer(series, graph, config(epochs=12, learning_rate=0.02, average=0.0))
     trainer.run()
-    forecasters = [persistence(series, trainer.split), ModelForecaster(trainer.model)]
+    predictors = [persistence(series, trainer.split), TorchPredictor(trainer.model)]
 
-    results = evaluate(series, trainer.validation, forecasters, regimes=["stream"])
+    results = evaluate(series, trainer.validation.split, predictors, regimes=["stream"])
 
     errors = {(result.model, result.horizon_minutes): result.mae for result in results}
     for minutes in (60, 120, 180):
@@ -287,7 +285,7 @@ def test_too_few_validation_windows_are_refused(make_trainer, series, graph, con
 KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
-from training.run import train
+from training.run import TrainingRun
 
 given, state = sys.argv[1:]
 series, graph, config = pickle.loads(Path(given).read_bytes())
@@ -296,7 +294,7 @@ def report(epoch):
     if epoch.epoch == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
-train(series, graph, config, seed=4, state_file=Path(state), report=report)
+TrainingRun(series, graph, config, seed=4, state_file=Path(state), report=report).run()
 """
 
 
@@ -304,7 +302,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(series, gra
     settings = config(epochs=4, dropout=0.2, hide=0.1)
     given, state = tmp_path / "given.pickle", tmp_path / "run.state"
     given.write_bytes(pickle.dumps((series, graph, settings)))
-    uninterrupted = train(series, graph, settings, seed=4)
+    uninterrupted = TrainingRun(series, graph, settings, seed=4).run()
 
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, given, state],
@@ -313,7 +311,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(series, gra
         check=False,
     )
     epochs = []
-    resumed = train(series, graph, settings, seed=4, state_file=state, resume=True, report=epochs.append)
+    resumed = TrainingRun(series, graph, settings, seed=4, state_file=state, resume=True, report=epochs.append).run()
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert [epoch.epoch for epoch in epochs] == [3, 4]
@@ -324,9 +322,9 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(series, gra
 
 def test_a_finished_run_resumes_to_itself(make_trainer, series, graph, config, tmp_path):
     state = tmp_path / "run.state"
-    first = make_trainer(series, graph, config(), state_file=state, max_minutes=1e-4)
+    first = make_trainer(series, graph, config(), path=state, max_minutes=1e-4)
     weights = weights_of(first)
-    second = make_trainer(series, graph, config(), state_file=state, max_minutes=1e-4)
+    second = make_trainer(series, graph, config(), path=state, max_minutes=1e-4)
     second.resume()
 
     assert same(weights_of(second), weights)
@@ -335,7 +333,7 @@ def test_a_finished_run_resumes_to_itself(make_trainer, series, graph, config, t
 
 @pytest.fixture
 def interrupted(make_trainer, series, graph, config, tmp_path):
-    trainer = make_trainer(series, graph, config(epochs=1), state_file=tmp_path / "run.state")
+    trainer = make_trainer(series, graph, config(epochs=1), path=tmp_path / "run.state")
     trainer.run()
     return trainer
 
@@ -360,7 +358,7 @@ def test_another_runs_state_is_refused(make_trainer, interrupted, series, graph,
         values[-1, 0] += change == "reading"
         observed[-1, 0] ^= change == "mark"
         series = replace(series, values=values, observed=observed)
-    other = make_trainer(series, graph, settings, seed=seed, state_file=interrupted.state_file)
+    other = make_trainer(series, graph, settings, seed=seed, path=interrupted.state_file.path)
 
     with pytest.raises(CheckpointError, match="another run"):
         other.resume()
@@ -368,7 +366,7 @@ def test_another_runs_state_is_refused(make_trainer, interrupted, series, graph,
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None, "cut", "list"])
 def test_a_damaged_or_missing_state_is_refused(make_trainer, interrupted, series, graph, config, content):
-    path = interrupted.state_file
+    path = interrupted.state_file.path
     if content is None:
         path.unlink()
     elif content == "cut":
@@ -377,7 +375,7 @@ def test_a_damaged_or_missing_state_is_refused(make_trainer, interrupted, series
         torch.save([1, 2], path)
     else:
         path.write_bytes(content)
-    trainer = make_trainer(series, graph, config(epochs=1), state_file=path)
+    trainer = make_trainer(series, graph, config(epochs=1), path=path)
 
     with pytest.raises(CheckpointError, match="without --resume"):
         trainer.resume()
@@ -389,6 +387,6 @@ def test_a_trainer_without_a_state_file_cannot_resume(make_trainer, series, grap
 
 
 def test_the_state_can_be_read_without_running_code(interrupted):
-    state = torch.load(interrupted.state_file, weights_only=True)
+    state = torch.load(interrupted.state_file.path, weights_only=True)
 
     assert json.loads(state["history"])[0]["epoch"] == 1

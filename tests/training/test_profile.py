@@ -11,7 +11,7 @@ import torch
 from stunet_deploy.config import Signal
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.series.series import Series
-from training.profile import SMOOTHING_SLOTS, ProfileTables, mean_readings
+from training.profile import SMOOTHING_SLOTS, ProfileTables, sensor_means
 
 INTERVAL_S = 3600
 SLOTS = 24
@@ -46,10 +46,10 @@ def literal_mean(series: Series, slot: int, weekend: bool, node: int, rows: slic
     return float(np.mean(found))
 
 
-def test_mean_readings_are_those_of_the_training_span_where_something_was_observed(series: Series) -> None:
+def test_sensor_means_are_those_of_the_training_span_where_something_was_observed(series: Series) -> None:
     rows = slice(0, 8 * SLOTS)
 
-    found = mean_readings(series, rows, SIGNAL)
+    found = sensor_means(series, rows, SIGNAL)
 
     assert found.shape == (3, 2)
     for node in (0, 1):

@@ -9,9 +9,9 @@ import torch
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import ConfigError, DataError
 from training import run
-from training.forecaster import ModelForecaster
 from training.protocols import normalisation, protocol_a, protocol_b
-from training.run import prepare_signal, reference_stream, train
+from training.run import TrainingRun, prepare_signal, reference_stream
+from training.torch_predictor import TorchPredictor
 
 
 def test_limits_and_normalisation_come_from_observed_readings_of_the_training_span(wave):
@@ -111,7 +111,8 @@ def checkpoint(trained, wave, graph, config):
         series = wave(features=2)
         coordinates = {"latitude": np.linspace(34, 34.1, 6), "longitude": np.linspace(-118, -117.9, 6)}
         epochs = []
-        result = train(series, replace(graph, **coordinates), config(("flow",)), seed=3, report=epochs.append)
+        placed = replace(graph, **coordinates)
+        result = TrainingRun(series, placed, config(("flow",)), seed=3, report=epochs.append).run()
         trained.update(checkpoint=result, epochs=epochs, series=series)
     return trained["checkpoint"]
 
@@ -146,7 +147,7 @@ def test_a_checkpoint_forecasts_the_same_after_a_round_trip(checkpoint, tmp_path
 def test_weights_are_learnt_with_a_fill_that_is_known_beforehand(series, graph, config):
     run = config(epochs=1, hide=0.2)
     found = {
-        fill: train(series, graph, replace(run, model=replace(run.model, fill=fill)), seed=3).model
+        fill: TrainingRun(series, graph, replace(run, model=replace(run.model, fill=fill)), seed=3).run().model
         for fill in ("forecast", "last")
     }
 
@@ -166,9 +167,9 @@ def test_a_model_of_the_literature_mode_cannot_tell_a_hidden_reading_from_a_zero
 
     def forecasts(fill, seen):
         run = config(epochs=1, hide=0.2)
-        model = train(series, graph, replace(run, model=replace(run.model, fill=fill)), seed=3).model
+        model = TrainingRun(series, graph, replace(run, model=replace(run.model, fill=fill)), seed=3).run().model
         assert model.signal == prepare_signal(series, split, (), literature=fill == "zeros")
-        return np.concatenate(list(ModelForecaster(model).stream(seen, 0, split.test)))
+        return np.concatenate(list(TorchPredictor(model).stream(seen, 0, split.test)))
 
     np.testing.assert_array_equal(forecasts("zeros", hidden), forecasts("zeros", zero))
     assert np.abs(forecasts("last", hidden) - forecasts("last", zero)).max() > 1
@@ -176,29 +177,29 @@ def test_a_model_of_the_literature_mode_cannot_tell_a_hidden_reading_from_a_zero
 
 def test_a_graph_of_another_network_is_refused(series, graph, config):
     with pytest.raises(DataError, match="graph of 5 sensors for a series of 6"):
-        train(series, replace(graph, adjacency=graph.adjacency.selected(np.arange(5))), config())
+        TrainingRun(series, replace(graph, adjacency=graph.adjacency.selected(np.arange(5))), config()).run()
 
 
 def test_an_unknown_target_is_refused(series, graph, config):
     with pytest.raises(ConfigError, match="volume"):
-        train(series, graph, config(("volume",)))
+        TrainingRun(series, graph, config(("volume",))).run()
 
 
 @pytest.mark.parametrize("minutes", [0, -1.0])
 def test_no_time_to_train_is_refused(series, graph, config, minutes):
     with pytest.raises(ConfigError, match="max_minutes"):
-        train(series, graph, config(), max_minutes=float(minutes))
+        TrainingRun(series, graph, config(), max_minutes=float(minutes)).run()
 
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused(series, graph, config, device):
     with pytest.raises(ConfigError, match=device):
-        train(series, graph, config(), device=device)
+        TrainingRun(series, graph, config(), device=device).run()
 
 
 def test_a_recording_that_is_too_short_is_refused(wave, graph, config):
     with pytest.raises(DataError, match="longer recording"):
-        train(wave(12), graph, config())
+        TrainingRun(wave(12), graph, config()).run()
 
 
 def test_a_regime_that_does_not_exist_is_refused(config):

@@ -43,9 +43,9 @@ def test_a_loss_every_nth_interval_starts_at_random_past_the_warm_up(make_traine
     trainer.model.register_forward_pre_hook(lambda module, arguments: issued.append(arguments[3].tolist()))
 
     for _ in range(30):
-        trainer._loss(rows)
+        trainer.objective.loss(rows)
 
-    firsts = {trainer.warm_up + offset for offset in range(3)}
+    firsts = {trainer.objective.warm_up + offset for offset in range(3)}
     assert {intervals[0] for intervals in issued} == firsts
     assert all(intervals == list(range(intervals[0], trainer.sampler.length, 3)) for intervals in issued)
 
@@ -58,13 +58,14 @@ def test_a_recurrent_decoder_is_taught_ever_more_rarely(make_trainer, series, gr
     settings = replace(settings, model=replace(settings.model, decoder="recurrent", horizon=3))
     trainer = make_trainer(series, graph, settings)
 
-    found = [trainer._teacher_chance(done, updates_per_epoch=40) for done in (0.0, 5.0, 10.0)]
+    schedule = trainer.schedule
+    found = [schedule.teacher_chance(done, schedule.progress(done, 0.0), 40) for done in (0.0, 5.0, 10.0)]
 
     assert found == pytest.approx(expected, abs=0.01)
     told = []
     trainer.model.register_forward_pre_hook(lambda module, arguments: told.append(arguments[4]))
     rows = torch.tensor([[20], [90]]) + torch.arange(trainer.sampler.length)
     for chance in found:
-        trainer._loss(rows, chance).backward()
+        trainer.objective.loss(rows, chance).backward()
     assert [teacher is not None for teacher in told] == [chance > 0 for chance in found]
     assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.model.parameters())

@@ -13,8 +13,8 @@ from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import SRNNConfig, SRNNRunConfig, TrainingConfig
 from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.models.srnn.model import StructuralRNN
-from training.forecaster import ModelForecaster
-from training.run import train
+from training.run import TrainingRun
+from training.torch_predictor import TorchPredictor
 
 SMALL: dict[str, Any] = {
     "edge_embedding": (4,),
@@ -38,13 +38,13 @@ def test_training_ends_better_than_it_began_and_its_checkpoint_forecasts_the_sam
     series: Any, graph: Any, model: dict[str, Any], tmp_path: Any
 ) -> None:
     epochs = []
-    checkpoint = train(series, graph, make_config(**model), seed=3, report=epochs.append)
+    checkpoint = TrainingRun(series, graph, make_config(**model), seed=3, report=epochs.append).run()
     checkpoint.save(tmp_path / "model.pt")
     again = Checkpoint.load(tmp_path / "model.pt")
 
     assert epochs[-1].validation_mae < epochs[0].validation_mae
     assert checkpoint.training["best_epoch"] >= 1
-    left, right = ModelForecaster(checkpoint.model), ModelForecaster(again.model)
+    left, right = TorchPredictor(checkpoint.model), TorchPredictor(again.model)
     assert left.name == "srnn"
     issue = np.arange(20, 30)
     for one, other in zip(left.stream(series, 0, issue), right.stream(series, 0, issue), strict=True):
@@ -53,7 +53,7 @@ def test_training_ends_better_than_it_began_and_its_checkpoint_forecasts_the_sam
 
 def test_types_of_sensors_become_types_of_nodes(series: Any, graph: Any) -> None:
     types = {sensor: "freeway" if number % 2 else "ramp" for number, sensor in enumerate(series.sensor_ids)}
-    model = train(series, graph, make_config(), types=types).model
+    model = TrainingRun(series, graph, make_config(), types=types).run().model
 
     assert isinstance(model, StructuralRNN)
     assert model.graph.node_types == ("freeway", "ramp")
@@ -66,11 +66,11 @@ def test_types_of_sensors_become_types_of_nodes(series: Any, graph: Any) -> None
 
 def test_equal_runs_give_equal_weights_and_another_graph_is_another_run(series: Any, graph: Any, tmp_path: Any) -> None:
     config = make_config()
-    first, second = (train(series, graph, config, seed=5).model.state_dict() for _ in range(2))
+    first, second = (TrainingRun(series, graph, config, seed=5).run().model.state_dict() for _ in range(2))
     assert all(torch.equal(weight, second[name]) for name, weight in first.items())
 
     state = tmp_path / "model.pt.state"
-    train(series, graph, config, seed=5, state_file=state)
+    TrainingRun(series, graph, config, seed=5, state_file=state).run()
     directed = replace(graph, adjacency=Adjacency.from_matrix(np.triu(graph.adjacency.dense())))
     with pytest.raises(Exception, match="belongs to another run"):
-        train(series, directed, config, seed=5, state_file=state, resume=True)
+        TrainingRun(series, directed, config, seed=5, state_file=state, resume=True).run()

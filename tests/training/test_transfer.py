@@ -16,7 +16,7 @@ from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.graph.files import SensorGraph
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.series.series import Series
-from training.run import train
+from training.run import TrainingRun
 
 SMALL: dict[str, Any] = {
     "edge_embedding": (4,),
@@ -58,7 +58,7 @@ def elsewhere(series: Series) -> tuple[Series, SensorGraph]:
 
 @pytest.fixture(scope="module")
 def start(wave_once: Series) -> Checkpoint:
-    return train(wave_once, directed(wave_once), CONFIG, seed=1)
+    return TrainingRun(wave_once, directed(wave_once), CONFIG, seed=1).run()
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_without_training_the_weights_serve_another_network(
     start: Checkpoint, wave_once: Series, tmp_path: Any
 ) -> None:
     series, graph = elsewhere(wave_once)
-    other = train(series, graph, ANY, start=start, epochs=0)
+    other = TrainingRun(series, graph, ANY, start=start, epochs=0).run()
     other.save(tmp_path / "other.pt")
     again = Checkpoint.load(tmp_path / "other.pt")
 
@@ -96,16 +96,17 @@ def test_without_training_the_weights_serve_another_network(
     assert again.model.signal.mean[0] == pytest.approx(1.6 * start.model.signal.mean[0], rel=0.02)
     assert again.training["epochs"] == again.training["best_epoch"] == 0
     assert again.training["start"]["sensors"] == 5
-    untrained = train(series, graph, replace(CONFIG, training=replace(TRAINING, learning_rate=1e-9)), epochs=1)
+    slow = replace(CONFIG, training=replace(TRAINING, learning_rate=1e-9))
+    untrained = TrainingRun(series, graph, slow, epochs=1).run()
     assert again.training["validation_mae"] < untrained.training["validation_mae"]
 
 
 def test_training_goes_on_from_the_weights(start: Checkpoint, wave_once: Series) -> None:
     series, graph = elsewhere(wave_once)
     first, fresh = [], []
-    as_it_is = train(series, graph, ANY, start=start, epochs=0)
-    trained = train(series, graph, ANY, start=start, epochs=2, report=first.append)
-    train(series, graph, CONFIG, epochs=1, report=fresh.append)
+    as_it_is = TrainingRun(series, graph, ANY, start=start, epochs=0).run()
+    trained = TrainingRun(series, graph, ANY, start=start, epochs=2, report=first.append).run()
+    TrainingRun(series, graph, CONFIG, epochs=1, report=fresh.append).run()
 
     assert len(first) == trained.training["epochs"] == 2
     assert first[0].loss < fresh[0].loss
@@ -114,7 +115,7 @@ def test_training_goes_on_from_the_weights(start: Checkpoint, wave_once: Series)
 
 
 def test_on_its_own_network_it_forecasts_what_it_did(start: Checkpoint, wave_once: Series) -> None:
-    same = train(wave_once, directed(wave_once), ANY, start=start, epochs=0)
+    same = TrainingRun(wave_once, directed(wave_once), ANY, start=start, epochs=0).run()
 
     assert same.training["validation_mae"] == start.training["validation_mae"]
     assert same.model.signal == start.model.signal
@@ -122,8 +123,8 @@ def test_on_its_own_network_it_forecasts_what_it_did(start: Checkpoint, wave_onc
 
 def test_directions_are_ignored_where_the_first_network_had_none(wave_once: Series) -> None:
     ring = directed(wave_once).adjacency.dense()
-    both_ways = train(wave_once, network(ring + ring.T, wave_once), CONFIG, epochs=1)
-    other = train(wave_once, directed(wave_once), ANY, start=both_ways, epochs=0).model
+    both_ways = TrainingRun(wave_once, network(ring + ring.T, wave_once), CONFIG, epochs=1).run()
+    other = TrainingRun(wave_once, directed(wave_once), ANY, start=both_ways, epochs=0).run().model
 
     assert isinstance(other, StructuralRNN)
     assert other.graph == both_ways.model.graph  # type: ignore[attr-defined]
@@ -132,8 +133,8 @@ def test_directions_are_ignored_where_the_first_network_had_none(wave_once: Seri
 def test_a_daily_profile_is_that_of_the_new_network(wave_once: Series) -> None:
     config = SRNNRunConfig(SRNNConfig(**SMALL, profile=True), TRAINING)
     series, graph = elsewhere(wave_once)
-    first = train(wave_once, directed(wave_once), config, epochs=1)
-    other = train(series, graph, ANY, start=first, epochs=0)
+    first = TrainingRun(wave_once, directed(wave_once), config, epochs=1).run()
+    other = TrainingRun(series, graph, ANY, start=first, epochs=0).run()
 
     assert other.model.profile is not None
     assert other.model.profile.table.shape[1] == 10
@@ -144,10 +145,10 @@ def test_other_types_are_refused(start: Checkpoint, wave_once: Series) -> None:
     series, graph = elsewhere(wave_once)
     types = {sensor: "ramp" if number % 2 else "road" for number, sensor in enumerate(series.sensor_ids)}
     with pytest.raises(ConfigError, match=r"node types ramp .*road .*model to start from: sensor"):
-        train(series, graph, ANY, start=start, epochs=0, types=types)
-    typed = train(series, graph, CONFIG, types=types, epochs=1)
+        TrainingRun(series, graph, ANY, start=start, epochs=0, types=types).run()
+    typed = TrainingRun(series, graph, CONFIG, types=types, epochs=1).run()
     with pytest.raises(ConfigError, match="--types"):
-        train(series, graph, ANY, start=typed, epochs=0)
+        TrainingRun(series, graph, ANY, start=typed, epochs=0).run()
 
 
 def test_other_architectures_targets_and_data_are_refused(start: Checkpoint, wave_once: Series) -> None:
@@ -168,18 +169,18 @@ def test_other_architectures_targets_and_data_are_refused(start: Checkpoint, wav
         (slow, ANY, "1800"),
     ):
         with pytest.raises(ConfigError, match=message):
-            train(series, graph, config, start=start)
-    stunet = replace(start, model=train(wave_once, graph, RunConfig(training=TRAINING), epochs=1).model)
+            TrainingRun(series, graph, config, start=start).run()
+    stunet = replace(start, model=TrainingRun(wave_once, graph, RunConfig(training=TRAINING), epochs=1).run().model)
     with pytest.raises(ConfigError, match="family 'stunet'"):
-        train(wave_once, graph, ANY, start=stunet)
+        TrainingRun(wave_once, graph, ANY, start=stunet).run()
     with pytest.raises(ConfigError, match="--start-from"):
-        train(wave_once, graph, CONFIG, epochs=0)
+        TrainingRun(wave_once, graph, CONFIG, epochs=0).run()
 
 
 def test_only_a_run_from_the_same_weights_is_resumed(start: Checkpoint, wave_once: Series, tmp_path: Any) -> None:
     state, graph = tmp_path / "state", directed(wave_once)
-    train(wave_once, graph, ANY, start=start, epochs=1, state_file=state)
+    TrainingRun(wave_once, graph, ANY, start=start, epochs=1, state_file=state).run()
     with pytest.raises(CheckpointError, match="belongs to another run"):
-        train(wave_once, graph, CONFIG, epochs=1, state_file=state, resume=True)
+        TrainingRun(wave_once, graph, CONFIG, epochs=1, state_file=state, resume=True).run()
     with pytest.raises(ConfigError, match="no epochs to resume"):
-        train(wave_once, graph, ANY, start=start, epochs=0, state_file=state, resume=True)
+        TrainingRun(wave_once, graph, ANY, start=start, epochs=0, state_file=state, resume=True).run()

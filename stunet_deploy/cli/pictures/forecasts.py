@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from stunet_deploy.files import replacing
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.wall_clock import DAY_S
-from training.evaluation import Forecaster, Result
+from training.evaluation import Predictor, Result
 from training.protocols import Split
 
 INK, QUIET, GRID = "#1f2937", "#6b7280", "#e5e7eb"
@@ -117,7 +117,7 @@ def align_forecasts(
     Args:
         series: the recording.
         issue: rows the forecasts were issued at.
-        forecasts: as a forecaster gave them.
+        forecasts: as a predictor gave them.
         target: position of the target in the forecasts.
         column: position of the target among the features.
         leads: lead times in intervals.
@@ -226,7 +226,7 @@ def write_plots(
     folder: Path,
     series: Series,
     split: Split,
-    forecaster: Forecaster,
+    predictor: Predictor,
     targets: Sequence[str],
     results: Sequence[Result],
 ) -> list[Path]:
@@ -236,7 +236,7 @@ def write_plots(
     run = next(run for run in reversed(series.segments()) if run.start <= split.test[-1])
     last_day = np.arange(max(run.start, int(split.test[-1]) + 1 - per_day), int(split.test[-1]) + 1)
     start = max(run.start, int(last_day[0]) - per_day)
-    forecasts = np.concatenate(list(forecaster.stream(series, start, last_day)))
+    forecasts = np.concatenate(list(predictor.stream(series, start, last_day)))
     leads = sorted({-(-split.horizon // 2), split.horizon})
     paths = []
     for position, target in enumerate(targets):

@@ -15,12 +15,12 @@ from stunet_deploy.graph.files import read_graph
 from stunet_deploy.series.series import read_series
 from stunet_deploy.toml_files import read_toml
 from training.baselines import persistence
-from training.evaluation import Forecaster, Result, evaluate
-from training.forecaster import ModelForecaster
-from training.loop import Epoch
+from training.evaluation import Predictor, Result, evaluate
+from training.history import Epoch
 from training.protocols import choose_protocol
-from training.run import train
+from training.run import TrainingRun
 from training.tasks.learning import Outcome
+from training.torch_predictor import TorchPredictor
 
 PERSISTENCE = "persistence"
 MODELS = ("srnn", "stunet", PERSISTENCE)
@@ -98,12 +98,12 @@ def run_traffic(
         report(epoch.epoch - 1, epoch.validation_mae)
 
     run = config.runs[week][model]
-    checkpoint = train(
+    checkpoint = TrainingRun(
         series, graph, run, seed=seed, max_minutes=config.minutes, report=epoch_done, clock=time.process_time
-    )
+    ).run()
     split = choose_protocol(series, run.protocol, run.model.window, run.model.horizon)
-    forecaster: Forecaster = ModelForecaster(checkpoint.model)
-    scores = _scores(evaluate(series, split, [forecaster], targets=checkpoint.model.signal.targets))
+    predictor: Predictor = TorchPredictor(checkpoint.model)
+    scores = _scores(evaluate(series, split, [predictor], targets=checkpoint.model.signal.targets))
     return Outcome(scores | {"epochs": checkpoint.training["epochs"]}, checkpoint)
 
 

@@ -1,4 +1,4 @@
-"""A torch model as the evaluation sees it."""
+"""A torch model as a predictor that the evaluation scores."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from stunet_deploy.models.forecaster import Forecaster, StepInputs
 from stunet_deploy.series.series import Series
-from training.data import Recording
+from training.data import TensorSeries
 
 _WINDOWS_AT_ONCE = 64
 _ROWS_AT_ONCE = 288
 
 
 @dataclass(frozen=True)
-class ModelForecaster:
+class TorchPredictor:
     """Forecasts of a model in torch, by its sequence form."""
 
     model: Forecaster
@@ -31,19 +31,19 @@ class ModelForecaster:
 
     def window(self, series: Series, issue: NDArray[np.int64], length: int) -> Iterator[NDArray[np.float32]]:
         """Forecast at each row of ``issue`` from zero state over the last ``length`` rows."""
-        recording = self._recording(series)
+        tensors = self._tensors(series)
         rows = torch.from_numpy(issue)[:, None] + torch.arange(1 - length, 1)
         for some in rows.split(_WINDOWS_AT_ONCE):
             last = torch.tensor([length - 1])
-            forecast, _ = self._forward(recording.inputs(some), self.model.initial_lines(len(some)), last)
+            forecast, _ = self._forward(tensors.inputs(some), self.model.initial_lines(len(some)), last)
             yield forecast[:, 0].cpu().numpy()
 
     def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         """Forecast at each row of ``issue`` with the state carried from zero at row ``start``."""
-        recording, lines = self._recording(series), self.model.initial_lines(1)
+        tensors, lines = self._tensors(series), self.model.initial_lines(1)
         for rows in torch.arange(start, int(issue[-1]) + 1).split(_ROWS_AT_ONCE):
             wanted = issue[(issue >= int(rows[0])) & (issue <= int(rows[-1]))] - int(rows[0])
-            forecast, lines = self._forward(recording.inputs(rows[None]), lines, torch.from_numpy(wanted))
+            forecast, lines = self._forward(tensors.inputs(rows[None]), lines, torch.from_numpy(wanted))
             if len(wanted):
                 yield forecast[0].cpu().numpy()
 
@@ -54,6 +54,6 @@ class ModelForecaster:
         forecast, final = self.model(inputs, lines, issued=issued.to(inputs.values.device))
         return forecast, final
 
-    def _recording(self, series: Series) -> Recording:
+    def _tensors(self, series: Series) -> TensorSeries:
         device = next(self.model.parameters()).device
-        return Recording.of(series, self.model.signal, device)
+        return TensorSeries.of(series, self.model.signal, device)

@@ -1,4 +1,4 @@
-"""A bundle on a backend as the evaluation sees it: scored through the stream that will serve it."""
+"""A bundle on a backend as a predictor that the evaluation scores, through the stream that will serve it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK = 64
 
 
 @dataclass(frozen=True)
-class StreamForecaster:
+class StreamPredictor:
     """Forecasts of a bundle, pushed interval by interval through a :class:`runtime.stream.Stream`.
 
     The series must have the bundle's sensors and features in the bundle's order; see ``Series.aligned``.

@@ -1,4 +1,4 @@
-"""The forecaster that evaluation sees, held to the model's own step."""
+"""The torch model that the evaluation scores, held to the model's own step."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ import torch
 from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.graph.hierarchy import GraphHierarchy
 from stunet_deploy.models.stunet.model import StepInputs, STUNet, unroll
-from training import forecaster
-from training.forecaster import ModelForecaster
+from training import torch_predictor
+from training.torch_predictor import TorchPredictor
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def inputs_of(series, rows: slice) -> StepInputs:
 
 def test_a_window_forecast_is_the_last_of_a_window_from_zero_state(model, wave):
     series = wave(features=2)
-    issue = np.arange(5, 5 + forecaster._WINDOWS_AT_ONCE + 7)
+    issue = np.arange(5, 5 + torch_predictor._WINDOWS_AT_ONCE + 7)
 
-    found = list(ModelForecaster(model).window(series, issue, 6))
+    found = list(TorchPredictor(model).window(series, issue, 6))
 
     assert len(found) == 2
     found = np.concatenate(found)
@@ -46,9 +46,9 @@ def test_a_stream_is_the_steps_one_by_one_across_its_chunks(model, wave):
     series = wave(700, features=2)
     start = 7
     issue = np.array([8, 30, start + 287, start + 288, start + 575, start + 576, 660])
-    assert forecaster._ROWS_AT_ONCE == 288
+    assert torch_predictor._ROWS_AT_ONCE == 288
 
-    found = np.concatenate(list(ModelForecaster(model).stream(series, start, issue)))
+    found = np.concatenate(list(TorchPredictor(model).stream(series, start, issue)))
 
     with torch.inference_mode():
         expected, _ = unroll(model, inputs_of(series, slice(start, 661)), model.initial_lines(1))
@@ -59,7 +59,7 @@ def test_a_stream_remembers_more_than_a_window(model, series, wave):
     series = wave(features=2)
     issue = np.arange(100, 120)
 
-    window = np.concatenate(list(ModelForecaster(model).window(series, issue, 6)))
-    stream = np.concatenate(list(ModelForecaster(model).stream(series, 0, issue)))
+    window = np.concatenate(list(TorchPredictor(model).window(series, issue, 6)))
+    stream = np.concatenate(list(TorchPredictor(model).stream(series, 0, issue)))
 
     assert np.abs(window - stream).max() > 1e-3

@@ -1,0 +1,64 @@
+"""The schedule of a training: its progress, learning rate, share of labels fed to a recurrent decoder, and its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stunet_deploy.config import TrainingConfig
+from training.history import Epoch, best_epoch, seconds_spent
+from training.sampling import sampling_decay, sampling_probability
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Everything in a training that depends on how far it is.
+
+    Attributes:
+        config: epochs, patience, and how the learning rate falls.
+        max_minutes: limit of the training time; None for no limit.
+    """
+
+    config: TrainingConfig
+    max_minutes: float | None = None
+
+    def progress(self, epochs_done: float, seconds: float) -> float:
+        """Return the completed share of the training in [0, 1]: of the epochs or of the time, whichever is larger.
+
+        Args:
+            epochs_done: with the completed share of the present epoch.
+            seconds: training time so far.
+        """
+        progress = epochs_done / self.config.epochs
+        if self.max_minutes is not None:
+            progress = max(progress, seconds / (60 * self.max_minutes))
+        return min(progress, 1.0)
+
+    def learning_rate(self, epochs_done: float, progress: float) -> float:
+        """Return Adam's learning rate: in steps of epochs, or along a cosine of the progress."""
+        if self.config.schedule == "step":
+            factor = self.config.decay ** (int(epochs_done) // self.config.decay_every)
+        else:
+            factor = (1 + math.cos(math.pi * progress)) / 2
+        return self.config.learning_rate * factor
+
+    def teacher_chance(self, epochs_done: float, progress: float, updates_per_epoch: int) -> float:
+        """Return the probability that a step of a recurrent decoder is fed the label."""
+        if self.config.teacher_forcing != "scheduled":
+            return float(self.config.teacher_forcing == "always")
+        if self.config.sampling_decay:
+            return sampling_probability(epochs_done * updates_per_epoch, self.config.sampling_decay)
+        planned = self.config.epochs * updates_per_epoch
+        return sampling_probability(progress * planned, sampling_decay(planned))
+
+    def finished(self, history: Sequence[Epoch]) -> bool:
+        """Return whether epochs, patience or time are used up; the time is rounded to the nearest epoch."""
+        if not history:
+            return False
+        without_gain = len(history) - best_epoch(history).epoch
+        if len(history) >= self.config.epochs or without_gain >= self.config.patience:
+            return True
+        if self.max_minutes is None:
+            return False
+        return seconds_spent(history) + history[-1].seconds / 2 > 60 * self.max_minutes
