@@ -40,7 +40,7 @@ from runtime.service.status import ServiceCounters, Status
 from runtime.service.step_times import StepTimes
 from runtime.service.web.endpoint import Endpoint
 from runtime.service.web.history import History
-from runtime.service.web.site import StatusSite
+from runtime.service.web.pages import StatusPages
 from runtime.timing import environment
 from stunet_deploy.bundle import Bundle, Manifest
 
@@ -130,13 +130,13 @@ def measure(manifest: Manifest, browser: Browser) -> dict[str, Any]:
     sensor = manifest.sensor_ids[0]
     for path in ("/api/streams", "/api/network", "/api/values", "/api/sensor", "/forecast", "/metrics"):
         query = {"sensor": sensor} if path == "/api/sensor" else {}
-        fresh = iter([StatusSite(lambda: [status]) for _ in range(6)])
+        fresh = iter([StatusPages(lambda: [status]) for _ in range(6)])
         first = median_ms(lambda fresh=fresh, path=path, query=query: next(fresh).reply(path, query), 5)
         site = next(fresh)
         body = site.reply(path, query).body
         again = median_ms(lambda site=site, path=path, query=query: site.reply(path, query))
         answers[path] = {"bytes": len(body), "first_ms": first, "again_ms": again}
-    endpoint = Endpoint(EndpointConfig(0), StatusSite(lambda: [status]))
+    endpoint = Endpoint(EndpointConfig(0), StatusPages(lambda: [status]).reply)
     endpoint.start()
     try:
         page = browser.new_page(viewport={"width": 1440, "height": 1000})

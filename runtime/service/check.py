@@ -28,7 +28,7 @@ from runtime.service.mqtt import probe
 from runtime.service.serving import load_bundle, make_assembler, open_stream
 from runtime.service.sources import ReplaySource
 from runtime.service.web.endpoint import Endpoint
-from runtime.service.web.site import StatusSite
+from runtime.service.web.pages import StatusPages
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import ConfigError, StunetError
 
@@ -80,7 +80,7 @@ def check_service(config: ServiceConfig) -> Check:
 def _check_endpoint(config: EndpointConfig, found: Check) -> None:
     """Take the port for a moment; a running service that may be the one of this config may have it."""
     try:
-        Endpoint(config, StatusSite(list)).close()
+        Endpoint(config, StatusPages(list).reply).close()
     except ConfigError as error:
         if not found.notes or getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
             raise

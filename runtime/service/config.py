@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from runtime.aggregation import Rule
 from runtime.drift import DriftOptions
 from runtime.options import StreamOptions
-from runtime.service.tables import read_table
+from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.toml_files import read_toml
 
@@ -272,7 +272,7 @@ def read_config(path: Path) -> ServiceConfig:
     Raises:
         ConfigError: naming the key, if the file is none or holds something unknown, missing or out of range.
     """
-    return read_table(ServiceConfig, read_toml(path), "", path.absolute().parent)
+    return from_mapping(ServiceConfig, read_toml(path), folder=path.absolute().parent)
 
 
 def _is_name(text: str) -> bool:

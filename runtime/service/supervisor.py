@@ -20,7 +20,7 @@ from runtime.service.status import Status
 from runtime.service.swap import needs_restart, prepare, with_bundle, would_start
 from runtime.service.web.endpoint import Endpoint
 from runtime.service.web.history import LIMIT
-from runtime.service.web.site import StatusSite
+from runtime.service.web.pages import StatusPages
 from runtime.service.worker import TICK_S, Worker
 from stunet_deploy.errors import StunetError
 
@@ -60,7 +60,7 @@ class Service:
         self._endpoint: Endpoint | None = None
         with ExitStack() as opened:
             if config.http is not None:
-                self._endpoint = Endpoint(config.http, StatusSite(self.statuses))
+                self._endpoint = Endpoint(config.http, StatusPages(self.statuses).reply)
                 opened.callback(self._endpoint.close)
             self.workers = [self._open(stream, opened) for stream in config.stream]
             opened.pop_all()

@@ -19,7 +19,7 @@ INTERRUPTED, READER_GONE = 130, 141
 #: The extra that brings a package, named when the package is missing.
 _EXPORT = ("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "polygraphy")
 _TRAIN = ("torch", "scipy", "jaxtyping", "matplotlib", "rich", "tensorboard")
-_SERVICE = ("paho", "prometheus_client", "tomli")
+_SERVICE = ("paho", "prometheus_client", "tomli", "waitress")
 _OTHERS = {
     "onnxruntime": "cpu",
     "tensorrt": "tensorrt",

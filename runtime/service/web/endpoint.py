@@ -1,45 +1,47 @@
-"""The status page and its endpoints, served beside the streams: a slow or hostile client costs them nothing."""
+"""The status page and its endpoints, served by waitress beside the streams."""
 
 from __future__ import annotations
 
 import io
 import ipaddress
 import json
+import logging
 import socket
-import socketserver
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from runtime.service.config import EndpointConfig
 from runtime.service.logs import LOG
 from stunet_deploy.errors import ConfigError
 
-#: Requests that are under way at the same time; more are turned away.
-CONNECTIONS = 32
-#: Seconds that a client may be silent, and those that a request may take altogether.
-SILENCE_S, REQUEST_S = 10.0, 60.0
-#: Seconds between two looks at what is under way.
-TICK_S = 0.25
-#: Bytes of a request, its headers included; what is beyond them is not read.
+if TYPE_CHECKING:  # it comes with the extra [service]
+    from _typeshed.wsgi import StartResponse
+    from waitress.server import TcpWSGIServer
+
+#: Connections that are open at the same time; one more cuts off the oldest.
+CONNECTIONS = 256
+#: Seconds without a byte in either direction, and seconds in all, after which a connection is cut off.
+SILENCE_S, REQUEST_S = 10, 60
+#: Bytes of a request's head.
 REQUEST_BYTES = 2**14
+#: Bytes of an answer that the kernel may hold for a client that does not read; it would take several megabytes.
+SEND_BYTES = 2**17
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer.
+    """An answer to a request.
 
     Attributes:
-        body: what is sent.
+        body: bytes of the answer.
         kind: its media type.
-        status: of HTTP.
-        headers: further ones.
+        status: HTTP status code.
+        headers: further headers.
     """
 
     body: bytes
@@ -48,53 +50,46 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Site(Protocol):
-    """What a server serves."""
-
-    def reply(self, path: str, query: Mapping[str, str]) -> Reply:
-        """Answer a request; called by one thread at a time."""
-
-
-def refusal(status: int, came: str, expected: str) -> Reply:
+def refusal(status: int, came: str, expected: str, **headers: str) -> Reply:
     """Return the answer to a request that cannot be served."""
     data = {"error": came, "expected": expected}
-    return Reply(json.dumps(data, ensure_ascii=False).encode() + b"\n", status=status)
+    return Reply(json.dumps(data, ensure_ascii=False).encode() + b"\n", status=status, headers=headers)
 
 
 class Endpoint:
-    """Serves a site from threads of its own; at most one of them computes an answer at a time.
+    """A server in two threads of its own: one reads and writes all connections, one computes the answers in turn.
 
     Args:
-        config: where.
-        site: what.
-
-    Attributes:
-        url: where a browser on this machine finds it.
+        config: address and port.
+        answer: returns the answer to a path and query; called by one thread only.
 
     Raises:
-        ConfigError: if the port is taken or not allowed, or the host is none of this machine.
+        ConfigError: if the port is taken or not allowed, or the host is not an address of this machine.
+        ModuleNotFoundError: if waitress is not installed.
     """
 
-    def __init__(self, config: EndpointConfig, site: Site) -> None:
+    def __init__(self, config: EndpointConfig, answer: Callable[[str, Mapping[str, str]], Reply]) -> None:
+        listening = _bind(config)
+        self._address: tuple[str, int] = listening.getsockname()[:2]
+        # A page of another origin can name this one by a name of its own that it lets point to loopback. Where only
+        # loopback is served, there is no other honest name for it.
+        loopback = ipaddress.ip_address(self._address[0]).is_loopback
+        hosts = {"localhost", "127.0.0.1", "::1", self._address[0], config.host.lower()} if loopback else None
+        self._connections: dict[int, Any] = {}
         try:
-            self._server = _Server(config, site)
-        except (OSError, UnicodeError) as error:  # a name with an empty or long label is no Unicode for DNS
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ConfigError(
-                f"http: {config.host}:{config.port} ({reason})",
-                "an address of this machine and a port that is free",
-                "correct host or port under [http], or end what listens there",
-            ) from error
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(TICK_S,), name="http", daemon=True)
+            self._server = _make_server(_Application(answer, hosts), self._connections, listening)
+        except BaseException:
+            listening.close()
+            raise
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds it."""
-        host, port = self._server.server_address[:2]
-        text = str(host)
-        if ipaddress.ip_address(text).is_unspecified:
-            text = "127.0.0.1"
-        return f"http://{f'[{text}]' if ':' in text else text}:{port}/"
+        """The address at which a browser on this machine finds it."""
+        host, port = self._address
+        if ipaddress.ip_address(host).is_unspecified:
+            host = "127.0.0.1"
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
     def start(self) -> None:
         """Begin to answer."""
@@ -102,146 +97,25 @@ class Endpoint:
         LOG.info("status page on %s", self.url)
 
     def close(self) -> None:
-        """Answer no more; what is under way is cut off."""
+        """Stop answering; open connections are cut off."""
+        from waitress.wasyncore import close_all
+
+        self._server.task_dispatcher.shutdown()  # first, since its threads write to the trigger
         if self._thread.is_alive():
-            self._server.shutdown()
-        self._server.server_close()
+            self._server.trigger.pull_trigger(lambda: close_all(self._connections))
+            self._thread.join()
+        close_all(self._connections)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = CONNECTIONS
-    allow_reuse_port = False
+class _Application:
+    """The WSGI application: refuses what is never served, and answers the rest."""
 
-    def __init__(self, config: EndpointConfig, site: Site) -> None:
-        found = socket.getaddrinfo(
-            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-        )
-        self.address_family, _, _, _, address = found[0]
-        self.site = site
-        self.rendering = threading.Lock()
-        self._slots = threading.BoundedSemaphore(CONNECTIONS)
-        self._begun: dict[socket.socket, float] = {}
-        self._lock = threading.Lock()
-        super().__init__((str(address[0]), int(address[1])), _Handler)
-        bound = str(self.server_address[0])
-        # A page of another origin can name this one by a name of its own that it lets point to loopback. Where only
-        # loopback is served, there is no other honest name for it.
-        self.hosts = {"localhost", "127.0.0.1", "::1", bound, config.host.lower()} if _is_loopback(bound) else None
+    def __init__(self, answer: Callable[[str, Mapping[str, str]], Reply], hosts: set[str] | None) -> None:
+        self._answer = answer
+        self._hosts = hosts
 
-    def server_bind(self) -> None:
-        # The parent's looks the address up in DNS, which may take long or forever.
-        socketserver.TCPServer.server_bind(self)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._slots.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        with self._lock:
-            self._begun[request] = time.monotonic()
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._release(request)
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._release(request)
-
-    def service_actions(self) -> None:
-        """Cut off requests that take too long; called at every tick."""
-        oldest = time.monotonic() - REQUEST_S
-        with self._lock:
-            late = [request for request, begun in self._begun.items() if begun < oldest]
-        for request in late:
-            with suppress(OSError):
-                request.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that is gone is no news, and what the site raises has been logged."""
-
-    def _release(self, request: socket.socket) -> None:
-        with self._lock:
-            if self._begun.pop(request, None) is not None:
-                self._slots.release()
-
-
-class _Bounded(io.BufferedReader):
-    """Ends after some bytes: the standard library would take headers of several megabytes."""
-
-    left = REQUEST_BYTES
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        line = super().readline(self.left if size is None or size < 0 else min(size, self.left))
-        self.left -= len(line)
-        return line
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    rfile: _Bounded
-    timeout = SILENCE_S
-
-    def version_string(self) -> str:
-        """Name no versions to strangers."""
-        return "stunet"
-
-    def setup(self) -> None:
-        super().setup()
-        self.rfile = _Bounded(socket.SocketIO(self.connection, "r"))
-
-    def parse_request(self) -> bool:
-        """Read the request's head and refuse what is never served; the body, if there is one, is not read."""
-        if not super().parse_request():
-            return False
-        if self.rfile.left <= 0:
-            self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-            return False
-        if self.request_version == "HTTP/0.9":
-            self.send_error(HTTPStatus.BAD_REQUEST, "a request without a version")
-            return False
-        if self.command not in ("GET", "HEAD"):
-            self._send(
-                refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"method {self.command}", "GET or HEAD"), Allow="GET, HEAD"
-            )
-            return False
-        host = self.headers.get("Host")
-        if host is not None and self.server.hosts is not None and _name_of(host) not in self.server.hosts:
-            self._send(refusal(HTTPStatus.MISDIRECTED_REQUEST, f"Host {host[:100]}", "localhost or 127.0.0.1"))
-            return False
-        return True
-
-    def do_GET(self) -> None:
-        try:
-            parts = urlsplit(self.path)
-            query = dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=10))
-        except ValueError as error:
-            self._send(refusal(HTTPStatus.BAD_REQUEST, f"the address ({error})", "a path and a query"))
-            return
-        try:
-            with self.server.rendering:
-                reply = self.server.site.reply(parts.path, query)
-        except Exception:
-            LOG.exception("the answer to %s failed", self.path[:200])
-            reply = refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "an error of the service", "see its log")
-        self._send(reply)
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer in JSON what the parent refuses."""
-        self._send(refusal(code, message or HTTPStatus(code).phrase, "a request of HTTP/1.0 or 1.1"))
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log no requests: a monitor asks every few seconds for months."""
-
-    def _send(self, reply: Reply, **headers: str) -> None:
-        self.request_version = "HTTP/1.0"  # for a request that names none the parent would leave the headers out
-        self.send_response(reply.status)
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        reply = self._reply(environ["REQUEST_METHOD"], environ["REQUEST_URI"], environ.get("HTTP_HOST"))
         fixed = {
             "Content-Type": reply.kind,
             "Content-Length": str(len(reply.body)),
@@ -249,15 +123,106 @@ class _Handler(BaseHTTPRequestHandler):
             "X-Content-Type-Options": "nosniff",
             "Cross-Origin-Resource-Policy": "same-origin",
         }
-        for name, value in {**fixed, **reply.headers, **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(reply.body)
+        start_response(f"{reply.status:d} {HTTPStatus(reply.status).phrase}", [*(fixed | {**reply.headers}).items()])
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return []
+        # A file is sent by the thread of the connections from this one copy of its bytes, however slowly it is read.
+        file: Iterable[bytes] = environ["wsgi.file_wrapper"](io.BytesIO(reply.body))
+        return file
+
+    def _reply(self, method: str, address: str, host: str | None) -> Reply:
+        if method not in ("GET", "HEAD"):
+            return refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"method {method}", "GET or HEAD", Allow="GET, HEAD")
+        if host is not None and self._hosts is not None and _name_of(host) not in self._hosts:
+            return refusal(HTTPStatus.MISDIRECTED_REQUEST, f"Host {host[:100]}", "localhost or 127.0.0.1")
+        try:
+            parts = urlsplit(address)
+            query = dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=10))
+        except ValueError as error:
+            return refusal(HTTPStatus.BAD_REQUEST, f"the address ({error})", "a path and a query")
+        try:
+            return self._answer(parts.path, query)
+        except Exception:
+            LOG.exception("the answer to %s failed", address[:200])
+            return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "an error of the service", "see its log")
 
 
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
+def _bind(config: EndpointConfig) -> socket.socket:
+    """Return a socket bound to the address, not yet listening."""
+    listening = None
+    try:
+        flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=flags)
+        family, _, _, _, address = found[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)  # its connections inherit it
+        listening.bind(address)
+    except (OSError, UnicodeError) as error:  # a name with an empty or long label is no Unicode for DNS
+        if listening is not None:
+            listening.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"http: {config.host}:{config.port} ({reason})",
+            "an address of this machine and a port that is free",
+            "correct host or port under [http], or end what listens there",
+        ) from error
+    return listening
+
+
+def _make_server(application: _Application, connections: dict[int, Any], listening: socket.socket) -> TcpWSGIServer:
+    """Return a server that listens; the limits that waitress does not know are added here."""
+    from waitress.adjustments import Adjustments
+    from waitress.channel import HTTPChannel
+    from waitress.parser import HTTPRequestParser, ParsingError
+    from waitress.server import TcpWSGIServer
+
+    class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
+        def parse_header(self, header_plus: bytes) -> None:
+            try:
+                super().parse_header(header_plus)
+            except ValueError as error:  # of an address with half a bracket, or a length of 5,000 digits
+                raise ParsingError(str(error)) from error
+            self.headers["CONNECTION"] = "close"  # one request a connection
+
+    class Channel(HTTPChannel):  # type: ignore[misc]
+        parser_class = Parser
+
+    class Server(TcpWSGIServer):  # type: ignore[misc]
+        channel_class = Channel
+
+        def handle_accept(self) -> None:
+            super().handle_accept()
+            if len(self.active_channels) > CONNECTIONS:
+                _cut_off(next(iter(self.active_channels.values())))
+
+        def maintenance(self, now: float) -> None:
+            """Cut off what takes too long; the parent's waits for a client that does not read."""
+            for channel in list(self.active_channels.values()):
+                silent = not channel.requests and now - channel.last_activity > SILENCE_S
+                if silent or now - channel.creation_time > REQUEST_S:
+                    _cut_off(channel)
+
+    logging.getLogger("waitress").setLevel(logging.ERROR)  # clients that leave early or come in numbers are no news
+    options = Adjustments(
+        sockets=[listening],
+        threads=1,
+        ident="stunet",  # names no version to strangers
+        max_request_header_size=REQUEST_BYTES,
+        max_request_body_size=1,  # no body at all
+        connection_limit=2 * CONNECTIONS,  # a safeguard: the oldest is cut off first
+        cleanup_interval=1,
+        asyncore_use_poll=True,  # select() takes no descriptor above 1,023
+        log_socket_errors=False,
+    )
+    where = (listening.family, listening.type, listening.proto, listening.getsockname())
+    return Server(application, connections, _sock=listening, adj=options, sockinfo=where, bind_socket=False)
+
+
+def _cut_off(channel: Any) -> None:
+    # Not closed here: its descriptor could be given to a new connection while its events are still to be handled.
+    with suppress(OSError):
+        channel.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _name_of(host: str) -> str | None:

@@ -21,7 +21,7 @@ PAGE = Path(__file__).with_name("page.html")
 _LINES = "application/x-ndjson"
 
 
-class StatusSite:
+class StatusPages:
     """Answers requests about the streams of a service.
 
     What is the same for everybody until the next interval is computed once.
