@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise ConfigError(
             f"{arguments.model}, which forecasts {labels[0]} and no feature of a recording",
             "a model whose labels are in the recording",
-            "score it where its labels are, such as 'stunet reproduce'; 'stunet verify' checks a bundle of it",
+            "score it where its labels are; 'stunet verify' checks a bundle of it",
         )
     series = subject.read(arguments.data, arguments.timezone)
     split = choose_protocol(series, arguments.protocol or subject.protocol, subject.window, subject.horizon)

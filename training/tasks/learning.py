@@ -1,9 +1,9 @@
-"""What the tasks share: signals of channels that are no sensors, sequences as a model's input, and the loop."""
+"""Shared by the tasks: signals of channels other than sensors, sequences as input of a model, and the training loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,30 +19,18 @@ from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.st_graph.st_graph import EdgeType, Node, STGraph
 from training.tasks.settings import TaskTraining
 
-#: Readings are never out of limits here; the limits only have to be finite.
+#: Limits of the readings of a task, which are never out of range; a bundle wants finite ones.
 LIMIT = 1e6
 #: Intervals of the stream that a checkpoint keeps for verification.
 REFERENCE_INTERVALS = 1_000
 
 Array = NDArray[np.float64]
+#: Called after every update with its number and the loss.
+Report = Callable[[int, float], None]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run gives.
-
-    Attributes:
-        scores: what the task's tables show, as JSON.
-        checkpoint: the trained model, ready for export; None where nothing was trained.
-    """
-
-    scores: Mapping[str, Any]
-    checkpoint: Checkpoint | None = None
-
-    @property
-    def parameters(self) -> int:
-        """Number of the model's parameters."""
-        return 0 if self.checkpoint is None else count_parameters(self.checkpoint.model)
+def silent(update: int, loss: float) -> None:
+    """Report nothing."""
 
 
 def channel_signal(
@@ -95,11 +83,16 @@ def forecast_all(
     return np.concatenate(parts).astype(np.float64)
 
 
+def label_loss(probabilities: Tensor, label: Tensor) -> Tensor:
+    """Return the negative logarithm of the probability of the label, [...], of probabilities [..., class]."""
+    return -torch.log(probabilities.gather(-1, label[..., None]).squeeze(-1).clamp(min=1e-7))
+
+
 def fit(
     model: StructuralRNN,
     training: TaskTraining,
     loss_at: Callable[[int], Tensor],
-    report: Callable[[int, float], None] = lambda update, loss: None,
+    report: Report = silent,
 ) -> None:
     """Train a model in place: AdamW, a cosine to zero, clipped gradients.
 
@@ -135,7 +128,7 @@ def one_node(graph: STGraph) -> STGraph:
 
 
 def without_edges(graph: STGraph) -> STGraph:
-    """Return the st-graph with its nodes alone: each by itself, sharing weights within a type."""
+    """Return the st-graph with its nodes alone, which share weights within a type."""
     return STGraph(graph.node_types, tuple[EdgeType, ...](), graph.nodes, name=f"{graph.name}, without edges")
 
 

@@ -1,4 +1,4 @@
-"""Settings of a task's training: one TOML file per task and size."""
+"""Settings of the training of a task: one TOML file per task and size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TaskTraining:
         seed_frames: for motion, frames before the first forecast of a training window.
         rollout: for motion, frames that the model forecasts by itself in training; 1 is the paper's training, with a
             loss after every frame.
-        capacity: for trajectories, slots in training; of fuller windows, the nearest to somebody are taken.
+        capacity: for trajectories, slots in training; of fuller windows, the nearest to one person are taken.
         time_weighted: for anticipation, whether the loss grows exponentially towards the end (the paper).
         sequences: for activities, the number of generated training sequences.
         steps: for activities, their length.

@@ -1,4 +1,4 @@
-"""Driver manoeuvres: Brain4Cars sequences, weights of the loss, when a prediction fires, and its scores."""
+"""Driver manoeuvres: Brain4Cars sequences, weights of the loss, predictions that fire, and their scores."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def time_weights(present: NDArray[np.bool_], *, uniform: bool = False) -> Array:
 
 
 def fire(probabilities: Array, present: NDArray[np.bool_], threshold: float) -> tuple[NDArray[np.int64], Array]:
-    """Return what is predicted for every sequence, and how long before its end, in seconds.
+    """Return the prediction for every sequence, and how long before its end it fires, in seconds.
 
     A prediction fires at the first step whose most probable class is a manoeuvre with at least the probability
     ``threshold``; a sequence in which none fires is predicted to go straight, 0 s ahead.
@@ -173,7 +173,7 @@ class Scores:
         precision: mean over the four manoeuvres of the share of its predictions that are right; 0 where none was made.
         recall: mean over the four manoeuvres of the share of its sequences that are predicted.
         time: mean over the manoeuvres of the seconds between a right prediction and the sequence's end, over those
-            manoeuvres that were predicted right at least once; 0 if none was.
+            manoeuvres that were predicted right at least once; 0 without any.
         f1: 2 · precision · recall / (precision + recall).
         false_alarms: share of the straight sequences that a manoeuvre was predicted for.
     """
@@ -211,7 +211,7 @@ def best_threshold(probabilities: Array, drives: Drives) -> float:
 
 
 def chance(train: Drives, test: Drives, rng: np.random.Generator) -> tuple[NDArray[np.int64], Array]:
-    """Return predictions drawn at the first step from how often training has each label."""
+    """Return predictions drawn at the first step from the frequencies of the labels in training."""
     frequency = np.bincount(train.label, minlength=len(MANOEUVRES)) / len(train)
     predicted = rng.choice(len(MANOEUVRES), len(test), p=frequency)
     ahead = np.where(predicted == STRAIGHT, 0.0, (test.present.sum(axis=1) - 1) * STEP_S)

@@ -1,10 +1,8 @@
-"""Anticipating driver manoeuvres with a Structural-RNN: a label at every step, a loss that grows towards the end."""
+"""A Structural-RNN of driver manoeuvres: a label at every step, a loss that grows towards the end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,72 +11,32 @@ from torch import Tensor
 from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.st_graph.files import read_st_graph
-from training.tasks.anticipation.data import (
-    FEATURES,
-    MANOEUVRES,
-    Drives,
-    best_threshold,
-    chance,
-    fire,
-    read_fold,
-    score,
-    time_weights,
-)
+from training.tasks.anticipation.data import FEATURES, MANOEUVRES, Drives, time_weights
 from training.tasks.learning import (
     Array,
-    Outcome,
+    Report,
     as_inputs,
     channel_signal,
     count_parameters,
     fit,
     forecast,
     forecast_all,
+    label_loss,
     of_equal_size,
     one_node,
-    task_checkpoint,
+    silent,
 )
 from training.tasks.settings import TaskConfig
 
-MODELS = ("srnn", "lstm", "chance")
-_SMALLEST = 1e-7
-
-
-def run_anticipation(
-    path: Path, config: TaskConfig, model: str, fold: str, seed: int, report: Callable[[int, float], None]
-) -> Outcome:
-    """Train one model on a fold and score it, with the threshold that is best on other training recordings.
-
-    Args:
-        path: of ``brain4cars.npz``.
-        config: the architecture and its training; an LSTM takes both, without the structure and of equal size.
-        model: one of :data:`MODELS`.
-        fold: ``1`` or ``2``.
-        seed: of weights and batches; the choice of the validation recordings does not depend on it.
-        report: called with the number of updates made and the loss.
-    """
-    parts = read_fold(path, int(fold))
-    if model == "chance":
-        return Outcome(asdict(score(*chance(parts.train, parts.test, np.random.default_rng(seed)), parts.test.label)))
-    torch.manual_seed(seed)
-    learner = build_anticipation(config, model, parts.train)
-    train_anticipation(config, learner, parts.train, seed, report)
-    kept_back = _probabilities(learner, parts.validation)
-    threshold = best_threshold(kept_back, parts.validation)
-    validated = score(*fire(kept_back, parts.validation.present, threshold), parts.validation.label).f1
-    found = score(*fire(_probabilities(learner, parts.test), parts.test.present, threshold), parts.test.label)
-    checkpoint = task_checkpoint(
-        learner,
-        ["car"],
-        ["1"] * FEATURES,
-        parts.train.features[parts.train.present][:, None],
-        None,
-        {"task": "anticipation", "fold": fold, "config": asdict(config.training), "seed": seed, "threshold": threshold},
-    )
-    return Outcome(asdict(found) | {"threshold": threshold, "validation_f1": validated}, checkpoint)
-
 
 def build_anticipation(config: TaskConfig, model: str, train: Drives) -> StructuralRNN:
-    """Return an untrained model; its driver is labelled, or its one node."""
+    """Return an untrained model, which labels its driver or its one node.
+
+    Args:
+        config: the architecture.
+        model: ``srnn``, or ``lstm`` for a model of equal size without the structure.
+        train: sequences whose features it is normalised by.
+    """
     steps = train.features[train.present]
     names = [f"feature{number:02d}" for number in range(FEATURES)]
     std = np.maximum(steps.std(axis=0), 1e-3)
@@ -96,7 +54,7 @@ def train_anticipation(
     model: StructuralRNN,
     train: Drives,
     seed: int,
-    report: Callable[[int, float], None] = lambda update, loss: None,
+    report: Report = silent,
 ) -> None:
     """Train a model in place: the logarithm of the label's probability at every step, weighted by time."""
     inputs = as_inputs(train.features[:, :, None])
@@ -107,11 +65,12 @@ def train_anticipation(
     def loss_at(update: int) -> Tensor:
         chosen = torch.from_numpy(rng.integers(len(train), size=config.training.batch))
         found = forecast(model, StepInputs(*(tensor[chosen] for tensor in inputs)))[:, :, 0, 0]
-        of_label = found.gather(-1, labels[chosen].reshape(-1, 1, 1).expand(-1, found.shape[1], 1))[..., 0]
-        return -(weights[chosen] * torch.log(of_label.clamp(min=_SMALLEST))).sum() / len(chosen)
+        losses = label_loss(found, labels[chosen, None].expand(-1, found.shape[1]))
+        return (weights[chosen] * losses).sum() / len(chosen)
 
     fit(model, config.training, loss_at, report)
 
 
-def _probabilities(model: StructuralRNN, drives: Drives) -> Array:
+def manoeuvre_probabilities(model: StructuralRNN, drives: Drives) -> Array:
+    """Return the probabilities [sequence, step, manoeuvre] of a model."""
     return forecast_all(model, as_inputs(drives.features[:, :, None]))[:, :, 0, 0]

@@ -1,14 +1,13 @@
-"""Human motion: CMU motion capture at 25 frames/s, the error in Euler angles, and standing still as the one to beat."""
+"""Human motion: CMU motion capture at 25 frames/s, the error in Euler angles, and the zero-velocity baseline."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
 from training.tasks.arrays import pick, read_arrays
@@ -21,7 +20,9 @@ GLOBAL_CHANNELS = 6
 SEED_FRAMES = 50
 #: Frames after the seed at which the literature states errors: 80, 160, 320, 400, 560 and 1000 ms.
 HORIZONS = (2, 4, 8, 10, 14, 25)
-#: A channel that moves less than this, in radians, is none.
+#: Frames between two test windows.
+TEST_STRIDE = 5
+#: Standard deviation in radians up to which a channel counts as still.
 STILL = 1e-4
 
 
@@ -70,27 +71,28 @@ def read_motion(path: str | Path) -> tuple[Sequence, ...]:
     )
 
 
-def resample(frames: Array, recorded: float = RECORDED_RATE, rate: float = RATE) -> Array:
-    """Return a recording [frame, 117] at another rate, from its first frame on, nothing beyond its last.
+def resample(frames: Array) -> Array:
+    """Return a recording [frame, 117] of 120 frames/s at 25, from its first frame to at most its last.
 
     Rotations are interpolated along the shortest arc, the translation linearly. There is no low-pass filter, as in the
     literature, which takes every second frame.
     """
-    count = int(np.floor((len(frames) - 1) * rate / recorded + 1e-9)) + 1
-    positions = np.arange(count, dtype=np.float64) * (recorded / rate)
+    count = int(np.floor((len(frames) - 1) * RATE / RECORDED_RATE + 1e-9)) + 1
+    positions = np.arange(count, dtype=np.float64) * (RECORDED_RATE / RATE)
     rotations = resample_rotations(frames[:, 3:].reshape(len(frames), -1, 3), positions)
     times = np.arange(len(frames))
     translation = np.stack([np.interp(positions, times, column) for column in frames[:, :3].T], axis=1)
     return np.concatenate([translation, rotations.reshape(len(positions), -1)], axis=1)
 
 
-def split_motion(sequences: Iterable[Sequence], length: int = SEED_FRAMES + HORIZONS[-1]) -> MotionSplit:
+def split_motion(sequences: Iterable[Sequence]) -> MotionSplit:
     """Split by whole sequences, so that no test frame has a neighbour in training.
 
-    The sequences under ``test/`` are the test, as in Li et al. (2018). Two actions have none at hand: their last
-    training sequence is taken. Test sequences shorter than ``length`` frames hold no seed with its forecast and are
-    left out; every ``running`` is (1.4 s at most), so that action is trained on and not scored.
+    The sequences under ``test/`` are the test, as in Li et al. (2018). Two actions have none in the file: their last
+    training sequence is taken. Test sequences too short for a seed and its forecast are left out; every ``running`` is
+    (1.4 s at most), so that this action is trained on and not scored.
     """
+    length = SEED_FRAMES + HORIZONS[-1]
     held, train = [], []
     by_action: dict[str, list[Sequence]] = {}
     for sequence in sequences:
@@ -108,28 +110,17 @@ class Scale:
 
     Attributes:
         mean, std: [channel]; std is 1 where the channel is still.
-        moving: [channel] whether training saw the channel move.
     """
 
     mean: Array
     std: Array
-    moving: NDArray[np.bool_]
 
     @classmethod
     def of(cls, sequences: Iterable[Sequence]) -> Scale:
-        """Measure it."""
+        """Return the scale of some sequences."""
         frames = np.concatenate([sequence.frames for sequence in sequences])
         std = frames.std(axis=0)
-        moving = std > STILL
-        return cls(frames.mean(axis=0), np.where(moving, std, 1.0), moving)
-
-    def normalise(self, frames: Array) -> Array:
-        """Return channels of mean 0 and deviation 1 over training; a still channel is 0."""
-        return np.where(self.moving, (frames - self.mean) / self.std, 0.0)
-
-    def restore(self, frames: Array) -> Array:
-        """Undo :meth:`normalise`; a still channel is its training mean."""
-        return frames * self.std + self.mean
+        return cls(frames.mean(axis=0), np.where(std > STILL, std, 1.0))
 
 
 def windows(sequence: Sequence, length: int, stride: int) -> Array:
@@ -163,8 +154,22 @@ def _scored_angles(poses: Array) -> Array:
     return euler_angles(maps.reshape(*maps.shape[:-1], -1, 3)).reshape(maps.shape)
 
 
+def errors_of(split: MotionSplit, predict: Callable[[Array, int], Array]) -> dict[str, dict[int, float]]:
+    """Return the Euler-angle errors per action and horizon of forecasts on the test sequences.
+
+    Args:
+        split: with the test sequences.
+        predict: (seeds [window, frame, channel], frames) -> poses [window, frame, channel].
+    """
+    frames, found = HORIZONS[-1], {}
+    for sequence in split.test:
+        cut = windows(sequence, SEED_FRAMES + frames, TEST_STRIDE)
+        found[sequence.action] = euler_error(predict(cut[:, :SEED_FRAMES], frames), cut[:, SEED_FRAMES:])
+    return mean_errors(found)
+
+
 def mean_errors(errors: Mapping[str, Array]) -> dict[str, dict[int, float]]:
-    """Return per action, and for ``mean`` over the actions, the mean error at every horizon that is there.
+    """Return per action, and for ``mean`` over the actions, the mean error at every horizon that the errors reach.
 
     Args:
         errors: per action [window, frame].

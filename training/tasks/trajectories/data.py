@@ -15,7 +15,6 @@ from training.tasks.arrays import pick, read_arrays
 #: Intervals of 0.4 s that are observed, then forecast.
 OBSERVED, FORECAST = 8, 12
 LENGTH = OBSERVED + FORECAST
-INTERVAL_S = 0.4
 #: Frame numbers between two intervals.
 FRAME_STEP = 10
 
@@ -27,7 +26,7 @@ SCENES: Mapping[str, tuple[str, ...]] = {
     "zara1": ("crowds_zara01",),
     "zara2": ("crowds_zara02",),
 }
-#: Recordings that are trained on whatever scene is left out; they are the test of none (Gupta et al. 2018).
+#: Recordings that are trained on whatever scene is left out, and never tested on (Gupta et al. 2018).
 ALWAYS_TRAINED = ("crowds_zara03", "uni_examples")
 
 Array = NDArray[np.float64]
@@ -40,7 +39,7 @@ class Recording:
 
     Attributes:
         name: of the file.
-        frames: [frame] frame numbers that somebody was seen at, ascending.
+        frames: [frame] frame numbers with at least one person, ascending.
         positions: [frame, person, 2] in metres; 0 where absent.
         present: [frame, person].
     """
@@ -57,15 +56,13 @@ class Windows:
 
     Attributes:
         positions: [window, interval, slot, 2] in metres; 0 where absent.
-        present: [window, interval, slot]; whoever appears only in the forecast part has no slot.
-        scored: [window, slot] there in all 20 intervals.
-        start: [window] first frame number.
+        present: [window, interval, slot]; a person who appears only in the forecast part has no slot.
+        scored: [window, slot] present in all 20 intervals.
     """
 
     positions: Array
     present: Mask
     scored: Mask
-    start: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -103,7 +100,7 @@ def recording(name: str, rows: NDArray[np.floating]) -> Recording:
     present[frame_index, person_index] = True
     positions[frame_index, person_index] = rows[:, 2:]
     if present.sum() != len(rows):
-        raise DataError(f"{name}: somebody is in two places at once", "one row per frame and person", "repair the file")
+        raise DataError(f"{name}: a person in two places at once", "one row per frame and person", "repair the file")
     return Recording(name, frames, positions, present)
 
 
@@ -113,24 +110,22 @@ def people_seen(found: Recording) -> int:
     return max((int(number) for number in seen), default=0)
 
 
-def windows(found: Recording, capacity: int, stride: int = 1, least: int = 1) -> Windows:
-    """Cut a recording into windows of 20 consecutive intervals; none spans a gap in which nobody was seen.
+def windows(found: Recording, capacity: int) -> Windows:
+    """Return all windows of 20 consecutive intervals with a person to score; none spans a gap without people.
 
     Args:
         found: the recording.
-        capacity: slots.
-        stride: rows between windows.
-        least: people scored that a window must have; the literature's loaders take 2, which changes nobody's track.
+        capacity: number of slots.
 
     Raises:
         ConfigError: more people in a window than there are slots.
     """
-    positions, presents, scored, start = [], [], [], []
-    for first in _starts(found)[::stride]:
+    positions, presents, scored = [], [], []
+    for first in _starts(found):
         rows = slice(first, first + LENGTH)
         present = found.present[rows]
         whole: Mask = np.asarray(present.all(axis=0))
-        if whole.sum() < least:
+        if not whole.any():
             continue
         # Those who are scored come first: a fixed order, so that windows of any capacity agree on the slots.
         people = np.flatnonzero(present[:OBSERVED].any(axis=0))
@@ -151,12 +146,10 @@ def windows(found: Recording, capacity: int, stride: int = 1, least: int = 1) ->
         positions.append(placed)
         presents.append(there)
         scored.append(complete)
-        start.append(int(found.frames[first]))
     return Windows(
         np.array(positions).reshape(-1, LENGTH, capacity, 2),
         np.array(presents, dtype=bool).reshape(-1, LENGTH, capacity),
         np.array(scored, dtype=bool).reshape(-1, capacity),
-        np.array(start, dtype=np.int64),
     )
 
 
@@ -179,7 +172,7 @@ def split_scenes(recordings: Mapping[str, Recording], scene: str) -> tuple[list[
 
 
 def constant_velocity(cut: Windows) -> Array:
-    """Return forecasts [window, 12, slot, 2] that go on by the last step observed (Schöller et al. 2020)."""
+    """Return forecasts [window, 12, slot, 2] that repeat the last observed step (Schöller et al. 2020)."""
     last, before = cut.positions[:, OBSERVED - 1], cut.positions[:, OBSERVED - 2]
     known = cut.present[:, OBSERVED - 1] & cut.present[:, OBSERVED - 2]
     velocity = np.where(known[..., None], last - before, 0.0)

@@ -1,10 +1,6 @@
-"""Pedestrian trajectories with a Structural-RNN: slots with presence, training by roll-out, one scene left out."""
+"""A Structural-RNN of pedestrians in slots with presence, trained by roll-out."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,16 +9,15 @@ from torch import Tensor
 
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.st_graph.files import read_st_graph
-from stunet_deploy.st_graph.st_graph import STGraph
 from training.tasks.learning import (
     Array,
-    Outcome,
+    Report,
     as_inputs,
     channel_signal,
     fit,
     forecast,
     forecast_all,
-    task_checkpoint,
+    silent,
     without_edges,
 )
 from training.tasks.settings import TaskConfig
@@ -31,63 +26,29 @@ from training.tasks.trajectories.data import (
     OBSERVED,
     Recording,
     Windows,
-    ade_fde,
-    constant_velocity,
-    displacement_errors,
     people_seen,
-    read_recordings,
-    split_scenes,
     windows,
 )
 
-MODELS = ("srnn", "lstm", "constant-velocity")
 #: Name of the nodes in the st-graph file, whose count is the capacity.
 PERSON = "person"
-#: Metres of an interval's walk, about.
+#: About the length of a walk of one interval, in metres.
 STEP_M = 0.4
 #: Capacities that test windows are sorted into: a window costs what it holds.
 CAPACITIES = (4, 8, 12, 16, 24, 32, 48, 64, 80, 128)
 
 
-def run_trajectories(
-    path: Path, config: TaskConfig, model: str, scene: str, seed: int, report: Callable[[int, float], None]
-) -> Outcome:
-    """Train one model on all recordings but a scene's, and score it on that scene.
+def build_trajectories(config: TaskConfig, model: str, capacity: int) -> StructuralRNN:
+    """Return an untrained model; its parameters do not depend on the number of slots.
+
+    Readings are normalised by about the step of a walking person; the model sees differences alone.
 
     Args:
-        path: of ``eth-ucy.npz``.
-        config: the architecture and its training; the LSTM takes both, without neighbours.
-        model: one of :data:`MODELS`.
-        scene: the one left out.
-        seed: of weights, batches and turns.
-        report: called with the number of updates made and the loss.
+        config: the architecture.
+        model: ``srnn``, or ``lstm`` for the same model without neighbours.
+        capacity: number of slots.
     """
-    train, test = split_scenes(read_recordings(path), scene)
-    cuts = [windows(found, people_seen(found)) for found in test]
-    if model == "constant-velocity":
-        return Outcome(_scores([(constant_velocity(cut), cut) for cut in cuts]))
-    torch.manual_seed(seed)
-    learner = build_trajectories(config, model, config.training.capacity)
-    train_trajectories(config, learner, train, seed, report)
-    found = [(forecast_trajectories(config, model, learner, cut), cut) for cut in cuts]
-    positions, present = seated(train[0], config.training.capacity)
-    checkpoint = task_checkpoint(
-        learner,
-        [f"slot{number + 1}" for number in range(config.training.capacity)],
-        ["m", "m"],
-        positions,
-        present[..., None],
-        {"task": "trajectories", "scene left out": scene, "config": asdict(config.training), "seed": seed},
-    )
-    return Outcome(_scores(found), checkpoint)
-
-
-def build_trajectories(config: TaskConfig, model: str, capacity: int) -> StructuralRNN:
-    """Return an untrained model with so many slots; its parameters do not depend on their number.
-
-    The unit of the normalised readings is about the step of somebody walking; the model sees differences alone.
-    """
-    graph: STGraph = read_st_graph(config.st_graph, {PERSON: capacity})
+    graph = read_st_graph(config.st_graph, {PERSON: capacity})
     signal = channel_signal(["x", "y"], [0.0, 0.0], [STEP_M, STEP_M])
     return StructuralRNN(config.model, graph if model == "srnn" else without_edges(graph), signal)
 
@@ -97,9 +58,9 @@ def train_trajectories(
     model: StructuralRNN,
     recordings: list[Recording],
     seed: int,
-    report: Callable[[int, float], None] = lambda update, loss: None,
+    report: Report = silent,
 ) -> None:
-    """Train a model in place: 8 intervals seen, 12 rolled out, the distance averaged over everybody still there.
+    """Train a model in place: 8 intervals seen, 12 rolled out, the distance averaged over all who are present.
 
     Every window is turned by a random angle, mirrored or not, and scaled by up to a fifth.
     """
@@ -116,7 +77,7 @@ def train_trajectories(
         inputs = as_inputs(positions[:, :OBSERVED], present[:, :OBSERVED, :, None])
         found = forecast(model, inputs, [OBSERVED - 1])[:, 0]
         truth = torch.from_numpy(positions[:, OBSERVED:].astype(np.float32))
-        # Whoever has left has no label; whoever was not there at the last interval seen has no forecast.
+        # Those who have left have no label; those absent at the last observed interval have no forecast.
         labelled = torch.from_numpy(present[:, OBSERVED:] & present[:, None, OBSERVED - 1])
         distance = torch.sqrt(torch.square(found - truth).sum(-1) + 1e-6)
         return torch.where(labelled, distance, 0.0).sum() / labelled.sum().clamp(min=1)
@@ -149,7 +110,7 @@ def turned(positions: Array, rng: np.random.Generator) -> Array:
 
 
 def forecast_trajectories(config: TaskConfig, model: str, trained: StructuralRNN, cut: Windows) -> Array:
-    """Return forecasts [window, 12, slot, 2] of a trained model, every window in as many slots as it needs."""
+    """Return forecasts [window, 12, slot, 2] of a trained model, each window in as many slots as it needs."""
     result = np.zeros((len(cut), LENGTH - OBSERVED, cut.capacity, 2))
     held = cut.present.any(axis=1).sum(axis=1)
     for low, capacity in zip((0, *CAPACITIES), CAPACITIES, strict=False):
@@ -166,10 +127,9 @@ def forecast_trajectories(config: TaskConfig, model: str, trained: StructuralRNN
 
 
 def seated(found: Recording, capacity: int) -> tuple[Array, NDArray[np.bool_]]:
-    """Seat the people of a recording as a stream does: a slot from joining to leaving; who finds none free is not seen.
+    """Return positions [frame, slot, 2] and presence [frame, slot] of a recording as a stream has them.
 
-    Returns:
-        Positions [frame, slot, 2] and presence [frame, slot].
+    A person keeps a slot from joining to leaving; a person who finds no free slot is not seen.
     """
     positions = np.zeros((len(found.frames), capacity, 2))
     present = np.zeros((len(found.frames), capacity), dtype=bool)
@@ -183,8 +143,3 @@ def seated(found: Recording, capacity: int) -> tuple[Array, NDArray[np.bool_]]:
         for person, slot in slot_of.items():
             positions[frame, slot], present[frame, slot] = found.positions[frame, person], True
     return positions, present
-
-
-def _scores(found: list[tuple[Array, Windows]]) -> dict[str, float]:
-    ade, fde = ade_fde(displacement_errors(forecasts, cut) for forecasts, cut in found)
-    return {"ADE": ade, "FDE": fde, "tracks": int(sum(cut.scored.sum() for _, cut in found))}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from stunet_deploy.errors import DataError
 from training.tasks.motion.data import (
@@ -22,13 +23,7 @@ from training.tasks.motion.data import (
     windows,
     zero_velocity,
 )
-from training.tasks.motion.rotations import (
-    angle_between,
-    continuous,
-    euler_angles,
-    exponential_maps,
-    resample_rotations,
-)
+from training.tasks.motion.rotations import continuous, euler_angles, resample_rotations
 
 QUARTER = np.pi / 2
 
@@ -45,7 +40,7 @@ def test_a_turn_about_one_axis_has_that_euler_angle() -> None:
 
 def test_euler_angles_are_turned_one_after_the_other() -> None:
     # A quarter turn about x, then one about the new y: x goes to -z of the second frame, which is +y of the first.
-    turned = exponential_maps(np.array([QUARTER, 0.5, 0.0]))
+    turned = Rotation.from_euler("XYZ", [QUARTER, 0.5, 0.0]).as_rotvec()
 
     x_axis = _rotate(turned, np.array([1.0, 0.0, 0.0]))
 
@@ -71,12 +66,6 @@ def test_the_angles_are_those_of_the_published_formula_with_the_sign_turned() ->
     third = np.arctan2(matrix[:, 0, 1] / np.cos(second), matrix[:, 0, 0] / np.cos(second))
 
     np.testing.assert_allclose(euler_angles(maps), -np.stack([first, second, third], axis=1), atol=1e-9)
-
-
-def test_conversions_are_inverse_up_to_a_turn() -> None:
-    maps = np.random.default_rng(1).normal(0, 2, (50, 4, 3))
-
-    np.testing.assert_allclose(angle_between(exponential_maps(euler_angles(maps)), maps), 0, atol=1e-7)
 
 
 def test_interpolation_takes_the_short_way_whatever_the_numbers() -> None:
@@ -153,11 +142,10 @@ def test_still_channels_do_not_blow_up() -> None:
     frames[:, 8] = 4.0
 
     scale = Scale.of([Sequence("train/a_1", "a", frames)])
-    normalised = scale.normalise(frames + 1.0)
 
-    assert scale.moving.nonzero()[0].tolist() == [7]
-    assert not normalised[:, 8].any()
-    np.testing.assert_allclose(scale.restore(scale.normalise(frames)), frames, atol=1e-12)
+    assert (scale.mean[7], scale.mean[8]) == (4.5, 4.0)
+    assert scale.std[7] == pytest.approx(np.sqrt(8.25))
+    assert (np.delete(scale.std, 7) == 1).all()
 
 
 def test_windows_lie_within_a_sequence() -> None:
@@ -177,8 +165,12 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
         read_motion(tmp_path / "absent.npz")
 
 
-def test_the_real_sequences(shared_data: Path) -> None:
-    sequences = read_motion(shared_data / "cmu-mocap.npz")
+@pytest.fixture(scope="module")
+def sequences(shared_data: Path) -> tuple[Sequence, ...]:
+    return read_motion(shared_data / "cmu-mocap.npz")
+
+
+def test_the_real_sequences(sequences: tuple[Sequence, ...]) -> None:
     split = split_motion(sequences)
 
     assert len(sequences) == 38
@@ -191,9 +183,8 @@ def test_the_real_sequences(shared_data: Path) -> None:
     assert all(len(one.frames) >= SEED_FRAMES + HORIZONS[-1] for one in split.test)
 
 
-def test_the_real_zero_velocity_errs_more_the_further_ahead(shared_data: Path) -> None:
-    split = split_motion(read_motion(shared_data / "cmu-mocap.npz"))
-    found = {}
+def test_the_real_zero_velocity_errs_more_the_further_ahead(sequences: tuple[Sequence, ...]) -> None:
+    split, found = split_motion(sequences), {}
     for sequence in split.test:
         cut = windows(sequence, SEED_FRAMES + HORIZONS[-1], 25)
         found[sequence.action] = euler_error(zero_velocity(cut[:, :SEED_FRAMES], 25), cut[:, SEED_FRAMES:])

@@ -26,7 +26,7 @@ from training.tasks.trajectories.data import (
 
 
 def track(person: int, first: int, last: int, velocity: float = 0.0) -> np.ndarray:
-    """Rows of somebody who is there from interval ``first`` to ``last`` and walks along x."""
+    """Rows of a person who is there from interval ``first`` to ``last`` and walks along x."""
     times = np.arange(first, last + 1)
     return np.stack([10.0 * times, np.full(len(times), person), velocity * times, np.full(len(times), person)], axis=1)
 
@@ -48,18 +48,17 @@ def test_who_is_there_throughout_is_scored_and_first() -> None:
     assert not cut.present[0, :, 3].any()
 
 
-def test_windows_with_few_tracks_can_be_left_out() -> None:
-    found = crowd(track(1, 0, 19), track(2, 1, 20))
+def test_windows_lie_side_by_side() -> None:
+    cut = windows(crowd(track(1, 0, 19, 1.0), track(2, 1, 20, 1.0)), 2)
 
-    assert windows(found, 2).start.tolist() == [0, 10]
-    assert len(windows(found, 2, least=2)) == 0
-    assert windows(found, 2, stride=2).start.tolist() == [0]
+    assert cut.scored.tolist() == [[True, False], [True, False]]
+    assert cut.positions[:, 0, 0, 0].tolist() == [0, 1]
 
 
 def test_no_window_spans_a_gap() -> None:
-    found = crowd(track(1, 0, 9), track(1, 15, 40))
+    cut = windows(crowd(track(1, 0, 9, 1.0), track(1, 15, 40, 1.0)), 1)
 
-    assert windows(found, 1).start.tolist() == [10 * start for start in range(15, 22)]
+    assert cut.positions[:, 0, 0, 0].tolist() == list(range(15, 22))
 
 
 def test_too_few_slots_are_refused() -> None:

@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stunet_deploy import cli
+from benchmarks.accuracy.srnn_tasks import reproduce
+from benchmarks.accuracy.srnn_traffic import TRAFFIC, WEEKS, read_traffic_config, run
 from stunet_deploy.errors import ConfigError
 from tests.paths import ROOT
-from training.tasks.reproduction import TRAFFIC, identity
-from training.tasks.traffic.experiment import MODELS, read_traffic_config, run_traffic
 
 CONFIGS = ROOT / "benchmarks" / "configs" / "tasks"
 SENSORS, ROWS = 5, 400
 META = json.dumps({"freq_minutes": 5})
-FILES = 'stunet = "stunet.toml"\nsrnn = "srnn.toml"\n'
 SMALL = """
 [model]
 {widths}
@@ -41,18 +39,18 @@ def folder(tmp_path: Path) -> Path:
     ids = [f"s{node}" for node in range(SENSORS)]
     arrays = {"speed": speed, "timestamps": stamps, "sensor_ids": ids, "adjacency": adjacency, "meta": META}
     np.savez(tmp_path / "metr-la.npz", **arrays)
-    (tmp_path / "stunet.toml").write_text(SMALL.format(widths="hidden = 4"))
-    (tmp_path / "srnn.toml").write_text(SMALL.format(widths="edge_hidden = 4\nnode_hidden = 4"))
-    (tmp_path / "traffic.toml").write_text(f"minutes = 1\n[metr-la]\n{FILES}[pemsd7-m]\n{FILES}")
+    (tmp_path / "metr-la.toml").write_text(SMALL.format(widths="hidden = 4"))
+    (tmp_path / "metr-la-srnn.toml").write_text(SMALL.format(widths="edge_hidden = 4\nnode_hidden = 4"))
+    (tmp_path / "traffic.toml").write_text('minutes = 1\nconfigs = "."')
     return tmp_path
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", TRAFFIC.models)
 def test_every_row_is_scored_at_the_same_horizons(folder: Path, model: str) -> None:
     config = read_traffic_config(folder / "traffic.toml")
     epochs: list[int] = []
 
-    found = run_traffic(folder, config, model, "metr-la", 0, lambda epoch, error: epochs.append(epoch))
+    found = run(folder, config, model, "metr-la", 0, lambda epoch, error: epochs.append(epoch))
 
     for regime in ("window", "stream"):
         for error in ("MAE", "RMSE"):
@@ -64,19 +62,19 @@ def test_every_row_is_scored_at_the_same_horizons(folder: Path, model: str) -> N
 
 def test_a_run_is_known_by_the_config_of_its_own_model(folder: Path) -> None:
     config = read_traffic_config(folder / "traffic.toml")
-    before = {model: identity(TRAFFIC, config, model, "metr-la", 0) for model in MODELS}
-    (folder / "srnn.toml").write_text(SMALL.format(widths="edge_hidden = 5\nnode_hidden = 4"))
+    before = {model: TRAFFIC.identity(config, model, "metr-la", 0) for model in TRAFFIC.models}
+    (folder / "metr-la-srnn.toml").write_text(SMALL.format(widths="edge_hidden = 5\nnode_hidden = 4"))
     after = read_traffic_config(folder / "traffic.toml")
 
-    changed = [model for model in MODELS if identity(TRAFFIC, after, model, "metr-la", 0) != before[model]]
+    changed = [model for model in TRAFFIC.models if TRAFFIC.identity(after, model, "metr-la", 0) != before[model]]
 
     assert changed == ["srnn"]
 
 
-def test_the_table_is_made_by_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_is_written_by_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--data", str(folder), "--config", str(folder / "traffic.toml"), "--folds", "metr-la", "--seeds", "1"]
 
-    assert cli.main(["reproduce", "srnn-traffic", *options, "--out", str(folder / "results"), "--models", "srnn"]) == 0
+    reproduce(TRAFFIC, None, [*options, "--out", str(folder / "results"), "--models", "srnn"])
 
     assert "## One week of METR-LA, stream" in capsys.readouterr().out
     (stored,) = json.loads((folder / "results" / "srnn-traffic.json").read_text())["runs"]
@@ -84,22 +82,18 @@ def test_the_table_is_made_by_the_command(folder: Path, capsys: pytest.CaptureFi
     assert stored["config"]["model"]["edge_hidden"] == 4
 
 
-def test_the_configs_of_the_repository_are_read() -> None:
-    config = read_traffic_config(CONFIGS / "traffic.toml")
-
-    assert {week: sorted(runs) for week, runs in config.runs.items()} == {
-        "metr-la": ["srnn", "stunet"],
-        "pemsd7-m": ["srnn", "stunet"],
-    }
+@pytest.mark.parametrize("week", WEEKS)
+@pytest.mark.parametrize("model", ["srnn", "stunet"])
+def test_the_configs_of_the_repository_are_read(model: str, week: str) -> None:
+    assert read_traffic_config(CONFIGS / "traffic.toml").run_config(model, week).model.horizon == 12
 
 
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("minutes = 1", "metr-la"),
-        ('minutes = "long"\n[metr-la]\n[pemsd7-m]', "stunet and srnn"),
-        (f"minutes = 0\n[metr-la]\n{FILES}[pemsd7-m]\n{FILES}", "positive"),
-        (f"minutes = 1\n[metr-la]\n{FILES}[pemsd7-m]\n{FILES.replace('srnn.toml', 'gone.toml')}", "gone.toml"),
+        ("minutes = 1", "configs"),
+        ('minutes = "long"\nconfigs = "."', "minutes = 'long'"),
+        ('minutes = 0\nconfigs = "."', "minutes = 0"),
     ],
 )
 def test_a_wrong_config_is_refused(folder: Path, text: str, named: str) -> None:
@@ -107,3 +101,8 @@ def test_a_wrong_config_is_refused(folder: Path, text: str, named: str) -> None:
 
     with pytest.raises(ConfigError, match=named):
         read_traffic_config(folder / "wrong.toml")
+
+
+def test_an_absent_config_of_a_model_is_named(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"pemsd7-m-srnn.toml"):
+        TRAFFIC.identity(read_traffic_config(folder / "traffic.toml"), "srnn", "pemsd7-m", 0)

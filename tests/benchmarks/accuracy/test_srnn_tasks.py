@@ -1,33 +1,22 @@
-"""Which runs a table needs, when a stored one counts, and the tables of runs made up by hand."""
+"""The runs that a table needs, the stored runs that count for it, and tables of runs made up by hand."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-import pytest
-
+from benchmarks.accuracy.srnn_activity import ACTIVITY
+from benchmarks.accuracy.srnn_anticipation import ANTICIPATION
+from benchmarks.accuracy.srnn_motion import MOTION
+from benchmarks.accuracy.srnn_tasks import Experiment, report
+from benchmarks.accuracy.srnn_trajectories import TRAJECTORIES
 from stunet_deploy.config import SRNNConfig
-from stunet_deploy.errors import DataError
-from training.tasks.reproduction import (
-    ACTIVITY,
-    ANTICIPATION,
-    MOTION,
-    TRAJECTORIES,
-    Experiment,
-    identity,
-    run_file,
-    stored,
-    tables,
-)
 from training.tasks.settings import TaskConfig, TaskTraining
 
 CONFIG = TaskConfig("pedestrians", SRNNConfig(), TaskTraining(noise=((250, 0.01),)))
 
 
 def a_run(experiment: Experiment, model: str, fold: str, seed: int, scores: dict[str, Any]) -> dict[str, Any]:
-    known = identity(experiment, CONFIG, model, fold, seed)
+    known = experiment.identity(CONFIG, model, fold, seed)
     return known | {"scores": scores, "parameters": 1234, "cpu_seconds": 90.0}
 
 
@@ -43,19 +32,14 @@ def test_what_is_not_random_runs_once() -> None:
     assert TRAJECTORIES.jobs(1, ["srnn"], ["eth"]) == [("srnn", "eth", 0)]
 
 
-def test_a_stored_run_counts_for_its_settings_alone(tmp_path: Path) -> None:
-    known = identity(ANTICIPATION, CONFIG, "srnn", "1", 0)
-    other = identity(ANTICIPATION, TaskConfig("pedestrians", SRNNConfig(horizon=3)), "srnn", "1", 0)
-    path = run_file(tmp_path, ANTICIPATION, "srnn", "1", 0)
-    assert stored(path, known) is None
-    path.parent.mkdir()
-    path.write_text(json.dumps(known | {"scores": {}}))
+def test_a_run_is_known_by_its_settings() -> None:
+    known = ANTICIPATION.identity(CONFIG, "srnn", "1", 0)
+    other = TaskConfig("pedestrians", SRNNConfig(horizon=3))
 
-    assert stored(path, known) == known | {"scores": {}}
-    assert stored(path, other) is None
-    path.write_text("{")
-    with pytest.raises(DataError, match="remove the file"):
-        stored(path, known)
+    assert known["config"]["training"]["noise"] == [[250, 0.01]]  # as JSON has it
+    assert ANTICIPATION.identity(CONFIG, "srnn", "1", 1) != known
+    assert ANTICIPATION.identity(other, "srnn", "1", 0) != known
+    assert MOTION.identity(other, "zero-velocity", "all", 0) == MOTION.identity(CONFIG, "zero-velocity", "all", 0)
 
 
 def test_the_mean_over_scenes_needs_every_scene() -> None:
@@ -65,7 +49,7 @@ def test_the_mean_over_scenes_needs_every_scene() -> None:
     ]
     runs.append(a_run(TRAJECTORIES, "lstm", "eth", 0, {"ADE": 3.0, "FDE": 4.0}))
 
-    text = tables(TRAJECTORIES, runs)
+    text = report(TRAJECTORIES, runs)
 
     assert f"| srnn | {'1.50 ±0.71 | ' * 6}".rstrip() in text
     assert "| lstm | 3.00 | – | – | – | – | – |" in text
@@ -75,7 +59,7 @@ def test_the_mean_over_scenes_needs_every_scene() -> None:
 def test_motion_is_tabled_by_action_and_horizon() -> None:
     errors = {action: {"2": 0.5, "25": 1.5} for action in ("walking", "mean", "jumping")}
 
-    text = tables(MOTION, [a_run(MOTION, "srnn", "all", 0, {"euler error": errors})])
+    text = report(MOTION, [a_run(MOTION, "srnn", "all", 0, {"euler error": errors})])
 
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == ["## mean over the actions", "## jumping", "## walking"]
@@ -86,11 +70,11 @@ def test_motion_is_tabled_by_action_and_horizon() -> None:
 def test_published_figures_stand_in_their_columns() -> None:
     scores = {"precision": 0.8, "recall": 0.7, "time": 3.0, "f1": 0.75, "false_alarms": 0.1}
 
-    text = tables(ANTICIPATION, [a_run(ANTICIPATION, "srnn", "1", 0, scores)])
+    text = report(ANTICIPATION, [a_run(ANTICIPATION, "srnn", "1", 0, scores)])
 
     assert "| srnn | 0.80 | 0.70 | 3.00 | 0.75 | 0.10 |" in text
     assert "| *published* | 0.90 | 0.87 | 3.2 |  |  |" in text
 
 
 def test_generated_data_are_called_generated() -> None:
-    assert "GENERATED" in tables(ACTIVITY, [])
+    assert "GENERATED" in report(ACTIVITY, [])

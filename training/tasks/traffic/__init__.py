@@ -1,1 +1,0 @@
-"""Traffic, with a Structural-RNN beside ST-UNet."""
