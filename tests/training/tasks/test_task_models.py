@@ -41,7 +41,7 @@ CLASSES = replace(SMALL, output="classification", residual=False, horizon=1, win
 
 
 def waving(phase: float) -> Sequence:
-    """Somebody who turns every joint to and fro, once in two seconds."""
+    """A body that turns every joint to and fro, once in two seconds."""
     frames = np.zeros((90, CHANNELS))
     angle = 0.8 * np.sin(np.pi * np.arange(90) / 25 + phase)
     frames[:, 6::3] = angle[:, None]
@@ -56,7 +56,7 @@ def waves() -> MotionSplit:
 @pytest.mark.parametrize("rollout", [1, 5], ids=["the paper's training", "roll-out"])
 def test_a_wave_is_forecast_better_than_by_standing_still(waves: MotionSplit, rollout: int) -> None:
     training = TaskTraining(
-        updates=40, batch=8, learning_rate=1e-2, seed_frames=25, rollout=rollout, noise=((0, 0.01),)
+        updates=30, batch=8, learning_rate=1e-2, seed_frames=25, rollout=rollout, noise=((0, 0.01),)
     )
     settings = TaskConfig("body-five-parts", MOTION, training)
     scale = Scale.of(waves.train)

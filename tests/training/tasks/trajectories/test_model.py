@@ -1,4 +1,4 @@
-"""Whoever is not there influences nobody, bit for bit; slots, crowds and turns by hand; walking straight is learned."""
+"""The absent change no forecast, bit for bit; slots, crowds and turns by hand; walking straight is learned."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_forecasts_do_not_depend_on_the_number_of_slots(model: SRNNConfig) -> No
 
 
 def test_walking_straight_is_learned() -> None:
-    settings = config(SUMMED, updates=50, batch=8, capacity=4, learning_rate=2e-2)
+    settings = config(SUMMED, updates=30, batch=8, capacity=4, learning_rate=3e-2)
     torch.manual_seed(0)
     network = build_trajectories(settings, "lstm", 4)
     losses: list[float] = []
