@@ -68,12 +68,7 @@ class StreamPredictor:
         self, series: Series, start: int, issue: NDArray[np.int64], mode: Literal["carry", "window"]
     ) -> Iterator[NDArray[np.float32]]:
         manifest = self.bundle.manifest
-        if (series.sensor_ids, series.features) != (manifest.sensor_ids, manifest.features):
-            raise DataError(
-                f"a series of {len(series.sensor_ids)} sensors and {list(series.features)}",
-                f"the {len(manifest.sensor_ids)} sensors and {list(manifest.features)} of the bundle, in its order",
-                "bring it into that order with Series.aligned",
-            )
+        manifest.site.check_same(series.site, series.source or "a series")
         wanted = set(issue.tolist())
         # The rows of a series are consecutive but for breaks of a day or more, after which a stream starts anew.
         stream = Stream.open(

@@ -80,12 +80,7 @@ def replay_series(series: Series, manifest: Manifest, *, ignore_unknown: bool = 
     Raises:
         DataError: if the interval or the features differ, or sensors are unknown, or none is known.
     """
-    if series.interval_s != manifest.interval_s:
-        raise DataError(
-            f"a series of {series.interval_s} s intervals",
-            f"{manifest.interval_s} s, as the bundle was trained",
-            "aggregate the readings to the bundle's interval",
-        )
+    manifest.site.check_interval(series.site, series.source or "a series")
     lacking = [feature for feature in manifest.features if feature not in series.features]
     if lacking:
         raise DataError(

@@ -15,13 +15,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.contract import StepContract
-from stunet_deploy.errors import BundleError, ConfigError
+from stunet_deploy.errors import BundleError, ConfigError, DataError
+from stunet_deploy.site import AtSite, Site
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -40,27 +41,21 @@ _CHECKSUM = '\n "checksum": "'
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(AtSite):
     """Everything a device needs to know about a bundle, as stored in ``manifest.json``.
 
     Attributes:
         contract: inputs, outputs and state of one step.
         model: the model family, for instance ``stunet``.
         config: the model's configuration as JSON.
-        sensor_ids: in the order of the node axis.
-        features: input features, in the order of the feature axis.
-        units: unit of each feature.
+        site: sensors, input features and clock; in the file its facts stand beside the others.
         targets: what is forecast, in the order of the target axis; input features unless ``target_units`` is given.
         target_units: unit of each target where targets are not input features; otherwise empty.
         limits: (low, high) per feature in physical units; values outside are treated as unobserved.
         mean, std: training mean and standard deviation per feature, in physical units.
-        interval_s: length of an interval in seconds.
-        stamp: whether a time stamp is an interval's ``start`` or ``end``.
-        timezone: IANA zone of the local time that the model's time features use.
         horizon: number of intervals forecast.
         window: number of intervals of the window protocol the model was trained for.
         tolerance: largest allowed difference from the float64 reference per target, in units of the target, of fp32.
-        latitude, longitude: sensor coordinates in degrees, or None.
         phase_s: where stamps lie between the multiples of ``interval_s`` since the epoch, in seconds: 0 on the hour.
         training: provenance: data, seed, budget, epochs, versions.
         accuracy: carried errors on the checkpoint's reference stream, most of it trained on, per precision; what a
@@ -75,21 +70,14 @@ class Manifest:
     contract: StepContract
     model: str
     config: Mapping[str, Any]
-    sensor_ids: tuple[str, ...]
-    features: tuple[str, ...]
-    units: tuple[str, ...]
+    site: Site
     targets: tuple[str, ...]
     limits: tuple[tuple[float, float], ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    interval_s: int
-    stamp: Literal["start", "end"]
-    timezone: str
     horizon: int
     window: int
     tolerance: tuple[float, ...]
-    latitude: tuple[float, ...] | None = None
-    longitude: tuple[float, ...] | None = None
     target_units: tuple[str, ...] = ()
     phase_s: int = 0
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -155,6 +143,7 @@ class Manifest:
         Its ``checksum`` is the SHA-256 of the same text with an empty one.
         """
         data = {f.name: getattr(self, f.name) for f in fields(self)} | {"contract": self.contract.to_json()}
+        data |= asdict(data.pop("site"))
         text = json.dumps(data | {"checksum": ""}, indent=1, sort_keys=True, allow_nan=False) + "\n"
         return text.replace(_CHECKSUM, _CHECKSUM + sha256(text.encode()), 1)
 
@@ -185,8 +174,9 @@ class Manifest:
             data["limits"] = tuple((float(low), float(high)) for low, high in data["limits"])
             data["tolerance"] = tuple(float(number) for number in data["tolerance"])
             lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
-            return cls(**(data | lists))
-        except (KeyError, TypeError, ValueError) as error:
+            whole = data | lists
+            return cls(site=Site(**{f.name: whole.pop(f.name) for f in fields(Site) if f.name in whole}), **whole)
+        except (KeyError, TypeError, ValueError, DataError) as error:
             raise BundleError(
                 f"a {MANIFEST} with a missing or unknown field ({error})", "a whole one", again
             ) from error

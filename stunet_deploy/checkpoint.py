@@ -14,11 +14,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from stunet_deploy.config import Signal
 from stunet_deploy.config_mapping import from_mapping
@@ -28,58 +26,35 @@ from stunet_deploy.models.forecaster import Forecaster
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
+from stunet_deploy.site import Site
 
 SCHEMA = 3
 FORMAT = "stunet-deploy checkpoint"
+#: Arrays of the reference stream, as the file names them.
+_STREAM = ("timestamps", "values", "observed")
 #: The model families that a checkpoint may hold, by name.
 FAMILIES: Mapping[str, type[Forecaster]] = {kind.family: kind for kind in (STUNet, StructuralRNN)}
 
 
 @dataclass(frozen=True)
-class Site:
-    """Where and when a model works: its sensors and their clock.
-
-    Attributes:
-        sensor_ids: in the order of the node axis.
-        units: unit of each input feature.
-        interval_s: length of an interval in seconds.
-        stamp: whether a time stamp is an interval's ``start`` or ``end``.
-        timezone: IANA zone of the local time that the time features use.
-        latitude, longitude: sensor coordinates in degrees, or None.
-    """
-
-    sensor_ids: tuple[str, ...]
-    units: tuple[str, ...]
-    interval_s: int
-    stamp: Literal["start", "end"]
-    timezone: str
-    latitude: tuple[float, ...] | None = None
-    longitude: tuple[float, ...] | None = None
-
-
-@dataclass(frozen=True)
-class ReferenceStream:
-    """Recorded intervals before the test span, from which export makes the golden stream and scores precisions.
-
-    Attributes:
-        timestamps: [time] seconds since the epoch, UTC.
-        values: [time, node, feature] float32 in physical units.
-        observed: [time, node, feature] bool.
-    """
-
-    timestamps: NDArray[np.int64]
-    values: NDArray[np.float32]
-    observed: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
 class Checkpoint:
-    """A trained model, the site it was trained for and how it was trained."""
+    """A trained model, a recording of the site it was trained for, and how it was trained.
+
+    Attributes:
+        model: in evaluation mode.
+        reference: recorded intervals before the test span, from which export makes the golden stream and scores
+            precisions; its site is the model's.
+        training: provenance as JSON.
+    """
 
     model: Forecaster
-    site: Site
-    reference: ReferenceStream
+    reference: Series
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def site(self) -> Site:
+        """The sensors, features and clock that the model was trained for."""
+        return self.reference.site
 
     def save(self, path: str | Path) -> None:
         """Write the checkpoint whole or not at all.
@@ -93,11 +68,11 @@ class Checkpoint:
             "model": self.model.family,
             "config": asdict(self.model.config),
             "signal": asdict(self.model.signal),
-            "site": asdict(self.site),
+            "site": _stored_site(self.site),
             "training": dict(self.training),
         }
         graph = self.model.stored_graph()
-        stream = {name: torch.from_numpy(array) for name, array in asdict(self.reference).items()}
+        stream = {name: torch.from_numpy(getattr(self.reference, name)) for name in _STREAM}
         weights = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
         content = {"meta": json.dumps(meta, sort_keys=True), "weights": weights, "graph": graph, "stream": stream}
         # torch opens files by itself only with errors of its own, not OSError.
@@ -133,10 +108,10 @@ class Checkpoint:
             family, signal = FAMILIES[meta["model"]], from_mapping(Signal, meta["signal"])
             model = family.restored(meta["config"], signal, content["graph"], content["weights"])
             model.load_state_dict(content["weights"])
-            site = from_mapping(Site, meta["site"])
-            reference = ReferenceStream(**{name: tensor.numpy() for name, tensor in content["stream"].items()})
-            checkpoint = cls(model.eval(), site, reference, meta["training"])
-            checkpoint._check_agreement()
+            site = from_mapping(Site, meta["site"] | {"features": signal.features})
+            reference = Series(**{name: tensor.numpy() for name, tensor in content["stream"].items()}, site=site)
+            checkpoint = cls(model.eval(), reference, meta["training"])
+            checkpoint._check_sensors()
         except Exception as error:  # whatever the content lacks or holds too much of
             came = f"{path} contradicts itself ({_reason(error)})"
             raise CheckpointError(came, expected, "train again") from error
@@ -162,26 +137,18 @@ class Checkpoint:
         other.load_state_dict(weights)
         return replace(self, model=other.eval())
 
-    def _check_agreement(self) -> None:
-        """Raise if site, signal, graph and reference stream are not of one network."""
-        site, signal, stream = self.site, self.model.signal, self.reference
-        Series(
-            values=stream.values,
-            observed=stream.observed,
-            timestamps=stream.timestamps,
-            sensor_ids=site.sensor_ids,
-            features=signal.features,
-            units=site.units,
-            interval_s=site.interval_s,
-            timezone=site.timezone,
-            stamp=site.stamp,
-            latitude=None if site.latitude is None else np.array(site.latitude),
-            longitude=None if site.longitude is None else np.array(site.longitude),
-        )
-        if len(site.sensor_ids) != self.model.sensors:
+    def _check_sensors(self) -> None:
+        if len(self.site.sensor_ids) != self.model.sensors:
             raise CheckpointError(
-                f"{len(site.sensor_ids)} sensors", f"{self.model.sensors} as in the graph", "train again"
+                f"{len(self.site.sensor_ids)} sensors", f"{self.model.sensors} as in the graph", "train again"
             )
+
+
+def _stored_site(site: Site) -> dict[str, Any]:
+    """Return a site as the file holds it: without the features, which stand in the signal."""
+    stored = asdict(site)
+    del stored["features"]
+    return stored
 
 
 def _reason(error: Exception) -> str:

@@ -57,7 +57,7 @@ def persistence(series: Series, split: Split, targets: Sequence[str] | None = No
 
     Before a sensor's first reading it is the sensor's mean over the training span.
     """
-    columns = series.feature_indices(targets)
+    columns = series.site.feature_indices(targets)
     observed = series.observed[..., columns]
     row = np.arange(len(observed)).reshape(-1, 1, 1)
     last = np.maximum.accumulate(np.where(observed, row, -1), axis=0)
@@ -76,7 +76,7 @@ def historical_average(series: Series, split: Split, targets: Sequence[str] | No
     (DCRNN's and STGCN's "HA" average the same time of earlier days or weeks: that is nearer to
     :func:`time_of_day_average` here.) A sensor never observed there gets the mean of all sensors.
     """
-    mean = _sensor_mean(series, split, series.feature_indices(targets)).astype(np.float32)
+    mean = _sensor_mean(series, split, series.site.feature_indices(targets)).astype(np.float32)
 
     def predict(issue: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.broadcast_to(mean, (len(issue), split.horizon, *mean.shape)).copy()
@@ -89,7 +89,7 @@ def time_of_day_average(series: Series, split: Split, targets: Sequence[str] | N
 
     A slot never observed at a sensor gets the sensor's mean, a sensor never observed the mean of all.
     """
-    columns = series.feature_indices(targets)
+    columns = series.site.feature_indices(targets)
     train = split.train_rows
     observed = series.observed[train][..., columns]
     values = np.where(observed, series.values[train][..., columns], 0).astype(np.float64)

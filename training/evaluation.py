@@ -92,7 +92,7 @@ def evaluate(
         DataError: a forecast of another shape than its labels, or an unknown target.
     """
     seen = series if inputs is None else inputs
-    columns = series.feature_indices(targets)
+    columns = series.site.feature_indices(targets)
     rows_before = DAY_S // series.interval_s if warm_up is None else warm_up
     if rows_before < 0:
         raise ConfigError(f"a warm-up of {rows_before} rows", "none or more", "choose another warm-up")

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
+from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import RunConfig, Signal, SRNNRunConfig
 from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.graph.files import SensorGraph
@@ -195,14 +195,9 @@ class TrainingRun:
     def checkpoint(self, prepared: Prepared, fit: Fit) -> Checkpoint:
         """Return the fitted model with its site, reference stream and provenance."""
         series, graph, split = self.series, self.graph, prepared.split
-        coordinates = {
-            name: None if degrees is None else tuple(degrees.tolist())
-            for name, degrees in (
-                ("latitude", series.latitude if graph.latitude is None else graph.latitude),
-                ("longitude", series.longitude if graph.longitude is None else graph.longitude),
-            )
-        }
-        site = Site(series.sensor_ids, series.units, series.interval_s, series.stamp, series.timezone, **coordinates)
+        site = series.site
+        if graph.latitude is not None and graph.longitude is not None:
+            site = replace(site, latitude=tuple(graph.latitude.tolist()), longitude=tuple(graph.longitude.tolist()))
         provenance: dict[str, Any] = {
             "data": series.source,
             "graph": graph.source,
@@ -219,7 +214,8 @@ class TrainingRun:
         }
         if self.start is not None:
             provenance["start"] = transfer.provenance(self.start)
-        trained = Checkpoint(prepared.model.cpu().eval(), site, reference_stream(series, split), provenance)
+        reference = replace(reference_stream(series, split), site=site)
+        trained = Checkpoint(prepared.model.cpu().eval(), reference, provenance)
         return trained.with_fill(self._continued().model.fill)
 
     def _continued(self) -> RunConfig | SRNNRunConfig:
@@ -318,7 +314,7 @@ def prepare_signal(series: Series, split: Split, targets: tuple[str, ...], *, li
     )
 
 
-def reference_stream(series: Series, split: Split) -> ReferenceStream:
+def reference_stream(series: Series, split: Split) -> Series:
     """Return consecutive intervals before the test span, as many as a checkpoint may hold, the latest of that length.
 
     In a recording with breaks, an older run of rows is better than a short one: drift takes time to show.
@@ -332,7 +328,7 @@ def reference_stream(series: Series, split: Split) -> ReferenceStream:
     rows = slice(max(run.start, run.stop - longest), run.stop)
     observed = series.observed[rows].copy()
     values = np.where(observed, series.values[rows], 0.0).astype(np.float32)
-    return ReferenceStream(series.timestamps[rows].copy(), values, observed)
+    return Series(values, observed, series.timestamps[rows].copy(), series.site, series.source)
 
 
 def _floats(column: NDArray[np.float64]) -> tuple[float, ...]:

@@ -33,7 +33,7 @@ def small_bundle(folder: Path) -> Path:
     import torch
 
     from export.bundle import export_bundle
-    from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
+    from stunet_deploy.checkpoint import Checkpoint
     from stunet_deploy.config import STUNetConfig
     from stunet_deploy.graph.files import read_graph
     from stunet_deploy.graph.hierarchy import GraphHierarchy
@@ -45,16 +45,15 @@ def small_bundle(folder: Path) -> Path:
     data = ROOT / "stunet_deploy" / "data" / "freeway.npz"
     whole, config = read_series(data), STUNetConfig(hidden=4)
     adjacency = read_graph(data, whole.sensor_ids).adjacency.selected(np.arange(SENSORS))
-    series = replace(whole.aligned(whole.sensor_ids[:SENSORS], whole.features), timezone=ZONE)
+    series = whole.aligned(whole.sensor_ids[:SENSORS], whole.features)
+    series = replace(series, site=replace(series.site, timezone=ZONE))
     split = protocol_a(series)
     torch.manual_seed(0)
     hierarchy = GraphHierarchy.build(adjacency, pool_levels=[levels for levels, _ in config.scales])
     model = STUNet(config, hierarchy, prepare_signal(series, split, ())).eval()
     torch.nn.init.normal_(model.decoder.head.weight, std=0.02)
-    site = Site(series.sensor_ids, series.units, series.interval_s, series.stamp, series.timezone)
-    reference = reference_stream(series, split)
-    short = ReferenceStream(reference.timestamps[-96:], reference.values[-96:], reference.observed[-96:])
-    checkpoint = Checkpoint(model, site, short, {"note": "random weights, for faults"})
+    short = reference_stream(series, split).rows(slice(-96, None))
+    checkpoint = Checkpoint(model, short, {"note": "random weights, for faults"})
     # The second precision is for a further file to damage; what it costs an untrained model says nothing.
     return export_bundle(checkpoint, folder / "small.bundle", precisions=("fp16",), force=True).path
 

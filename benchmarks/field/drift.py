@@ -238,7 +238,7 @@ def measure(name: str, bundle: Bundle, seed: int) -> dict[str, Any]:
 
 def time_watch(manifest: Manifest, sensors: int, intervals: int) -> dict[str, Any]:
     """Time an interval of the watch, a report and a snapshot's part, for so many sensors."""
-    manifest = replace(manifest, sensor_ids=tuple(map(str, range(sensors))))
+    manifest = replace(manifest, site=replace(manifest.site, sensor_ids=tuple(map(str, range(sensors)))))
     watch, rng, nanoseconds = DriftWatch(manifest), np.random.default_rng(0), []
     shape = (sensors, len(manifest.targets))
     for number in range(intervals):

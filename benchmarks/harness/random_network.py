@@ -7,10 +7,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
+from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.graph.hierarchy import GraphHierarchy
 from stunet_deploy.models.stunet.model import STUNet
+from stunet_deploy.series.series import Series
+from stunet_deploy.site import Site
 
 INTERVAL_S = 300
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
@@ -42,5 +44,5 @@ def random_checkpoint(sensors: int, hidden: int, intervals: int, seed: int = 0) 
     speeds = 55 + daily + rng.normal(0, 3, (intervals, sensors))
     observed = rng.random((intervals, sensors, 1)) > 0.05
     values = np.where(observed, np.clip(speeds, 0, 90)[..., None], 0).astype(np.float32)
-    site = Site(tuple(f"s{node}" for node in range(sensors)), ("mph",), INTERVAL_S, "start", "UTC")
-    return Checkpoint(model, site, ReferenceStream(timestamps, values, observed), {"note": "random weights"})
+    site = Site(tuple(f"s{node}" for node in range(sensors)), ("speed",), ("mph",), INTERVAL_S)
+    return Checkpoint(model, Series(values, observed, timestamps, site), {"note": "random weights"})

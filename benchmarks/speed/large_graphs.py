@@ -32,10 +32,12 @@ from export.step_graph import export_step
 from runtime.stream import Stream
 from runtime.timing import Samples, environment, interleave
 from stunet_deploy.bundle import Bundle
-from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
+from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.graph.hierarchy import BasisForm, GraphHierarchy
 from stunet_deploy.models.stunet.model import StepInputs, STUNet
+from stunet_deploy.series.series import Series
+from stunet_deploy.site import Site
 
 HIDDEN = (32, 96)
 #: Above this many nodes nobody would export dense bases.
@@ -64,9 +66,9 @@ def random_checkpoint(model: STUNet) -> Checkpoint:
     shape = (PUSHES, sensors, 1)
     observed = rng.random(shape) > 0.05
     values = np.where(observed, rng.normal(55, 10, shape).clip(0, 90), 0).astype(np.float32)
-    site = Site(tuple(map(str, range(sensors))), ("mph",), INTERVAL_S, "start", "UTC")
+    site = Site(tuple(map(str, range(sensors))), ("speed",), ("mph",), INTERVAL_S)
     times = 1_330_588_800 + INTERVAL_S * np.arange(PUSHES, dtype=np.int64)
-    return Checkpoint(model, site, ReferenceStream(times, values, observed), {"note": "random weights"})
+    return Checkpoint(model, Series(values, observed, times, site), {"note": "random weights"})
 
 
 def peak_mb() -> float:

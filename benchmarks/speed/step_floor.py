@@ -41,7 +41,6 @@ from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from runtime.stream import Stream
 from runtime.timing import Samples, environment, interleave, paired_ratio
 from stunet_deploy.bundle import CPU_STEP, STEP, Bundle, sha256
-from stunet_deploy.checkpoint import ReferenceStream
 from stunet_deploy.contract import StepContract
 from stunet_deploy.series.series import read_series
 
@@ -50,11 +49,6 @@ USEFUL = {32: 0.05e9, 96: 0.26e9}
 #: Steps in a row that are timed together: after the first the caches hold what a step needs.
 ROW = 4
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
-
-
-def few_intervals(stream: ReferenceStream, count: int = 60) -> ReferenceStream:
-    """Return the start of a stream: enough to verify a graph with, and no more."""
-    return ReferenceStream(stream.timestamps[:count], stream.values[:count], stream.observed[:count])
 
 
 def session_call(graph: onnx.ModelProto, contract: StepContract, *, sharing: bool) -> Callable[[], object]:
@@ -173,7 +167,7 @@ def main() -> None:
                 checkpoint = ways.random_checkpoint(read_series(options.data), options.data, ways.st_unet(hidden))
             else:
                 checkpoint = random_network.random_checkpoint(options.sensors, hidden, intervals=50)
-            checkpoint = replace(checkpoint, reference=few_intervals(checkpoint.reference))
+            checkpoint = replace(checkpoint, reference=checkpoint.reference.rows(slice(60)))
             bundle = export_bundle(checkpoint, Path(folder) / f"{hidden}.bundle")
             literal, contract = literal_step(checkpoint), checkpoint.model.contract
             differences.append(largest_difference(literal, onnx.load(bundle.cpu_graph())))

@@ -13,7 +13,7 @@ import torch
 
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
-from stunet_deploy.checkpoint import Checkpoint, Site
+from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import RunConfig, SRNNRunConfig, STUNetConfig
 from stunet_deploy.graph.files import read_graph
 from stunet_deploy.models.forecaster import StepInputs
@@ -55,8 +55,7 @@ def random_checkpoint(series: Series, data: Path, config: RunConfig | SRNNRunCon
     for parameter in model.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)
-    site = Site(series.sensor_ids, series.units, series.interval_s, series.stamp, series.timezone)
-    return Checkpoint(model, site, reference_stream(series, split), {"note": "random weights, for timing"})
+    return Checkpoint(model, reference_stream(series, split), {"note": "random weights, for timing"})
 
 
 def window_session(model: WindowForecast, inputs: tuple[torch.Tensor, ...]) -> Callable[[], Any]:

@@ -18,9 +18,9 @@ from export.precision.half import HALVES, half_graph
 from export.precision.int8 import calibrated_values, int8_graph
 from runtime.verify import golden_forecasts, recorded_inputs
 from stunet_deploy.bundle import STEP, Bundle, Golden
-from stunet_deploy.checkpoint import ReferenceStream
 from stunet_deploy.compare import Comparison, compare, course
 from stunet_deploy.errors import CheckFailed
+from stunet_deploy.series.series import Series
 
 #: Largest share of MAE that a precision may lose against fp32.
 MAX_LOSS = 0.005
@@ -53,7 +53,7 @@ class Candidate:
             yield replace(bundle, path=Path(folder))
 
 
-def make_candidate(precision: str, step: onnx.ModelProto, bundle: Bundle, reference: ReferenceStream) -> Candidate:
+def make_candidate(precision: str, step: onnx.ModelProto, bundle: Bundle, reference: Series) -> Candidate:
     """Return the graph of a precision.
 
     Args:

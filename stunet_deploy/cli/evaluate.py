@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +11,8 @@ from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_backend, add_data
 from stunet_deploy.config import RunConfig
 from stunet_deploy.config_mapping import choices
-from stunet_deploy.errors import ConfigError, DataError
+from stunet_deploy.errors import ConfigError
+from stunet_deploy.site import Site
 
 if TYPE_CHECKING:
     from stunet_deploy.series.series import Series
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.plots is not None:
         from stunet_deploy.cli.pictures import forecasts as pictures  # a missing matplotlib must not cost an evaluation
     subject = open_subject(arguments.model, arguments.backend, arguments.precision)
-    if labels := [target for target in subject.targets if target not in subject.features]:
+    if labels := [target for target in subject.targets if target not in subject.site.features]:
         raise ConfigError(
             f"{arguments.model}, which forecasts {labels[0]} and no feature of a recording",
             "a model whose labels are in the recording",
@@ -117,12 +118,8 @@ class Subject:
 
     predictor: Predictor
     is_bundle: bool
-    sensor_ids: tuple[str, ...]
-    features: tuple[str, ...]
+    site: Site
     targets: tuple[str, ...]
-    interval_s: int
-    stamp: Literal["start", "end"]
-    timezone: str
     window: int
     horizon: int
     protocol: Literal["auto", "a", "b"]
@@ -136,14 +133,7 @@ class Subject:
         """
         from stunet_deploy.series.series import read_series
 
-        series = read_series(data, timezone=zone or self.timezone).aligned(self.sensor_ids, self.features)
-        if series.interval_s != self.interval_s:
-            raise DataError(
-                f"{data.name} with intervals of {series.interval_s} s",
-                f"{self.interval_s} s, as the model was trained",
-                "aggregate the readings to the model's interval",
-            )
-        return replace(series.restamped(self.stamp), timezone=self.timezone)
+        return read_series(data, timezone=zone or self.site.timezone).fitted_to(self.site)
 
 
 def open_subject(path: Path, backend: str, precision: str) -> Subject:
@@ -173,12 +163,8 @@ def _from_bundle(path: Path, backend: str, precision: str) -> Subject:
     return Subject(
         predictor=StreamPredictor(bundle, backend, precision=precision),
         is_bundle=True,
-        sensor_ids=manifest.sensor_ids,
-        features=manifest.features,
+        site=manifest.site,
         targets=manifest.targets,
-        interval_s=manifest.interval_s,
-        stamp=manifest.stamp,
-        timezone=manifest.timezone,
         window=manifest.window,
         horizon=manifest.horizon,
         protocol=manifest.training.get("protocol", "auto"),
@@ -191,16 +177,12 @@ def _from_checkpoint(path: Path) -> Subject:
     from training.torch_predictor import TorchPredictor
 
     checkpoint = Checkpoint.load(path)
-    model, site = checkpoint.model, checkpoint.site
+    model = checkpoint.model
     return Subject(
         predictor=TorchPredictor(model),
         is_bundle=False,
-        sensor_ids=site.sensor_ids,
-        features=model.signal.features,
+        site=checkpoint.site,
         targets=model.signal.targets,
-        interval_s=site.interval_s,
-        stamp=site.stamp,
-        timezone=site.timezone,
         window=model.config.window,
         horizon=model.config.horizon,
         protocol=checkpoint.training.get("protocol", "auto"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stunet_deploy.errors import ConfigError, DataError
+from stunet_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
     from stunet_deploy.checkpoint import Checkpoint
@@ -83,33 +82,13 @@ def answer(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _recording(checkpoint: Checkpoint, data: Path | None, zone: str | None) -> Series:
     """Return what to explain: a recording in the model's order of sensors, or the checkpoint's own."""
-    from stunet_deploy.series.series import Series, read_series
+    from stunet_deploy.series.series import read_series
 
-    site, stream = checkpoint.site, checkpoint.reference
     if data is None:
         if zone is not None:
             raise ConfigError("--timezone without --data", "a recording", "add --data")
-        return Series(
-            stream.values,
-            stream.observed,
-            stream.timestamps,
-            site.sensor_ids,
-            checkpoint.model.signal.features,
-            site.units,
-            site.interval_s,
-            timezone=site.timezone,
-            stamp=site.stamp,
-        )
-    series = read_series(data, timezone=zone or site.timezone).aligned(
-        site.sensor_ids, checkpoint.model.signal.features
-    )
-    if series.interval_s != site.interval_s:
-        raise DataError(
-            f"{data.name} with intervals of {series.interval_s} s",
-            f"{site.interval_s} s, as the model was trained",
-            "aggregate the readings to the model's interval",
-        )
-    return replace(series.restamped(site.stamp), timezone=site.timezone)
+        return checkpoint.reference
+    return read_series(data, timezone=zone or checkpoint.site.timezone).fitted_to(checkpoint.site)
 
 
 def _start(series: Series) -> int:

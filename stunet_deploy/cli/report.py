@@ -154,8 +154,8 @@ def _map(data: Path, series: Series, day: pictures.Day, lead: float) -> dict[str
     hours = [f"{moment:%H:%M}" for moment in pictures.local_datetimes(day.times, day.zone)]
     worst = int(np.nanargmin(np.nanmean(day.observed, axis=1)))
     return {
-        "x": np.round(series.longitude * 111.2, 3).tolist(),
-        "y": np.round(series.latitude * 111.2, 3).tolist(),
+        "x": np.round(np.array(series.longitude) * 111.2, 3).tolist(),
+        "y": np.round(np.array(series.latitude) * 111.2, 3).tolist(),
         "ids": list(day.sensor_ids),
         "edges": edges,
         "hours": hours,

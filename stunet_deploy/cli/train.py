@@ -128,6 +128,8 @@ def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
     Raises:
         DataError: if the graph cannot be read, has other sensors, or there is none.
     """
+    import numpy as np
+
     from stunet_deploy.array_files import load_npz
     from stunet_deploy.graph.adjacency import adjacency_from_coordinates
     from stunet_deploy.graph.files import SensorGraph, read_graph
@@ -137,9 +139,10 @@ def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
     if zipfile.is_zipfile(data) and "adjacency" in load_npz(data.read_bytes(), data.name, set())[1]:
         return read_graph(data, series.sensor_ids)
     if series.latitude is not None and series.longitude is not None:
-        adjacency = adjacency_from_coordinates(series.latitude, series.longitude)
+        latitude, longitude = np.array(series.latitude), np.array(series.longitude)
+        adjacency = adjacency_from_coordinates(latitude, longitude)
         source = f"{data.name}: nearest neighbours by the recording's coordinates"
-        return SensorGraph(adjacency, series.sensor_ids, series.latitude, series.longitude, source)
+        return SensorGraph(adjacency, series.sensor_ids, latitude, longitude, source)
     raise DataError(
         f"{data.name} without a graph or coordinates of its {len(series.sensor_ids)} sensors",
         "a graph of the sensors",

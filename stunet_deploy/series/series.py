@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +14,11 @@ from stunet_deploy.errors import DataError
 from stunet_deploy.series.files import read_table
 from stunet_deploy.series.table import FileTable, format_time, parse_times
 from stunet_deploy.series.wall_clock import DAY_S, find_zone, local_times, time_of_week, utc_times
+from stunet_deploy.site import AtSite, Site, Stamp
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class Series(AtSite):
     """Readings of every sensor at every interval, in physical units.
 
     The grid is regular except for breaks of a day or more (weekday-only recordings jump the weekend);
@@ -35,22 +34,8 @@ class Series:
     """Whether a reading was measured, ``[time, node, feature]``."""
     timestamps: NDArray[np.int64]
     """Seconds since 1970-01-01 UTC, ``[time]``, strictly increasing."""
-    sensor_ids: tuple[str, ...]
-    """One id per node, in the order of ``values``."""
-    features: tuple[str, ...]
-    """Names of the features, such as ``("speed",)``."""
-    units: tuple[str, ...]
-    """Unit of each feature; empty where the file does not say."""
-    interval_s: int
-    """Length of an interval in seconds."""
-    timezone: str = "UTC"
-    """IANA name of the zone that the time features follow."""
-    stamp: Literal["start", "end"] = "start"
-    """Whether a time stamp is the start or the end of its interval."""
-    latitude: NDArray[np.float64] | None = None
-    """Degrees north ``[node]``, where the file holds them."""
-    longitude: NDArray[np.float64] | None = None
-    """Degrees east ``[node]``, where the file holds them."""
+    site: Site
+    """The sensors, features and clock of the recording."""
     source: str = ""
     """Where the series comes from and what the reader assumed or repaired, for reports."""
 
@@ -68,27 +53,6 @@ class Series:
                 f"a series of shape {shape}",
                 "at least one interval, one sensor and one feature",
                 "give a file that holds readings",
-            )
-        if len(self.units) != len(self.features):
-            raise DataError(
-                f"{len(self.units)} units for {len(self.features)} features",
-                "one unit per feature",
-                "give an empty unit where none is known",
-            )
-        for name in ("latitude", "longitude"):
-            degrees = getattr(self, name)
-            if degrees is not None and degrees.shape != (shape[1],):
-                raise DataError(
-                    f"{name} of shape {degrees.shape}",
-                    f"one value for each of the {shape[1]} sensors",
-                    f"correct {name} or leave it out",
-                )
-        _check_ids(self.sensor_ids)
-        if self.stamp not in ("start", "end"):
-            raise DataError(f"stamp {self.stamp!r}", "'start' or 'end'", "correct the stamp of the series")
-        if self.interval_s < 1:
-            raise DataError(
-                f"an interval of {self.interval_s} s", "at least one second", "give the interval in seconds"
             )
         steps = np.diff(self.timestamps)
         if (steps <= 0).any() or (steps % self.interval_s).any():
@@ -110,22 +74,6 @@ class Series:
         borders = [0, *breaks.tolist(), len(self.timestamps)]
         return [slice(first, last) for first, last in pairwise(borders)]
 
-    def feature_indices(self, names: Sequence[str] | None = None) -> list[int]:
-        """Positions of the named features on the last axis, in the order of the names; all for None.
-
-        Raises:
-            DataError: a name is no feature of the series.
-        """
-        wanted = self.features if names is None else names
-        unknown = [name for name in wanted if name not in self.features]
-        if unknown:
-            raise DataError(
-                f"feature {unknown[0]!r}",
-                f"one of {', '.join(self.features)}",
-                "choose another, or data with that feature",
-            )
-        return [self.features.index(name) for name in wanted]
-
     def rows(self, selection: slice) -> Series:
         """The same series cut to a contiguous range of rows; arrays are views."""
         if selection.step not in (None, 1):
@@ -143,7 +91,7 @@ class Series:
         Raises:
             DataError: a sensor or feature is not in the series; up to five are named.
         """
-        features_wanted = self.feature_indices(features)
+        columns = self.site.feature_indices(features)
         position = {sensor: node for node, sensor in enumerate(self.sensor_ids)}
         missing = [sensor for sensor in sensor_ids if sensor not in position]
         if missing:
@@ -155,35 +103,27 @@ class Series:
         nodes = [position[sensor] for sensor in sensor_ids]
         return replace(
             self,
-            values=self.values[:, nodes][:, :, features_wanted],
-            observed=self.observed[:, nodes][:, :, features_wanted],
-            sensor_ids=tuple(sensor_ids),
-            features=tuple(features),
-            units=tuple(self.units[feature] for feature in features_wanted),
-            latitude=None if self.latitude is None else self.latitude[nodes],
-            longitude=None if self.longitude is None else self.longitude[nodes],
+            values=self.values[:, nodes][:, :, columns],
+            observed=self.observed[:, nodes][:, :, columns],
+            site=self.site.selected(nodes, columns),
         )
 
-    def restamped(self, stamp: Literal["start", "end"]) -> Series:
+    def restamped(self, stamp: Stamp) -> Series:
         """The same intervals, each stamped with its start or its end."""
         shift = {("start", "end"): self.interval_s, ("end", "start"): -self.interval_s}
-        return replace(self, timestamps=self.timestamps + shift.get((self.stamp, stamp), 0), stamp=stamp)
+        timestamps = self.timestamps + shift.get((self.stamp, stamp), 0)
+        return replace(self, timestamps=timestamps, site=replace(self.site, stamp=stamp))
 
-    def slice_time(self, start: int | None = None, stop: int | None = None) -> Series:
-        """The rows with ``start <= timestamp < stop`` (seconds UTC; None leaves an end open).
+    def fitted_to(self, site: Site) -> Series:
+        """The same series as a model of a site knows it: its sensors and features in its order, on its clock.
 
         Raises:
-            DataError: no interval lies in that span.
+            DataError: the series lacks sensors or features, or has intervals of another length.
         """
-        first = 0 if start is None else int(np.searchsorted(self.timestamps, start))
-        last = len(self.timestamps) if stop is None else int(np.searchsorted(self.timestamps, stop))
-        if first >= last:
-            raise DataError(
-                "a span of time without any interval",
-                f"a span within {format_time(self.timestamps[0])} … {format_time(self.timestamps[-1])}",
-                "choose other ends",
-            )
-        return self.rows(slice(first, last))
+        fitted = self.aligned(site.sensor_ids, site.features)
+        site.check_interval(fitted.site, self.source or "a series")
+        fitted = fitted.restamped(site.stamp)
+        return replace(fitted, site=replace(fitted.site, timezone=site.timezone))
 
 
 def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
@@ -231,14 +171,16 @@ def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
         values=values,
         observed=observed,
         timestamps=timestamps,
-        sensor_ids=table.sensor_ids,
-        features=table.features,
-        units=table.units,
-        interval_s=interval_s,
-        timezone=zone,
-        stamp=table.stamp,
-        latitude=table.latitude,
-        longitude=table.longitude,
+        site=Site(
+            table.sensor_ids,
+            table.features,
+            table.units,
+            interval_s,
+            table.stamp,
+            zone,
+            None if table.latitude is None else tuple(table.latitude.tolist()),
+            None if table.longitude is None else tuple(table.longitude.tolist()),
+        ),
         source="; ".join([f"{table.name} ({table.layout})", *table.notes, *notes]),
     )
 
@@ -251,21 +193,6 @@ def parse_time(text: str, timezone: str = "UTC") -> int:
     """
     seconds, local = parse_times([text], "time")
     return int((utc_times(seconds, timezone) if local else seconds)[0])
-
-
-def _check_ids(sensor_ids: tuple[str, ...]) -> None:
-    if "" in sensor_ids:
-        raise DataError(
-            f"sensor {sensor_ids.index('') + 1} without an id",
-            "a name for every sensor",
-            "name or drop the column",
-        )
-    if len(set(sensor_ids)) == len(sensor_ids):
-        return
-    repeated = next(name for name, count in Counter(sensor_ids).items() if count > 1)
-    raise DataError(
-        f"sensor id {repeated!r} more than once", "distinct sensor ids", "rename or drop the repeated column"
-    )
 
 
 def _without_skipped_hour(table: FileTable, zone: str) -> FileTable:

@@ -15,6 +15,8 @@ import pytest
 
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.config import VARIANTS, Signal, STUNetConfig
+from stunet_deploy.series.series import Series
+from stunet_deploy.site import Site
 
 if TYPE_CHECKING:
     import onnx
@@ -59,7 +61,7 @@ def make_checkpoint(name: str = "ST-UNet", intervals: int = 120) -> Checkpoint:
     """Return an untrained network with random weights everywhere and a random reference stream."""
     import torch
 
-    from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
+    from stunet_deploy.checkpoint import Checkpoint
     from stunet_deploy.graph.hierarchy import GraphHierarchy
     from stunet_deploy.models.stunet.model import STUNet
 
@@ -85,8 +87,8 @@ def make_checkpoint(name: str = "ST-UNet", intervals: int = 120) -> Checkpoint:
     values = np.where(observed, rng.uniform(5, 80, shape), 0).astype(np.float32)
     timestamps = 1_330_588_800 + 300 * np.arange(intervals, dtype=np.int64)
     units = tuple({"speed": "mph", "flow": "veh/h"}[feature] for feature in signal.features)
-    site = Site(tuple(f"s{node}" for node in range(NODES)), units, 300, "end", ZONE)
-    return Checkpoint(model, site, ReferenceStream(timestamps, values, observed), {"seed": 8})
+    site = Site(tuple(f"s{node}" for node in range(NODES)), signal.features, units, 300, "end", ZONE)
+    return Checkpoint(model, Series(values, observed, timestamps, site), {"seed": 8})
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from export.step_graph import check_step, export_step
 from runtime.stream import Stream
 from runtime.verify import verify
 from stunet_deploy.bundle import CPU_STEP, STEP
-from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
+from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.contract import NEXT_STATE, advance, read_taps
 from stunet_deploy.errors import BundleError
 from stunet_deploy.graph.hierarchy import GraphHierarchy
 from stunet_deploy.models.stunet.model import STUNet
+from stunet_deploy.series.series import Series
+from stunet_deploy.site import Site
 from stunet_deploy.testing import sample_inputs
 
 SPEED = Signal(("speed",), ("speed",), (45.0,), (12.0,), (0.0,), (90.0,))
@@ -49,8 +51,8 @@ def make_checkpoint(adjacency: np.ndarray, polynomials: int = 3) -> Checkpoint:
     observed = rng.random((60, nodes, 1)) > 0.15
     values = np.where(observed, rng.uniform(5, 80, observed.shape), 0).astype(np.float32)
     timestamps = 1_330_588_800 + 300 * np.arange(60, dtype=np.int64)
-    site = Site(tuple(f"s{node}" for node in range(nodes)), ("mph",), 300, "end", "America/Los_Angeles")
-    return Checkpoint(model, site, ReferenceStream(timestamps, values, observed), {"seed": 3})
+    site = Site(tuple(f"s{node}" for node in range(nodes)), ("speed",), ("mph",), 300, "end", "America/Los_Angeles")
+    return Checkpoint(model, Series(values, observed, timestamps, site), {"seed": 3})
 
 
 @cache

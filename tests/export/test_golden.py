@@ -73,10 +73,9 @@ def test_the_latest_intervals_are_taken(make, monkeypatch):
     np.testing.assert_array_equal(make_golden(checkpoint).timestamps, checkpoint.reference.timestamps[-40:])
 
 
-@pytest.mark.parametrize("intervals", [0, 1, 23])
+@pytest.mark.parametrize("intervals", [1, 23])
 def test_a_stream_that_is_too_short_is_refused(checkpoint, intervals):
-    reference = checkpoint.reference
-    short = replace(reference, **{name: array[:intervals] for name, array in vars(reference).items()})
+    short = checkpoint.reference.rows(slice(intervals))
 
     with pytest.raises(CheckpointError, match="at least 24"):
         make_golden(replace(checkpoint, reference=short))

@@ -30,13 +30,11 @@ def exported(make, tmp_path_factory):
 
 def recording(checkpoint: Checkpoint) -> Series:
     """Return the reference stream with readings outside the limits at two sensors."""
-    reference, site = checkpoint.reference, checkpoint.site
+    reference = checkpoint.reference
     values, observed = reference.values.copy(), reference.observed.copy()
     values[20:40:3, 1], observed[20:40:3, 1] = 300, True
     values[25:50:4, 2], observed[25:50:4, 2] = -7, True
-    return Series(
-        values, observed, reference.timestamps, site.sensor_ids, ("speed",), site.units, 300, site.timezone, site.stamp
-    )
+    return replace(reference, values=values, observed=observed)
 
 
 def pushed(bundle: Bundle, series: Series, rows: range, **options) -> np.ndarray:

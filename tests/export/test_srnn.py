@@ -20,13 +20,15 @@ from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from runtime.verify import verify
 from stunet_deploy.bundle import Bundle
-from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
+from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import Signal, SRNNConfig
 from stunet_deploy.errors import CheckpointError
 from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.series.series import Series
 from stunet_deploy.series.wall_clock import time_of_week
+from stunet_deploy.site import Site
 from stunet_deploy.st_graph.files import parse_st_graph, read_st_graph, st_graph_of_sensors
 from stunet_deploy.st_graph.st_graph import STGraph
 from stunet_deploy.testing import verify_step_contract
@@ -122,8 +124,8 @@ def make_checkpoint(name: str, intervals: int = 120) -> Checkpoint:
     values = np.where(observed, rng.uniform(5, 80, shape), 0).astype(np.float32)
     timestamps = 1_330_588_800 + 300 * np.arange(intervals, dtype=np.int64)
     ids = tuple(f"s{n}" for n in range(model.sensors))
-    site = Site(ids, ("mph",) * len(of.features), 300, "end", ZONE)
-    return Checkpoint(model, site, ReferenceStream(timestamps, values, observed.copy()), {"seed": 8})
+    site = Site(ids, of.features, ("mph",) * len(of.features), 300, "end", ZONE)
+    return Checkpoint(model, Series(values, observed.copy(), timestamps, site), {"seed": 8})
 
 
 @pytest.fixture(params=NETWORKS, scope="module")

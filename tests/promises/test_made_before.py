@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from export.bundle import export_bundle
 from runtime.aggregation import Assembler
 from runtime.durable.stream import DurableStream
+from runtime.options import StreamOptions
 from runtime.stream import Stream
 from runtime.verify import verify
 from stunet_deploy.bundle import Bundle
@@ -73,7 +74,7 @@ def test_a_bundle_proves_itself() -> None:
 def test_a_killed_stream_goes_on_from_its_snapshot_and_journal(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(FILES / "killed", tmp_path / "state"))
     bundle = Bundle.load(FILES / "stunet.bundle")
-    stream = Stream.open(bundle, max_gap=5, stuck_after=4)
+    stream = Stream.open(bundle, options=StreamOptions(max_gap=5, stuck_after=4))
     durable = DurableStream(stream, folder, every=5, assembler=Assembler(bundle.manifest, grace_s=10))
     found: list[dict[str, Any]] = []
     # Three readings of interval 12 had arrived before the kill.

@@ -15,6 +15,7 @@ from runtime.forecast import Forecast
 from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle, Golden, Manifest, bundle_id, sha256
 from stunet_deploy.contract import NEXT_STATE, StateSpec, StepContract, TensorSpec
 from stunet_deploy.series.wall_clock import time_of_week
+from stunet_deploy.site import Site
 
 NODES, HORIZON, INTERVAL_S = 5, 3, 300
 LIMITS = ((0.0, 80.0), (-1.0, 1.0))
@@ -135,16 +136,11 @@ def make_example(
         contract=contract,
         model="example",
         config={},
-        sensor_ids=sensors,
-        features=("speed", "trend"),
-        units=("mph", ""),
+        site=Site(sensors, ("speed", "trend"), ("mph", ""), INTERVAL_S, "start", ZONE),
         targets=targets,
         limits=LIMITS,
         mean=(50.0, 0.0),
         std=(10.0, 1.0),
-        interval_s=INTERVAL_S,
-        stamp="start",
-        timezone=ZONE,
         horizon=HORIZON,
         window=window,
         tolerance=(1e-3, 2e-5)[: len(targets)],

@@ -26,7 +26,9 @@ def refusals(counters):
 def manifest(example):
     """Return the example's manifest, with features as detectors have them."""
     manifest = example.bundle.manifest
-    return replace(manifest, features=("speed", "flow"), limits=((0.0, 80.0), (0.0, 500.0)))
+    return replace(
+        manifest, site=replace(manifest.site, features=("speed", "flow")), limits=((0.0, 80.0), (0.0, 500.0))
+    )
 
 
 def closed(assembler, now):
@@ -59,7 +61,9 @@ def test_mean_weighted_mean_and_sum_by_hand(manifest):
 
 
 def test_a_plain_mean_needs_no_weight_and_no_names(example):
-    single = replace(example.bundle.manifest, features=("speed",), limits=((0.0, 80.0),))
+    manifest = example.bundle.manifest
+    site = replace(manifest.site, features=("speed",), units=("mph",))
+    single = replace(manifest, site=site, limits=((0.0, 80.0),))
     assembler = Assembler(single, grace_s=0)
     for second, speed in [(0, 10), (20, 20), (25, None), (40, 60), (60, float("nan"))]:
         assembler.add("s1", START + second, speed, now=START + second)
@@ -68,7 +72,9 @@ def test_a_plain_mean_needs_no_weight_and_no_names(example):
 
 
 def test_a_weight_need_not_be_a_feature(example):
-    single = replace(example.bundle.manifest, features=("speed",), limits=((0.0, 80.0),))
+    manifest = example.bundle.manifest
+    site = replace(manifest.site, features=("speed",), units=("mph",))
+    single = replace(manifest, site=site, limits=((0.0, 80.0),))
     assembler = Assembler(single, {"speed": Rule(weight="count")}, grace_s=0)
     assert assembler.names == ("speed", "count")
     for second, speed, count in [(0, 10, 1), (20, 50, 3), (40, 70, -5)]:
@@ -103,7 +109,9 @@ def test_a_sum_is_scaled_for_readings_that_did_not_come(manifest):
     ],
 )
 def test_a_reading_on_the_boundary_belongs_where_its_stamp_says(manifest, reading_stamp, interval_stamp, expected):
-    assembler = Assembler(replace(manifest, stamp=interval_stamp), grace_s=0, stamp=reading_stamp)
+    assembler = Assembler(
+        replace(manifest, site=replace(manifest.site, stamp=interval_stamp)), grace_s=0, stamp=reading_stamp
+    )
     assembler.add("s0", START, {"speed": 50}, now=START)
     assert closed(assembler, START + INTERVAL_S)[0][0] == expected
 
@@ -175,7 +183,7 @@ def test_unknown_sensors_may_be_ignored(manifest):
 
 
 def test_a_number_for_an_id_is_refused_even_where_unknown_sensors_are_ignored(manifest):
-    numbered = replace(manifest, sensor_ids=("773869", *manifest.sensor_ids[1:]))
+    numbered = replace(manifest, site=replace(manifest.site, sensor_ids=("773869", *manifest.sensor_ids[1:])))
     for ignore_unknown in (False, True):
         with pytest.raises(StreamError, match='write it as text, "773869"'):
             Assembler(numbered, ignore_unknown=ignore_unknown).add(773869, START, {"speed": 50}, now=START)
@@ -259,7 +267,9 @@ def test_the_order_of_arrival_and_repeats_change_no_bit(manifest_and_readings, d
 @pytest.fixture(scope="module")
 def manifest_and_readings(shared_example):
     rng = np.random.default_rng(9)
-    manifest = replace(shared_example.bundle.manifest, features=("speed", "flow"), limits=((0.0, 80.0), (0.0, 500.0)))
+    manifest = shared_example.bundle.manifest
+    site = replace(manifest.site, features=("speed", "flow"))
+    manifest = replace(manifest, site=site, limits=((0.0, 80.0), (0.0, 500.0)))
     sent = [
         (f"s{node}", START + float(second), {"speed": rng.uniform(10, 70), "flow": rng.uniform(0, 20)})
         for node in range(5)

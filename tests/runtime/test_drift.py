@@ -132,8 +132,7 @@ def test_persistence_is_that_of_the_evaluation(example):
     observed = rng.random((rows, NODES, 2)) > 0.3
     observed[0] = True
     values = rng.uniform(0, 1, (rows, NODES, 2)).astype(np.float32)
-    ids, names = example.bundle.manifest.sensor_ids, ("speed", "trend")
-    series = Series(values, observed, START + INTERVAL_S * np.arange(rows), ids, names, ("mph", ""), INTERVAL_S)
+    series = Series(values, observed, START + INTERVAL_S * np.arange(rows), example.bundle.manifest.site)
     split = replace(protocol_a(series, window=1, horizon=HORIZON), test=np.arange(rows - HORIZON))
     (forecasts,) = persistence(series, split, ["speed"]).window(series, split.test, 1)
     ahead = split.test[:, None] + 1 + np.arange(HORIZON)

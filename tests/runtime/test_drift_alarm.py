@@ -10,6 +10,7 @@ import pytest
 
 from runtime.drift import DriftOptions, DriftWatch
 from runtime.readings import Interval
+from stunet_deploy.site import Site
 
 START = 1_330_588_800
 HOUR, DAY, WEEK = 3600, 24, 168
@@ -26,12 +27,10 @@ def watch_hours(forecast_of):
     def watch_hours(example, ratios, *, unsound=(), **options):
         manifest = replace(
             example.bundle.manifest,
-            sensor_ids=("a",),
-            features=("speed",),
+            site=Site(("a",), ("speed",), ("mph",), HOUR),
             targets=("speed",),
             std=(0.0,),
             horizon=1,
-            interval_s=HOUR,
         )
         watch = DriftWatch(manifest, DriftOptions(**options))
         reports = []
@@ -114,7 +113,7 @@ def test_forecasts_that_are_not_sound_count_in_the_errors_alone(example, watch_h
 def test_an_interval_without_errors_is_no_evidence(example, watch_hours, forecast_of):
     _, watch = watch_hours(example, [0.0])
     still = Interval(np.array([[40.0]], np.float32), np.array([[True]]))
-    manifest = replace(example.bundle.manifest, interval_s=HOUR)
+    manifest = replace(example.bundle.manifest, site=replace(example.bundle.manifest.site, interval_s=HOUR))
     for step in range(100, 110):
         watch.see(still, forecast_of(manifest, step, np.array([[[40.0]]], np.float32)), sound=True)
 

@@ -76,7 +76,9 @@ def test_unknown_sensors_may_be_ignored(example):
 
 
 def test_an_unknown_sensor_is_refused_with_what_to_do(example):
-    manifest = replace(example.bundle.manifest, sensor_ids=("773869", "s1", "s2", "s3", "s4"))
+    manifest = example.bundle.manifest
+    site = replace(manifest.site, sensor_ids=("773869", "s1", "s2", "s3", "s4"))
+    manifest = replace(manifest, site=site)
     for sensor, advice in (("s9", "ignore_unknown = true"), (773869, 'write it as text, "773869"')):
         with pytest.raises(StreamError, match=advice):
             Readings(manifest).read({sensor: 1.0})
@@ -96,7 +98,9 @@ def test_nobody_heard_is_an_interval_of_unobserved_readings(reader):
 @pytest.fixture
 def speeds(example):
     """Return a reader of the same sensors with a single feature."""
-    return Readings(replace(example.bundle.manifest, features=("speed",), units=("mph",), limits=((0.0, 80.0),)))
+    manifest = example.bundle.manifest
+    site = replace(manifest.site, features=("speed",), units=("mph",))
+    return Readings(replace(manifest, site=site, limits=((0.0, 80.0),)))
 
 
 @pytest.mark.parametrize("kind", [float, int, np.float32])

@@ -11,20 +11,15 @@ from runtime.stream import Stream
 from stunet_deploy.bundle import GOLDEN
 from stunet_deploy.errors import DataError, StreamError
 from stunet_deploy.series.series import Series
+from stunet_deploy.site import Site
 
 
 def make_series(readings, sensors=("s0", "s1", "s2", "s3", "s4"), features=("speed", "trend"), **changes) -> Series:
     values, observed, timestamps = readings
-    fields = {
-        "values": np.nan_to_num(values)[:, [int(s[1:]) % 5 for s in sensors]][..., : len(features)],
-        "observed": observed[:, [int(s[1:]) % 5 for s in sensors]][..., : len(features)],
-        "timestamps": timestamps,
-        "sensor_ids": tuple(sensors),
-        "features": tuple(features),
-        "units": ("",) * len(features),
-        "interval_s": 300,
-    }
-    return Series(**(fields | changes))
+    nodes = [int(sensor[1:]) % 5 for sensor in sensors]
+    site = Site(tuple(sensors), tuple(features), ("",) * len(features), **({"interval_s": 300} | changes))
+    values, observed = (array[:, nodes][..., : len(features)] for array in (np.nan_to_num(values), observed))
+    return Series(values, observed, timestamps, site)
 
 
 def forecasts(example, records):
@@ -48,9 +43,7 @@ def test_sensors_are_matched_by_id_and_absent_ones_are_unobserved(example, readi
 
 def test_features_are_matched_by_name(example, readings):
     series = make_series(readings)
-    swapped = make_series(
-        readings, features=("trend", "speed"), values=series.values[..., ::-1], observed=series.observed[..., ::-1]
-    )
+    swapped = series.aligned(series.sensor_ids, ("trend", "speed"))
     manifest = example.bundle.manifest
     np.testing.assert_array_equal(
         forecasts(example, replay_series(swapped, manifest)), forecasts(example, replay_series(series, manifest))
@@ -72,7 +65,7 @@ def test_foreign_series_are_refused(example, readings):
         replay_series(make_series(readings, sensors=("s9",)), manifest, ignore_unknown=True)
     values, observed, timestamps = readings
     slow = (values, observed, timestamps[0] + 600 * np.arange(40))
-    with pytest.raises(DataError, match="600 s intervals"):
+    with pytest.raises(DataError, match="intervals of 600 s"):
         replay_series(make_series(slow, interval_s=600), manifest)
     records = replay_series(make_series(readings, sensors=("s0", "s9", "s1")), manifest, ignore_unknown=True)
     assert next(records).observed[[2, 3, 4]].sum() == 0

@@ -131,7 +131,9 @@ def test_reasons_and_shares(example, readings):
 @pytest.mark.parametrize(("stamp", "newest"), [("start", 0), ("end", 1)])
 def test_an_interval_ahead_of_the_clock_is_refused(example, readings, stamp, newest):
     values, _, timestamps = readings
-    bundle = Bundle(example.bundle.path, replace(example.bundle.manifest, stamp=stamp))
+    bundle = Bundle(
+        example.bundle.path, replace(example.bundle.manifest, site=replace(example.bundle.manifest.site, stamp=stamp))
+    )
     stream = Stream.open(bundle)
     now = float(timestamps[3])
     with pytest.raises(StreamError, match="ahead of the clock"):

@@ -10,6 +10,7 @@ import pytest
 from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle, Golden, Manifest, bundle_id, sha256
 from stunet_deploy.contract import StateSpec, StepContract, TensorSpec
 from stunet_deploy.errors import BundleError
+from stunet_deploy.site import Site
 
 CONTRACT = StepContract(
     (TensorSpec("values", ("batch", "node"), (None, 2)),),
@@ -20,20 +21,14 @@ MANIFEST_FIELDS = Manifest(
     contract=CONTRACT,
     model="stunet",
     config={"hidden": 4},
-    sensor_ids=("a", "b"),
-    features=("speed",),
-    units=("mph",),
+    site=Site(("a", "b"), ("speed",), ("mph",), 300, latitude=(34.0, 34.1)),
     targets=("speed",),
     limits=((0.0, 90.0),),
     mean=(50.0,),
     std=(9.0,),
-    interval_s=300,
-    stamp="start",
-    timezone="UTC",
     horizon=3,
     window=12,
     tolerance=(1e-3,),
-    latitude=(34.0, 34.1),
 )
 
 
@@ -96,7 +91,7 @@ def test_damaged_golden_with_a_right_hash_is_refused(bundle):
 
 
 def test_sensor_ids_belong_to_the_graph(bundle):
-    swapped = replace(bundle.manifest, sensor_ids=("b", "a"))
+    swapped = replace(bundle.manifest, site=replace(bundle.manifest.site, sensor_ids=("b", "a")))
     (bundle.path / MANIFEST).write_text(swapped.to_json(), encoding="utf-8")
     with pytest.raises(BundleError, match="do not belong to this"):
         Bundle.load(bundle.path)

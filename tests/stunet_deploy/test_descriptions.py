@@ -11,21 +11,20 @@ from stunet_deploy.graph.description import components, describe_graph, explain_
 from stunet_deploy.graph.sensor_graph import SensorGraph
 from stunet_deploy.series.description import describe_series, explain_series, mean_day, remark_on_series
 from stunet_deploy.series.series import Series
+from stunet_deploy.site import Site
 
 MONDAY = 1_330_905_600  # 2012-03-05T00:00Z
 
 
 def make_series(values: np.ndarray, observed: np.ndarray, timestamps: np.ndarray, **changes: object) -> Series:
-    fields: dict[str, object] = {
-        "values": np.where(observed, values, 0).astype(np.float32),
-        "observed": observed,
-        "timestamps": timestamps,
+    facts: dict[str, object] = {
         "sensor_ids": tuple("abcdefgh"[: values.shape[1]]),
         "features": ("speed",),
         "units": ("km/h",),
         "interval_s": 3600,
     }
-    return Series(**(fields | changes))  # type: ignore[arg-type]
+    site = Site(**(facts | changes))  # type: ignore[arg-type]
+    return Series(np.where(observed, values, 0).astype(np.float32), observed, timestamps, site)
 
 
 def hourly(days: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from stunet_deploy.graph.files import SensorGraph
 from stunet_deploy.graph.hierarchy import GraphHierarchy
 from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
+from stunet_deploy.site import Site
 from training.loop import Trainer
 from training.protocols import Split, protocol_a
 from training.resume import StateFile, run_identity
@@ -38,10 +39,12 @@ def make_wave(hours: int = 360, features: int = 1, seed: int = 5) -> Series:
         values=np.where(observed, values, np.float32(0)),
         observed=observed,
         timestamps=MONDAY + HOUR_S * np.arange(hours, dtype=np.int64),
-        sensor_ids=tuple(f"s{node}" for node in range(NODES)),
-        features=("speed", "flow")[:features],
-        units=("mph", "veh/h")[:features],
-        interval_s=HOUR_S,
+        site=Site(
+            tuple(f"s{node}" for node in range(NODES)),
+            ("speed", "flow")[:features],
+            ("mph", "veh/h")[:features],
+            HOUR_S,
+        ),
         source="a wave",
     )
 

@@ -8,6 +8,7 @@ import pytest
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.series import Series, parse_time
 from stunet_deploy.series.wall_clock import local_times
+from stunet_deploy.site import Site
 from training.baselines import baselines, historical_average, persistence, time_of_day_average
 from training.protocols import Split, protocol_a, protocol_b
 
@@ -23,11 +24,7 @@ def make_series(rows: int = 5 * 24, *, zone: str = "UTC", start: str = "2012-03-
         values=np.where(observed, values, 0).astype(np.float32),
         observed=observed,
         timestamps=parse_time(start, zone) + 3600 * hour,
-        sensor_ids=("a", "b", "c"),
-        features=("speed", "flow"),
-        units=("mph", "veh/h"),
-        interval_s=3600,
-        timezone=zone,
+        site=Site(("a", "b", "c"), ("speed", "flow"), ("mph", "veh/h"), 3600, timezone=zone),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.metrics import score
 from stunet_deploy.series.series import Series, parse_time, read_series
+from stunet_deploy.site import Site
 from tests.paths import DATA
 from training.baselines import baselines, persistence
 from training.evaluation import Result, evaluate, table, to_json
@@ -30,10 +31,7 @@ def make_series(days: int = 7, *, weekdays: bool = False) -> Series:
         values=np.where(observed, values, 0),
         observed=observed,
         timestamps=(midnight[:, None] + 3600 * np.arange(24)).ravel(),
-        sensor_ids=("a", "b"),
-        features=("speed",),
-        units=("mph",),
-        interval_s=3600,
+        site=Site(("a", "b"), ("speed",), ("mph",), 3600),
     )
 
 
@@ -121,10 +119,7 @@ def test_the_stream_of_pemsd7_scores_265_slots_a_day_and_resets_over_the_weekend
         values=values,
         observed=np.ones(values.shape, np.bool_),
         timestamps=(days[:, None] + 300 * np.arange(288)).ravel(),
-        sensor_ids=("a",),
-        features=("speed",),
-        units=("mph",),
-        interval_s=300,
+        site=Site(("a",), ("speed",), ("mph",), 300),
     )
     split = protocol_b(series)
     predictor = LastRows(12)
@@ -181,8 +176,7 @@ def test_targets_are_scored_apart() -> None:
         single,
         values=np.concatenate([single.values, 10 * single.values], axis=2),
         observed=np.concatenate([single.observed, single.observed], axis=2),
-        features=("speed", "flow"),
-        units=("mph", "veh/h"),
+        site=replace(single.site, features=("speed", "flow"), units=("mph", "veh/h")),
     )
     split = protocol_a(series, window=6, horizon=4)
     both = evaluate(series, split, [persistence(series, split)], regimes=("window",))

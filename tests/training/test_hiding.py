@@ -8,6 +8,7 @@ import pytest
 
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.series.series import Series
+from stunet_deploy.site import Site
 from training.baselines import baselines
 from training.evaluation import evaluate, table, to_json
 from training.hiding import evaluate_hidden, hide
@@ -29,10 +30,7 @@ def make_series(days: int = 12, nodes: int = 7, *, weekend_after: int | None = N
         values=np.where(observed, values, np.float32(77)),
         observed=observed,
         timestamps=timestamps,
-        sensor_ids=tuple(f"s{node}" for node in range(nodes)),
-        features=("speed", "flow"),
-        units=("mph", "veh/h"),
-        interval_s=1800,
+        site=Site(tuple(f"s{node}" for node in range(nodes)), ("speed", "flow"), ("mph", "veh/h"), 1800),
     )
 
 

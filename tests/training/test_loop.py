@@ -351,7 +351,7 @@ def test_another_runs_state_is_refused(make_trainer, interrupted, series, graph,
         weights = graph.adjacency.dense() * np.arange(1, 7) * np.arange(1, 7)[:, None]
         graph = replace(graph, adjacency=Adjacency.from_matrix(weights))
     elif change == "sensor":
-        series = replace(series, sensor_ids=("other", *series.sensor_ids[1:]))
+        series = replace(series, site=replace(series.site, sensor_ids=("other", *series.sensor_ids[1:])))
     else:
         # In the test span, so that normalisation stays the same and only the data itself tells.
         values, observed = series.values.copy(), series.observed.copy()

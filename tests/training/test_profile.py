@@ -11,6 +11,7 @@ import torch
 from stunet_deploy.config import Signal
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.series.series import Series
+from stunet_deploy.site import Site
 from training.profile import SMOOTHING_SLOTS, ProfileTables, sensor_means
 
 INTERVAL_S = 3600
@@ -27,7 +28,7 @@ def series() -> Series:
     observed = generator.random(values.shape) < 0.8
     observed[:, 2] = False
     times = MONDAY + INTERVAL_S * np.arange(DAYS * SLOTS)
-    return Series(values, observed, times, ("a", "b", "c"), ("flow", "speed"), ("", "km/h"), INTERVAL_S)
+    return Series(values, observed, times, Site(("a", "b", "c"), ("flow", "speed"), ("", "km/h"), INTERVAL_S))
 
 
 def literal_mean(series: Series, slot: int, weekend: bool, node: int, rows: slice, without: int | None = None) -> float:

@@ -7,6 +7,7 @@ import pytest
 
 from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.series.series import Series, parse_time, read_series
+from stunet_deploy.site import Site
 from tests.paths import DATA
 from training.protocols import Split, choose_protocol, normalisation, protocol_a, protocol_b
 
@@ -26,11 +27,7 @@ def make_series(rows: int, *, interval_s: int = 300, weekdays: bool = False, zon
         values=np.where(observed, values, 0),
         observed=observed,
         timestamps=timestamps,
-        sensor_ids=("a", "b"),
-        features=("speed", "flow"),
-        units=("mph", "veh/h"),
-        interval_s=interval_s,
-        timezone=zone,
+        site=Site(("a", "b"), ("speed", "flow"), ("mph", "veh/h"), interval_s, timezone=zone),
     )
 
 
@@ -175,10 +172,7 @@ def test_auto_takes_b_for_weekday_recordings_alone() -> None:
         values=outage.values[rows],
         observed=outage.observed[rows],
         timestamps=outage.timestamps[rows],
-        sensor_ids=outage.sensor_ids,
-        features=outage.features,
-        units=outage.units,
-        interval_s=300,
+        site=Site(outage.sensor_ids, outage.features, outage.units, 300),
     )
     assert choose_protocol(broken).protocol == "a"
     with pytest.raises(ConfigError, match="auto, a or b"):

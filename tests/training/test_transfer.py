@@ -16,6 +16,7 @@ from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.graph.files import SensorGraph
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.series.series import Series
+from stunet_deploy.site import Site
 from training.run import TrainingRun
 
 SMALL: dict[str, Any] = {
@@ -48,8 +49,11 @@ def elsewhere(series: Series) -> tuple[Series, SensorGraph]:
         series,
         values=np.concatenate([series.values, np.roll(series.values, 5, axis=0)], axis=1) * np.float32(1.6),
         observed=np.concatenate([series.observed, np.roll(series.observed, 5, axis=0)], axis=1),
-        sensor_ids=tuple(f"d7-{node}" for node in range(2 * len(series.sensor_ids))),
-        units=tuple("km/h" for _ in series.units),
+        site=replace(
+            series.site,
+            sensor_ids=tuple(f"d7-{node}" for node in range(2 * len(series.sensor_ids))),
+            units=tuple("km/h" for _ in series.units),
+        ),
         source="elsewhere",
     )
     ring = directed(other).adjacency.dense()
@@ -70,7 +74,7 @@ def wave_once() -> Series:
     observed = rng.random(values.shape) > 0.05
     stamps = 1_330_905_600 + 3600 * hours.astype(np.int64)
     names = tuple(f"la-{node}" for node in range(5))
-    return Series(np.where(observed, values, 0), observed, stamps, names, ("speed",), ("mph",), 3600)
+    return Series(np.where(observed, values, 0), observed, stamps, Site(names, ("speed",), ("mph",), 3600))
 
 
 def weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -158,10 +162,9 @@ def test_other_architectures_targets_and_data_are_refused(start: Checkpoint, wav
         wave_once,
         values=np.repeat(wave_once.values, 2, axis=2),
         observed=np.repeat(wave_once.observed, 2, axis=2),
-        features=("speed", "flow"),
-        units=("mph", "veh/h"),
+        site=replace(wave_once.site, features=("speed", "flow"), units=("mph", "veh/h")),
     )
-    slow = replace(wave_once, interval_s=1800, timestamps=wave_once.timestamps // 2)
+    slow = replace(wave_once, site=replace(wave_once.site, interval_s=1800), timestamps=wave_once.timestamps // 2)
     for series, config, message in (
         (wave_once, wide, "another edge_hidden"),
         (wave_once, RunConfig(), "ST-UNet"),

@@ -12,10 +12,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stunet_deploy.checkpoint import Checkpoint, ReferenceStream, Site
+from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import Signal, SRNNConfig
 from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.series.series import Series
+from stunet_deploy.site import Site
 from stunet_deploy.st_graph.st_graph import EdgeType, Node, STGraph
 from training.tasks.settings import TaskTraining
 
@@ -171,9 +173,10 @@ def task_checkpoint(
     """
     rows = slice(0, REFERENCE_INTERVALS)
     seen = np.ones(values.shape, dtype=bool) if observed is None else np.broadcast_to(observed, values.shape)
-    reference = ReferenceStream(
-        np.arange(len(values[rows]), dtype=np.int64),
+    reference = Series(
         np.where(seen, values, 0.0)[rows].astype(np.float32),
         seen[rows].copy(),
+        np.arange(len(values[rows]), dtype=np.int64),
+        Site(tuple(sensor_ids), model.signal.features, tuple(units), interval_s=1, stamp="end"),
     )
-    return Checkpoint(model.eval(), Site(tuple(sensor_ids), tuple(units), 1, "end", "UTC"), reference, dict(training))
+    return Checkpoint(model.eval(), reference, dict(training))

@@ -29,6 +29,7 @@ from stunet_deploy.errors import CheckFailed
 from stunet_deploy.graph.files import read_graph
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.wall_clock import DAY_S
+from stunet_deploy.site import Site
 
 HERE = Path(__file__).parent
 DAY = 1
@@ -74,11 +75,7 @@ def past(names, readings):
         values=np.nan_to_num(values).astype(np.float32),
         observed=np.isfinite(values),
         timestamps=midnight(DAY) - DAY_S + INTERVAL_S * np.arange(len(values)),
-        sensor_ids=names,
-        features=FEATURES,
-        units=UNITS,
-        interval_s=INTERVAL_S,
-        timezone=TIMEZONE,
+        site=Site(names, FEATURES, UNITS, INTERVAL_S, timezone=TIMEZONE),
     )
 
 

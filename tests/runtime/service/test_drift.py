@@ -16,6 +16,7 @@ from runtime.service.drift import LoggedWatch
 from runtime.service.logs import LOG, StreamLog
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
+from stunet_deploy.site import Site
 
 STDIN, STDOUT = 'kind = "stdin"', 'kind = "stdout"'
 HOUR, DAY, WEEK = 3600, 24, 168
@@ -173,11 +174,9 @@ def test_a_state_of_another_layout_is_begun_anew(example, readings, heard):
 def test_an_alarm_is_logged_once_when_raised_and_once_when_cleared(example, heard):
     manifest = replace(
         example.bundle.manifest,
-        sensor_ids=("a",),
-        features=("speed",),
+        site=Site(("a",), ("speed",), ("mph",), HOUR),
         targets=("speed",),
         horizon=1,
-        interval_s=HOUR,
     )
     watch = LoggedWatch(manifest, DriftOptions(), StreamLog("ring"))
 

@@ -92,7 +92,9 @@ def inaccurate(bundle, config):
 
 
 def of_another_network(bundle, config):
-    (bundle.path / MANIFEST).write_text(replace(bundle.manifest, stamp="end").to_json())
+    (bundle.path / MANIFEST).write_text(
+        replace(bundle.manifest, site=replace(bundle.manifest.site, stamp="end")).to_json()
+    )
 
 
 def without_bundle(bundle, config):

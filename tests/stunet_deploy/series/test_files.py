@@ -148,8 +148,7 @@ def test_own_npz(tmp_path: Path) -> None:
     series = read_series(own_npz(tmp_path / "own.npz"))
     assert (series.timezone, series.interval_s, series.stamp) == ("Europe/Berlin", 300, "start")
     assert (series.features, series.units) == (("speed", "flow"), ("km/h", "veh/h"))
-    assert series.latitude is not None
-    assert series.latitude.tolist() == [52.5, 52.6]
+    assert series.latitude == (52.5, 52.6)
     assert "simulated ring road" in series.source
     np.testing.assert_allclose(
         readings(tmp_path / "own.npz"), [[[61.5, 20], [np.nan, 30]], [[62, 21], [63, np.nan]]], rtol=1e-6

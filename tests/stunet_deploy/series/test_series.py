@@ -12,22 +12,26 @@ from stunet_deploy.errors import DataError
 from stunet_deploy.series import wall_clock as wall_clock_module
 from stunet_deploy.series.series import Series, parse_time, read_series
 from stunet_deploy.series.wall_clock import find_zone, local_times, second_of_week, time_of_week, utc_times
+from stunet_deploy.site import Site
 
 NEW_YEAR = 1_325_376_000  # 2012-01-01T00:00Z, a Sunday
 
 
 def make_series(rows: int = 6, nodes: int = 2, interval_s: int = 300, **changes: object) -> Series:
     values = np.arange(rows * nodes, dtype=np.float32).reshape(rows, nodes, 1)
-    fields: dict[str, object] = {
-        "values": values,
-        "observed": np.ones(values.shape, np.bool_),
-        "timestamps": NEW_YEAR + interval_s * np.arange(rows),
+    facts: dict[str, object] = {
         "sensor_ids": tuple(f"s{index}" for index in range(nodes)),
         "features": ("speed",),
         "units": ("mph",),
         "interval_s": interval_s,
     }
-    return Series(**{**fields, **changes})  # type: ignore[arg-type]
+    arrays: dict[str, object] = {
+        "values": values,
+        "observed": np.ones(values.shape, np.bool_),
+        "timestamps": NEW_YEAR + interval_s * np.arange(rows),
+    }
+    arrays |= {name: changes.pop(name) for name in arrays.keys() & changes.keys()}
+    return Series(**arrays, site=Site(**{**facts, **changes}))  # type: ignore[arg-type]
 
 
 def write_times(path: Path, times: list[str]) -> Path:
@@ -50,7 +54,7 @@ def wall_clock(first: str, last: str, minutes: int = 5) -> list[str]:
         ({"values": np.zeros((5, 2, 1), np.float32)}, "values of shape"),
         ({"observed": np.ones((6, 3, 1), np.bool_)}, "observed of shape"),
         ({"units": ()}, "0 units for 1 features"),
-        ({"latitude": np.zeros(3)}, "latitude of shape"),
+        ({"latitude": (34.0, 34.1, 34.2)}, "latitude of 3 sensors"),
         ({"sensor_ids": ("a", "a")}, "'a' more than once"),
         ({"sensor_ids": ("a", "")}, "sensor 2 without an id"),
         ({"stamp": "middle"}, "'middle'"),
@@ -65,14 +69,12 @@ def test_series_refuses_what_does_not_fit(changes: dict[str, object], message: s
         make_series(**changes)
 
 
-def test_rows_and_slice_time_cut_all_arrays_alike() -> None:
+def test_rows_cut_all_arrays_alike() -> None:
     series = make_series(6)
-    cut = series.slice_time(NEW_YEAR + 300, NEW_YEAR + 301 + 600)
+    cut = series.rows(slice(1, 4))
     assert cut.timestamps.tolist() == [NEW_YEAR + 300, NEW_YEAR + 600, NEW_YEAR + 900]
-    np.testing.assert_array_equal(cut.values, series.rows(slice(1, 4)).values)
-    assert series.slice_time().timestamps.tolist() == series.timestamps.tolist()
-    with pytest.raises(DataError, match="without any interval"):
-        series.slice_time(NEW_YEAR + 10_000)
+    np.testing.assert_array_equal(cut.values, series.values[1:4])
+    np.testing.assert_array_equal(cut.observed, series.observed[1:4])
     with pytest.raises(DataError, match="consecutive rows"):
         series.rows(slice(0, 6, 2))
 
@@ -85,10 +87,10 @@ def test_features_are_found_by_name() -> None:
         features=("speed", "flow"),
         units=("", ""),
     )
-    assert series.feature_indices() == [0, 1]
-    assert series.feature_indices(("flow",)) == [1]
+    assert series.site.feature_indices() == [0, 1]
+    assert series.site.feature_indices(("flow",)) == [1]
     with pytest.raises(DataError, match=r"'occupancy'.*speed, flow"):
-        series.feature_indices(("occupancy",))
+        series.site.feature_indices(("occupancy",))
 
 
 def test_segments_are_runs_of_consecutive_intervals() -> None:

@@ -66,8 +66,8 @@ def test_it_stays_below_its_limit_but_for_one_interval(manifest, add):
 
 
 def test_the_bound_of_a_large_network_is_what_the_documents_say(manifest):
-    large = replace(manifest, sensor_ids=tuple(map(str, range(33_113))), horizon=12)
-    usual = replace(manifest, sensor_ids=tuple(map(str, range(207))), horizon=12)
+    large = replace(manifest, site=replace(manifest.site, sensor_ids=tuple(map(str, range(33_113)))), horizon=12)
+    usual = replace(manifest, site=replace(manifest.site, sensor_ids=tuple(map(str, range(207)))), horizon=12)
 
     assert History(large).capacity == 19
     assert History(usual).capacity == 300
