@@ -1,4 +1,4 @@
-"""A dry run: everything that a config names is opened or reached, and nothing is started or written."""
+"""A dry run: everything that a config names is opened or reached; nothing is started or written."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _ANSWER_S = 5.0
 
 
 @dataclass
-class Check:
-    """What a dry run has found.
+class DryRun:
+    """The result of a dry run.
 
     Attributes:
-        plan: what would run, a line for each stream, source and sink.
-        problems: why it would not.
-        notes: what is in use now, and by which service only the reader knows.
+        plan: a line for each stream, source and sink that would run.
+        problems: errors with which the service would not start.
+        notes: folders and ports in use by a running service, which may be the one of this config.
     """
 
     plan: list[str] = field(default_factory=list)
@@ -59,12 +59,12 @@ class Check:
         except ModuleNotFoundError as error:
             extra = "parquet" if str(error.name).startswith("pyarrow") else "service"
             missing = f"{line.strip()}: {error.name} is not installed"
-            self.problems.append(ConfigError(missing, "it", f"pip install 'stunet-deploy[{extra}]'"))
+            self.problems.append(ConfigError(missing, "the package", f"pip install 'stunet-deploy[{extra}]'"))
 
 
-def check_service(config: ServiceConfig) -> Check:
-    """Try everything that a config names."""
-    found = Check()
+def check_service(config: ServiceConfig) -> DryRun:
+    """Return the result of a dry run of a config."""
+    found = DryRun()
     for stream in config.stream:
         _check_stream(stream, found)
     if config.mqtt is not None and config.uses_mqtt:
@@ -77,22 +77,22 @@ def check_service(config: ServiceConfig) -> Check:
     return found
 
 
-def _check_endpoint(config: EndpointConfig, found: Check) -> None:
-    """Take the port for a moment; a running service that may be the one of this config may have it."""
+def _check_endpoint(config: EndpointConfig, found: DryRun) -> None:
+    """Bind the port for a moment; it may be taken by a running service of this config."""
     try:
         Endpoint(config, StatusPages(list).reply).close()
     except ConfigError as error:
         if not found.notes or getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
             raise
-        found.notes.append(f"port {config.port} is taken: all is well if that service has it")
+        found.notes.append(f"port {config.port} is taken: correct if that service has it")
 
 
-def _check_stream(config: StreamConfig, found: Check) -> None:
+def _check_stream(config: StreamConfig, found: DryRun) -> None:
     bundle: list[Bundle] = []
 
     def open_once() -> None:
         bundle.append(load_bundle(config))
-        bundle[0].check_files()  # a start does not need all of them, but a reload does
+        bundle[0].check_files()  # a reload reads all of them, a start does not
         open_stream(config, bundle[0]).close()
         assembler = make_assembler(config, bundle[0].manifest)
         if assembler is not None:
@@ -105,7 +105,7 @@ def _check_stream(config: StreamConfig, found: Check) -> None:
     found.attempt(f"  state in {config.state}", lambda: _check_folder(config.state))
     if _is_running(config.state):
         found.notes.append(
-            f"a service that runs now uses {config.state}: all is well if it is the one of this config, "
+            f"a running service uses {config.state}: correct if it is the one of this config, "
             "otherwise choose another folder"
         )
     source = config.source
@@ -122,7 +122,7 @@ def _check_stream(config: StreamConfig, found: Check) -> None:
 
 
 def _is_running(state: Path) -> bool:
-    """Return whether a service runs a stream in a state folder, with this bundle or another."""
+    """Return whether a running service uses a state folder, with this bundle or another."""
     try:
         return any(in_use(folder) for folder in state.iterdir() if folder.is_dir())
     except OSError:
@@ -130,7 +130,7 @@ def _is_running(state: Path) -> bool:
 
 
 def _check_replay(config: StreamConfig, source: ReplayConfig, bundle: list[Bundle]) -> None:
-    if bundle:  # without one it is not known what the recording must hold
+    if bundle:  # the recording is checked against it
         try:
             ReplaySource(source, bundle[0].manifest, ignore_unknown=config.ignore_unknown)
         except OSError as error:
@@ -139,7 +139,7 @@ def _check_replay(config: StreamConfig, source: ReplayConfig, bundle: list[Bundl
             ) from error
 
 
-def _check_sink(config: SinkConfig, stream: str, found: Check) -> None:
+def _check_sink(config: SinkConfig, stream: str, found: DryRun) -> None:
     if isinstance(config, CsvConfig):
         found.attempt(f"  to CSV files in {config.folder}", lambda: _check_folder(config.folder))
     elif isinstance(config, ParquetConfig):
@@ -159,7 +159,7 @@ def _check_parquet(config: ParquetConfig) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be written, or made; it is not made."""
+    """Refuse a folder that cannot be written or made, without making it."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError(

@@ -38,7 +38,7 @@ class StdinConfig:
 
     kind: Literal["stdin"]
     clock: Literal["system", "messages"] = "system"
-    """By which intervals are closed: the controller's, or the newest time that a reading has named (a recording or a
+    """Clock by which intervals are closed: the controller's, or the newest time of a reading (of a recording or a
     simulation, which has its own time)."""
 
 
@@ -80,7 +80,7 @@ class ParquetConfig:
     kind: Literal["parquet"]
     folder: Path
     every: int = 12
-    """Forecasts in one file; a crash loses those that are in none yet."""
+    """Forecasts in one file; a crash loses those not yet in a file."""
 
     def __post_init__(self) -> None:
         _require(self.every >= 1, f"every = {self.every}", "at least 1")
@@ -94,7 +94,7 @@ class HttpConfig:
     url: str
     timeout_s: float = 10.0
     attempts: int = 3
-    """Tries until a forecast is given up; a replay tries for as long as it takes."""
+    """Tries until a forecast is dropped; a replay tries without limit."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -111,7 +111,7 @@ class MqttSinkConfig:
 
     kind: Literal["mqtt"]
     topic: str = ""
-    """stunet/STREAM/forecast where empty."""
+    """Empty for stunet/STREAM/forecast."""
 
     def __post_init__(self) -> None:
         _require(_is_plain(self.topic), f"topic = {self.topic!r}", "a topic without + and #")
@@ -133,13 +133,13 @@ class AssemblerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamConfig(StreamOptions):
-    """One stream; its :class:`runtime.options.StreamOptions` are keys of the same table."""
+    """Config of one stream; its :class:`runtime.options.StreamOptions` are keys of the same table."""
 
     name: str
-    """In every forecast, log line and topic."""
+    """Its name in forecasts, log lines and topics."""
     bundle: Path
     state: Path
-    """Folder of snapshots and journals; one in it for each bundle and mode."""
+    """Folder of snapshots and journals, with a folder in it for each bundle and mode."""
     source: SourceConfig
     sink: tuple[SinkConfig, ...]
     backend: str = "onnxruntime"
@@ -150,13 +150,13 @@ class StreamConfig(StreamOptions):
     snapshot_every: int = 12
     """Intervals between two snapshots."""
     queue: int = 256
-    """Lines, messages or intervals that may wait; then the source waits."""
+    """Lines, messages or intervals that may wait before the source waits."""
     strict: bool = False
     """End with an error where readings are refused, instead of counting them."""
     assembler: AssemblerConfig | None = None
     """For single readings; without it whole intervals are expected."""
     drift: DriftOptions = field(default_factory=DriftOptions)
-    """How forecasts are compared with what comes."""
+    """How forecasts are compared with later readings."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -179,31 +179,31 @@ class StreamConfig(StreamOptions):
 
 @dataclass(frozen=True)
 class MqttConfig:
-    """The broker that all MQTT sources and sinks share."""
+    """The broker of all MQTT sources and sinks."""
 
     client_id: str
-    """The broker keeps what came while this client was away under this name; no other client may have it."""
+    """Name of this client at the broker, which keeps its session under it; no other client may have it."""
     host: str = "127.0.0.1"
     port: int = 1883
     username: str | None = None
     password_file: Path | None = None
-    """Its first line is the password."""
+    """File whose first line is the password."""
     tls: bool = False
     ca_file: Path | None = None
-    """Authority that signed the broker's certificate; the system's where absent."""
+    """Authority that signed the broker's certificate; by default those of the system."""
     certificate_file: Path | None = None
     key_file: Path | None = None
     keepalive_s: int = 30
     session_s: int = 604_800
-    """How long the broker keeps what came while this client was away."""
+    """Seconds for which the broker keeps messages while this client is away."""
     in_flight: int = 100
-    """Messages that the broker sends ahead of their acknowledgement."""
+    """Messages that the broker sends before they are acknowledged."""
     unconfirmed: int = 1000
-    """Forecasts that wait for a broker that does not answer; then a replay waits, and others drop new ones."""
+    """Forecasts that wait for a broker that does not answer; beyond them a replay waits, and others drop new ones."""
     reconnect_max_s: float = 60.0
-    """Longest pause between two attempts to connect; they begin at a second and double."""
+    """Longest pause in seconds between two attempts to connect; the pause starts at one second and doubles."""
     status_topic: str = ""
-    """Retained ``online`` or ``offline``; stunet/CLIENT_ID/status where empty."""
+    """Topic of the retained ``online`` or ``offline``; empty for stunet/CLIENT_ID/status."""
 
     def __post_init__(self) -> None:
         _require(_is_name(self.client_id), f"client_id = {self.client_id!r}", _NAME)
@@ -226,12 +226,12 @@ class MqttConfig:
 
 @dataclass(frozen=True)
 class EndpointConfig:
-    """Where the status page and its endpoints are served."""
+    """Address of the status page and its endpoints."""
 
     port: int
-    """0 takes a free one, which the log names."""
+    """0 for a free port, which the log names."""
     host: str = "127.0.0.1"
-    """Address or name of this machine; 0.0.0.0 or :: for all that it has."""
+    """Address or name of this machine; 0.0.0.0 or :: for all its addresses."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.port <= 65535, f"port = {self.port}", "0 to 65535")
@@ -240,14 +240,14 @@ class EndpointConfig:
 
 @dataclass(frozen=True)
 class ServiceConfig:
-    """A service."""
+    """Config of a service."""
 
     stream: tuple[StreamConfig, ...]
     mqtt: MqttConfig | None = None
     http: EndpointConfig | None = None
-    """The status page; without it nothing listens."""
+    """The status page; without it the service opens no port."""
     log: Literal["lines", "json"] = "lines"
-    """On standard error."""
+    """Format of the log on standard error."""
 
     def __post_init__(self) -> None:
         _require(bool(self.stream), "no stream", "one or more [[stream]] tables")
@@ -270,7 +270,7 @@ def read_config(path: Path) -> ServiceConfig:
     """Read a config file; its paths are relative to its folder.
 
     Raises:
-        ConfigError: naming the key, if the file is none or holds something unknown, missing or out of range.
+        ConfigError: if the file cannot be read; naming the key, if one is unknown, missing or out of range.
     """
     return from_mapping(ServiceConfig, read_toml(path), folder=path.absolute().parent)
 

@@ -1,4 +1,4 @@
-"""The ends of a service: sources and sinks as its config has them, and the connection to a broker that they share."""
+"""The sources and sinks of a service, opened from its config, and the broker connection that they share."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import ConfigError
 
 
-class Ends:
-    """Opens sources and sinks.
+class Connectors:
+    """The sources and sinks of a service.
 
     Args:
-        config: of the service.
+        config: config of the service.
         out: standard output.
 
     Raises:
@@ -45,7 +45,7 @@ class Ends:
         """Open the source of a stream.
 
         Raises:
-            DataError: if it is a recording that cannot be read or does not fit.
+            DataError: if it is a recording that cannot be read, or of another network.
         """
         if isinstance(config.source, ReplayConfig):
             return ReplaySource(config.source, manifest, ignore_unknown=config.ignore_unknown)
@@ -71,17 +71,17 @@ class Ends:
         return StdoutSink(self._out, self._lock)
 
     def connected(self, config: StreamConfig) -> Callable[[], bool] | None:
-        """Return what tells whether the broker of a stream is there; None where the stream uses none."""
+        """Return a function that tells whether the broker is connected; None if the stream uses no broker."""
         broker = self._broker
         return None if broker is None or not config.uses_mqtt else lambda: broker.connected
 
     def start(self) -> None:
-        """Connect to the broker, if there is one, when all sources have been started."""
+        """Connect to the broker, if there is one; call it after all sources have been started."""
         if self._broker is not None:
             self._broker.start()
 
     def close(self) -> None:
-        """Disconnect from the broker, if there is one, when all sinks have been flushed."""
+        """Disconnect from the broker, if there is one; call it after all sinks have been flushed."""
         if self._broker is not None:
             self._broker.close()
 

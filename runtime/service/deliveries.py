@@ -1,4 +1,4 @@
-"""What has come to a stream of late: how long ago, and how much of it was refused, for what."""
+"""Statistics of a stream's last deliveries: time of the last one, and refusals by reason."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass
 
-#: Deliveries that are looked back at.
+#: Number of deliveries that are kept.
 RECENT = 1000
 
 
 @dataclass(frozen=True)
 class Recent:
-    """The last thousand deliveries.
+    """Statistics of the last deliveries.
 
     Attributes:
-        number: of them; less than a thousand at the beginning.
-        refused: how many of them were refused, by reason.
-        age_s: seconds since the last; None before the first.
+        number: number of deliveries, at most :data:`RECENT`.
+        refused: number of refused ones by reason.
+        age_s: seconds since the last one; None before the first.
     """
 
     number: int
@@ -27,7 +27,7 @@ class Recent:
 
 
 class Deliveries:
-    """What has come to one stream since the process began; written by its worker, read from any thread."""
+    """The last deliveries to one stream; written by its worker, read from any thread."""
 
     def __init__(self) -> None:
         self._last: float | None = None
@@ -35,13 +35,13 @@ class Deliveries:
         self._lock = threading.Lock()
 
     def add(self, refused: str | None) -> None:
-        """Note that something has come, and the reason if it was refused."""
+        """Record a delivery, with the reason if it was refused."""
         with self._lock:
             self._last = time.monotonic()
             self._reasons.append(refused)
 
     def read(self) -> Recent:
-        """Return what has come until now."""
+        """Return the statistics."""
         with self._lock:
             last, reasons = self._last, list(self._reasons)
         refused = Counter(reason for reason in reasons if reason is not None)

@@ -1,4 +1,4 @@
-"""Sinks that write files: a CSV file a day, or Parquet files of several forecasts each."""
+"""Sinks that write files: one CSV file a day, or Parquet files of several forecasts each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy as np
 
 from runtime.forecast import Forecast
 from runtime.service.config import CsvConfig, ParquetConfig
-from runtime.service.heartbeat import Heart
+from runtime.service.heartbeat import Heartbeat
 from runtime.service.sinks import SinkError, make_folder
 from stunet_deploy.series.table import format_time
 
 #: Columns before those of the sensors; a row is one forecast step of one target.
 COLUMNS = ("issued_at", "valid_at", "horizon_min", "target", "degraded")
-#: Batches that may wait for a disk that is full; older ones are given up.
+#: Batches that wait for a full disk; older ones are dropped.
 _WAITING_BATCHES = 10
 
 
@@ -35,10 +35,10 @@ def rows_of(forecast: Forecast) -> Iterator[tuple[Any, ...]]:
 
 
 class CsvSink:
-    """A file for each day (UTC) of issue, stream and bundle; a row for each forecast step and target.
+    """A CSV file for each day (UTC) of issue, stream and bundle, with a row for each forecast step and target.
 
-    A forecast is written whole or not at all, and once: one that a crash has cut is removed at the next start, and one
-    that is there already is not written again.
+    A forecast is written whole or not at all, and once: one that a crash has truncated is removed at the next start,
+    and one that is in the file already is not written again.
     """
 
     def __init__(self, config: CsvConfig, stream: str) -> None:
@@ -50,7 +50,7 @@ class CsvSink:
         self._last = ""
         make_folder(self._folder, "csv")
 
-    def write(self, forecast: Forecast, heart: Heart, *, patient: bool) -> None:
+    def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
         """Append the rows; see :class:`runtime.service.sinks.Sink`."""
         issued = format_time(forecast.issued_s)
         path = self._folder / f"{self._stream}-{issued[:10]}-{forecast.bundle_id[:8]}.csv"
@@ -78,8 +78,8 @@ class CsvSink:
             raise
         self._last = issued
 
-    def flush(self, heart: Heart, *, patient: bool) -> None:
-        """Bring the file to the disk."""
+    def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
+        """Sync the file to the disk."""
         if self._path is not None:
             os.fsync(self._file)
 
@@ -90,7 +90,7 @@ class CsvSink:
             self._path, self._last = None, ""
 
     def _open(self, path: Path, rows: int) -> None:
-        """Open a file, remove what a crash has left of a forecast, and see which one is the last."""
+        """Open a file, remove a forecast that a crash has truncated, and read the time of the last one."""
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._path = path
         lines = path.read_bytes().splitlines(keepends=True)
@@ -106,10 +106,10 @@ class CsvSink:
 
 
 class ParquetSink:
-    """Files of ``every`` forecasts each, named by stream, bundle and the first time of issue; needs pyarrow.
+    """Parquet files of ``every`` forecasts each, named by stream, bundle and the first time of issue; needs pyarrow.
 
-    A file is there whole or not at all, and a forecast that is in the newest file is not written again. Forecasts that
-    are in no file yet are lost if the process dies; a graceful stop writes them.
+    A file is written whole or not at all, and a forecast that is in the newest file is not written again. Forecasts
+    that are in no file yet are lost if the process dies; a graceful stop writes them.
     """
 
     def __init__(self, config: ParquetConfig, stream: str) -> None:
@@ -124,8 +124,8 @@ class ParquetSink:
         self._written_s: int | None = None
         make_folder(self._folder, "parquet")
 
-    def write(self, forecast: Forecast, heart: Heart, *, patient: bool) -> None:
-        """Keep it until there are enough for a file; see :class:`runtime.service.sinks.Sink`."""
+    def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
+        """Hold it until there are enough for a file; see :class:`runtime.service.sinks.Sink`."""
         if self._waiting and self._waiting[-1].bundle_id != forecast.bundle_id:
             self._write_file()
         if self._written_s is None:
@@ -136,16 +136,16 @@ class ParquetSink:
         if len(self._waiting) >= self._every:
             self._write_file()
 
-    def flush(self, heart: Heart, *, patient: bool) -> None:
-        """Write what has been kept."""
+    def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
+        """Write the forecasts that are held."""
         if self._waiting:
             self._write_file()
 
     def close(self) -> None:
-        """Do nothing: no file stays open."""
+        """Do nothing; no file stays open."""
 
     def _last_written(self, forecast: Forecast) -> int:
-        """Return the last time of issue in the newest file of an earlier process; 0 if there is none to be read."""
+        """Return the last time of issue in the newest file of an earlier process; 0 without a readable one."""
         paths = sorted(self._folder.glob(f"{self._stream}-{forecast.bundle_id[:8]}-*.parquet"))
         try:
             times = self._arrow.parquet.read_table(paths[-1], columns=[COLUMNS[0]])[COLUMNS[0]]

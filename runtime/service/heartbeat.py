@@ -1,4 +1,4 @@
-"""A stream's heart: it beats as long as the stream does something, and says when to stop."""
+"""The sign of life of a stream's thread, and the order to stop."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import threading
 import time
 
 
-class Heart:
-    """Beaten by a stream's thread, watched by the service.
+class Heartbeat:
+    """The time at which a stream's thread last was alive, read by the service.
 
     Attributes:
-        stopped: set when the stream shall come to an end.
+        stopped: set by the service to end the stream.
     """
 
     def __init__(self) -> None:
@@ -19,14 +19,14 @@ class Heart:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since it last beat."""
+        """Seconds since the last beat."""
         return time.monotonic() - self._last
 
     def beat(self) -> None:
-        """Show that the stream is alive."""
+        """Record that the thread is alive."""
         self._last = time.monotonic()
 
     def wait(self, seconds: float) -> bool:
-        """Beat and wait; return whether to stop."""
+        """Beat, wait, and return whether the stream is to stop."""
         self.beat()
         return self.stopped.wait(seconds)

@@ -11,14 +11,14 @@ from typing import Any, Literal, TextIO
 from stunet_deploy.series.table import format_time
 
 LOG = logging.getLogger("stunet")
-LOG.addHandler(logging.NullHandler())  # without a handler, late messages would go to standard error as they are
+LOG.addHandler(logging.NullHandler())  # without a handler, logging would write late messages to standard error
 SERVICE = "service"
-#: Characters of a warning: it may quote a message that somebody sent, which can be of megabytes.
+#: Characters of a warning, which may quote a message of megabytes.
 _LONGEST = 500
 
 
 class _Lines(logging.Formatter):
-    """``2026-03-01T08:00:00Z WARNING ring-road: refused …``, without the time where the reader has one of its own."""
+    """``2026-03-01T08:00:00Z WARNING ring-road: refused …``, without the time in the journal, which has its own."""
 
     def __init__(self, *, timed: bool) -> None:
         time = "%(asctime)s " if timed else ""
@@ -44,7 +44,7 @@ class _Json(logging.Formatter):
 
 
 class _Levels(logging.Formatter):
-    """``<4>WARNING ring-road: refused …``: the journal takes the level off each line (sd-daemon(3))."""
+    """``<4>WARNING ring-road: refused …``, a level for the journal before each line (sd-daemon(3))."""
 
     def __init__(self, lines: logging.Formatter) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class _Levels(logging.Formatter):
 
 
 def start_log(form: Literal["lines", "json"], out: TextIO) -> logging.Handler:
-    """Write the log to a text stream from now on; remove the handler that this returns to end it."""
+    """Write the log to a text stream until the handler that this returns is removed."""
     journal = _is_journal(out)
     lines = _Json() if form == "json" else _Lines(timed=not journal)
     handler = logging.StreamHandler(out)
@@ -68,7 +68,7 @@ def start_log(form: Literal["lines", "json"], out: TextIO) -> logging.Handler:
 
 
 def _is_journal(out: TextIO) -> bool:
-    """Whether systemd's journal reads a text stream, which ``JOURNAL_STREAM`` names by device and inode."""
+    """Return whether systemd's journal reads a text stream; ``JOURNAL_STREAM`` names it by device and inode."""
     try:
         status = os.fstat(out.fileno())
     except OSError:  # it has no file
@@ -77,10 +77,10 @@ def _is_journal(out: TextIO) -> bool:
 
 
 class StreamLog:
-    """The log of one stream, in which what happens again and again is said ever more rarely.
+    """The log of one stream, in which repeated warnings become rarer.
 
     Args:
-        stream: its name.
+        stream: name of the stream.
     """
 
     def __init__(self, stream: str) -> None:
@@ -88,15 +88,15 @@ class StreamLog:
         self._times: Counter[str] = Counter()
 
     def info(self, message: str) -> None:
-        """Log something as it should be."""
+        """Log a normal event."""
         self._log.info("%s", message)
 
     def error(self, message: str) -> None:
-        """Log something that needs a person."""
+        """Log an error that needs a person."""
         self._log.error("%s", message)
 
     def again(self, kind: str, message: str) -> None:
-        """Log a warning the first, the tenth, the hundredth … time that something of its kind happens."""
+        """Log a warning the first, tenth, hundredth … time that an event of its kind happens."""
         self._times[kind] += 1
         times = self._times[kind]
         if times == 10 ** (len(str(times)) - 1):

@@ -1,4 +1,4 @@
-"""MQTT 5: one connection to a broker that all sources and sinks share, and that no restart of either side loses."""
+"""MQTT 5: the broker connection of a service, kept over restarts of either side, with its source and sink."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from runtime.forecast import Forecast
 from runtime.service.config import MqttConfig
-from runtime.service.heartbeat import Heart
+from runtime.service.heartbeat import Heartbeat
 from runtime.service.logs import LOG, StreamLog
 from runtime.service.sinks import SinkError
 from runtime.service.sources import Delivery, Inbox
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(f"{LOG.name}.mqtt")
 _LOG.setLevel(logging.WARNING)  # below it is every packet
-# Of what paho says only an error in a callback of ours is nothing that this module says itself, in the right words.
+# Of paho's messages, only an error in a callback of this module is not logged by the module itself.
 _LOG.addFilter(lambda record: record.getMessage().startswith("Caught exception in "))
 _TAKEN_OVER = 0x8E
 ONLINE, OFFLINE = "online", "offline"
 _AT_LEAST_ONCE = 1
-#: Seconds in which a broker has to answer, when the service ends or a config is checked.
+#: Seconds for a broker's answer when the service ends or a config is checked.
 _ANSWER_S = 5.0
 _PAUSE_S = 0.05
 
 
 class Broker:
-    """A connection that is made again whenever it is lost, in a session that the broker keeps meanwhile.
+    """A connection that is restored whenever it is lost, in a session that the broker keeps meanwhile.
 
-    A message is acknowledged when its stream says so, on the connection that it came by. What is not acknowledged when
-    a connection is lost comes again by the next one, so what still waits in an inbox is then forgotten there.
+    A message is acknowledged when its stream says so, on the connection that delivered it. The broker repeats what is
+    not acknowledged on the next connection, so inboxes are then cleared.
 
     Args:
-        config: which broker, and who this is.
+        config: address of the broker and identity of this client.
 
     Raises:
         ConfigError: if a file of the password or of TLS cannot be read.
@@ -72,11 +72,11 @@ class Broker:
         self._client.on_publish = self._on_publish
 
     def subscribe(self, topics: tuple[str, ...], inbox: Inbox) -> None:
-        """Deliver what comes by topic filters to an inbox; before :meth:`start`."""
+        """Deliver messages of topic filters to an inbox; call it before :meth:`start`."""
         self._routes.append((topics, inbox))
 
     def start(self) -> None:
-        """Connect, and go on trying until it works, in a thread of its own."""
+        """Connect in a thread of its own, trying until it succeeds."""
         config = self.config
         properties = _connect_properties(config.session_s, config.in_flight)
         self._client.connect_async(
@@ -86,7 +86,7 @@ class Broker:
 
     @property
     def connected(self) -> bool:
-        """Whether the broker has taken this client in and has not been lost since."""
+        """Whether the broker has accepted this client and the connection has lasted since."""
         return self._client.is_connected()
 
     @property
@@ -96,10 +96,10 @@ class Broker:
             return self._published - self._confirmed
 
     def publish(self, topic: str, payload: str) -> bool:
-        """Publish and retain a message, now or when the broker is there again; False if too many wait already."""
+        """Publish a retained message, now or once connected; return False if too many wait already."""
         from paho.mqtt.enums import MQTTErrorCode
 
-        # No lock around this: the confirmation may come before it returns, and that needs one too.
+        # Not under the lock, which the confirmation needs, since that may come before this returns.
         info = self._client.publish(topic, payload, _AT_LEAST_ONCE, retain=True)
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             return False
@@ -107,21 +107,21 @@ class Broker:
             self._published += 1
         return True
 
-    def settle(self, heart: Heart) -> None:
-        """Wait a few seconds until all is confirmed; not without a connection."""
+    def settle(self, heartbeat: Heartbeat) -> None:
+        """Wait a few seconds until all forecasts are confirmed; return at once without a connection."""
         end = time.monotonic() + _ANSWER_S
         with self._confirmation:
             while self._published > self._confirmed and self._client.is_connected() and time.monotonic() < end:
-                heart.beat()
+                heartbeat.beat()
                 self._confirmation.wait(_PAUSE_S)
 
     def close(self) -> None:
-        """Say that this client is offline, and disconnect."""
+        """Publish that this client is offline, and disconnect."""
         if self._client.is_connected():
             info = self._client.publish(self._status_topic, OFFLINE, _AT_LEAST_ONCE, retain=True)
             with self._lock:
                 self._own.add(info.mid)
-            with suppress(RuntimeError):  # the connection was lost: then the broker says it
+            with suppress(RuntimeError):  # the connection was lost, so the broker publishes the will
                 info.wait_for_publish(_ANSWER_S)
         self._client.disconnect()
         self._client.loop_stop()
@@ -138,7 +138,7 @@ class Broker:
         if flags.session_present:
             for _, inbox in self._routes:
                 inbox.clear()
-        # A retained message comes with the first subscription, not with each connection.
+        # The broker sends a retained message with the first subscription, not with each connection.
         options = SubscribeOptions(_AT_LEAST_ONCE, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
         topics = sorted({topic for topics, _ in self._routes for topic in topics})
         if topics:
@@ -161,7 +161,7 @@ class Broker:
         if reason.value == _TAKEN_OVER:
             why = f"another client has connected with {name}; give each service one of its own in [mqtt]"
         else:
-            # Not every broker says that another client has taken the session over.
+            # Not every broker tells that another client has taken over the session.
             why = f"if this repeats while the broker runs, look whether another service uses {name}"
         self._log.again("connection lost", f"the broker or the network ended the connection ({reason}); {why}")
 
@@ -171,7 +171,7 @@ class Broker:
         inboxes = [
             inbox for topics, inbox in self._routes if any(topic_matches_sub(topic, message.topic) for topic in topics)
         ]
-        if message.qos == 0:  # the broker does not limit their number, so this has to
+        if message.qos == 0:  # the broker does not limit their number
             for inbox in inboxes:
                 if inbox.full:
                     self._log.again("dropped", f"a message of QoS 0 by {message.topic}: too many wait")
@@ -185,14 +185,14 @@ class Broker:
             client.ack(message.mid, message.qos)
 
     def _ack(self, mid: int, streams: int) -> Callable[[], None]:
-        """Return what every one of some streams has to call for a message to be acknowledged."""
+        """Return a function that acknowledges a message once every stream has called it."""
         connection, missing = self._connections, streams
 
         def ack() -> None:
             nonlocal missing
             with self._lock:
                 missing -= 1
-            # By another connection the message comes again, and the broker may have given its number to another.
+            # On another connection the message is repeated, and its number may belong to another one.
             if missing == 0 and connection == self._connections:
                 self._client.ack(mid, _AT_LEAST_ONCE)
 
@@ -212,7 +212,7 @@ class Broker:
 
 
 class MqttSource:
-    """Messages of JSON by some topics; see :class:`runtime.service.sources.Source`."""
+    """Messages of JSON from topics; see :class:`runtime.service.sources.Source`."""
 
     live, patient, fleeting = True, False, False
 
@@ -221,7 +221,7 @@ class MqttSource:
         self._topics = topics
 
     def start(self, inbox: Inbox, stopped: threading.Event, last_s: int | None) -> None:
-        """Subscribe; messages come as soon as the broker's connection is started."""
+        """Subscribe; messages come once the broker connection is started."""
         self._broker.subscribe(self._topics, inbox)
 
 
@@ -233,10 +233,10 @@ class MqttSink:
         self._broker = broker
         self._topic = topic
 
-    def write(self, forecast: Forecast, heart: Heart, *, patient: bool) -> None:
-        """Publish it and wait for the confirmation; without a connection it is kept until there is one."""
+    def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
+        """Publish it and wait for the confirmation; without a connection it is held until there is one."""
         while patient and self._broker.unconfirmed >= self._broker.config.unconfirmed:
-            if heart.wait(_PAUSE_S):
+            if heartbeat.wait(_PAUSE_S):
                 break
         if not self._broker.publish(self._topic, forecast.to_json_line()):
             raise SinkError(
@@ -244,15 +244,15 @@ class MqttSink:
                 "a broker that answers",
                 "look at the broker, or raise unconfirmed in [mqtt]",
             )
-        # Else the next interval could be in the journal while this forecast has not left the process: if it died
-        # then, only the next one would be handed out again.
-        self._broker.settle(heart)
+        # Otherwise the next interval could reach the journal before this forecast has left the process. If the process
+        # died then, only the next forecast would be delivered again.
+        self._broker.settle(heartbeat)
 
-    def flush(self, heart: Heart, *, patient: bool) -> None:
-        """Wait until the broker has confirmed all."""
+    def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
+        """Wait until the broker has confirmed all forecasts."""
         end = time.monotonic() + _ANSWER_S
-        while self._broker.unconfirmed and ((patient and not heart.stopped.is_set()) or time.monotonic() < end):
-            heart.beat()
+        while self._broker.unconfirmed and ((patient and not heartbeat.stopped.is_set()) or time.monotonic() < end):
+            heartbeat.beat()
             time.sleep(_PAUSE_S)
         if self._broker.unconfirmed:
             raise SinkError(
@@ -262,14 +262,14 @@ class MqttSink:
             )
 
     def close(self) -> None:
-        """Do nothing: the connection is shared."""
+        """Do nothing; the connection is shared."""
 
 
 def probe(config: MqttConfig) -> None:
-    """Connect to the broker as another client, once.
+    """Connect to the broker once, under another client id.
 
     Raises:
-        ConfigError: if it does not answer, or refuses.
+        ConfigError: if it does not answer, or refuses the connection.
     """
     client = _client(config, f"{config.client_id}-check")
     answered = threading.Event()
@@ -308,7 +308,7 @@ def _client(config: MqttConfig, client_id: str) -> Client:
     from paho.mqtt.enums import CallbackAPIVersion
 
     client = Client(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTv5, manual_ack=True)
-    client.suppress_exceptions = True  # its thread must not end by one of them; they are logged
+    client.suppress_exceptions = True  # one of them must not end its thread; they are logged
     client.enable_logger(_LOG)
     try:
         if config.username is not None:

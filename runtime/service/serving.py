@@ -1,4 +1,4 @@
-"""A stream opened as its config says: bundle, backend, assembler and the folder that it outlives its process in."""
+"""A stream opened from its config: bundle, backend, assembler and the folder of its state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from runtime.aggregation import Assembler
 from runtime.drift import DriftReport
 from runtime.durable.stream import DurableStream
 from runtime.service.config import StreamConfig
-from runtime.service.drift import LoggedWatch
+from runtime.service.drift_log import LoggedDriftWatch
 from runtime.service.logs import StreamLog
 from runtime.stream import Stream
 from stunet_deploy.bundle import MANIFEST, Bundle, Manifest
@@ -17,11 +17,11 @@ from stunet_deploy.errors import BundleError
 
 @dataclass(frozen=True)
 class Serving:
-    """What one stream runs on.
+    """An open stream with its assembler.
 
     Attributes:
         durable: the stream in its folder.
-        assembler: what gathers single readings; None where whole intervals come.
+        assembler: gathers single readings into intervals; None where whole intervals come.
     """
 
     durable: DurableStream
@@ -34,12 +34,12 @@ class Serving:
 
     @property
     def drift(self) -> DriftReport | None:
-        """How far its forecasts were off; None where nobody watches."""
+        """Running errors of its forecasts; None without a drift watch."""
         watch = self.stream.watch
         return None if watch is None else watch.report()
 
     def close(self) -> None:
-        """Write a last snapshot and give the backend's memory back."""
+        """Write a last snapshot and free the backend's memory."""
         self.durable.close()
         self.stream.close()
 
@@ -48,7 +48,7 @@ def load_bundle(config: StreamConfig) -> Bundle:
     """Open the bundle that a config names.
 
     Raises:
-        BundleError: naming the stream, if there is none or it is damaged.
+        BundleError: naming the stream, if the bundle is missing or damaged.
     """
     where = f'stream "{config.name}"'
     if not (config.bundle / MANIFEST).is_file():
@@ -65,10 +65,10 @@ def load_bundle(config: StreamConfig) -> Bundle:
 
 
 def open_stream(config: StreamConfig, bundle: Bundle) -> Stream:
-    """Open a fresh stream, without its folder.
+    """Open a stream with no state and no folder.
 
     Raises:
-        BundleError, BackendError, ConfigError: if the bundle, the backend or an option does not serve.
+        BundleError, BackendError, ConfigError: if the bundle, the backend or an option cannot be used.
     """
     return Stream.open(
         bundle,
@@ -83,7 +83,7 @@ def open_stream(config: StreamConfig, bundle: Bundle) -> Stream:
 
 
 def make_assembler(config: StreamConfig, manifest: Manifest) -> Assembler | None:
-    """Return the assembler that a config asks for.
+    """Return the assembler of a config, if it has one.
 
     Raises:
         ConfigError: if its options do not fit the bundle.
@@ -102,18 +102,18 @@ def make_assembler(config: StreamConfig, manifest: Manifest) -> Assembler | None
 
 
 def open_serving(config: StreamConfig, bundle: Bundle) -> Serving:
-    """Open a stream and bring it to where its last process was.
+    """Open a stream and restore the state that its last process left.
 
     Raises:
-        BundleError, BackendError, ConfigError, StreamError: if the bundle, the backend, an option or the folder does
-            not serve.
+        BundleError, BackendError, ConfigError, StreamError: if the bundle, the backend, an option or the folder cannot
+            be used.
     """
     assembler = make_assembler(config, bundle.manifest)
     stream = open_stream(config, bundle)
     if config.drift.enabled:
-        stream.watch = LoggedWatch(bundle.manifest, config.drift, StreamLog(config.name))
+        stream.watch = LoggedDriftWatch(bundle.manifest, config.drift, StreamLog(config.name))
     try:
-        # The state of one model is nothing to another: each has a folder of its own, to which one can go back.
+        # A state belongs to one model, so each bundle has a folder of its own and can be returned to.
         folder = config.state / f"{bundle.manifest.bundle_id[:16]}-{config.mode}"
         durable = DurableStream(stream, folder, every=config.snapshot_every, assembler=assembler)
     except BaseException:

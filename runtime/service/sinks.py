@@ -1,4 +1,4 @@
-"""Sinks: where forecasts go."""
+"""Sinks, which deliver forecasts: the interface, standard output and HTTP."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from typing import IO, Any, Protocol, TextIO
 
 from runtime.forecast import Forecast
 from runtime.service.config import HttpConfig
-from runtime.service.heartbeat import Heart
+from runtime.service.heartbeat import Heartbeat
 from stunet_deploy.errors import StunetError
 
-#: Seconds between two tries of a request: 1, 2, 4 …, at most these.
+#: Longest pause in seconds between two tries of a request.
 _LONGEST_PAUSE_S = 30.0
-#: Client errors after which the same request may succeed later: timeout, too early, too many requests.
-_PASSING = (408, 425, 429)
+#: Client errors after which a retry may succeed: timeout, too early, too many requests.
+_RETRIED = (408, 425, 429)
 
 
 class SinkError(StunetError):
-    """A forecast that could not be handed out; the stream goes on without."""
+    """A forecast could not be delivered; the stream continues."""
 
 
 class Sink(Protocol):
-    """Where a stream's forecasts go; used by the stream's thread alone.
+    """A destination of a stream's forecasts, used by the stream's thread only.
 
     Attributes:
-        name: for the log and the counters.
+        name: its name in the log and the counters.
     """
 
     name: str
 
-    def write(self, forecast: Forecast, heart: Heart, *, patient: bool) -> None:
-        """Hand a forecast out.
+    def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
+        """Deliver a forecast.
 
         Args:
-            forecast: one that this sink has not been given before, but perhaps the same sink of an earlier process.
-            heart: beaten while it takes long; after its stop nothing is waited for.
-            patient: whether to wait for as long as it takes.
+            forecast: a forecast new to this sink, though an earlier process may have delivered it.
+            heartbeat: beaten during a long delivery; once stopped, the sink waits no longer.
+            patient: whether to retry without limit.
 
         Raises:
-            SinkError, OSError: if it cannot be.
+            SinkError, OSError: if it cannot be delivered.
         """
 
-    def flush(self, heart: Heart, *, patient: bool) -> None:
-        """Finish what is under way, before the end.
+    def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
+        """Deliver what is still held, before the end.
 
         Raises:
-            SinkError, OSError: if something of it cannot be handed out.
+            SinkError, OSError: if some of it cannot be delivered.
         """
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
 
 
 class StdoutSink:
-    """Forecast lines, flushed one by one; a reader that is gone ends the service.
+    """Forecast lines on standard output, flushed one by one; a closed pipe ends the service.
 
     Args:
         out: standard output.
-        lock: held while a line is written, if other streams write there too.
+        lock: held while a line is written, since streams share the output.
     """
 
     name = "stdout"
@@ -70,24 +70,24 @@ class StdoutSink:
         self._out = out
         self._lock = lock
 
-    def write(self, forecast: Forecast, heart: Heart, *, patient: bool) -> None:
+    def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
         """Write a line; see :class:`Sink`."""
         with self._lock:
             self._out.write(forecast.to_json_line() + "\n")
             self._out.flush()
 
-    def flush(self, heart: Heart, *, patient: bool) -> None:
-        """Do nothing: every line is flushed."""
+    def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
+        """Do nothing; every line is flushed."""
 
     def close(self) -> None:
-        """Leave it open: it is not the sink's."""
+        """Do nothing; standard output stays open."""
 
 
 class HttpSink:
     """A POST request with the forecast line as its body.
 
-    An answer of 200 to 299 takes it. Anything else, and no answer, is tried again after 1, 2, 4 … seconds, but for
-    redirections and for client errors that would be the same again.
+    A status of 200 to 299 accepts it. Any other, and no answer, is retried after 1, 2, 4 … seconds, except for
+    redirections and for client errors that a retry would meet again.
     """
 
     def __init__(self, config: HttpConfig) -> None:
@@ -95,7 +95,7 @@ class HttpSink:
         self._config = config
         self._opener = urllib.request.build_opener(_NoRedirection())
 
-    def write(self, forecast: Forecast, heart: Heart, *, patient: bool) -> None:
+    def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
         """Send it and wait for the answer; see :class:`Sink`."""
         body = forecast.to_json_line().encode()
         request = urllib.request.Request(self._config.url, body, {"Content-Type": "application/json"}, method="POST")
@@ -105,26 +105,26 @@ class HttpSink:
                 with self._opener.open(request, timeout=self._config.timeout_s):
                     return
             except (OSError, http.client.HTTPException) as error:
-                final = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in _PASSING
+                final = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in _RETRIED
                 if isinstance(error, urllib.error.HTTPError):
                     error.close()
-                if final or not (patient or attempt < self._config.attempts) or heart.wait(pause_s):
+                if final or not (patient or attempt < self._config.attempts) or heartbeat.wait(pause_s):
                     raise SinkError(
-                        f"{self._config.url} has not taken the forecast ({error or type(error).__name__})",
-                        "an answer of 200 to 299",
+                        f"{self._config.url} has not accepted the forecast ({error or type(error).__name__})",
+                        "a status of 200 to 299",
                         "look at the server's log",
                     ) from error
             attempt, pause_s = attempt + 1, min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def flush(self, heart: Heart, *, patient: bool) -> None:
-        """Do nothing: every request is answered."""
+    def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
+        """Do nothing; every request is answered."""
 
     def close(self) -> None:
-        """Do nothing: every request has a connection of its own."""
+        """Do nothing; every request has a connection of its own."""
 
 
 class _NoRedirection(urllib.request.HTTPRedirectHandler):
-    """Makes an error of a redirection: followed, it would arrive without its body."""
+    """Turns a redirection into an error, since following it would drop the body."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
@@ -136,7 +136,7 @@ def make_folder(folder: Path, sink: str) -> None:
     """Make a sink's folder.
 
     Raises:
-        SinkError: if it cannot be.
+        SinkError: if it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Sources: where readings come from, each into the inbox of its stream."""
+"""Sources, which deliver readings into the inbox of a stream: the interface, recordings and standard input."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from runtime.replay import Record, open_replay
 from runtime.service.config import ReplayConfig
 from stunet_deploy.bundle import Manifest
 
-#: Seconds between two looks at an inbox that was full, or at a pipe that was empty.
+#: Seconds between two looks at a full inbox or an empty pipe.
 _PAUSE_S = 0.02
-#: A longer line than this is cut, and so refused; it would otherwise fill the memory.
+#: Bytes of the longest line; a longer one would fill the memory, so it is cut off and then refused.
 LONGEST_LINE = 16 * 2**20
 
 
-def _nothing() -> None:
-    """Acknowledge to a source that waits for no answer."""
+def _no_ack() -> None:
+    """Do nothing, for a source without acknowledgements."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """Something that came.
+    """One interval, line or message.
 
     Attributes:
         content: an interval, or the JSON of an interval or a reading.
-        ack: to be called when the journal has it.
-        again: whether it may have come before, because the acknowledgement was lost.
+        ack: acknowledges it; called when the journal has it.
+        again: whether it may be a repeat whose acknowledgement was lost.
     """
 
     content: Record | bytes
-    ack: Callable[[], None] = _nothing
+    ack: Callable[[], None] = _no_ack
     again: bool = False
 
 
 @dataclass(frozen=True)
 class End:
-    """Nothing more will come, for a reason if it is an error."""
+    """The end of a source, with the error that ended it, if any."""
 
     error: Exception | None = None
 
 
 class Inbox:
-    """What waits for a stream.
+    """The queue of deliveries to a stream.
 
     Args:
-        size: how much may wait before a source waits too.
+        size: number of deliveries above which a source waits.
     """
 
     def __init__(self, size: int) -> None:
@@ -68,7 +68,7 @@ class Inbox:
         return len(self) >= self._size
 
     def put(self, delivery: Delivery, stopped: threading.Event) -> bool:
-        """Deliver, as soon as there is room; return whether there was before the stop."""
+        """Deliver as soon as there is room; return False if the stream stopped first."""
         while self.full:
             if stopped.wait(_PAUSE_S):
                 return False
@@ -76,33 +76,34 @@ class Inbox:
         return True
 
     def put_now(self, delivery: Delivery) -> None:
-        """Deliver something whose number the sender limits."""
+        """Deliver without waiting for room, for senders that limit the number themselves."""
         self._queue.put(delivery)
 
     def end(self, error: Exception | None = None) -> None:
-        """Say that nothing more will come."""
+        """Deliver the end of the source."""
         self._queue.put(End(error))
 
     def take(self, timeout_s: float) -> Delivery | End | None:
-        """Return what came first; None if nothing comes in time."""
+        """Return the oldest delivery; None if none comes in time."""
         try:
             return self._queue.get(timeout=timeout_s)
         except queue.Empty:
             return None
 
     def clear(self) -> None:
-        """Forget all that waits: the sender will send it again."""
+        """Discard all deliveries, which the sender will repeat."""
         while self.take(0) is not None:
             pass
 
 
 class Source(Protocol):
-    """Where a stream's readings come from.
+    """The origin of a stream's readings.
 
     Attributes:
-        live: whether they are of now, so that a time ahead of the clock is wrong. If not, the clock is theirs.
-        patient: whether it can wait for a sink for as long as it takes.
-        fleeting: whether what it has delivered cannot be had again, and so is still used when the service stops.
+        live: whether readings are current, so that a time ahead of the clock is wrong; otherwise their times are the
+            clock.
+        patient: whether it can wait for a sink without limit.
+        fleeting: whether its deliveries cannot be repeated, so that those in the inbox are used before a stop.
     """
 
     live: bool
@@ -110,21 +111,21 @@ class Source(Protocol):
     fleeting: bool
 
     def start(self, inbox: Inbox, stopped: threading.Event, last_s: int | None) -> None:
-        """Deliver from now on and return at once; ``last_s`` is the last stamp that the stream knows."""
+        """Start to deliver and return at once; ``last_s`` is the last stamp that the stream has."""
 
 
 class ReplaySource:
-    """A recording, as fast as its forecasts are made or with the speed of a clock.
+    """A recording, replayed as fast as its forecasts are made or at a multiple of real time.
 
-    After a restart it goes on behind the last interval that the stream knows.
+    After a restart it continues after the last interval that the stream has.
 
     Args:
-        config: which recording.
-        manifest: of the bundle that will forecast.
-        ignore_unknown: skip sensors that the bundle does not have.
+        config: path and speed of the recording.
+        manifest: manifest of the stream's bundle.
+        ignore_unknown: whether to skip sensors that the bundle does not have.
 
     Raises:
-        DataError: if the recording cannot be read or does not fit.
+        DataError: if the recording cannot be read, or is of another network.
     """
 
     live, patient, fleeting = False, True, False
@@ -156,8 +157,8 @@ class StdinSource:
     """Lines of JSON from a pipe or file.
 
     Args:
-        descriptor: of the pipe; standard input by default.
-        live: whether they are of now; else they come from a recording or a simulation, which can wait.
+        descriptor: file descriptor; standard input by default.
+        live: whether the readings are current; otherwise they are of a recording or a simulation, which can wait.
     """
 
     fleeting = True
@@ -174,11 +175,11 @@ class StdinSource:
     def _read(self, inbox: Inbox, stopped: threading.Event) -> None:
         for line in self._lines(stopped):
             if line.strip() and not inbox.put(Delivery(line), stopped):
-                inbox.put_now(Delivery(line))  # it has been read and cannot be read again
+                inbox.put_now(Delivery(line))  # a line cannot be read twice
         inbox.end()
 
     def _lines(self, stopped: threading.Event) -> Iterator[bytes]:
-        """Yield whole lines, and a last one without its break, until the end or the stop."""
+        """Yield lines, the last one with or without its break, until the end or the stop."""
         line, too_long = bytearray(), False
         while not stopped.is_set():
             # A thread blocked in a read could not be stopped.
@@ -203,7 +204,7 @@ class StdinSource:
 
 
 def _start(name: str, target: Callable[..., None], inbox: Inbox, *arguments: object) -> None:
-    """Run a source in a thread; what it raises ends the stream with that error."""
+    """Run a source in a thread; an exception in it ends the stream with that error."""
 
     def guarded() -> None:
         try:

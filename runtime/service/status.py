@@ -1,4 +1,4 @@
-"""The status of a stream: all that can be known of it from another thread."""
+"""The status of a stream, as other threads read it."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ DROPPED = ("outside_limits", "unknown", "stuck", "dropped", "unweighted")
 
 @dataclass
 class ServiceCounters:
-    """What a worker has met since the process began, beside the counters of its stream and assembler."""
+    """Counters of a worker since the process began, beside those of its stream and assembler."""
 
     delivered: int = 0
     """Lines, messages or intervals that came."""
     redelivered: int = 0
-    """Messages refused as late that the broker had sent before, which is no fault of the sender."""
+    """Messages refused as late that were repeats by the broker, not faults of the sender."""
     forecasts: int = 0
     """Forecasts handed to the sinks."""
     backend_failures: int = 0
-    """Intervals at which the backend failed, and the stream began from zero."""
+    """Intervals at which the backend failed and the stream restarted from zero."""
     undelivered: dict[str, int] = field(default_factory=dict)
-    """Forecasts that a sink has not taken, by sink."""
+    """Forecasts that a sink has not accepted, by sink."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a worker is doing, to be read from any thread.
+    """The status of one stream at one moment.
 
     Attributes:
-        stream: its name.
-        manifest: of the bundle that forecasts.
-        config: of the stream.
-        backend: name of the backend that runs the steps.
-        live: whether the readings are of now.
+        stream: name of the stream.
+        manifest: manifest of its bundle.
+        config: its config.
+        backend: name of the backend that runs its steps.
+        live: whether its readings are current.
         last: the last forecast, or None.
         running_s: seconds since the worker was made.
-        age_s: seconds since the end of the interval that the last forecast was made after, by the clock; of a replay,
-            which may be of any time, since the forecast was handed out; None without one.
+        age_s: seconds from the end of the last forecast's interval to now; of a replay, since the forecast was
+            delivered; None without a forecast.
         waiting: length of the inbox.
-        silent_s: seconds since the worker last showed that it is alive.
-        ended: whether it has come to its end.
-        trouble: why the stream would not survive the process, or None.
-        counters: of the worker, the stream and the assembler, by name.
-        drift: how far its forecasts were off, or None where nobody watches.
+        silent_s: seconds since the worker's last heartbeat.
+        ended: whether the worker has ended.
+        trouble: the reason why the stream would not survive a restart, or None.
+        counters: counters of the worker, the stream and the assembler, by name.
+        drift: running errors of its forecasts; None without a drift watch.
         history: observations and forecasts of about the last day.
-        step_times: how long the steps took.
-        deliveries: what has come of late.
-        connected: whether the broker is there; None where the stream uses none.
+        step_times: durations of its steps.
+        deliveries: statistics of its last deliveries.
+        connected: whether the broker is connected; None if the stream uses no broker.
     """
 
     stream: str
@@ -80,7 +80,7 @@ class Status:
 
     @property
     def bundle_id(self) -> str:
-        """Identity of the model that forecasts."""
+        """Identity of its bundle."""
         return self.manifest.bundle_id
 
     @property
@@ -94,13 +94,13 @@ class Status:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Readings that came and are not used, by reason: those that the stream or the assembler counts."""
+        """Readings that were accepted and not used, by reason."""
         groups = [self.counters[group] for group in ("stream", "assembler") if group in self.counters]
         return {reason: sum(group.get(reason, 0) for group in groups) for reason in DROPPED}
 
     @property
     def undelivered(self) -> dict[str, int]:
-        """Forecasts that were not taken, by kind of sink; the address of a sink is nobody's business."""
+        """Forecasts that were not accepted, by kind of sink, since the address of a sink may be confidential."""
         found: dict[str, int] = {}
         for sink, count in self.counters["service"]["undelivered"].items():
             kind = sink.partition(" ")[0]

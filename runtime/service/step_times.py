@@ -1,4 +1,4 @@
-"""How long the steps of a stream take: counts by duration since the start, and the last ones for percentiles."""
+"""Durations of a stream's steps: counts by bucket since the start, and percentiles of the last ones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _RECENT = 1000
 
 @dataclass(frozen=True)
 class Durations:
-    """What has been measured.
+    """Statistics of step durations.
 
     Attributes:
         counts: number of steps in each bucket of :data:`BOUNDS_S`, and in one above them.
-        total_s: sum of all.
+        total_s: sum of all durations in seconds.
         median_ms, p99_ms: of the last thousand steps, in milliseconds; None before the first.
     """
 
@@ -47,7 +47,7 @@ class StepTimes:
             self._recent.append(seconds)
 
     def read(self) -> Durations:
-        """Return what has been measured until now."""
+        """Return the statistics."""
         with self._lock:
             counts, total_s, recent = tuple(self._counts), self._total_s, list(self._recent)
         if not recent:

@@ -1,4 +1,4 @@
-"""The service: every stream in a thread of its own, until a signal, an error or the end of all sources."""
+"""The service: its streams in threads, until a signal, an error or the end of all sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TextIO
 
 from runtime.service.config import ServiceConfig, StreamConfig
-from runtime.service.connectors import Ends
+from runtime.service.connectors import Connectors
 from runtime.service.logs import LOG
 from runtime.service.notify import notify, watchdog_s
 from runtime.service.serving import load_bundle, open_serving
@@ -24,22 +24,22 @@ from runtime.service.web.pages import StatusPages
 from runtime.service.worker import TICK_S, Worker
 from stunet_deploy.errors import StunetError
 
-#: What can happen to a service.
+#: Events in the queue of a service.
 _STOP, _ENDED, _RELOAD = "stop", "ended", "reload"
 
 
 class Service:
-    """Streams in one process.
+    """The streams of a config in one process, each in a thread of its own.
 
     Args:
-        config: what to run.
+        config: streams, broker and status page.
         out: standard output, for the sinks that write there.
-        clock: seconds since the epoch.
+        clock: returns seconds since the epoch.
         reread: reads the config again, for :meth:`reload`.
 
     Raises:
-        StunetError: if a bundle, backend, state folder, source, sink or port of it does not serve; nothing runs then.
-        ModuleNotFoundError: if something of it needs a package that is not installed.
+        StunetError: if a bundle, backend, state folder, source, sink or port cannot be used; nothing runs then.
+        ModuleNotFoundError: if a part of the config needs a package that is not installed.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Service:
         clock: Callable[[], float] = time.time,
         reread: Callable[[], ServiceConfig] | None = None,
     ) -> None:
-        # A signal handler may put into this queue, whatever it has interrupted.
+        # A queue into which a signal handler may put at any moment.
         self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._clock = clock
         self._config = config
         self._reread = reread
         self._reloading = threading.Lock()
-        self._ends = Ends(config, out)
+        self._connectors = Connectors(config, out)
         self._endpoint: Endpoint | None = None
         with ExitStack() as opened:
             if config.http is not None:
@@ -70,30 +70,30 @@ class Service:
         self._events.put(_STOP)
 
     def reload(self) -> None:
-        """Read the config again and take over bundles that are new in it, from any thread or signal handler.
+        """Read the config again and take over its new bundles, from any thread or signal handler.
 
-        A new bundle is verified and warmed while the old one goes on, and so it does if anything of that fails.
+        A new bundle is verified and warmed while the old one continues; if any of that fails, the old one stays.
         """
         self._events.put(_RELOAD)
 
     @property
     def url(self) -> str | None:
-        """Where the status page is, if there is one."""
+        """Address of the status page; None without one."""
         return None if self._endpoint is None else self._endpoint.url
 
     def statuses(self) -> list[Status]:
-        """Return what every stream is doing; from any thread."""
+        """Return the status of every stream, from any thread."""
         return [worker.status() for worker in self.workers]
 
     def run(self) -> None:
-        """Run until all sources have ended, or the stop; snapshots are then written and sinks flushed.
+        """Run until all sources have ended or :meth:`stop`; then write snapshots and flush sinks.
 
         Raises:
-            StunetError, OSError: what ended a stream before its time; the other streams have been stopped too.
+            StunetError, OSError: the error that ended a stream early; the other streams are then stopped too.
         """
         for worker in self.workers:
             worker.start()
-        self._ends.start()
+        self._connectors.start()
         if self._endpoint is not None:
             self._endpoint.start()
         LOG.info("running: %s", ", ".join(worker.config.name for worker in self.workers))
@@ -101,10 +101,10 @@ class Service:
         self._watch()
         notify("STOPPING=1")
         for worker in self.workers:
-            worker.heart.stopped.set()
+            worker.heartbeat.stopped.set()
         for worker in self.workers:
             worker.join()
-        self._ends.close()
+        self._connectors.close()
         if self._endpoint is not None:
             self._endpoint.close()
         for worker in self.workers:
@@ -112,10 +112,10 @@ class Service:
                 raise worker.error
 
     def _watch(self) -> None:
-        """Wait for a reason to end, and tell the service manager that all hearts beat."""
+        """Handle events until one ends the service; notify the service manager while all streams are alive."""
         wanted_s = watchdog_s()
         pause_s = TICK_S if wanted_s is None else min(TICK_S, wanted_s / 4)
-        # A stream to which nothing comes beats once a tick.
+        # An idle stream beats once a tick.
         limit_s = max(wanted_s or 0, 4 * TICK_S)
         running = len(self.workers)
         while running:
@@ -135,12 +135,12 @@ class Service:
                 notify("WATCHDOG=1")
 
     def _reload(self) -> None:
-        """Take over new bundles; whatever fails is logged, and what ran goes on."""
+        """Take over new bundles; errors are logged, and the streams continue."""
         with self._reloading:
             try:
                 wanted = self._reread() if self._reread else self._config
             except StunetError as error:
-                LOG.error("the config is not read again: %s; with it as it is now, the next start would fail", error)
+                LOG.error("the config cannot be read again: %s; the next start would fail with it", error)
                 return
             LOG.info("the config has been read again")
             streams = {stream.name: stream for stream in wanted.stream}
@@ -155,10 +155,10 @@ class Service:
     def _open(self, config: StreamConfig, opened: ExitStack) -> Worker:
         serving = open_serving(config, load_bundle(config))
         opened.callback(serving.close)
-        source = self._ends.source(config, serving.stream.bundle.manifest)
+        source = self._connectors.source(config, serving.stream.bundle.manifest)
         sinks = []
         for sink in config.sink:
-            sinks.append(self._ends.sink(sink, config.name))
+            sinks.append(self._connectors.sink(sink, config.name))
             opened.callback(sinks[-1].close)
         return Worker(
             config,
@@ -166,14 +166,14 @@ class Service:
             source,
             sinks,
             lambda: self._events.put(_ENDED),
-            connected=self._ends.connected(config),
+            connected=self._connectors.connected(config),
             history_bytes=LIMIT if self._endpoint is not None else 0,
             clock=self._clock,
         )
 
 
 def _take_bundle(worker: Worker, wanted: StreamConfig) -> None:
-    """Offer a worker the bundle that its config has now, if it is another."""
+    """Offer a worker the bundle of its new config, if it is another."""
     config = with_bundle(worker.config, wanted)
     try:
         new = prepare(config, worker.serving)
@@ -181,18 +181,18 @@ def _take_bundle(worker: Worker, wanted: StreamConfig) -> None:
         if would_start(wanted):
             after = "the next start would run the new one"
         else:
-            after = "with the config as it is now, the next start would fail"
+            after = "the next start would fail with this config"
         worker.log.error(f"the new bundle is not taken: {error}; the old one goes on, but {after}")
         return
     if new is not None:
         worker.offer(new, config)
     elif worker.config.bundle != wanted.bundle:
-        worker.log.info(f"{wanted.bundle} is the model that runs already")
+        worker.log.info(f"{wanted.bundle} is the running model")
 
 
 @contextmanager
 def obeying_signals(service: Service) -> Iterator[None]:
-    """End a service in good order at SIGTERM or SIGINT, and reload it at SIGHUP; in the main thread only."""
+    """Stop a service at SIGTERM or SIGINT and reload it at SIGHUP; in the main thread only."""
     orders = {signal.SIGTERM: service.stop, signal.SIGINT: service.stop, signal.SIGHUP: service.reload}
     old = {number: signal.signal(number, lambda *_, order=order: order()) for number, order in orders.items()}
     try:

@@ -1,4 +1,4 @@
-"""A new bundle for a running stream: verified and warmed beside the old one, which goes on if anything of it fails."""
+"""A new bundle for a running stream: verified and warmed beside the old one, which stays if any of that fails."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from stunet_deploy.errors import BundleError, DataError, StunetError
 
 
 def prepare(config: StreamConfig, serving: Serving) -> Serving | None:
-    """Open what a config asks for beside what runs, warmed from its journal; None if it is the same model.
+    """Return a stream of a new bundle, warmed from the running one's journal; None if the model is the same.
 
     Args:
-        config: of the stream, with the new bundle.
-        serving: what runs; another thread may push to it meanwhile.
+        config: config of the stream, with the new bundle.
+        serving: the running stream; another thread may push to it meanwhile.
 
     Raises:
-        StunetError: if the bundle is damaged, of another network, or does not verify on this backend, or if a stream
-            of it cannot be opened or warmed. Nothing stays open then.
+        StunetError: if the bundle is damaged, of another network, or does not verify on this backend, or if its stream
+            cannot be opened or warmed. Nothing stays open then.
     """
     running = serving.stream.bundle.manifest
     bundle = load_bundle(config)
@@ -49,7 +49,7 @@ def prepare(config: StreamConfig, serving: Serving) -> Serving | None:
 
 
 def catch_up(new: Serving, old: DurableStream) -> None:
-    """Push to a new stream what the journal of the old one holds and the new one has not seen.
+    """Push to a new stream the intervals of the old one's journal that it has not seen.
 
     Raises:
         StunetError: if an interval cannot be taken.
@@ -61,10 +61,10 @@ def catch_up(new: Serving, old: DurableStream) -> None:
 
 
 def take_over(new: Serving, old: Serving) -> None:
-    """Bring a prepared stream to where the old one is now, readings of open intervals included; nobody may push.
+    """Bring a prepared stream up to the old one, readings of open intervals included, while no thread pushes.
 
     Raises:
-        StunetError: if that fails; the old one is as it was.
+        StunetError: if that fails; the old stream is unchanged.
     """
     catch_up(new, old.durable)
     if new.assembler is not None and old.assembler is not None:
@@ -90,16 +90,16 @@ def journaled(durable: DurableStream) -> list[Input]:
 
 
 def with_bundle(config: StreamConfig, wanted: StreamConfig) -> StreamConfig:
-    """Return a running stream's config with the bundle, backend and precision of another."""
+    """Return a stream's config with the bundle, backend and precision of another."""
     return replace(config, bundle=wanted.bundle, backend=wanted.backend, precision=wanted.precision)
 
 
 def needs_restart(running: ServiceConfig, wanted: ServiceConfig) -> list[str]:
-    """Return the tables and keys of a config that have changed and take effect after a restart, but for bundles.
+    """Return the changed tables and keys of a config that take effect after a restart; bundles do not.
 
     Args:
-        running: what runs, with the bundles that its streams have now.
-        wanted: what the file says.
+        running: the running config, with the bundles that its streams have now.
+        wanted: the config in the file.
     """
     found = ["log"] if wanted.log != running.log else []
     found += _changed("[http]", running.http, wanted.http) + _changed("[mqtt]", running.mqtt, wanted.mqtt)
@@ -115,7 +115,7 @@ def needs_restart(running: ServiceConfig, wanted: ServiceConfig) -> list[str]:
 
 
 def would_start(config: StreamConfig) -> bool:
-    """Return whether a stream could be opened after a restart, which checks less than a new bundle has to pass."""
+    """Return whether a restart could open a stream, which needs fewer checks than a new bundle."""
     try:
         bundle = load_bundle(config)
         make_assembler(config, bundle.manifest)
@@ -129,18 +129,18 @@ _Table = TypeVar("_Table", EndpointConfig, MqttConfig, StreamConfig)
 
 
 def _changed(where: str, old: _Table | None, new: _Table | None) -> list[str]:
-    """Return the keys of a table that differ, or the table itself if it has come or gone."""
+    """Return the keys of a table that differ, or the table itself if it is in one config only."""
     if old is None or new is None:
         return [] if old is new else [where]
     return [f"{where} {key.name}" for key in fields(old) if getattr(old, key.name) != getattr(new, key.name)]
 
 
 def _check_network(new: Manifest, old: Manifest) -> None:
-    """Refuse a bundle whose readings are not those of the running one."""
+    """Refuse a bundle of another network than the running one."""
     for what in ("sensor_ids", "features", "interval_s", "phase_s", "stamp"):
         if getattr(new, what) != getattr(old, what):
             raise BundleError(
                 f"a new bundle with other {what}",
                 "a model of the network that runs",
-                "restart the service: to this model what came until now means nothing",
+                "restart the service: the readings so far are of another network",
             )

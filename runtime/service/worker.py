@@ -1,4 +1,4 @@
-"""A worker: the thread of one stream, from its inbox through the forecast to its sinks."""
+"""A worker: the thread of one stream, from its inbox over the forecast to its sinks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.forecast import Forecast
 from runtime.replay import DETECTION_MESSAGE, INTERVAL_MESSAGE, Detection, Record, read_message
 from runtime.service.config import StreamConfig
 from runtime.service.deliveries import Deliveries
-from runtime.service.heartbeat import Heart
+from runtime.service.heartbeat import Heartbeat
 from runtime.service.logs import StreamLog
 from runtime.service.serving import Serving
 from runtime.service.sinks import Sink
@@ -24,34 +24,34 @@ from runtime.service.swap import take_over
 from runtime.service.web.history import LIMIT, History
 from stunet_deploy.errors import BackendError, StreamError, StunetError
 
-#: Seconds in which a stream looks at its clock and its orders, if nothing comes.
+#: Seconds between two looks of an idle stream at its clock and its orders.
 TICK_S = 0.25
-#: Intervals in a row at which the backend may fail before the service ends, to be started anew.
+#: Consecutive intervals at which the backend may fail before the service ends, to be restarted.
 _FAILURES = 3
 
 
 class Worker:
-    """Runs one stream until its source ends or it is stopped.
+    """A thread that runs one stream until its source ends or it is stopped.
 
-    A line or message that is refused is counted and logged; with ``strict`` it ends the stream. A sink that fails is
-    counted and logged, and the stream goes on.
+    A refused line or message is counted and logged; with ``strict`` it ends the stream. A sink that fails is counted
+    and logged, and the stream continues.
 
     Args:
-        config: of the stream.
-        serving: the stream, opened; the worker closes it.
-        source: where readings come from.
-        sinks: where forecasts go; the worker closes them.
+        config: config of the stream.
+        serving: the open stream; the worker closes it.
+        source: source of its readings.
+        sinks: sinks of its forecasts; the worker closes them.
         on_end: called in the worker's thread when it has ended.
-        connected: whether the broker is there, where the stream uses one.
-        history_bytes: what the history may take; 0 where nobody looks at it.
-        clock: seconds since the epoch.
+        connected: tells whether the broker is connected; None if the stream uses no broker.
+        history_bytes: memory of the history; 0 without a status page.
+        clock: returns seconds since the epoch.
 
     Attributes:
-        heart: stop it to end the worker.
-        error: why it ended before its time.
-        history: observations and forecasts of about the last day, while the process lives.
-        step_times: how long its steps took.
-        deliveries: what has come of late.
+        heartbeat: its sign of life, and the order to stop.
+        error: the error that ended it early, or None.
+        history: observations and forecasts of about the last day, since the process began.
+        step_times: durations of its steps.
+        deliveries: statistics of its last deliveries.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Worker:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
-        self.heart = Heart()
+        self.heartbeat = Heartbeat()
         self.error: BaseException | None = None
         self.log = StreamLog(config.name)
         self._serving = serving
@@ -92,7 +92,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=config.name)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the source and the thread."""
         recovery = self._serving.durable.recovery
         for note in recovery.notes:
             if recovery.lossy:
@@ -105,19 +105,19 @@ class Worker:
             f"bundle {stream.bundle.manifest.bundle_id[:8]} on {stream.backend.name}, "
             + ("from zero" if last is None else f"going on after {last.issued_at:%Y-%m-%dT%H:%M:%SZ}")
         )
-        self._source.start(self._inbox, self.heart.stopped, None if last is None else last.issued_s)
+        self._source.start(self._inbox, self.heartbeat.stopped, None if last is None else last.issued_s)
         self._thread.start()
 
     def join(self) -> None:
-        """Wait until it has ended, with its last snapshot written and its sinks flushed."""
+        """Wait until the thread has ended, its last snapshot written and its sinks flushed."""
         self._thread.join()
 
     def healthy(self, limit_s: float) -> bool:
-        """Return whether it has shown that it is alive within some seconds, or has ended as it should."""
-        return self.heart.silent_s < limit_s or not self._thread.is_alive()
+        """Return whether its last heartbeat is younger than a limit in seconds, or it has ended."""
+        return self.heartbeat.silent_s < limit_s or not self._thread.is_alive()
 
     def status(self) -> Status:
-        """Return what it is doing, for an endpoint."""
+        """Return the status of its stream."""
         serving = self._serving
         manifest, last = serving.stream.bundle.manifest, serving.stream.last
         now = time.monotonic()
@@ -138,7 +138,7 @@ class Worker:
             running_s=now - self._began,
             age_s=age_s,
             waiting=len(self._inbox),
-            silent_s=self.heart.silent_s,
+            silent_s=self.heartbeat.silent_s,
             ended=self._ended,
             trouble=serving.durable.trouble,
             counters=counters,
@@ -151,11 +151,11 @@ class Worker:
 
     @property
     def serving(self) -> Serving:
-        """What the stream runs on; only the worker pushes to it."""
+        """The open stream; only the worker pushes to it."""
         return self._serving
 
     def offer(self, serving: Serving, config: StreamConfig) -> None:
-        """Give the worker another bundle to go on with, prepared; it takes over between two deliveries."""
+        """Give the worker a prepared stream of another bundle, which takes over between two deliveries."""
         with self._lock:
             superseded, self._next = self._next, serving
             self.config = config
@@ -166,7 +166,7 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            # Whether the last process has handed its last forecast out cannot be known.
+            # The last process may have ended before it delivered its last forecast.
             if self._serving.stream.last is not None:
                 self._hand_out(self._serving.stream.last)
             self._serve()
@@ -179,9 +179,9 @@ class Worker:
         self._on_end()
 
     def _serve(self) -> None:
-        """Take what comes until nothing more will, or until the stop."""
-        while not self.heart.stopped.is_set():
-            self.heart.beat()
+        """Handle deliveries until the end of the source or the stop."""
+        while not self.heartbeat.stopped.is_set():
+            self.heartbeat.beat()
             self._swap()
             delivery = self._inbox.take(TICK_S)
             if isinstance(delivery, End):
@@ -196,7 +196,7 @@ class Worker:
                 self._take(delivery)
 
     def _swap(self) -> None:
-        """Go on with another bundle if there is one, or say why not."""
+        """Take over an offered bundle, or log why not."""
         with self._lock:
             new, self._next = self._next, None
         if new is None:
@@ -214,7 +214,7 @@ class Worker:
         self.log.info(f"goes on with bundle {new.stream.bundle.manifest.bundle_id[:8]}")
 
     def _take(self, delivery: Delivery) -> None:
-        """Use a delivery, hand out its forecast and acknowledge it."""
+        """Push a delivery, deliver its forecast and acknowledge it."""
         self._counters.delivered += 1
         if self._counters.delivered == 1:
             self.log.info("the first delivery has come")
@@ -233,7 +233,7 @@ class Worker:
         delivery.ack()
 
     def _close_intervals(self) -> None:
-        """Forecast from the single readings whose interval is over."""
+        """Forecast from the single readings of intervals that are over."""
         if self._serving.assembler is not None:
             self._hand_out_all(self._due())
 
@@ -241,7 +241,7 @@ class Worker:
         """Yield the forecast of a delivery, if it is an interval.
 
         Raises:
-            StreamError: if it is refused; it has been counted.
+            StreamError: if it is refused, after it has been counted.
             BackendError: if the backend fails.
         """
         durable, single = self._serving.durable, self._serving.assembler is not None
@@ -277,7 +277,7 @@ class Worker:
             yield from self._serving.durable.due(now)
 
     def _hand_out_all(self, forecasts: Iterator[Forecast]) -> None:
-        """Hand forecasts out; the backend may fail at them, but not every time."""
+        """Deliver forecasts; raise the backend's error after too many consecutive ones."""
         try:
             for forecast in forecasts:
                 self._failures = 0
@@ -292,28 +292,28 @@ class Worker:
             self.log.error(f"{error}; the stream begins from zero")
 
     def _hand_out(self, forecast: Forecast) -> None:
-        """Give a forecast to every sink, and note it."""
+        """Deliver a forecast to every sink and to the history."""
         stream = self._serving.stream
         self.history.add(forecast, stream.last_readings if stream.last is forecast else None)
         for sink in self._sinks:
             try:
-                sink.write(forecast, self.heart, patient=self._source.patient)
+                sink.write(forecast, self.heartbeat, patient=self._source.patient)
             except BrokenPipeError:
-                raise  # the reader of standard output is gone
+                raise  # the reader of standard output has closed it
             except (StunetError, OSError) as error:
                 self._counters.undelivered[sink.name] += 1
                 self.log.again(f"undelivered: {sink.name}", str(error))
-            self.heart.beat()
+            self.heartbeat.beat()
         if self._serving.durable.trouble is not None:
             self.log.again("not durable", self._serving.durable.trouble)
         self._handed_s, self._handed = forecast.issued_s, time.monotonic()
         self._counters.forecasts += 1
 
     def _finish(self) -> None:
-        """Write the last snapshot and close the sinks, each whatever becomes of the others."""
+        """Write the last snapshot and close the sinks, each even if another fails."""
         for sink in self._sinks:
             try:
-                sink.flush(self.heart, patient=self._source.patient)
+                sink.flush(self.heartbeat, patient=self._source.patient)
                 sink.close()
             except (StunetError, OSError) as error:
                 self.log.again(f"at the end: {sink.name}", str(error))

@@ -1,1 +1,1 @@
-"""The status page of a service and its endpoints for programs."""
+"""The status page of a service, and its endpoints for programs."""

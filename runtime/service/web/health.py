@@ -1,4 +1,4 @@
-"""Whether the streams of a service are well: what a monitor asks, and why not."""
+"""The health of a service's streams, for a monitor: problems and warnings in words."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from runtime.service.config import MqttSourceConfig
 from runtime.service.status import Status
 from stunet_deploy.series.table import format_time
 
-#: Intervals without a new forecast after which a live stream is stale; the assembler's grace comes on top.
+#: Intervals without a new forecast after which a live stream is stale; the assembler's grace is added.
 STALE_AFTER = 3
-#: Seconds without a sign of life after which a worker counts as dead.
+#: Seconds without a heartbeat after which a worker counts as dead.
 SILENT_S = 60.0
-#: Share of what came of late that may be refused.
+#: Share of the last deliveries that may be refused without a warning.
 REFUSED_SHARE = 0.1
-#: What was wrong with a message, by the reason for which it was refused.
+#: Reasons for a refusal, in words.
 REASONS = {
     "message": "no JSON, or not what the stream takes: with [stream.assembler] single readings, else whole intervals",
     "shape": "an array of another shape, or not of numbers",
@@ -39,9 +39,9 @@ def stale_after_s(status: Status) -> float:
 
 
 def problems(status: Status) -> list[str]:
-    """Return why a stream is not well, each reason in words; none if it is.
+    """Return the reasons why a stream is not healthy, in words.
 
-    Whether forecasts still come is judged by the clock, and so for live sources only: a replay may be slower.
+    The age of a forecast is judged for live sources only, since a replay may be slower than the clock.
     """
     found = []
     if status.silent_s > SILENT_S and not status.ended:
@@ -64,7 +64,7 @@ def problems(status: Status) -> list[str]:
 
 
 def warnings(status: Status) -> list[str]:
-    """Return what a person should look at although the stream is well, each in words."""
+    """Return what a person should look at although the stream is healthy, in words."""
     found = []
     if status.connected is False and not status.ended:
         found.append("no connection to the MQTT broker; it is tried again and again, the log says why it fails")
@@ -78,7 +78,7 @@ def warnings(status: Status) -> list[str]:
 
 
 def report(statuses: list[Status]) -> dict[str, Any]:
-    """Return the answer of ``/healthz``: whether all is well, and for each stream what is not."""
+    """Return the answer of ``/healthz``: whether all streams are healthy, with problems and warnings of each."""
     streams = {
         status.stream: {
             "ok": not problems(status),
@@ -93,7 +93,7 @@ def report(statuses: list[Status]) -> dict[str, Any]:
 
 
 def _heard(status: Status) -> str:
-    """Return that nothing has come since the process began, if it is so."""
+    """Return a clause that no message has come since the process began, if so."""
     if status.counters["service"]["delivered"]:
         return ""
     source = status.config.source
@@ -102,7 +102,7 @@ def _heard(status: Status) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time span as people say it, in two units."""
+    """Return a time span in words, in at most two units."""
     whole = round(seconds)
     if whole < 120:
         return f"{whole} s"

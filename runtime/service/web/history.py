@@ -1,4 +1,4 @@
-"""The history of a stream: what was observed and forecast in about the last day, for people to look at."""
+"""The history of a stream: observations and forecasts of about the last day, in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stunet_deploy.bundle import Manifest
 
 #: How far back observations reach, in seconds, where the memory allows it.
 SPAN_S = 86_400
-#: Bytes that the arrays of one history may take.
+#: Bytes of the arrays of one history.
 LIMIT = 32 * 2**20
 
 
@@ -35,17 +35,17 @@ class Row(NamedTuple):
 
 
 class History:
-    """The last intervals of one stream, in memory; written by its worker, read from any thread.
+    """The last intervals of one stream; written by its worker, read from any thread.
 
     It holds a day and the forecasts that were valid in it, but at most ``limit`` bytes, and at least one interval:
     207 sensors with 12 horizons take 3 MB, 33,113 sensors keep the last 19 intervals.
 
     Args:
-        manifest: of the bundle that forecasts.
+        manifest: manifest of the stream's bundle.
         limit: bytes of its arrays.
 
     Attributes:
-        capacity: number of intervals that it holds at most.
+        capacity: largest number of intervals that it holds.
     """
 
     def __init__(self, manifest: Manifest, *, limit: int = LIMIT) -> None:
@@ -62,16 +62,16 @@ class History:
         self._lock = threading.Lock()
 
     def fits(self, manifest: Manifest) -> bool:
-        """Return whether the forecasts of a bundle can follow those that it holds."""
+        """Return whether the forecasts of a bundle have the shape and targets of those it holds."""
         shape = (manifest.horizon, len(manifest.sensor_ids), len(manifest.targets))
         return (self._shape, self._targets) == (shape, manifest.targets)
 
     def add(self, forecast: Forecast, readings: Interval | None) -> None:
-        """Append an interval; one that is not after the last means that the clock went back, and begins anew.
+        """Append an interval; one that is not after the last one clears the history, since the clock went back.
 
         Args:
-            forecast: issued after it.
-            readings: of it, or None if they are not known.
+            forecast: forecast issued after it.
+            readings: its readings, or None if they are unknown.
         """
         observed = np.full(self._shape[1:], np.nan, np.float32)
         if readings is not None:
@@ -84,7 +84,7 @@ class History:
             self._rows.append(Row(forecast.issued_s, observed, forecast.values))
 
     def rows(self) -> list[Row]:
-        """Return what it holds, oldest first; the arrays must not be changed."""
+        """Return its intervals, oldest first; the arrays must not be changed."""
         with self._lock:
             return list(self._rows)
 

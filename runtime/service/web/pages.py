@@ -1,4 +1,4 @@
-"""The site of a service: its status page, what the page asks for, and the endpoints for programs."""
+"""The paths of a service's status page: the page, its data, and the endpoints for programs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import Any
 from runtime.service.status import Status
 from runtime.service.web import health, views
 from runtime.service.web.endpoint import Reply, refusal
-from runtime.service.web.metrics import Metrics
+from runtime.service.web.prometheus import Metrics
 
 PAGE = Path(__file__).with_name("page.html")
 _LINES = "application/x-ndjson"
 
 
 class StatusPages:
-    """Answers requests about the streams of a service.
+    """The answers to requests about the streams of a service.
 
-    What is the same for everybody until the next interval is computed once.
+    An answer that stays the same until the next interval is computed once.
 
     Args:
-        statuses: returns what every stream is doing.
+        statuses: returns the status of every stream.
 
     Raises:
         ModuleNotFoundError: if prometheus-client is not installed.
@@ -53,7 +53,7 @@ class StatusPages:
         }
 
     def reply(self, path: str, query: Mapping[str, str]) -> Reply:
-        """Answer a request; see :class:`runtime.service.web.endpoint.Site`."""
+        """Return the answer to a path and query; called by one thread at a time."""
         answer = self._paths.get(path)
         if answer is None:
             return refusal(HTTPStatus.NOT_FOUND, f"path {path[:100]}", f"one of {', '.join(self._paths)}")
@@ -118,7 +118,7 @@ class StatusPages:
         return _json(views.accuracy(status.drift, status.manifest))
 
     def _find(self, query: Mapping[str, str]) -> Status | None:
-        """Return the stream of a query; the first one if it names none."""
+        """Return the status of the stream that a query names, by default of the first one; None if it is unknown."""
         statuses = self._statuses()
         name = query.get("stream", statuses[0].stream)
         return next((status for status in statuses if status.stream == name), None)
@@ -128,7 +128,7 @@ class StatusPages:
         return refusal(HTTPStatus.NOT_FOUND, f"stream {query['stream'][:100]!r}", f"one of {names}")
 
     def _once(self, what: str, status: Status, source: object, make: Callable[[], bytes]) -> bytes:
-        """Return what is made of a source, made anew only when the source is another."""
+        """Return the bytes made from a source, from a cache while the source is the same object."""
         known = self._known.get((what, status.stream))
         if known is not None and known[0] is source:
             return known[1]
@@ -153,7 +153,7 @@ def _json(data: Any, status: int = HTTPStatus.OK) -> Reply:
 
 
 def _policy(page: str) -> dict[str, str]:
-    """Return headers under which a browser runs the page's own script, talks to this service, and nothing else."""
+    """Return headers with which a browser runs the page's own script and connects to this service only."""
 
     def hashes(tag: str) -> str:
         parts = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.S)

@@ -1,4 +1,4 @@
-"""What the endpoints show of a stream, as JSON; docs/reference/endpoints.md describes every field."""
+"""JSON of a stream for the endpoints; docs/reference/endpoints.md describes every field."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stunet_deploy.series.table import format_time
 
 
 def overview(status: Status) -> dict[str, Any]:
-    """Return how a stream is: small, and different at every call."""
+    """Return the state of a stream, small and new at every call."""
     manifest, last, durations = status.manifest, status.last, status.step_times.read()
     return {
         "stream": status.stream,
@@ -62,7 +62,7 @@ def overview(status: Status) -> dict[str, Any]:
 
 
 def network(manifest: Manifest) -> dict[str, Any]:
-    """Return what does not change while a bundle runs: sensors, places, units, horizons."""
+    """Return the constant facts of a bundle: sensors, positions, units, horizons."""
     decimals, ranges = [], []
     for target in manifest.targets:
         known = manifest.features.index(target) if target in manifest.features else None
@@ -92,9 +92,9 @@ def network(manifest: Manifest) -> dict[str, Any]:
 
 
 def edges(manifest: Manifest) -> list[tuple[int, int]] | None:
-    """Return the pairs of nodes that the bundle's graph joins, each once; None where the manifest does not tell.
+    """Return the edges of the bundle's graph, each pair of nodes once; None if the manifest does not hold them.
 
-    The manifest of a Structural-RNN does; an ST-UNet has its graph in the step, as a Chebyshev basis.
+    The manifest of a Structural-RNN holds them; an ST-UNet has its graph in the step, as a Chebyshev basis.
     """
     text = manifest.config.get("st_graph")
     if not isinstance(text, str):
@@ -125,7 +125,7 @@ def values(row: Row, manifest: Manifest) -> Iterable[bytes]:
 
 
 def sensor(rows: list[Row], manifest: Manifest, node: int) -> dict[str, Any]:
-    """Return what was observed and forecast at one sensor, oldest interval first."""
+    """Return observations and forecasts at one sensor, oldest interval first."""
     observed = np.array([row.observed[node] for row in rows]).reshape(len(rows), len(manifest.targets))
     forecast = np.array([row.forecast[:, node] for row in rows]).reshape(
         len(rows), manifest.horizon, len(manifest.targets)
@@ -146,7 +146,7 @@ def sensor(rows: list[Row], manifest: Manifest, node: int) -> dict[str, Any]:
 
 
 def accuracy(drift: DriftReport, manifest: Manifest) -> dict[str, Any]:
-    """Return how far the forecasts at each sensor were off lately, over all horizons, and those of persistence."""
+    """Return the running errors at each sensor over all horizons, of the forecasts and of persistence."""
     return {
         "bundle_id": manifest.bundle_id,
         "sensor_mae": _by_target(drift.sensor_mae, manifest),
@@ -155,7 +155,7 @@ def accuracy(drift: DriftReport, manifest: Manifest) -> dict[str, Any]:
 
 
 def decimals_of(manifest: Manifest, target: str) -> int:
-    """Return how many decimals a target is shown with: three significant digits of the largest value allowed."""
+    """Return the number of decimals of a target: three significant digits of the largest value allowed."""
     if target not in manifest.features:
         return 3
     largest = max(abs(limit) for limit in manifest.limits[manifest.features.index(target)])
@@ -176,7 +176,7 @@ def _drift(drift: DriftReport, manifest: Manifest) -> dict[str, Any]:
 
 
 def _by_target(errors: NDArray[np.float64], manifest: Manifest) -> dict[str, list[float | None]]:
-    """Return errors [horizon or node, target] with a digit more than values have."""
+    """Return errors [horizon or node, target] with one decimal more than values."""
     return {
         target: _listed(errors[:, number], decimals_of(manifest, target) + 1)
         for number, target in enumerate(manifest.targets)

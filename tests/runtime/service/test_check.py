@@ -70,7 +70,7 @@ def test_a_dry_run_beside_the_running_service_notes_what_it_uses(
         assert main(["run", "--config", str(config), "--dry-run", "--json"]) == 0
         said = capsys.readouterr()
         state, page = json.loads(said.out)["notes"]
-        assert "service that runs now uses" in state
+        assert "running service uses" in state
         assert f"port {port} is taken" in page
         assert f"note: {state}" in said.err
     running.finish()

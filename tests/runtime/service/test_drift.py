@@ -12,7 +12,7 @@ from runtime.drift import DriftOptions, DriftWatch
 from runtime.forecast import Forecast
 from runtime.readings import Interval
 from runtime.service.config import read_config
-from runtime.service.drift import LoggedWatch
+from runtime.service.drift_log import LoggedDriftWatch
 from runtime.service.logs import LOG, StreamLog
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
@@ -156,7 +156,7 @@ def test_whatever_goes_wrong_in_it_the_stream_goes_on(
 def test_a_state_of_another_layout_is_begun_anew(example, readings, heard):
     values, observed, timestamps = readings
     stream = Stream.open(example.bundle)
-    stream.watch = LoggedWatch(example.bundle.manifest, DriftOptions(), StreamLog("ring"))
+    stream.watch = LoggedDriftWatch(example.bundle.manifest, DriftOptions(), StreamLog("ring"))
     for t in range(10):
         stream.push(values[t], int(timestamps[t]), observed[t])
     snapshot = Snapshot.from_bytes(stream.snapshot().to_bytes())
@@ -178,7 +178,7 @@ def test_an_alarm_is_logged_once_when_raised_and_once_when_cleared(example, hear
         targets=("speed",),
         horizon=1,
     )
-    watch = LoggedWatch(manifest, DriftOptions(), StreamLog("ring"))
+    watch = LoggedDriftWatch(manifest, DriftOptions(), StreamLog("ring"))
 
     def forecast(hours, error):
         """Push readings that go up and down by 8, and forecast them with an error."""

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.service.config import CsvConfig, HttpConfig, ParquetConfig
 from runtime.service.file_sinks import COLUMNS, CsvSink, ParquetSink
-from runtime.service.heartbeat import Heart
+from runtime.service.heartbeat import Heartbeat
 from runtime.service.sinks import HttpSink, SinkError, StdoutSink
 from runtime.stream import Stream
 from stunet_deploy.series.table import format_time
@@ -19,7 +19,7 @@ from stunet_deploy.series.table import format_time
 SENSORS = [f"s{node}" for node in range(5)]
 
 
-class Hurried(Heart):
+class Hurried(Heartbeat):
     """Does not wait between two tries."""
 
     def wait(self, seconds):
@@ -174,8 +174,8 @@ def test_http_gives_up_in_the_end_or_when_it_would_be_the_same_again(server, for
 
 
 def test_http_without_a_server_does_not_wait_after_the_stop(forecasts):
-    heart = Heart()
-    heart.stopped.set()
+    heartbeat = Heartbeat()
+    heartbeat.stopped.set()
 
     with pytest.raises(SinkError, match=r"127\.0\.0\.1:9"):
-        HttpSink(HttpConfig("http", "http://127.0.0.1:9/")).write(forecasts[0], heart, patient=True)
+        HttpSink(HttpConfig("http", "http://127.0.0.1:9/")).write(forecasts[0], heartbeat, patient=True)

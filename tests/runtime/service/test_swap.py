@@ -112,7 +112,7 @@ def without_config(bundle, config):
         (inaccurate, "off by", "would run the new one"),
         (of_another_network, "other stamp", "would run the new one"),
         (without_bundle, "nothing: no such folder", "would fail"),
-        (without_config, "config is not read again", "would fail"),
+        (without_config, "config cannot be read again", "would fail"),
     ],
 )
 def test_if_anything_fails_the_old_bundle_goes_on(
@@ -156,7 +156,7 @@ def test_changes_that_wait_for_a_restart_are_named(write_config, start, send, li
         running.wait_for(lambda status: heard(named))  # noqa: B023
     config.write_text(text.replace(f'"{example.bundle.path}"', '"same"'))
     running.service.reload()
-    running.wait_for(lambda status: heard("the model that runs already"))
+    running.wait_for(lambda status: heard("is the running model"))
     running.finish()
 
 

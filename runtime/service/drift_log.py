@@ -1,4 +1,4 @@
-"""The drift watch of a service: it logs what changes, and nothing that goes wrong in it reaches the stream."""
+"""The drift watch of a service, which logs its alarms and keeps its own errors from the stream."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from stunet_deploy.bundle import Manifest
 from stunet_deploy.series.table import format_time
 
 
-class LoggedWatch(DriftWatch):
-    """A watch that logs when its alarm is raised and cleared, and begins anew if something goes wrong in it.
+class LoggedDriftWatch(DriftWatch):
+    """A drift watch that logs when its alarm is raised and cleared, and restarts after an error of its own.
 
     Args:
-        manifest: of the bundle that forecasts.
-        options: time constant and alarm.
-        log: of the stream.
+        manifest: manifest of the stream's bundle.
+        options: time constant and alarm threshold.
+        log: log of the stream.
     """
 
     def __init__(self, manifest: Manifest, options: DriftOptions, log: StreamLog) -> None:
@@ -38,22 +38,22 @@ class LoggedWatch(DriftWatch):
             self._fail(error)
 
     def state(self) -> Mapping[str, NDArray[Any]]:
-        """Return what it remembers; nothing if that fails."""
+        """Return its state for a snapshot; empty after an error."""
         try:
             return super().state()
         except Exception as error:  # forecasts matter more than what is known about them
-            self._log.again("drift watch", f"the watch of the forecasts is in no snapshot because of {error!r}")
+            self._log.again("drift watch", f"the drift watch is not in the snapshot because of {error!r}")
             return {}
 
     def restore(self, state: Mapping[str, NDArray[Any]] | None) -> None:
-        """Go on where another watch was; begin anew if that fails."""
+        """Take over the state of another watch; restart after an error."""
         try:
             super().restore(state)
         except Exception as error:  # forecasts matter more than what is known about them
             self._fail(error)
 
     def _tell(self, before: int | None, now: int | None) -> None:
-        """Log what has become of the alarm."""
+        """Log a change of the alarm."""
         if before is None and now is not None:
             report = self.report()
             worse = int((report.sensor_mae > report.sensor_persistence_mae).any(axis=1).sum())
@@ -66,5 +66,5 @@ class LoggedWatch(DriftWatch):
             self._log.info(f"drift: the alarm of {format_time(before)} is over")
 
     def _fail(self, error: Exception) -> None:
-        self._log.again("drift watch", f"the watch of the forecasts begins anew after {error!r}")
+        self._log.again("drift watch", f"the drift watch begins anew after {error!r}")
         self.begin_anew()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # it comes with the extra [service]
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
 
-#: Counters that have one number for each stream: name without ``_total``, group and key in the status, meaning.
+#: Counters with one number for each stream: name without ``_total``, group and key in the status, meaning.
 _COUNTERS = (
     ("stunet_forecasts", "service", "forecasts", "Forecasts handed to the sinks since the process began"),
     ("stunet_deliveries", "service", "delivered", "Lines, messages or intervals that came since the process began"),
@@ -32,8 +32,8 @@ class Metrics:
     """The metrics of a service, of its process and of the interpreter.
 
     Args:
-        statuses: returns what every stream is doing.
-        version: of this package.
+        statuses: returns the status of every stream.
+        version: version of this package.
 
     Raises:
         ModuleNotFoundError: if prometheus-client is not installed.
