@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import random
 import socket
 import subprocess
 import threading
@@ -129,13 +130,20 @@ def settled(status: Status) -> int:
     return int(taken + stream["refused"]["message"])
 
 
+def free_port() -> int:
+    """Return a free port below those that clients get: one that keeps trying such a port could connect to itself."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port")
+
+
 class Mosquitto:
     """A broker on loopback that keeps sessions and messages in a file, as one in the field has to."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._config = folder / "mosquitto.conf"
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\nuser root\npersistence true\npersistence_location {folder}/\n"

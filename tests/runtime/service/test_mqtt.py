@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import random
 import socket
 import subprocess
 import sys
@@ -30,13 +31,20 @@ SOURCE, SINK = 'kind = "mqtt"\ntopics = ["detectors/+", "intervals"]', 'kind = "
 FORECAST, STATUS = "stunet/ring/forecast", "stunet/controller/status"
 
 
+def free_port():
+    """Return a free port below those that clients get: one that keeps trying such a port could connect to itself."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no free port")
+
+
 class Mosquitto:
     """A broker that keeps sessions and messages in a file, as one in the field has to."""
 
     def __init__(self, folder, extra=""):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._config = folder / "mosquitto.conf"
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\nuser root\npersistence true\npersistence_location {folder}/\n"
@@ -342,7 +350,7 @@ def test_a_broker_that_says_who_has_taken_over_is_quoted(write_config, start, sa
 
 def test_the_log_of_a_broker_that_comes_and_goes_is_in_our_words(broker, write_config, start, said):
     running = start(write_config(SOURCE, [SINK], top=table(broker)))
-    client = running.service._ends._broker._client
+    client = running.service._connectors._broker._client
     running.wait_for(lambda status: client.is_connected())
     broker.stop()
     running.wait_for(lambda status: any("does not answer" in message for message in said()))
@@ -373,7 +381,7 @@ def test_tls_and_a_password(tmp_path, write_config, start, capsys):
     try:
         assert main(["run", "--config", str(config), "--dry-run"]) == 0
         running = start(config)
-        client = running.service._ends._broker._client
+        client = running.service._connectors._broker._client
         running.wait_for(lambda status: client.is_connected())
         running.finish()
 
