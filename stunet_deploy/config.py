@@ -18,16 +18,16 @@ def _require(valid: bool, name: str, value: object, expected: str) -> None:
 
 @dataclass(frozen=True)
 class Signal:
-    """What the channels of a model mean, in physical units; prepared from the training span.
+    """The channels of a model in physical units, with statistics of the training span.
 
     Attributes:
         features: names of the input features, in the order of the feature axis.
-        targets: names of what is forecast, in the order of the target axis; each is also an input feature, unless
-            ``target_std`` says otherwise.
+        targets: names of the forecast variables, in the order of the target axis; each is also an input feature, unless
+            ``target_std`` is given.
         mean, std: per input feature, over the training span.
         low, high: physical limits per input feature; a reading outside them counts as missing.
         target_std: where targets are not input features (probabilities of classes, parameters of a distribution), the
-            size of an ordinary difference in each, which is what export measures round-off by; otherwise empty.
+            typical size of a difference in each, by which export measures round-off; otherwise empty.
         target_units: the unit of each target that is not an input feature; otherwise empty.
     """
 
@@ -64,12 +64,12 @@ class Signal:
 
     @property
     def target_scale(self) -> tuple[float, ...]:
-        """The size of an ordinary difference in each target, in its unit."""
+        """The typical size of a difference in each target, in its unit."""
         return self.target_std or tuple(self.std[index] for index in self.target_index)
 
     @property
     def target_index(self) -> tuple[int, ...]:
-        """Position of each target among the input features; there is none where targets are not input features."""
+        """Position of each target among the input features; empty where targets are not input features."""
         return tuple(self.features.index(target) for target in self.targets)
 
 
@@ -84,8 +84,8 @@ class STUNetConfig:
         chebyshev_order: K, the number of Chebyshev polynomials T0 … T(K−1) of a graph convolution.
         partition: how matchings are found: ``gpa`` (Global Path Algorithm) or ``pga`` (the paper's Algorithm 1).
         symmetrise: how a directed adjacency becomes symmetric: ``max`` or ``mean``.
-        basis: how the polynomials of a graph are multiplied: ``dense``, in ``blocks`` (for large graphs), or what
-            costs less at each level (``auto``).
+        basis: how the polynomials of a graph are multiplied: ``dense``, in ``blocks`` (for large graphs), or the
+            cheaper one at each level (``auto``).
         pooling: ``max`` or ``mean`` over the members of a super node.
         skip: concatenate the contracting side's output before each expanding layer.
         layer_norm: normalise each recurrent layer's output over channels (not inside the recurrence).
@@ -94,10 +94,10 @@ class STUNetConfig:
         decoder: ``direct`` (one graph convolution emits all horizons) or ``recurrent`` (the paper's: a second stack
             takes a step per horizon, fed its own forecast).
         residual: forecasts are differences to the present reading, instead of values (the paper).
-        fill: what replaces an unobserved value: ``forecast`` (what the interval before forecast, which returns to the
-            sensor's usual day, or mean, while it stays silent; trained as ``last``), ``last`` (the last filled value),
-            ``mean`` (the training mean) or ``zeros`` (a reading of 0 that no mask tells from others and that counts in
-            ``mean`` and ``std``: the literature's).
+        fill: the substitute for an unobserved value: ``forecast`` (that of the interval before, which returns to the
+            sensor's daily profile, or mean, while it stays silent; trained as ``last``), ``last`` (the last filled
+            value), ``mean`` (the training mean) or ``zeros`` (a reading of 0 that no mask marks and that counts in
+            ``mean`` and ``std``, as in the literature).
         time_features: ``week`` (sine and cosine of day and week), ``day`` (sine and cosine of the day),
             ``fraction`` (time of day in [0, 1), as in DCRNN) or ``none`` (the paper).
         mask_channel: feed the observed mask as further input channels; never with ``fill = "zeros"``.
@@ -143,7 +143,7 @@ class SRNNConfig:
             ``per_edge`` (an edgeRNN state for every edge, combined after it).
         combine: how ``per_edge`` states of a node are combined: weighted ``sum``, or scaled dot-product ``attention``
             asked by the node's temporal edge (Vemula et al. 2018), which learns its weights and ignores the graph's.
-        edge_features: what an edgeRNN sees of two nodes, or of one at two times: both (``concat``, the paper) or
+        edge_features: input of an edgeRNN from two nodes, or from one at two times: both (``concat``, the paper) or
             their ``difference``, which is blind to where they are; needs ``presence``.
         cell: ``lstm`` (the paper) or ``gru``.
         edge_embedding: widths of the layers before an edgeRNN, ReLU between them (the paper: 256, 256).
@@ -159,9 +159,9 @@ class SRNNConfig:
         decoder: ``direct`` (the head emits all horizons at once) or ``recurrent`` (the paper's roll-out: the model
             takes a step per horizon, fed its own forecast, the time of day held).
         residual: forecasts are differences to the present reading, with a recurrent decoder to the one before.
-        presence: nodes come and go: one whose readings are not observed is absent and seen by nobody; one that comes
+        presence: nodes come and go: one whose readings are not observed is absent and has no edges; one that comes
             starts from zero states.
-        fill: what replaces an unobserved value, as in :class:`STUNetConfig`; ``mean`` with ``presence``.
+        fill: the substitute for an unobserved value, as in :class:`STUNetConfig`; ``mean`` with ``presence``.
         time_features: as in :class:`STUNetConfig`, fed to the nodeRNNs.
         mask_channel: the observed mask belongs to the features; never with ``fill = "zeros"`` or ``presence``.
         profile: as in :class:`STUNetConfig`, for a node per sensor and a direct decoder.
@@ -242,8 +242,8 @@ class TrainingConfig:
         clip_norm: largest norm of the gradient.
         loss_every: a loss after every n-th interval past the warm-up, from a random first one; a recurrent decoder
             takes ``horizon`` steps for each.
-        teacher_forcing: what a recurrent decoder is fed in training: ``scheduled`` (the label, ever more rarely: the
-            paper's scheduled sampling), ``always`` (the label) or ``never`` (its own forecast).
+        teacher_forcing: input of a recurrent decoder in training: ``scheduled`` (the label with falling probability,
+            the paper's scheduled sampling), ``always`` (the label) or ``never`` (its own forecast).
         sampling_decay: k of scheduled sampling, whose probability is k / (k + exp(i / k)) at update i; 0 chooses
             the k that reaches one half midway. DCRNN's 2,000 suits a run of 30,000 updates.
         loss: ``paper`` (½(mean|e| + mean e²)) or ``mae`` in normalised units, masked where the label is missing.
@@ -297,10 +297,10 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A config file: ``targets`` and the tables ``[model]`` and ``[training]``; what is left out keeps its default.
+    """A config file: ``targets`` and the tables ``[model]`` and ``[training]``; keys left out keep their defaults.
 
     Attributes:
-        model, training: see there.
+        model, training: see their classes.
         targets: names of the features to forecast; empty means all of the recording's.
         protocol: how the recording is split: ``a`` (70/10/20 of the windows), ``b`` (by day) or ``auto``.
     """

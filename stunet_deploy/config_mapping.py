@@ -30,7 +30,7 @@ def from_mapping(kind: type[T], data: object, *, where: str = "", folder: Path =
         kind: the dataclass; fields without a default are required.
         data: the table.
         where: its name in the file, for messages; empty for the file itself.
-        folder: what paths are relative to.
+        folder: relative paths start here.
 
     Raises:
         ConfigError: naming the key with its table, if it is unknown, missing, of another type or out of range.
@@ -156,6 +156,6 @@ def _join(where: str, key: str) -> str:
 
 
 def _entry(where: str, number: int, entry: object) -> str:
-    """Return what to call an entry of a list: by its name where it has one."""
+    """Return the name of an entry of a list in messages: its own where it has one, otherwise its number."""
     name = entry.get("name") if isinstance(entry, Mapping) else None
     return f'{where} "{name}"' if isinstance(name, str) else f"{where} {number}"

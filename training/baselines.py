@@ -1,4 +1,4 @@
-"""Forecasts that need no model: what a model has to beat, on the same issue times and labels."""
+"""Baselines: forecasts without a model, scored on the same issue times and labels."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Regime = Literal["window", "stream"]
 
 @runtime_checkable
 class Predictor(Protocol):
-    """Anything that forecasts: a model in torch, a bundle on a backend, a baseline.
+    """An object that forecasts a series: a model in torch, a bundle on a backend, a baseline.
 
     Both methods yield forecasts ``[chunk, horizon, node, target]`` in physical units, in the order of
     ``issue`` and in chunks of any size. They must not look past the row a forecast is issued at.
@@ -33,10 +33,10 @@ class Predictor(Protocol):
         """Name in the results."""
 
     def window(self, series: Series, issue: NDArray[np.int64], length: int) -> Iterable[NDArray[np.float32]]:
-        """Forecasts at the rows ``issue``, each from zero state over exactly the last ``length`` rows."""
+        """Yield forecasts at the rows ``issue``, each from zero state over exactly the last ``length`` rows."""
 
     def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterable[NDArray[np.float32]]:
-        """Forecasts at the rows ``issue`` of one run from zero state at row ``start``, state carried.
+        """Yield forecasts at the rows ``issue`` of one run from zero state at row ``start``, state carried.
 
         The rows from ``start`` to ``issue[-1]`` are consecutive; all of them are stepped through.
         """
@@ -81,11 +81,11 @@ def evaluate(
     Args:
         series: the whole recording.
         split: made from it.
-        predictors: what to score; each is asked once per regime.
+        predictors: each is asked once per regime.
         targets: the features forecast, in the order of the forecasts' last axis; None means all.
         regimes: which of ``window`` and ``stream``.
         warm_up: rows to run before the test span in the stream regime; None means a day.
-        inputs: what the predictors see instead of the series, row for row; the labels are always the series'.
+        inputs: given to the predictors instead of the series, row for row; the labels are always the series'.
 
     Raises:
         ConfigError: a negative warm-up.
@@ -123,7 +123,7 @@ def evaluate(
 
 
 def table(results: Sequence[Result]) -> str:
-    """The results as aligned text, one line per model and regime, MAE / MAPE % / RMSE per horizon.
+    """Return the results as aligned text, one line per model and regime, MAE / MAPE % / RMSE per horizon.
 
     Where readings were hidden, the line names their share.
     """
@@ -155,14 +155,14 @@ def to_json(
     *,
     missing: Literal["unobserved", "zeros"] = "unobserved",
 ) -> dict[str, Any]:
-    """The results as plain JSON values: ``{"data": …, "split": …, "results": [{"model", "protocol", …}]}``.
+    """Return the results as plain JSON values: ``{"data": …, "split": …, "results": [{"model", "protocol", …}]}``.
 
     A score without labels is null; ``target`` is there only where results differ in it, ``hidden`` only where
     readings were hidden.
 
     Args:
-        series, split, results: the recording, what was scored of it, and how well.
-        missing: what a missing reading is to the model: ``unobserved``, or ``zeros`` with that ``fill``.
+        series, split, results: the recording, its split and the scores.
+        missing: how the model reads a missing reading: as ``unobserved``, or as ``zeros`` with that ``fill``.
     """
     several = len({result.target for result in results}) > 1
     return {
@@ -205,7 +205,7 @@ def to_json(
 
 
 def _stream(predictor: Predictor, series: Series, split: Split, warm_up: int) -> Iterator[NDArray[np.float32]]:
-    """Forecasts at the test issue times, a fresh stream for every unbroken run of rows."""
+    """Yield forecasts at the test issue times, a fresh stream for every unbroken run of rows."""
     for segment in series.segments():
         issue = split.test[(split.test >= segment.start) & (split.test < segment.stop)]
         if len(issue):
@@ -230,7 +230,7 @@ def _sum_errors(
 
 
 def _plain(number: float) -> float | int | None:
-    """A number as JSON has it: no NaN, and no fraction where there is none."""
+    """Return a number for JSON: null for NaN, an integer where it is whole."""
     if not math.isfinite(number):
         return None
     return int(number) if number == int(number) else number

@@ -1,4 +1,4 @@
-"""Robustness: readings hidden from the predictors, forecasts scored at all sensors against the true values."""
+"""Evaluation with hidden readings: forecasts scored at all sensors against the true values."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def hide(
 ) -> Series:
     """Return the series with a share of its readings hidden: unobserved, and 0 underneath.
 
-    Generators of one seed hide nested sets: what is hidden of a tenth is also hidden of a third.
+    Generators of one seed hide nested sets: the readings hidden at a share of 0.1 are also hidden at 0.3.
 
     Args:
         series: the recording; it is not changed.
-        share: of the readings from ``first_row`` on, in [0, 1); none is hidden before.
+        share: of the readings from ``first_row`` on, in [0, 1); readings before it stay.
         generator: which readings.
         block_hours: None hides single readings, exactly the share of the observed ones. A number hides whole sensors,
             all features, for that many hours at a time: each sensor's time is cut into blocks from a random offset, and
@@ -67,12 +67,12 @@ def evaluate_hidden(
     Readings are hidden from the end of the training span on: the baselines are fitted on all of it.
 
     Args:
-        series, split: the recording and what is scored of it.
-        predictors: makes what is scored from the series that it may see.
+        series, split: the recording and its split.
+        predictors: makes the predictors from the series with hidden readings.
         shares: of the readings that are hidden, a set of results for each; 0 hides nothing.
         targets, regimes: see :func:`training.evaluation.evaluate`.
         block_hours: see :func:`hide`.
-        seed: of what is hidden.
+        seed: of the choice of hidden readings.
 
     Raises:
         ConfigError, DataError: see :func:`hide` and :func:`training.evaluation.evaluate`.
@@ -103,7 +103,7 @@ def _check(series: Series, share: float, block_hours: float | None) -> None:
 def _blocks(
     timestamps: NDArray[np.int64], nodes: int, share: float, block_s: int, generator: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Return which sensors are silent when, ``[time, node, 1]``."""
+    """Return a mask of the silent sensors, ``[time, node, 1]``."""
     offset = generator.integers(block_s, size=nodes)
     block = (timestamps[:, None] - timestamps[0] + offset) // block_s
     # Only blocks that hold an interval count: a recording may break between days.

@@ -7,21 +7,22 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stunet_deploy.config import TrainingConfig
-from stunet_deploy.errors import ConfigError
+from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.models.forecaster import Forecaster
 from stunet_deploy.series.series import Series
 from training.data import ChunkSampler, TensorSeries
 from training.history import Epoch, seconds_spent
 from training.objective import Objective
-from training.optimiser import Optimiser
 from training.profile import ProfileTables
 from training.protocols import Split
-from training.resume import StateFile, nothing_to_resume
+from training.resume import StateFile
 from training.schedule import Schedule
 from training.validation import Validation
 
@@ -66,8 +67,12 @@ class Trainer:
         for module in self.model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = self.config.dropout
-        self.optimiser = Optimiser(self.model, self.config)
-        self.best, self.best_weights = math.inf, self.optimiser.weights()
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        ema = get_ema_multi_avg_fn(self.config.average)
+        self.average = AveragedModel(self.model, multi_avg_fn=ema) if self.config.average else None
+        self.best, self.best_weights = math.inf, self._weights()
         self.sampler = _sampler(self.series, self.split, self.config)
         warm_up = self.split.window - 1 if self.config.regime == "window" else self.config.warm_up
         self.objective = Objective(
@@ -98,9 +103,10 @@ class Trainer:
             loss = self._epoch(started)
             error = self.validate()
             seconds = self.clock() - started
-            self.history.append(Epoch(len(self.history) + 1, loss, error, self.optimiser.learning_rate, seconds))
+            rate = self.optimizer.param_groups[0]["lr"]
+            self.history.append(Epoch(len(self.history) + 1, loss, error, rate, seconds))
             if error < self.best:
-                self.best, self.best_weights = error, self.optimiser.weights()
+                self.best, self.best_weights = error, self._weights()
             self._save()
             self.report(self.history[-1])
         if not math.isfinite(self.best):
@@ -115,7 +121,7 @@ class Trainer:
 
     def validate(self) -> float:
         """Return the validation error of the present weights; see :meth:`training.validation.Validation.mae`."""
-        return self.validation.mae(self.optimiser.evaluated)
+        return self.validation.mae(self._evaluated())
 
     def resume(self) -> None:
         """Continue from ``state_file``: the remaining epochs give the result of an uninterrupted run on this machine.
@@ -124,9 +130,14 @@ class Trainer:
             CheckpointError: the file is missing, damaged or of another model, config, seed or recording.
         """
         if self.state_file is None:
-            raise nothing_to_resume(None)
+            raise CheckpointError(
+                "nothing to resume from", "a state_file of the interrupted run", "name it, or train without resume"
+            )
         state = self.state_file.read(self.device)
-        self.optimiser.restore(state)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.generator.set_state(state["generator"].cpu())
         self.best, self.best_weights = state["best"], state["best_weights"]
         self.history = [Epoch(**entry) for entry in json.loads(state["history"])]
@@ -142,15 +153,31 @@ class Trainer:
             progress = self.schedule.progress(epochs_done, seconds_spent(self.history) + self.clock() - started)
             chance = self.schedule.teacher_chance(epochs_done, progress, len(updates))
             loss = self.objective.loss(rows.to(self.device), chance)
-            self.optimiser.update(loss, self.schedule.learning_rate(epochs_done, progress))
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.schedule.learning_rate(epochs_done, progress)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
             losses.append(loss.item())
         return sum(losses) / len(losses)
+
+    def _evaluated(self) -> Forecaster:
+        """Return the weights that are validated and kept: the moving average where there is one."""
+        return self.model if self.average is None else cast(Forecaster, self.average.module)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self._evaluated().state_dict().items()}
 
     def _save(self) -> None:
         if self.state_file is not None:
             self.state_file.write(
-                self.optimiser.state()
-                | {
+                {
+                    "model": self.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "average": None if self.average is None else self.average.state_dict(),
                     "generator": self.generator.get_state(),
                     "best": self.best,
                     "best_weights": self.best_weights,

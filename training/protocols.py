@@ -1,4 +1,4 @@
-"""Which forecasts count: the splits of DCRNN (protocol A) and STGCN (protocol B), and their normalisation."""
+"""Splits of DCRNN (protocol A) and STGCN (protocol B) into training, validation and test, and their normalisation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stunet_deploy.series.wall_clock import DAY_S, local_times
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Three spans of issue times, in order.
+    """Issue times of training, validation and test, in order.
 
     A forecast issued at row t reads rows ``t - window + 1 … t`` and is scored on ``t + 1 … t + horizon``.
     """
@@ -76,7 +76,7 @@ def protocol_b(series: Series, days: tuple[int, int, int] | None = None, window:
     """Protocol B (STGCN): split by local day, windows within one day; 265 windows in a day of 288 intervals.
 
     Args:
-        series: at best of whole days; a day too short for a window counts for nothing.
+        series: at best of whole days; a day too short for a window is left out.
         days: training, validation and test days in order; None means STGCN's 34 of 44 / 5 / 5 and the same
             shares of any other number of days (5 / 1 / 1 of a week).
         window: intervals a forecast reads.
@@ -116,7 +116,7 @@ def protocol_b(series: Series, days: tuple[int, int, int] | None = None, window:
 def choose_protocol(
     series: Series, name: Literal["auto", "a", "b"] = "auto", window: int = 12, horizon: int = 12
 ) -> Split:
-    """The split of a named protocol; ``auto`` takes B for recordings broken between days, otherwise A.
+    """Return the split of a named protocol; ``auto`` takes B for recordings broken between days, otherwise A.
 
     A weekday recording such as PeMSD7 breaks from one midnight to another; B's windows stay within a day.
 
@@ -138,7 +138,7 @@ def choose_protocol(
 def normalisation(
     series: Series, split: Split, *, literature: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation ``[feature]`` over the training windows, a row counted once per window.
+    """Return mean and standard deviation ``[feature]`` over the training windows, a row counted once per window.
 
     Protocol A takes the windows' inputs (DCRNN), protocol B inputs and labels (STGCN's window tensor).
 
@@ -173,7 +173,7 @@ def normalisation(
 
 
 def _issue_rows(runs: list[slice], window: int, horizon: int) -> NDArray[np.int64]:
-    """Rows t whose window and horizon lie within one run of rows."""
+    """Return the rows t whose window and horizon lie within one run of rows."""
     if window < 1 or horizon < 1:
         raise ConfigError(f"window {window} and horizon {horizon}", "at least one interval each", "choose longer ones")
     return np.concatenate(
@@ -182,7 +182,7 @@ def _issue_rows(runs: list[slice], window: int, horizon: int) -> NDArray[np.int6
 
 
 def _days(series: Series) -> list[slice]:
-    """Runs of consecutive intervals within one local day."""
+    """Return the runs of consecutive intervals within one local day."""
     day = local_times(series.timestamps, series.timezone) // DAY_S
     new_run = (np.diff(day) != 0) | (np.diff(series.timestamps) != series.interval_s)
     borders = [0, *(np.flatnonzero(new_run) + 1).tolist(), len(day)]

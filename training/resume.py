@@ -39,17 +39,15 @@ class StateFile:
             torch.save({"identity": self.identity, **state}, handle)
 
     def read(self, device: torch.device) -> dict[str, Any]:
-        """Return what :meth:`write` was given, its tensors on ``device``.
+        """Return the state that was written, its tensors on ``device``.
 
         Raises:
             CheckpointError: the file is missing, damaged or of another run.
         """
-        if not self.path.is_file():
-            raise nothing_to_resume(self.path)
         try:
             state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
             identity = state["identity"]
-        except Exception as error:  # torch raises many kinds for foreign and damaged files
+        except Exception as error:  # torch raises many kinds for missing, foreign and damaged files
             reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise CheckpointError(
                 f"{self.path} cannot be read ({reason})",
@@ -65,19 +63,10 @@ class StateFile:
         return state
 
 
-def nothing_to_resume(path: Path | None) -> CheckpointError:
-    """Return the error of a run without a state file."""
-    return CheckpointError(
-        f"nothing to resume from ({path})",
-        "the training state written after each epoch",
-        "train again without --resume",
-    )
-
-
 def run_identity(
     model: Forecaster, series: Series, split: Split, config: TrainingConfig, seed: int, origin: str = ""
 ) -> str:
-    """Return what must be the same for a resumed run to end as an uninterrupted one, as JSON.
+    """Return the properties on which the result of a run depends, as JSON; they must not change for a resume.
 
     Args:
         model, series, split, config, seed: of the run.

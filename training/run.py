@@ -43,7 +43,7 @@ class Prepared:
     """A run before its first update.
 
     Attributes:
-        config: with the architecture, targets and epochs of this run.
+        config: with the architecture, targets and epochs of this run, and the fill of its checkpoint.
         split: of the recording.
         model: with its first weights, on the device of the run.
         tables: profiles of the training days, for a model that has a profile.
@@ -142,16 +142,24 @@ class TrainingRun:
 
     def prepare(self) -> Prepared:
         """Return split, normalisation, profiles and the model with its first weights; see :meth:`run` for errors."""
-        config = self._effective_config()
+        config = self.config
+        if self.epochs:
+            config = replace(config, training=replace(config.training, epochs=self.epochs))
+        if self.start is not None:
+            config = transfer.continued(config, self.start, self.series)
         if config.training.threads:
             torch.set_num_threads(config.training.threads)
         split = choose_protocol(self.series, config.protocol, config.model.window, config.model.horizon)
         signal = prepare_signal(self.series, split, config.targets, literature=config.model.fill == "zeros")
         tables = ProfileTables.of(self.series, split.train_rows, signal) if config.model.profile else None
         start = None if self.start is None else transfer.structural(self.start)
+        trained = config
+        if isinstance(config, RunConfig) and config.model.fill == "forecast":
+            # The fill has no weights of its own; `last` is known for a whole chunk at once and learns at least as well.
+            trained = replace(config, model=replace(config.model, fill="last"))
         torch.manual_seed(self.seed)
         model = build_model(
-            config,
+            trained,
             self.graph,
             self.series.sensor_ids,
             signal,
@@ -216,24 +224,7 @@ class TrainingRun:
             provenance["start"] = transfer.provenance(self.start)
         reference = replace(reference_stream(series, split), site=site)
         trained = Checkpoint(prepared.model.cpu().eval(), reference, provenance)
-        return trained.with_fill(self._continued().model.fill)
-
-    def _continued(self) -> RunConfig | SRNNRunConfig:
-        """Return the config with this run's epochs, and the architecture and targets of ``start``."""
-        config = self.config
-        if self.epochs:
-            config = replace(config, training=replace(config.training, epochs=self.epochs))
-        return config if self.start is None else transfer.continued(config, self.start, self.series)
-
-    def _effective_config(self) -> RunConfig | SRNNRunConfig:
-        """Return the config that is trained: the fill ``forecast`` has no weights of its own.
-
-        The fill ``last`` is known for a whole chunk at once, and learns as well or better.
-        """
-        config = self._continued()
-        if isinstance(config, RunConfig) and config.model.fill == "forecast":
-            return replace(config, model=replace(config.model, fill="last"))
-        return config
+        return trained.with_fill(prepared.config.model.fill)
 
 
 def build_model(

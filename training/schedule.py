@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy.special import expit, lambertw
+
 from stunet_deploy.config import TrainingConfig
 from training.history import Epoch, best_epoch, seconds_spent
-from training.sampling import sampling_decay, sampling_probability
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,21 @@ class Schedule:
         if self.max_minutes is None:
             return False
         return seconds_spent(history) + history[-1].seconds / 2 > 60 * self.max_minutes
+
+
+def sampling_probability(update: float, decay: float) -> float:
+    """Return k / (k + exp(i / k)), the probability of feeding a decoder step the label at update i, with k = ``decay``.
+
+    Source: Bengio et al., "Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks" (2015), inverse
+    sigmoid decay; as in DCRNN's code.
+    """
+    return float(expit(math.log(decay) - update / decay))
+
+
+def sampling_decay(planned: int) -> float:
+    """Return the k whose probability reaches one half after half of the ``planned`` updates: k ln k = planned / 2.
+
+    DCRNN's k = 2,000 suits tens of thousands of updates; a run of a few hundred would never feed a forecast back.
+    """
+    half = planned / 2
+    return float(half / lambertw(half).real)

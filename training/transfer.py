@@ -1,4 +1,4 @@
-"""Transfer: a Structural-RNN that was trained on one st-graph, on another with the same types."""
+"""Transfer of a Structural-RNN that was trained on one st-graph to another with the same types."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def structural(start: Checkpoint) -> StructuralRNN:
 
 
 def is_directed(graph: STGraph) -> bool:
-    """Return whether an st-graph of sensors tells upstream from downstream, so that another one can do the same."""
+    """Return whether an st-graph of sensors distinguishes upstream from downstream."""
     return any(kind.directed for kind in graph.edge_types)
 
 
@@ -96,7 +96,7 @@ def take_weights(model: StructuralRNN, start: StructuralRNN) -> None:
 
 
 def provenance(start: Checkpoint) -> dict[str, Any]:
-    """Return what a checkpoint says of the model that it continues; the hash is of the weights."""
+    """Return the provenance of the model that a checkpoint continues; the hash is of the weights."""
     kept = {key: start.training[key] for key in ("data", "graph", "epochs", "validation_mae") if key in start.training}
     return {**kept, "sensors": len(start.site.sensor_ids), "weights": weights_hash(structural(start))}
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stunet_deploy.graph.files import SensorGraph
     from stunet_deploy.series.series import Series
 
-HELP = "Train a model on a recording of a sensor network; the test span is never looked at."
+HELP = "Train a model on a recording of a sensor network; the test span is not used."
 EXAMPLE = "example: stunet train --data metr-la.h5 --graph adj_mx.pkl --timezone America/Los_Angeles --out model.pt"
 
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="adj_mx.pkl, a square weight matrix, from,to,weight|distance or sensor_id,latitude,longitude "
-        "(default: what the recording holds)",
+        "(default: the graph or coordinates in the recording)",
     )
     parser.add_argument("--model", choices=list(RUN_CONFIGS), help="model family (default: stunet)")
     parser.add_argument("--types", type=Path, metavar="FILE", help="CSV of sensor_id,type, for --model srnn")
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Train, and keep what is needed to resume until the checkpoint is written."""
+    """Train; the state for ``--resume`` is kept until the checkpoint is written."""
     from stunet_deploy.cli.training_log import TrainingLog
     from stunet_deploy.config_files import read_run_config
     from stunet_deploy.series.series import read_series
@@ -151,7 +151,7 @@ def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
 
 
 def check_writable(out: Path) -> None:
-    """Refuse a file that cannot be written before the work is done instead of after it.
+    """Check before the work that a file can be written after it.
 
     Raises:
         ConfigError: if ``out`` is a folder or its folder does not exist.

@@ -1,4 +1,4 @@
-"""The log of a training: a CSV beside the model, lines or a bar for people, TensorBoard on request."""
+"""The log of a training: a CSV beside the model, lines or a progress bar, TensorBoard on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = [field.name for field in fields(Epoch)]
 
 
 class TrainingLog:
-    """Writes an epoch wherever it is wanted; a context manager.
+    """Writer of epochs to CSV, console and TensorBoard; a context manager.
 
     Args:
         path: the CSV, written whole after every epoch.
@@ -58,7 +58,7 @@ class TrainingLog:
         self._open.close()
 
     def report(self, epoch: Epoch) -> None:
-        """Log one epoch; those that the CSV has from there on belong to a run that was given up."""
+        """Log one epoch; the CSV's own entries from there on belong to an abandoned run and are replaced."""
         self._rows = [row for row in self._rows if int(row["epoch"]) < epoch.epoch] + [asdict(epoch)]
         with replacing(self._path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)

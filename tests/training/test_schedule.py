@@ -1,4 +1,4 @@
-"""Scheduled sampling: the inverse sigmoid by hand, the decay that halves midway, and what a decoder is taught."""
+"""The schedule: scheduled sampling by hand, the decay that halves midway, and how often a decoder is fed labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from training.sampling import sampling_decay, sampling_probability
+from training.schedule import sampling_decay, sampling_probability
 
 
 @pytest.mark.parametrize(
