@@ -10,6 +10,11 @@ from typing import Any, Literal
 from stunet_deploy.config_mapping import check_choices
 from stunet_deploy.errors import ConfigError
 
+#: How a recording is split: 70/10/20 of the windows (a), by day (b), or by its breaks (auto); see training.protocols.
+SplitChoice = Literal["auto", "a", "b"]
+#: How the time of an interval is fed to a model.
+TimeFeatures = Literal["week", "day", "fraction", "none"]
+
 
 def _require(valid: bool, name: str, value: object, expected: str) -> None:
     if not valid:
@@ -120,7 +125,7 @@ class STUNetConfig:
     skip: bool = True
     layer_norm: bool = True
     fill: Literal["forecast", "last", "mean", "zeros"] = "forecast"
-    time_features: Literal["week", "day", "fraction", "none"] = "week"
+    time_features: TimeFeatures = "week"
     mask_channel: bool = True
     profile: bool = False
     horizon: int = 12
@@ -185,7 +190,7 @@ class SRNNConfig:
     residual: bool = True
     presence: bool = False
     fill: Literal["last", "mean", "zeros"] = "last"
-    time_features: Literal["week", "day", "fraction", "none"] = "week"
+    time_features: TimeFeatures = "week"
     mask_channel: bool = True
     profile: bool = False
     horizon: int = 12
@@ -308,7 +313,7 @@ class RunConfig:
     model: STUNetConfig = field(default_factory=STUNetConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     targets: tuple[str, ...] = ()
-    protocol: Literal["auto", "a", "b"] = "auto"
+    protocol: SplitChoice = "auto"
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -321,7 +326,7 @@ class SRNNRunConfig:
     model: SRNNConfig = field(default_factory=SRNNConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     targets: tuple[str, ...] = ()
-    protocol: Literal["auto", "a", "b"] = "auto"
+    protocol: SplitChoice = "auto"
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stunet_deploy.config import SplitChoice
 from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.wall_clock import DAY_S, local_times
@@ -113,9 +114,7 @@ def protocol_b(series: Series, days: tuple[int, int, int] | None = None, window:
     )
 
 
-def choose_protocol(
-    series: Series, name: Literal["auto", "a", "b"] = "auto", window: int = 12, horizon: int = 12
-) -> Split:
+def choose_protocol(series: Series, name: SplitChoice = "auto", window: int = 12, horizon: int = 12) -> Split:
     """Return the split of a named protocol; ``auto`` takes B for recordings broken between days, otherwise A.
 
     A weekday recording such as PeMSD7 breaks from one midnight to another; B's windows stay within a day.
@@ -124,7 +123,7 @@ def choose_protocol(
         ConfigError: an unknown name.
         DataError: the series is too short.
     """
-    if name not in ("auto", "a", "b"):
+    if name not in get_args(SplitChoice):
         raise ConfigError(f"protocol {name!r}", "auto, a or b", "choose one of them")
     if name == "auto":
         starts = [segment.start for segment in series.segments()[1:]]

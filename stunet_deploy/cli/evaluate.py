@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_backend, add_data
-from stunet_deploy.config import RunConfig
+from stunet_deploy.config import RunConfig, SplitChoice
 from stunet_deploy.config_mapping import choices
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.site import Site
@@ -122,7 +122,7 @@ class Subject:
     targets: tuple[str, ...]
     window: int
     horizon: int
-    protocol: Literal["auto", "a", "b"]
+    protocol: SplitChoice
     missing: Literal["unobserved", "zeros"]
 
     def read(self, data: Path, zone: str | None) -> Series:
