@@ -24,6 +24,7 @@ from runtime.readings import Interval
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import DataError, StreamError
+from stunet_deploy.files import sync_names
 
 MAGIC = b"stunet-snapshot 1\n"
 _DIGEST = hashlib.sha256().digest_size
@@ -219,20 +220,6 @@ class Snapshot:
         except OSError as error:
             _refuse(f"{path} cannot be read ({error.strerror})")
         return cls.from_bytes(data)
-
-
-def sync_names(folder: str | Path) -> None:
-    """Bring a folder's list of names to the disk, so that a power cut does not undo a rename.
-
-    Raises:
-        OSError: if the disk refuses.
-    """
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        names = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(names)
-        finally:
-            os.close(names)
 
 
 def _plain(part: LastPush | OpenReadings) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's files and its list of names to the disk, so that a power cut after a rename loses nothing.
+    """Sync a folder's files and its list of names to the disk, so that a power cut after a rename loses nothing.
 
     Raises:
         OSError: if the disk refuses.
@@ -45,6 +45,15 @@ def sync_folder(folder: Path) -> None:
         if path.is_file():
             with path.open("rb+") as handle:
                 os.fsync(handle.fileno())
+    sync_names(folder)
+
+
+def sync_names(folder: str | Path) -> None:
+    """Sync a folder's list of names to the disk, so that a power cut does not undo a rename.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
     if os.name == "posix":  # elsewhere a folder cannot be opened
         names = os.open(folder, os.O_RDONLY)
         try:

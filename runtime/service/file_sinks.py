@@ -15,7 +15,7 @@ import numpy as np
 from runtime.forecast import Forecast
 from runtime.service.config import CsvConfig, ParquetConfig
 from runtime.service.heartbeat import Heartbeat
-from runtime.service.sinks import SinkError, make_folder
+from runtime.service.sinks import Sink, SinkError, make_folder
 from stunet_deploy.series.table import format_time
 
 #: Columns before those of the sensors; a row is one forecast step of one target.
@@ -34,7 +34,7 @@ def rows_of(forecast: Forecast) -> Iterator[tuple[Any, ...]]:
             yield forecast.issued_s, valid_s, minutes, target, forecast.degraded, row
 
 
-class CsvSink:
+class CsvSink(Sink):
     """A CSV file for each day (UTC) of issue, stream and bundle, with a row for each forecast step and target.
 
     A forecast is written whole or not at all, and once: one that a crash has truncated is removed at the next start,
@@ -105,7 +105,7 @@ class CsvSink:
         self._last = last.decode(errors="replace")
 
 
-class ParquetSink:
+class ParquetSink(Sink):
     """Parquet files of ``every`` forecasts each, named by stream, bundle and the first time of issue; needs pyarrow.
 
     A file is written whole or not at all, and a forecast that is in the newest file is not written again. Forecasts
@@ -140,9 +140,6 @@ class ParquetSink:
         """Write the forecasts that are held."""
         if self._waiting:
             self._write_file()
-
-    def close(self) -> None:
-        """Do nothing; no file stays open."""
 
     def _last_written(self, forecast: Forecast) -> int:
         """Return the last time of issue in the newest file of an earlier process; 0 without a readable one."""

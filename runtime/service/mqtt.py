@@ -14,7 +14,7 @@ from runtime.forecast import Forecast
 from runtime.service.config import MqttConfig
 from runtime.service.heartbeat import Heartbeat
 from runtime.service.logs import LOG, StreamLog
-from runtime.service.sinks import SinkError
+from runtime.service.sinks import Sink, SinkError
 from runtime.service.sources import Delivery, Inbox
 from stunet_deploy.errors import ConfigError
 
@@ -225,7 +225,7 @@ class MqttSource:
         self._broker.subscribe(self._topics, inbox)
 
 
-class MqttSink:
+class MqttSink(Sink):
     """Every forecast line as a retained message; see :class:`runtime.service.sinks.Sink`."""
 
     def __init__(self, broker: Broker, topic: str) -> None:
@@ -260,9 +260,6 @@ class MqttSink:
                 "a broker that answers",
                 "look at the broker",
             )
-
-    def close(self) -> None:
-        """Do nothing; the connection is shared."""
 
 
 def probe(config: MqttConfig) -> None:

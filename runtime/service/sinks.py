@@ -46,17 +46,19 @@ class Sink(Protocol):
         """
 
     def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
-        """Deliver what is still held, before the end.
+        """Deliver what is still held, before the end; by default nothing is.
 
         Raises:
             SinkError, OSError: if some of it cannot be delivered.
         """
+        return
 
     def close(self) -> None:
-        """Close files and connections."""
+        """Close files and connections; by default none are open."""
+        return
 
 
-class StdoutSink:
+class StdoutSink(Sink):
     """Forecast lines on standard output, flushed one by one; a closed pipe ends the service.
 
     Args:
@@ -76,14 +78,8 @@ class StdoutSink:
             self._out.write(forecast.to_json_line() + "\n")
             self._out.flush()
 
-    def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
-        """Do nothing; every line is flushed."""
 
-    def close(self) -> None:
-        """Do nothing; standard output stays open."""
-
-
-class HttpSink:
+class HttpSink(Sink):
     """A POST request with the forecast line as its body.
 
     A status of 200 to 299 accepts it. Any other, and no answer, is retried after 1, 2, 4 … seconds, except for
@@ -115,12 +111,6 @@ class HttpSink:
                         "look at the server's log",
                     ) from error
             attempt, pause_s = attempt + 1, min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
-        """Do nothing; every request is answered."""
-
-    def close(self) -> None:
-        """Do nothing; every request has a connection of its own."""
 
 
 class _NoRedirection(urllib.request.HTTPRedirectHandler):

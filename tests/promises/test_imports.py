@@ -12,8 +12,8 @@ from tests.paths import ROOT
 
 # What runtime may import, and the files that series is made of.
 VOCABULARY_ON_DEVICE = (
-    *("errors", "contract", "bundle", "compare", "metrics", "site", "array_files", "toml_files", "config_mapping"),
-    "series",
+    *("errors", "contract", "bundle", "compare", "metrics", "site", "series"),
+    *("files", "array_files", "toml_files", "config_mapping"),
     *(f"series.{name}" for name in ("series", "files", "table", "text", "npz", "hdf5", "parquet", "wall_clock")),
 )
 WITHOUT_TORCH_AND_ONNX = (

@@ -57,16 +57,14 @@ class StatusPages:
         answer = self._paths.get(path)
         if answer is None:
             return refusal(HTTPStatus.NOT_FOUND, f"path {path[:100]}", f"one of {', '.join(self._paths)}")
-        return answer(query)
+        try:
+            return answer(query)
+        except _UnknownStreamError as error:
+            return refusal(HTTPStatus.NOT_FOUND, *error.args)
 
     def _forecast(self, query: Mapping[str, str]) -> Reply:
-        statuses = self._statuses()
-        if "stream" in query:
-            statuses = [status for status in statuses if status.stream == query["stream"]]
-            if not statuses:
-                return self._unknown_stream(query)
         lines = []
-        for status in statuses:
+        for status in [self._find(query)] if "stream" in query else self._statuses():
             if (last := status.last) is not None:
                 lines.append(self._once("line", status, last, lambda: last.to_json_line().encode() + b"\n"))
         if not lines:
@@ -84,15 +82,11 @@ class StatusPages:
 
     def _network(self, query: Mapping[str, str]) -> Reply:
         status = self._find(query)
-        if status is None:
-            return self._unknown_stream(query)
         manifest = status.manifest
         return Reply(self._once("network", status, manifest, lambda: _dump(views.network(manifest))))
 
     def _values(self, query: Mapping[str, str]) -> Reply:
         status = self._find(query)
-        if status is None:
-            return self._unknown_stream(query)
         row, manifest = status.history.last, status.manifest
         if row is None:
             return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no interval yet", "one, as soon as the first has come")
@@ -100,8 +94,6 @@ class StatusPages:
 
     def _sensor(self, query: Mapping[str, str]) -> Reply:
         status = self._find(query)
-        if status is None:
-            return self._unknown_stream(query)
         sensor = query.get("sensor", "")
         try:
             node = status.manifest.sensor_ids.index(sensor)
@@ -111,21 +103,17 @@ class StatusPages:
 
     def _accuracy(self, query: Mapping[str, str]) -> Reply:
         status = self._find(query)
-        if status is None:
-            return self._unknown_stream(query)
         if status.drift is None:
             return refusal(HTTPStatus.NOT_FOUND, "a stream whose forecasts are not watched", "[stream.drift] enabled")
         return _json(views.accuracy(status.drift, status.manifest))
 
-    def _find(self, query: Mapping[str, str]) -> Status | None:
-        """Return the status of the stream that a query names, by default of the first one; None if it is unknown."""
-        statuses = self._statuses()
-        name = query.get("stream", statuses[0].stream)
-        return next((status for status in statuses if status.stream == name), None)
-
-    def _unknown_stream(self, query: Mapping[str, str]) -> Reply:
-        names = ", ".join(status.stream for status in self._statuses())
-        return refusal(HTTPStatus.NOT_FOUND, f"stream {query['stream'][:100]!r}", f"one of {names}")
+    def _find(self, query: Mapping[str, str]) -> Status:
+        """Return the status of the stream that a query names, by default of the first one."""
+        statuses = {status.stream: status for status in self._statuses()}
+        name = query.get("stream", next(iter(statuses)))
+        if name not in statuses:
+            raise _UnknownStreamError(f"stream {name[:100]!r}", f"one of {', '.join(statuses)}")
+        return statuses[name]
 
     def _once(self, what: str, status: Status, source: object, make: Callable[[], bytes]) -> bytes:
         """Return the bytes made from a source, from a cache while the source is the same object."""
@@ -135,6 +123,10 @@ class StatusPages:
         made = make()
         self._known[what, status.stream] = (source, made)
         return made
+
+
+class _UnknownStreamError(Exception):
+    """A query names a stream that the service does not have: what came, and what was expected."""
 
 
 def _version() -> str | None:
