@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -20,8 +19,9 @@ import torch
 from export.cpu_graph import cpu_graph
 from export.golden import make_golden, rounding
 from export.precision.measure import MAX_LOSS, check_loss, loss, make_candidate, measure_parity
+from export.scores import score_reference
 from export.step_graph import check_step, export_step
-from runtime.verify import Verification, carried_forecasts, verify
+from runtime.verify import verify
 from stunet_deploy.bundle import (
     CPU_STEP,
     FLOAT32,
@@ -40,7 +40,6 @@ from stunet_deploy.bundle import (
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import BundleError, CheckFailed, StunetError
 from stunet_deploy.files import sync_folder
-from stunet_deploy.metrics import ErrorSums, scored_horizons
 
 #: Largest difference from the float64 reference, in training standard deviations of each target …
 TOLERANCE_STD = 5e-5
@@ -93,17 +92,18 @@ def export_bundle(
     try:
         made = scratch / target.name
         made.mkdir()
-        bundle = _write(checkpoint, made, report)
+        bundle = _make(checkpoint, made, report)
         for precision in sorted(set(precisions) - {FLOAT32}, key=PRECISIONS.index):
             report(f"making {precision} and measuring what it costs")
             bundle = _add_precision(bundle, checkpoint, precision, max_loss, force)
+        bundle = Bundle.load(made)
         sync_folder(made)
         _put_in_place(made, target, scratch / "replaced")
     except OSError as error:
         raise _unwritable(target, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return Bundle.load(target)
+    return replace(bundle, path=target)
 
 
 def check_replaceable(target: Path) -> None:
@@ -132,41 +132,56 @@ def _put_in_place(made: Path, target: Path, replaced: Path) -> None:
         raise
 
 
-def _write(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) -> Bundle:
-    """Write a whole bundle: the manifest twice, the second time with what was measured on the first."""
+def _make(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) -> Bundle:
+    """Make a bundle of the float32 step; each part of the work adds a file or what it has measured to the manifest."""
     manifest = _describe(checkpoint)
     report("exporting the step")
     graph = export_step(checkpoint.model, manifest.essentials())
-    step = graph.SerializeToString(deterministic=True)
-    (folder / STEP).write_bytes(step)
+    bundle = _with_step(Bundle(folder, manifest), graph)
     report("forecasting the golden stream in float64")
-    golden = make_golden(checkpoint)
-    golden.save(folder / GOLDEN)
-    manifest = replace(
-        manifest,
-        tolerance=_tolerance(checkpoint, golden),
-        files={name: sha256((folder / name).read_bytes()) for name in (STEP, GOLDEN)},
-        bundle_id=bundle_id(step, manifest.contract, manifest.sensor_ids),
-    )
-    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    bundle = Bundle.load(folder)
+    bundle = _with_golden(bundle, checkpoint)
     report("verifying against the golden stream")
-    outcome = _verified(bundle, STEP)
+    bundle = _verified(bundle, STEP)
     lighter = cpu_graph(graph)
     if lighter is not None:
         report("verifying the form of the step for processors")
         check_step(lighter, manifest.contract)
-        (folder / CPU_STEP).write_bytes(lighter.SerializeToString(deterministic=True))
-        manifest = replace(manifest, files={**manifest.files, CPU_STEP: sha256((folder / CPU_STEP).read_bytes())})
-        bundle = _with_manifest(bundle, manifest)
-        outcome = _verified(bundle, CPU_STEP)
+        bundle = _verified(_with_graph(bundle, CPU_STEP, lighter), CPU_STEP)
     report("scoring the reference stream")
-    manifest = replace(
-        manifest,
-        parity={FLOAT32: _parity(outcome)},
-        accuracy={FLOAT32: {"results": score_reference(bundle, checkpoint)}},
-    )
-    return _with_manifest(bundle, manifest)
+    return _scored(bundle, checkpoint)
+
+
+def _with_step(bundle: Bundle, graph: onnx.ModelProto) -> Bundle:
+    """Add the step, which gives the bundle its identity."""
+    bundle = _with_graph(bundle, STEP, graph)
+    identity = bundle_id(bundle.step.read_bytes(), bundle.manifest.contract, bundle.manifest.sensor_ids)
+    return _with_manifest(bundle, replace(bundle.manifest, bundle_id=identity))
+
+
+def _with_golden(bundle: Bundle, checkpoint: Checkpoint) -> Bundle:
+    """Add the golden stream, and how far from it a device may be."""
+    golden = make_golden(checkpoint)
+    golden.save(bundle.path / GOLDEN)
+    bundle = _with_file(bundle, GOLDEN)
+    return _with_manifest(bundle, replace(bundle.manifest, tolerance=_tolerance(checkpoint, golden)))
+
+
+def _with_graph(bundle: Bundle, name: str, graph: onnx.ModelProto) -> Bundle:
+    """Add a graph."""
+    (bundle.path / name).write_bytes(graph.SerializeToString(deterministic=True))
+    return _with_file(bundle, name)
+
+
+def _with_file(bundle: Bundle, name: str) -> Bundle:
+    """Add the hash of a file that was written."""
+    files = {**bundle.manifest.files, name: sha256((bundle.path / name).read_bytes())}
+    return _with_manifest(bundle, replace(bundle.manifest, files=files))
+
+
+def _with_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
+    """Write the manifest anew."""
+    (bundle.path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return replace(bundle, manifest=manifest)
 
 
 def _tolerance(checkpoint: Checkpoint, golden: Golden) -> tuple[float, ...]:
@@ -189,11 +204,11 @@ def _tolerance(checkpoint: Checkpoint, golden: Golden) -> tuple[float, ...]:
     )
 
 
-def _verified(bundle: Bundle, graph: str) -> Verification:
-    """Verify a bundle that is not yet in its place; ``graph`` is the file that the backend runs.
+def _verified(bundle: Bundle, graph: str) -> Bundle:
+    """Verify the float32 step and add its difference from the reference; ``graph`` is the file that the backend runs.
 
     Raises:
-        CheckFailed: if the difference from the reference is above the tolerance.
+        CheckFailed: if that difference is above the tolerance.
     """
     outcome = verify(bundle)
     if not outcome:
@@ -201,7 +216,16 @@ def _verified(bundle: Bundle, graph: str) -> Verification:
             f"{graph} differs from the float64 reference by {outcome.max_abs_error:.3g} "
             f"(tolerance {outcome.tolerance:.3g}, worst at {outcome.worst}); no bundle was written"
         )
-    return outcome
+    measured = outcome.to_json()
+    kept = {key: measured[key] for key in ("backend", "intervals", "max_abs_error", "mean_abs_error", "course")}
+    parity = {FLOAT32: kept | {"measured_by": "onnxruntime"}}
+    return _with_manifest(bundle, replace(bundle.manifest, parity=parity))
+
+
+def _scored(bundle: Bundle, checkpoint: Checkpoint) -> Bundle:
+    """Add the errors on the reference stream."""
+    accuracy = {FLOAT32: {"results": score_reference(bundle, checkpoint)}}
+    return _with_manifest(bundle, replace(bundle.manifest, accuracy=accuracy))
 
 
 def _add_precision(bundle: Bundle, checkpoint: Checkpoint, precision: str, max_loss: float, force: bool) -> Bundle:
@@ -220,22 +244,14 @@ def _add_precision(bundle: Bundle, checkpoint: Checkpoint, precision: str, max_l
         if not force:
             raise
         accuracy["forced"] = True
-    files = dict(manifest.files)
     if name != STEP:
-        (bundle.path / name).write_bytes(candidate.graph.SerializeToString(deterministic=True))
-        files[name] = sha256((bundle.path / name).read_bytes())
+        bundle = _with_graph(bundle, name, candidate.graph)
     manifest = replace(
-        manifest,
-        files=files,
+        bundle.manifest,
         parity={**manifest.parity, precision: parity},
         accuracy={**manifest.accuracy, precision: accuracy},
     )
     return _with_manifest(bundle, manifest)
-
-
-def _with_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
-    (bundle.path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    return replace(bundle, manifest=manifest)
 
 
 def _describe(checkpoint: Checkpoint) -> Manifest:
@@ -265,53 +281,6 @@ def _describe(checkpoint: Checkpoint) -> Manifest:
             "onnxruntime": onnxruntime.__version__,
         },
     )
-
-
-def _parity(outcome: Verification) -> dict[str, Any]:
-    measured = outcome.to_json()
-    kept = {key: measured[key] for key in ("backend", "intervals", "max_abs_error", "mean_abs_error", "course")}
-    return kept | {"measured_by": "onnxruntime"}
-
-
-def score_reference(bundle: Bundle, checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """Return the carried errors of a bundle on the checkpoint's reference stream, as ``stunet evaluate`` prints them.
-
-    The stream is the one before the test span: most of it was trained on. It serves to compare precisions with one
-    another, not to judge the model; for that, evaluate on recordings of your own. A stream shorter than a window and
-    its labels gives no errors, nor do targets of which a recording has no labels.
-    """
-    reference, manifest, signal = checkpoint.reference, bundle.manifest, checkpoint.model.signal
-    if not signal.forecasts_features or len(reference.timestamps) < manifest.window + manifest.horizon:
-        return []
-    columns = list(signal.target_index)
-    labels, known = reference.values[..., columns], reference.observed[..., columns]
-    sums = ErrorSums()
-    scored = slice(len(reference.timestamps) - manifest.horizon)
-    recording = (reference.timestamps[scored], reference.values[scored], reference.observed[scored])
-    for t, forecast in enumerate(carried_forecasts(bundle, *recording)):
-        if t >= manifest.window - 1:
-            ahead = slice(t + 1, t + 1 + manifest.horizon)
-            sums.add(forecast[None], labels[ahead][None], known[ahead][None])
-    scores = sums.scores()
-    return [
-        {
-            "model": manifest.model,
-            "protocol": "stream",
-            "span": "reference",
-            "target": target,
-            "horizon_minutes": manifest.horizons_min[step - 1],
-            "mae": _rounded(scores.mae[step - 1, column]),
-            "mape": _rounded(scores.mape[step - 1, column]),
-            "rmse": _rounded(scores.rmse[step - 1, column]),
-            "count": int(scores.count[step - 1, column]),
-        }
-        for step in scored_horizons(manifest.horizon)
-        for column, target in enumerate(manifest.targets)
-    ]
-
-
-def _rounded(number: float) -> float | None:
-    return round(float(number), 6) if np.isfinite(number) else None
 
 
 def _unwritable(target: Path, error: OSError) -> StunetError:

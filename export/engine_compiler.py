@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from runtime.backends.gpu.engines import EngineKey
 from runtime.backends.gpu.flavor import RTX, Flavor
+from runtime.backends.gpu.tensorrt_log import tensorrt_log
 from stunet_deploy.contract import StepContract
 from stunet_deploy.errors import BackendError, ConfigError
 
@@ -76,12 +76,12 @@ def compile_engine(
         KeyboardInterrupt: if the build was interrupted.
     """
     trt = flavor.module
-    log = _log(flavor)
-    log.lines.clear()
+    log = tensorrt_log(flavor)
+    log.clear()
     try:
         builder = trt.Builder(log)
     except TypeError as error:  # the binding got a null pointer from the library
-        raise _failed(key, log.lines, "create a builder") from error
+        raise _failed(key, log.errors or log.lines, "create a builder") from error
     # In a strongly typed network every tensor has the type that the graph gives it.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
@@ -99,7 +99,7 @@ def compile_engine(
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
         config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
     if config.add_optimization_profile(_batch_profile(flavor, builder, contract, key)) < 0:
-        raise _failed(key, log.lines, f"take the batch profile {key.batch}")
+        raise _failed(key, log.errors or log.lines, f"take the batch profile {key.batch}")
     if flavor.name == RTX:
         _set_targets(flavor, config, key.compute_capabilities)
     else:
@@ -111,7 +111,7 @@ def compile_engine(
     if stopped.is_set():
         raise KeyboardInterrupt
     if plan is None:
-        raise _failed(key, log.lines, "build the engine")
+        raise _failed(key, log.errors or log.lines, "build the engine")
     return Compiled(
         plan=bytes(plan),
         level=config.builder_optimization_level,
@@ -128,12 +128,12 @@ def describe_layers(flavor: Flavor, plan: bytes) -> Any:
         BackendError: if the engine cannot be loaded.
     """
     trt = flavor.module
-    log = _log(flavor)
-    log.lines.clear()
+    log = tensorrt_log(flavor)
+    log.clear()
     engine = trt.Runtime(log).deserialize_cuda_engine(plan)
     if engine is None:
         raise BackendError(
-            f"{flavor.name} {flavor.version} cannot load the engine it built ({'; '.join(log.lines[-3:])})",
+            f"{flavor.name} {flavor.version} cannot load the engine it built ({_last(log.errors or log.lines)})",
             "a TensorRT that fits driver and GPU",
             "check both with nvidia-smi and build again",
         )
@@ -172,35 +172,17 @@ def _set_targets(flavor: Flavor, config: rtx.IBuilderConfig, compute_capabilitie
             )
 
 
-def _failed(key: EngineKey, reasons: Sequence[str], what: str) -> BackendError:
+def _failed(key: EngineKey, reasons: Iterable[str], what: str) -> BackendError:
     """Say why TensorRT did not build: what its parser or the errors of its log say."""
-    errors = [reason for reason in reasons if reason.startswith("error: ")] or list(reasons)
-    said = "; ".join(errors[-3:]) or "no reason given"
     return BackendError(
-        f"{key.flavor} {key.version} cannot {what} in {key.precision} ({said})",
+        f"{key.flavor} {key.version} cannot {what} in {key.precision} ({_last(reasons)})",
         "a graph, batch and GPU that it supports",
         "try another --precision, --batch or --flavor; without an engine: --backend onnxruntime",
     )
 
 
-@cache
-def _log(flavor: Flavor) -> Any:
-    """Return this process's log of a flavour: TensorRT keeps the first logger that it gets and calls no later one."""
-    trt = flavor.module
-
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
-        """Keeps what TensorRT says, but for its details, as lines of text."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.lines: list[str] = []
-
-        def log(self, severity: Any, msg: str) -> None:
-            """Take one line from TensorRT."""
-            if severity != trt.ILogger.Severity.VERBOSE:
-                self.lines.append(f"{severity.name.lower().replace('_', ' ')}: {msg}")
-
-    return Log()
+def _last(reasons: Iterable[str]) -> str:
+    return "; ".join(list(reasons)[-3:]) or "no reason given"
 
 
 def _monitor(flavor: Flavor, progress: Progress, stopped: threading.Event) -> Any:

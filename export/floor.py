@@ -11,6 +11,7 @@ import onnxruntime
 
 from export.cost import GraphCost, graph_cost
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
+from runtime.backends.onnxruntime.session import open_cpu_session
 from runtime.timing import Samples, interleave
 from stunet_deploy.bundle import Bundle
 
@@ -127,9 +128,7 @@ def _product(shape: tuple[int, int, int]) -> Callable[[], object]:
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_cpu_session(model.SerializeToString())
     binding = session.io_binding()
     x = onnxruntime.OrtValue.ortvalue_from_numpy(rng.standard_normal((rows, inner), np.float32))
     results = [onnxruntime.OrtValue.ortvalue_from_numpy(np.empty((rows, columns), np.float32)) for _ in range(count)]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from runtime.backends.base import ONNXRUNTIME, Backend, open_backend
-from runtime.window import FORECAST, check_contract
+from runtime.backends.base import ONNXRUNTIME, open_backend
+from runtime.golden_replay import compare_golden, golden_forecasts
+from runtime.window import check_contract
 from stunet_deploy.bundle import FLOAT32, GOLDEN, Bundle, Golden, Manifest
-from stunet_deploy.compare import Comparison, compare, course, json_number
+from stunet_deploy.compare import Comparison, course, json_number
 from stunet_deploy.errors import BundleError
 from stunet_deploy.series.table import format_time
-from stunet_deploy.series.wall_clock import time_of_week
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,11 @@ def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, precision: str = FLOAT
     check_contract(manifest)
     golden = bundle.golden()
     _check_golden(golden, manifest, tolerances)
-    found = golden_forecasts(bundle, golden, backend, precision=precision, threads=threads)
-    target, comparison = compare_golden(found, golden, tolerances)
+    with closing(open_backend(bundle, backend, precision=precision, threads=threads)) as runner:
+        found = golden_forecasts(runner, manifest, golden)
+    comparisons = compare_golden(found, golden, tolerances)
+    target = max(range(len(comparisons)), key=lambda column: comparisons[column].severity)
+    comparison = comparisons[target]
     issue, horizon, node = comparison.worst
     return Verification(
         backend=backend,
@@ -113,95 +114,6 @@ def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, precision: str = FLOAT
             "expected": json_number(float(golden.forecast[..., target][comparison.worst])),
         },
     )
-
-
-def golden_forecasts(
-    bundle: Bundle, golden: Golden, backend: str = ONNXRUNTIME, *, precision: str = FLOAT32, threads: int = 1
-) -> NDArray[np.float32]:
-    """Return the forecasts [issue, horizon, node, target] of a bundle where the golden stream has the reference's.
-
-    Raises:
-        BackendError: if the backend does not serve.
-    """
-    runner = open_backend(bundle, backend, precision=precision, threads=threads)
-    try:
-        return replay_golden(runner, bundle.manifest, golden)
-    finally:
-        runner.close()
-
-
-def replay_golden(runner: Backend, manifest: Manifest, golden: Golden) -> NDArray[np.float32]:
-    """Return the forecasts [issue, horizon, node, target] of an open backend, of one row and in zero state.
-
-    Raises:
-        BackendError: if the backend fails.
-    """
-    scored = set(golden.scored.tolist())
-    inputs = recorded_inputs(manifest, golden.timestamps, golden.values, golden.observed)
-    kept = {}
-    for t, interval in enumerate(inputs):
-        forecast = runner.step(interval)[FORECAST]
-        if t in scored:
-            kept[t] = forecast[0].copy()
-    return np.stack([kept[t] for t in golden.scored.tolist()])
-
-
-def compare_golden(found: NDArray[np.float32], golden: Golden, tolerances: Sequence[float]) -> tuple[int, Comparison]:
-    """Compare with the float64 reference; return target and comparison that come closest to their tolerance."""
-    comparisons = [
-        compare(found[..., column], golden.forecast[..., column], tolerance)
-        for column, tolerance in enumerate(tolerances)
-    ]
-    target = max(range(len(comparisons)), key=lambda column: comparisons[column].severity)
-    return target, comparisons[target]
-
-
-def carried_forecasts(
-    bundle: Bundle,
-    timestamps: NDArray[np.int64],
-    values: NDArray[np.float32],
-    observed: NDArray[np.bool_],
-    backend: str = ONNXRUNTIME,
-    *,
-    precision: str = FLOAT32,
-    threads: int = 1,
-) -> Iterator[NDArray[np.float32]]:
-    """Yield the forecast [horizon, node, target] after every interval of a recording, state carried from zero.
-
-    The step alone, without a stream's clock and limits: what the float64 reference is compared with.
-
-    Args:
-        bundle: what to run.
-        timestamps: [time] seconds since the epoch, UTC.
-        values: [time, node, feature] in physical units.
-        observed: [time, node, feature].
-        backend, precision, threads: see :func:`runtime.backends.base.open_backend`.
-
-    Raises:
-        BackendError: if the backend does not serve.
-    """
-    runner = open_backend(bundle, backend, precision=precision, threads=threads)
-    try:
-        for inputs in recorded_inputs(bundle.manifest, timestamps, values, observed):
-            yield runner.step(inputs)[FORECAST][0].copy()
-    finally:
-        runner.close()
-
-
-def recorded_inputs(
-    manifest: Manifest,
-    timestamps: NDArray[np.int64],
-    values: NDArray[np.float32],
-    observed: NDArray[np.bool_],
-) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Yield the inputs [1, ...] of the step at every interval of a recording; see :func:`carried_forecasts`."""
-    times_of_week = time_of_week(timestamps, manifest.timezone)
-    for reading, mask, moment in zip(values, observed, times_of_week, strict=True):
-        yield {
-            "values": reading[None],
-            "observed": mask[None].astype(np.float32),
-            "time_of_week": moment.reshape(1, 1),
-        }
 
 
 def _check_golden(golden: Golden, manifest: Manifest, tolerances: Sequence[float]) -> None:

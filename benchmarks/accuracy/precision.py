@@ -18,8 +18,8 @@ from typing import Any
 from benchmarks.harness.workbench import RESULTS, ROOT, SHARED, stunet, write_results
 from runtime.backends.base import open_backend
 from runtime.backends.onnxruntime.cpu import CPU_PRECISIONS
+from runtime.golden_replay import recorded_inputs
 from runtime.timing import environment, interleave, paired_ratio
-from runtime.verify import recorded_inputs
 from stunet_deploy.bundle import FLOAT32, PRECISIONS, Bundle, graph_name
 
 ROUNDS = 400

@@ -15,12 +15,13 @@ from polygraphy.backend.onnxrt import OnnxrtRunner
 from polygraphy.comparator import Comparator
 from polygraphy.logger import G_LOGGER
 
-from export.precision.calibrate import exposed_steps, open_session
+from export.precision.calibrate import exposed_steps
 from export.precision.emulate import emulate_half, emulate_tf32
 from export.precision.graphs import PRODUCT, constant
 from export.precision.half import HALVES
 from export.precision.layers import layers_of_nodes
-from runtime.verify import recorded_inputs
+from runtime.backends.onnxruntime.session import open_cpu_session
+from runtime.golden_replay import recorded_inputs
 from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.errors import ConfigError
 
@@ -115,7 +116,7 @@ def _errors(
     """Return by name how far the values of a graph are from those of the float32 step, as shares of their size."""
     with G_LOGGER.verbosity(G_LOGGER.ERROR):
         runners = [
-            OnnxrtRunner(open_session(modify_outputs(model, outputs=list(names))), name=name)
+            OnnxrtRunner(open_cpu_session(modify_outputs(model, outputs=list(names)).SerializeToString()), name=name)
             for name, model in (("fp32", step), ("found", graph))
         ]
         results = Comparator.run(runners, data_loader=[dict(fed)])

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
+from runtime.backends.onnxruntime.session import open_cpu_session
 from stunet_deploy.contract import NEXT_STATE, StepContract, advance, read_taps
 
 Inputs = Mapping[str, NDArray[np.float32]]
@@ -30,14 +30,6 @@ def calibrate(
     return largest
 
 
-def open_session(graph: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """Open a graph on one thread of the CPU, its quantised products computed as the runtime's backend does."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 def exposed_steps(
     step: onnx.ModelProto, contract: StepContract, inputs: Iterable[Inputs], names: Sequence[str]
 ) -> Iterator[dict[str, NDArray[Any]]]:
@@ -53,7 +45,7 @@ def exposed_steps(
     exposed.CopyFrom(step)
     known = {value.name for value in (*step.graph.input, *step.graph.output)}
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
-    session = open_session(exposed)
+    session = open_cpu_session(exposed.SerializeToString())
     outputs = [value.name for value in session.get_outputs()]
     lines = contract.initial_lines(1)
     for given in inputs:

@@ -1,10 +1,10 @@
-"""What a precision costs: its difference over the golden stream and its forecast errors on the reference stream."""
+"""The cost of a precision: its difference over the golden stream and its forecast errors on the reference stream."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from export.precision.calibrate import calibrate
 from export.precision.emulate import emulate_half, emulate_tf32
 from export.precision.half import HALVES, half_graph
 from export.precision.int8 import calibrated_values, int8_graph
-from runtime.verify import golden_forecasts, recorded_inputs
-from stunet_deploy.bundle import STEP, Bundle, Golden
-from stunet_deploy.compare import Comparison, compare, course
+from runtime.backends.base import open_backend
+from runtime.golden_replay import compare_golden, golden_forecasts, recorded_inputs
+from stunet_deploy.bundle import STEP, Bundle, Golden, sha256
+from stunet_deploy.compare import course
 from stunet_deploy.errors import CheckFailed
 from stunet_deploy.series.series import Series
 
@@ -31,7 +32,7 @@ TOLERANCE_FACTOR = 3.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A precision's graph before anybody knows what it costs.
+    """A precision's graph whose loss is not yet known.
 
     Attributes:
         precision: its name.
@@ -47,10 +48,11 @@ class Candidate:
 
     @contextmanager
     def opened(self, bundle: Bundle) -> Iterator[Bundle]:
-        """Give a bundle whose float32 step is the graph that is run to measure this precision."""
+        """Give a bundle whose only graph, the float32 step, is the one that is run to measure this precision."""
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / STEP).write_bytes(self.measured.SerializeToString(deterministic=True))
-            yield replace(bundle, path=Path(folder))
+            graph = self.measured.SerializeToString(deterministic=True)
+            (Path(folder) / STEP).write_bytes(graph)
+            yield Bundle(Path(folder), replace(bundle.manifest, files={STEP: sha256(graph)}))
 
 
 def make_candidate(precision: str, step: onnx.ModelProto, bundle: Bundle, reference: Series) -> Candidate:
@@ -83,15 +85,16 @@ def measure_parity(candidate: Candidate, opened: Bundle, golden: Golden) -> dict
     Raises:
         CheckFailed: if a forecast is not finite.
     """
-    found = golden_forecasts(opened, golden)
+    with closing(open_backend(opened)) as runner:
+        found = golden_forecasts(runner, opened.manifest, golden)
     if not np.isfinite(found).all():
         raise CheckFailed(
             f"precision {candidate.precision} forecasts numbers that are not finite on the golden stream; "
             "expected finite ones; leave it out of --precision"
         )
     least = opened.manifest.tolerance
-    comparisons = [compare(found[..., i], golden.forecast[..., i], least[i]) for i in range(len(least))]
-    worst: Comparison = max(comparisons, key=lambda comparison: comparison.severity)
+    comparisons = compare_golden(found, golden, least)
+    worst = max(comparisons, key=lambda comparison: comparison.severity)
     return {
         "backend": "onnxruntime",
         "measured_by": candidate.measured_by,
@@ -120,15 +123,15 @@ def loss(results: Sequence[Mapping[str, Any]], single: Sequence[Mapping[str, Any
 
 
 def check_loss(precision: str, share: float | None, max_loss: float) -> None:
-    """Refuse a precision that loses more than a share of MAE, or nobody knows how much.
+    """Refuse a precision that loses more than a share of MAE, or whose loss cannot be measured.
 
     Raises:
         CheckFailed: with what it loses, what would have been right and what to do.
     """
     if share is None:
         raise CheckFailed(
-            f"nobody can say what precision {precision} costs: the reference stream has no scores; expected one longer "
-            "than a window and its labels; train on a longer recording, or write it all the same with --force"
+            f"the loss of precision {precision} cannot be measured: the reference stream has no scores; expected one "
+            "longer than a window and its labels; train on a longer recording, or write it all the same with --force"
         )
     if share > max_loss:
         raise CheckFailed(

@@ -22,8 +22,8 @@ from runtime.bench.machine import Energy, machine_state, measured_environment
 from runtime.bench.nvml import Gpu, open_gpu
 from runtime.bench.plan import RATE, TURNS, Case, Plan, Run
 from runtime.bench.summary import advised_threads, run_to_json
+from runtime.golden_replay import compare_golden, golden_forecasts
 from runtime.stream import Stream
-from runtime.verify import compare_golden, replay_golden
 from runtime.window import Carry
 from stunet_deploy.bundle import Bundle, Golden, sha256
 from stunet_deploy.compare import json_number
@@ -138,7 +138,8 @@ class _Subject:
         after = None if gpu is None or case.backend not in GPU_BACKENDS else gpu.used_mb()
         self.close = backend.close
         tolerances = manifest.tolerance_of(case.precision)
-        _, comparison = compare_golden(replay_golden(backend, manifest, golden), golden, tolerances)
+        comparisons = compare_golden(golden_forecasts(backend, manifest, golden), golden, tolerances)
+        comparison = max(comparisons, key=lambda each: each.severity)
         backend.reset()
         self.run = Run(
             case=case,

@@ -14,6 +14,7 @@ import torch
 import export.bundle
 from export.bundle import export_bundle
 from export.golden import make_golden, rounding
+from export.scores import score_reference
 from runtime.stream import Stream
 from runtime.verify import verify
 from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle
@@ -245,8 +246,8 @@ def test_a_folder_without_write_permission_is_a_user_error(checkpoint, tmp_path)
 
 
 def test_a_reference_stream_shorter_than_a_window_and_its_labels_gives_no_scores(exported_bundle, make):
-    assert export.bundle.score_reference(exported_bundle, make(intervals=8)) == []
-    assert len(export.bundle.score_reference(exported_bundle, make(intervals=9))) == 3
+    assert score_reference(exported_bundle, make(intervals=8)) == []
+    assert len(score_reference(exported_bundle, make(intervals=9))) == 3
 
 
 def flip_a_byte(path: Path) -> None:

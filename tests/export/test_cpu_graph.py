@@ -4,7 +4,6 @@ from functools import cache
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
@@ -13,6 +12,7 @@ from export.bundle import export_bundle
 from export.cost import graph_cost
 from export.cpu_graph import SIZES, Blocks, cpu_graph
 from export.step_graph import check_step, export_step
+from runtime.backends.onnxruntime.session import open_cpu_session
 from runtime.stream import Stream
 from runtime.verify import verify
 from stunet_deploy.bundle import CPU_STEP, STEP
@@ -68,7 +68,7 @@ def exported(polynomials: int) -> tuple[Checkpoint, onnx.ModelProto, onnx.ModelP
 def carried(graph: onnx.ModelProto, checkpoint: Checkpoint, batch: int) -> tuple[list[np.ndarray], dict]:
     """Return the forecasts of a graph over some intervals from zero state, and the state after them."""
     contract = checkpoint.model.contract
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_cpu_session(graph.SerializeToString())
     inputs, lines = sample_inputs(contract, np.random.default_rng(4), batch, 8), contract.initial_lines(batch)
     forecasts = []
     for t in range(8):
@@ -139,10 +139,11 @@ def test_a_bundle_has_it_and_a_processor_runs_it(tmp_path, monkeypatch):
     checkpoint, step, _ = exported(3)
     monkeypatch.setattr(export.bundle, "export_step", lambda model, metadata: step)  # done already
 
-    bundle = export_bundle(checkpoint, tmp_path / "road.bundle")
+    bundle = export_bundle(checkpoint, tmp_path / "road.bundle", precisions=["fp16"], force=True)
 
     assert bundle.cpu_graph() == bundle.path / CPU_STEP
     assert bundle.graph() == bundle.path / STEP
+    assert bundle.manifest.precisions == ("fp32", "fp16")
     assert verify(bundle)
     assert bundle.manifest.parity["fp32"]["max_abs_error"] == verify(bundle).max_abs_error
 

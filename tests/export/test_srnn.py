@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
@@ -16,6 +15,7 @@ from export.golden import make_golden
 from export.step_graph import export_step
 from runtime.backends.gpu.flavor import Flavor
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
+from runtime.backends.onnxruntime.session import open_cpu_session
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from runtime.verify import verify
@@ -169,7 +169,7 @@ def step_graph(checkpoint: Checkpoint) -> onnx.ModelProto:
 def onnx_step(checkpoint: Checkpoint, step_graph: onnx.ModelProto) -> Any:
     """The exported step as the function that stunet_deploy.testing checks."""
     contract = checkpoint.model.contract
-    session = onnxruntime.InferenceSession(step_graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_cpu_session(step_graph.SerializeToString())
 
     def step(inputs: Any, lines: Any) -> Any:
         feed = inputs | {tap.name: lines[tap.state.name][tap.state.delay - tap.age] for tap in contract.taps}

@@ -7,12 +7,12 @@ import socket
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
 from export.step_graph import FORBIDDEN, OPSET, check_step
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
+from runtime.backends.onnxruntime.session import open_cpu_session
 from stunet_deploy.bundle import STEP, Bundle
 from stunet_deploy.contract import NEXT_STATE, STATE, advance, read_taps
 from stunet_deploy.errors import BundleError
@@ -20,15 +20,9 @@ from stunet_deploy.models.stunet.model import StepInputs, unroll
 from stunet_deploy.testing import sample_inputs, verify_stateful_step, verify_step_contract
 
 
-def session_of(exported) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(exported.data, options, providers=["CPUExecutionProvider"])
-
-
 def step_of(exported):
     """Return the graph as a pure step."""
-    session, contract = session_of(exported), exported.checkpoint.model.contract
+    session, contract = open_cpu_session(exported.data), exported.checkpoint.model.contract
 
     def step(inputs, lines):
         arrays = session.run(None, inputs | dict(read_taps(contract, lines)))
@@ -80,7 +74,7 @@ def test_the_graph_forecasts_as_the_torch_step_for_any_batch(export, name, batch
 
 def test_names_order_and_shapes_are_the_contracts(export, name):
     exported = export(name)
-    contract, session = exported.checkpoint.model.contract, session_of(exported)
+    contract, session = exported.checkpoint.model.contract, open_cpu_session(exported.data)
 
     assert [node.name for node in session.get_inputs()] == list(contract.input_names)
     assert [node.name for node in session.get_outputs()] == list(contract.output_names)

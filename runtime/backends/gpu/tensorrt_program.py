@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runtime.backends.gpu.engines import Engine
 from runtime.backends.gpu.flavor import Flavor
+from runtime.backends.gpu.tensorrt_log import tensorrt_log
 from stunet_deploy.contract import NEXT_STATE, StepContract, TensorSpec
 from stunet_deploy.errors import BackendError, BundleError
 
@@ -40,9 +40,9 @@ class TensorRTProgram:
         trt = flavor.module
         self._stream = stream
         self._path = engine.stored.path
-        self._logger = _logger(flavor)
-        self._logger.last = ""
-        runtime = trt.Runtime(self._logger)
+        self._log = tensorrt_log(flavor)
+        self._log.clear()
+        runtime = trt.Runtime(self._log)
         self._engine = runtime.deserialize_cuda_engine(engine.plan)
         if self._engine is None:
             raise self._refused(f"{flavor.name} {flavor.version} cannot load")
@@ -73,27 +73,10 @@ class TensorRTProgram:
         del self._engine
 
     def _refused(self, what: str) -> BackendError:
-        said = f" ({self._logger.last})" if self._logger.last else ""
+        said = f" ({self._log.errors[-1]})" if self._log.errors else ""
         return BackendError(
             f"{what} {self._path}{said}", "an engine that runs here", "build it again: stunet build bundle/ --rebuild"
         )
-
-
-@cache
-def _logger(flavor: Flavor) -> Any:
-    """Return what keeps a flavour's last error for our own message: TensorRT calls the first logger that it gets."""
-    trt = flavor.module
-
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]  # a base that is known at run time
-        def __init__(self) -> None:
-            super().__init__()
-            self.last = ""
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                self.last = msg
-
-    return Logger()
 
 
 def _inputs(contract: StepContract) -> list[TensorSpec]:

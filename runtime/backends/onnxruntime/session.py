@@ -71,24 +71,11 @@ def open_session(
         BackendError: if the graph or the provider is refused, or ONNX Runtime opened another provider.
         BundleError: if the graph's inputs or outputs are not those of the contract.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # A spinning pool burns whole cores between intervals.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options = session_options(ort, threads=threads, provider=provider)
     # With the batch known, shapes are constants: nothing is left to compute about them, and memory can be planned. A
     # plan makes a step of one row 2 % faster; that of a window's rows is no faster and takes 20 MB more.
     options.add_free_dimension_override_by_name("batch", batch)
     options.enable_mem_pattern = provider == CPU_PROVIDER and batch == 1
-    options.log_severity_level = 3
-    if provider == CPU_PROVIDER:
-        # Its int8 kernels add pairs of products in 16 bits on processors without VNNI, and saturate there. Without
-        # them the quantised operands are multiplied in float32, as the graph says.
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-    else:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = ort.InferenceSession(str(graph), options, providers=[(provider, dict(provider_options or {}))])
     except Exception as error:  # ONNX Runtime has an exception class per status code and no common base
@@ -107,6 +94,36 @@ def open_session(
         )
     _check_graph(session, contract, batch, graph)
     return session
+
+
+def session_options(ort: ModuleType, *, threads: int = 1, provider: str = CPU_PROVIDER) -> Any:
+    """Return the options that every session shares, whatever its graph."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # A spinning pool burns whole cores between intervals.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    if provider == CPU_PROVIDER:
+        # Its int8 kernels add pairs of products in 16 bits on processors without VNNI, and saturate there. Without
+        # them the quantised operands are multiplied in float32, as the graph says.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    else:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options
+
+
+def open_cpu_session(graph: bytes, *, threads: int = 1) -> Any:
+    """Open any graph on the CPU, with the options of a backend's session and for any batch.
+
+    Args:
+        graph: the serialised ONNX model.
+        threads: CPU threads of one run.
+    """
+    ort = import_onnxruntime()
+    return ort.InferenceSession(graph, session_options(ort, threads=threads), providers=[CPU_PROVIDER])
 
 
 def run_options(ort: ModuleType, entries: Mapping[str, str] | None = None) -> Any:

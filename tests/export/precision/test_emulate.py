@@ -5,9 +5,9 @@ import onnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.precision.calibrate import open_session
 from export.precision.emulate import emulate_tf32, round_tf32
 from export.step_graph import check_step
+from runtime.backends.onnxruntime.session import open_cpu_session
 from stunet_deploy.testing import sample_inputs
 
 
@@ -42,7 +42,7 @@ def test_a_product_rounds_its_operands_and_not_its_result():
     )
     step = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
 
-    session = open_session(emulate_tf32(step))
+    session = open_cpu_session(emulate_tf32(step).SerializeToString())
     found = session.run(None, {"x": x})[0]
 
     np.testing.assert_allclose(found, bits_rounded(x) @ bits_rounded(weight), rtol=1e-6, atol=1e-6)
@@ -58,6 +58,8 @@ def test_every_network_runs_and_is_near_its_float32_step(export, name):
     feed = {key: array[:, 0] for key, array in inputs.items()}
     feed |= {tap.name: np.full(tap.state.with_batch(2), 0.3, np.float32) for tap in contract.taps}
 
-    found, exact = (open_session(proto).run(None, feed)[0] for proto in (emulated, exported.proto))
+    found, exact = (
+        open_cpu_session(proto.SerializeToString()).run(None, feed)[0] for proto in (emulated, exported.proto)
+    )
 
     assert 0 < np.abs(found - exact).max() < 0.5

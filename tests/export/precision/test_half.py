@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.precision.calibrate import open_session
 from export.precision.emulate import emulate_half
 from export.precision.half import HALVES, half_graph
 from export.precision.islands import MOVES
 from export.step_graph import check_step
+from runtime.backends.onnxruntime.session import open_cpu_session
 from stunet_deploy.contract import NEXT_STATE, read_taps
 from stunet_deploy.testing import verify_step_contract
 
@@ -22,7 +22,7 @@ HALF_TYPES = {HALVES[precision][0].value for precision in HALVES}
 
 
 def run(proto: onnx.ModelProto, **feed: np.ndarray) -> list[np.ndarray]:
-    return open_session(proto).run(None, feed)
+    return open_cpu_session(proto.SerializeToString()).run(None, feed)
 
 
 def convolution(basis: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> onnx.ModelProto:
@@ -118,7 +118,7 @@ def test_every_network_keeps_its_contract(export, name, precision):
     }
     emulated = emulate_half(graph, precision)
     check_step(emulated, contract)
-    session = open_session(emulated)
+    session = open_cpu_session(emulated.SerializeToString())
 
     def step(inputs, lines):
         arrays = session.run(None, inputs | dict(read_taps(contract, lines)))

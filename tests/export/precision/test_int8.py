@@ -7,10 +7,11 @@ import onnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.precision.calibrate import calibrate, exposed_steps, open_session
+from export.precision.calibrate import calibrate, exposed_steps
 from export.precision.int8 import LEVELS, int8_graph
 from export.step_graph import check_step
-from runtime.verify import recorded_inputs
+from runtime.backends.onnxruntime.session import open_cpu_session
+from runtime.golden_replay import recorded_inputs
 from stunet_deploy.contract import NEXT_STATE, StateSpec, StepContract, TensorSpec, read_taps
 from stunet_deploy.testing import verify_step_contract
 
@@ -18,7 +19,7 @@ from ..engine_proof import ranges_of
 
 
 def run(proto: onnx.ModelProto, **feed: np.ndarray) -> list[np.ndarray]:
-    return open_session(proto).run(None, feed)
+    return open_cpu_session(proto.SerializeToString()).run(None, feed)
 
 
 def product(weight: np.ndarray) -> onnx.ModelProto:
@@ -94,7 +95,7 @@ def test_every_network_keeps_its_contract(export, name):
 
     check_step(graph, contract)
     assert json.loads({entry.key: entry.value for entry in graph.metadata_props}["stunet.precision"]) == "int8"
-    session = open_session(graph)
+    session = open_cpu_session(graph.SerializeToString())
 
     def step(inputs, lines):
         arrays = session.run(None, inputs | dict(read_taps(contract, lines)))

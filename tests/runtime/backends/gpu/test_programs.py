@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from export.engine_compiler import describe_layers
 from runtime.backends.base import open_backend
 from runtime.backends.gpu import onnxruntime_program
 from runtime.backends.gpu.backend import DeviceBackend
@@ -41,21 +43,23 @@ class TensorRT:
     TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
 
     class ILogger:
-        Severity = SimpleNamespace(INTERNAL_ERROR="internal", ERROR="error", WARNING="warning")
+        Severity = Enum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"])
 
     def __init__(self, device, program, contract):
         self.device, self.program, self.contract = device, program, contract
         self.refuse = set()
         self.said = {}
+        self.logger = None
 
     def Runtime(self, logger):  # noqa: N802
         outer = self
+        self.logger = logger = self.logger or logger  # TensorRT keeps the first of a process
 
         class Runtime:
             def deserialize_cuda_engine(self, plan):
-                logger.log("warning", "not worth a word")
+                logger.log(outer.ILogger.Severity.WARNING, "not worth a word")
                 if "deserialize" in outer.refuse:
-                    logger.log("error", "the plan is of another world")
+                    logger.log(outer.ILogger.Severity.ERROR, "the plan is of another world")
                     return None
                 return outer.engine()
 
@@ -138,6 +142,13 @@ def test_whatever_tensorrt_refuses_is_an_error(tensorrt, step, message):
     tensorrt.trt.refuse.add(step)
     with pytest.raises(BackendError, match=message):
         tensorrt.open()
+
+
+def test_running_and_building_have_one_log_since_tensorrt_keeps_the_first(tensorrt):
+    tensorrt.open()
+    tensorrt.trt.refuse.add("deserialize")
+    with pytest.raises(BackendError, match="the plan is of another world"):
+        describe_layers(Flavor("tensorrt", tensorrt.trt, "10.3.0"), b"plan")
 
 
 @pytest.mark.parametrize(
