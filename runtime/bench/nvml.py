@@ -1,71 +1,67 @@
-"""What NVIDIA's management library says of the first GPU; it comes with the driver."""
+"""Facts about the first GPU from NVIDIA's management library, which comes with the driver, through nvidia-ml-py."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
-
-_TEMPERATURE_OF_GPU, _CLOCK_SM, _CLOCK_MEMORY = 0, 1, 2
-
-
-class _Memory(ctypes.Structure):
-    _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
 
 
 class Gpu:
-    """The first GPU through NVML; open it with :func:`open_gpu`. What the device does not know reads as None."""
+    """The first GPU; open it with :func:`open_gpu`. A fact that the device does not report is None."""
 
-    def __init__(self, library: ctypes.CDLL, handle: ctypes.c_void_p) -> None:
-        self._library = library
+    def __init__(self, nvml: ModuleType, handle: Any) -> None:
+        self._nvml = nvml
         self._handle = handle
 
     @property
     def name(self) -> str | None:
         """Name of the GPU."""
-        return self._string(lambda buffer, size: self._library.nvmlDeviceGetName(self._handle, buffer, size))
+        name: str | None = self._ask(self._nvml.nvmlDeviceGetName, self._handle)
+        return name
 
     @property
     def driver(self) -> str | None:
         """Version of the driver."""
-        return self._string(self._library.nvmlSystemGetDriverVersion)
+        version: str | None = self._ask(self._nvml.nvmlSystemGetDriverVersion)
+        return version
 
     def millijoules(self) -> int | None:
         """Return the energy that the GPU has taken since the driver was loaded."""
-        return self._value(ctypes.c_ulonglong(), self._library.nvmlDeviceGetTotalEnergyConsumption)
+        energy: int | None = self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption, self._handle)
+        return energy
 
     def used_mb(self) -> float | None:
         """Return the memory that is in use on the GPU, by any process, in MB of 10^6 bytes."""
-        memory = _Memory()
-        failed = self._library.nvmlDeviceGetMemoryInfo(self._handle, ctypes.byref(memory))
-        return None if failed else int(memory.used) / 1e6
+        memory = self._ask(self._nvml.nvmlDeviceGetMemoryInfo, self._handle)
+        return None if memory is None else int(memory.used) / 1e6
 
     def state(self) -> dict[str, Any]:
         """Return clocks in MHz, temperature in °C and power in W."""
-        library, number = self._library, ctypes.c_uint
-        power = self._value(number(), library.nvmlDeviceGetPowerUsage)
+        nvml, handle = self._nvml, self._handle
+        power = self._ask(nvml.nvmlDeviceGetPowerUsage, handle)
         return {
-            "clock_mhz": self._value(number(), library.nvmlDeviceGetClockInfo, _CLOCK_SM),
-            "memory_clock_mhz": self._value(number(), library.nvmlDeviceGetClockInfo, _CLOCK_MEMORY),
-            "temperature_c": self._value(number(), library.nvmlDeviceGetTemperature, _TEMPERATURE_OF_GPU),
+            "clock_mhz": self._ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+            "memory_clock_mhz": self._ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
+            "temperature_c": self._ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
             "power_w": None if power is None else power / 1000,
         }
 
-    def _value(self, out: Any, function: Callable[..., int], *arguments: int) -> int | None:
-        return None if function(self._handle, *arguments, ctypes.byref(out)) else int(out.value)
-
-    def _string(self, function: Callable[..., int]) -> str | None:
-        buffer = ctypes.create_string_buffer(96)
-        return None if function(buffer, len(buffer)) else buffer.value.decode(errors="replace")
+    def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except self._nvml.NVMLError:
+            return None
 
 
 def open_gpu() -> Gpu | None:
-    """Return the first GPU, or None without NVML or a GPU."""
+    """Return the first GPU, or None without nvidia-ml-py, the driver's library or a GPU."""
     try:
-        library = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
+        import pynvml
+    except ImportError:
         return None
-    handle = ctypes.c_void_p()
-    if library.nvmlInit_v2() or library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)):
+    try:
+        pynvml.nvmlInit()
+        return Gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(0))
+    except pynvml.NVMLError:
         return None
-    return Gpu(library, handle)

@@ -25,7 +25,6 @@ _OTHERS = {
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "rtx",
     "cuda": "tensorrt",
-    "mlperf_loadgen": "loadgen",
     "pyarrow": "parquet",
 }
 EXTRAS = dict.fromkeys((*_EXPORT, *_TRAIN), "train") | dict.fromkeys(_SERVICE, "service") | _OTHERS

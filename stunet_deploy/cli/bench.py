@@ -6,7 +6,6 @@ import argparse
 import json
 import re
 from collections.abc import Mapping
-from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from stunet_deploy.cli.options import add_backend
 from stunet_deploy.errors import CheckFailed, ConfigError
 
 HELP = "Measure latency, cold start and memory of a bundle on this machine; exit code 1 if a deadline is missed."
-EXAMPLE = "example: stunet bench model.bundle --threads 1 2 --html bench.html"
+EXAMPLE = "example: stunet bench model.bundle --threads 1 2 --out bench.json"
 _UNITS_US = {"us": 1.0, "ms": 1e3, "s": 1e6}
 
 
@@ -39,12 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exit with code 1 if this percentile is later than --deadline (p99)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the measurement, samples included, as JSON")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a report with pictures, one HTML file")
     parser.add_argument(
         "--export-times", type=Path, metavar="FILE", help="write the closed loop as trtexec --exportTimes does"
     )
     parser.add_argument(
-        "--loadgen", type=Path, metavar="DIR", help="also run MLPerf LoadGen (single stream), its logs into DIR"
+        "--report", type=Path, metavar="FILE", help="draw a measurement written by --out as FILE.png; runs nothing"
     )
     parser.add_argument(
         "--compare", type=Path, nargs=2, metavar=("A", "B"), help="say whether two measurements differ; runs nothing"
@@ -52,13 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Measure; 0, or 1 if the deadline is missed or forecasts are wrong. Or compare; 0 whatever is found."""
+    """Measure; 0, or 1 if the deadline is missed or forecasts are wrong. Or compare or draw measurements; then 0."""
     if arguments.compare is not None:
         a, b = arguments.compare
         return _compare(a, b, console)
+    if arguments.report is not None:
+        return _report(arguments.report, console)
     if arguments.bundle is None:
-        raise ConfigError("no bundle", "a bundle to measure, or --compare A B", "stunet bench bundle/")
-    from runtime.bench.html import html_report
+        expected = "a bundle to measure, --compare A B or --report FILE"
+        raise ConfigError("no bundle", expected, "stunet bench bundle/")
     from runtime.bench.measure import bench
     from runtime.bench.plan import COUNT, Case, Plan
     from runtime.bench.summary import check_count, missed, required_count, table
@@ -71,31 +71,19 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if deadline_us is not None:
         count = max(COUNT, required_count(arguments.at)) if count is None else count
         check_count(arguments.at, count)
-    for path in (arguments.out, arguments.html, arguments.export_times):
+    for path in (arguments.out, arguments.export_times):
         if path is not None and not path.parent.is_dir():
             raise ConfigError(f"{path} in no folder", "a folder that exists", f"mkdir -p {path.parent}")
-    if arguments.loadgen is not None:
-        import_module("mlperf_loadgen")  # whatever is missing is said before minutes are spent
     cases = [Case(*options) for options in product(arguments.backend, arguments.precision, arguments.threads)]
     plan = Plan(count=count, rate=arguments.rate, deadline_us=deadline_us)
     bundle = Bundle.load(arguments.bundle)
     found = bench(bundle, cases, plan, say=console.say)
-    if arguments.loadgen is not None:
-        from runtime.bench.loadgen import single_stream
-
-        console.say(f"MLPerf LoadGen: single stream, logs in {arguments.loadgen}")
-        best = Case(found["backend"], found["precision"], found["threads"])
-        found["loadgen"] = single_stream(bundle, best, found["plan"]["count"], arguments.loadgen)
-    for path, written in (
-        (arguments.out, _as_json),
-        (arguments.html, html_report),
-        (arguments.export_times, export_times),
-    ):
+    for path, written in ((arguments.out, _as_json), (arguments.export_times, export_times)):
         if path is not None:
             with replacing(path) as temporary:
                 temporary.write_text(written(found), encoding="utf-8")
             console.say(f"wrote {path}")
-    console.answer(found, table(found) + _loadgen_line(found))
+    console.answer(found, table(found))
     wrong = [run for run in found["runs"] if not run["parity"]["passed"]]
     if wrong:
         raise CheckFailed(f"the forecasts of {len(wrong)} of {len(found['runs'])} cases exceed their tolerance")
@@ -103,7 +91,18 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if late:
         raise CheckFailed(f"deadline of {arguments.deadline}: " + "; ".join(late))
     if arguments.out is None:
-        console.next(f"stunet bench {arguments.bundle} --out FILE, later --compare FILE FILE")
+        console.next(f"stunet bench {arguments.bundle} --out FILE, later --compare FILE FILE or --report FILE")
+    return 0
+
+
+def _report(path: Path, console: Console) -> int:
+    """Draw a measurement beside its file."""
+    from runtime.bench.summary import read_measurement, table
+    from stunet_deploy.cli.pictures.latency import write_latency
+
+    found, picture = read_measurement(path), path.with_suffix(".png")
+    write_latency(picture, found)
+    console.answer({"measurement": str(path), "picture": str(picture)}, f"{table(found)}\n\n{picture}")
     return 0
 
 
@@ -148,10 +147,3 @@ def parse_duration(text: str) -> float:
 
 def _as_json(found: Mapping[str, Any]) -> str:
     return json.dumps(found, allow_nan=False) + "\n"
-
-
-def _loadgen_line(found: Mapping[str, Any]) -> str:
-    said = found.get("loadgen")
-    return (
-        "" if said is None else "\n\nMLPerf LoadGen, single stream: " + ", ".join(f"{k} {v}" for k, v in said.items())
-    )

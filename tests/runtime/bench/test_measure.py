@@ -2,16 +2,12 @@ from __future__ import annotations
 
 import json
 import re
-import xml.etree.ElementTree as ElementTree
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 
-from runtime.bench.html import html_report
-from runtime.bench.loadgen import read_summary, single_stream
 from runtime.bench.measure import bench, cold_start
 from runtime.bench.plan import Case, Plan
 from runtime.bench.summary import (
@@ -152,31 +148,6 @@ def test_a_deadline_is_judged_where_the_percentile_is_known(measured: dict[str, 
         check_count("p999", 9999)
 
 
-def test_the_report_is_one_file_of_well_formed_pictures(measured: dict[str, Any]) -> None:
-    report = html_report(measured)
-
-    class Links(HTMLParser):
-        found: ClassVar[list[str]] = []
-
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            self.found += [value or "" for name, value in attrs if name in ("src", "href")]
-
-    Links().feed(report)
-    assert Links.found == []
-    assert "<script" not in report
-    pictures = report.split("<svg")[1:]
-    assert len(pictures) == 6
-    for picture in pictures:
-        drawn = ElementTree.fromstring("<svg" + picture.partition("</svg>")[0] + "</svg>")
-        assert len(drawn.findall("polyline")) == 2
-        numbers = [
-            float(n) for line in drawn.findall("polyline") for n in line.attrib["points"].replace(",", " ").split()
-        ]
-        assert numbers
-        assert np.isfinite(numbers).all()
-        assert 0 <= min(numbers) <= max(numbers) <= 720
-
-
 def test_the_trace_has_the_names_of_trtexec_and_of_its_tracer(measured: dict[str, Any]) -> None:
     records = json.loads(export_times(measured))
 
@@ -209,23 +180,3 @@ def test_plans_and_cases_that_measure_nothing_are_refused(shared_example: Any) -
     for cases in ([], [Case(), Case()]):
         with pytest.raises(ConfigError, match="each once"):
             bench(shared_example.bundle, cases, PLAN)
-
-
-def test_mlperf_loadgen_asks_and_its_summary_is_read(shared_example: Any, tmp_path: Path) -> None:
-    pytest.importorskip("mlperf_loadgen", reason="mlcommons-loadgen is not installed")
-
-    found = single_stream(shared_example.bundle, Case(), 50, tmp_path / "logs")
-
-    assert found.keys() == {"result", "p90_ns", "p50_ns", "p99_ns", "mean_ns", "qps"}
-    assert found["result"] == "VALID"
-    assert found["p50_ns"] <= found["p90_ns"] <= found["p99_ns"]
-
-
-def test_a_summary_of_loadgen_is_read_and_an_old_one_is_not(tmp_path: Path) -> None:
-    path = tmp_path / "summary.txt"
-    path.write_text("90.0th percentile latency (ns) : 786275\nResult is : VALID\n  Min duration satisfied : Yes\n")
-
-    assert read_summary(path) == {"result": "VALID", "p90_ns": 786275.0}
-    for since, name in ((path.stat().st_mtime + 60, "summary.txt"), (0.0, "absent.txt")):
-        with pytest.raises(BackendError, match="no summary"):
-            read_summary(tmp_path / name, since)

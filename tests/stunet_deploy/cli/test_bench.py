@@ -12,6 +12,7 @@ import pytest
 
 from stunet_deploy.cli import main
 from stunet_deploy.cli.bench import parse_duration
+from stunet_deploy.cli.pictures.latency import draw_latencies
 from stunet_deploy.errors import ConfigError
 
 from .conftest import SENSORS, Place
@@ -27,8 +28,8 @@ KEYS = {
 
 
 def test_the_answer_has_the_agreed_keys_and_files_hold_the_same(place: Place, answer: Answer, tmp_path: Path) -> None:
-    files = {name: tmp_path / name for name in ("out.json", "report.html", "times.json")}
-    written = ("--out", files["out.json"], "--html", files["report.html"], "--export-times", files["times.json"])
+    files = {name: tmp_path / name for name in ("out.json", "times.json")}
+    written = ("--out", files["out.json"], "--export-times", files["times.json"])
 
     found = answer("bench", place.bundle, *QUICK, "--threads", 1, 2, "--deadline", "1000s", "--at", "max", *written)
 
@@ -37,7 +38,6 @@ def test_the_answer_has_the_agreed_keys_and_files_hold_the_same(place: Place, an
     assert found["open_loop"].keys() >= LOOP
     assert (found["sensors"], len(found["runs"])) == (len(SENSORS), 2)
     assert json.loads(files["out.json"].read_text()) == found
-    assert files["report.html"].read_text().startswith("<!doctype html>")
     assert len(json.loads(files["times.json"].read_text())) == 100
 
 
@@ -55,7 +55,13 @@ def test_a_percentile_that_so_many_forecasts_cannot_know_is_refused(
     assert "--count 1000" in capsys.readouterr().err
 
 
-def test_a_measurement_does_not_differ_from_itself(place: Place, answer: Answer, tmp_path: Path) -> None:
+def test_a_measurement_does_not_differ_from_itself_and_is_drawn(
+    place: Place,
+    answer: Answer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     path = tmp_path / "a.json"
     answer("bench", place.bundle, *QUICK, "--out", path)
 
@@ -66,6 +72,17 @@ def test_a_measurement_does_not_differ_from_itself(place: Place, answer: Answer,
         ("closed_loop", 50.0),
         ("open_loop", 50.0),
     ]
+
+    drawn = answer("bench", "--report", path)
+
+    assert drawn == {"measurement": str(path), "picture": str(path.with_suffix(".png"))}
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    figure = draw_latencies(json.loads(path.read_text()))
+    assert [len(axes.lines[0].get_ydata()) for axes in figure.axes if axes.get_xlabel() == "forecast"] == [100, 100]
+    monkeypatch.delitem(sys.modules, "stunet_deploy.cli.pictures.latency")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["bench", "--report", str(path)]) == 2
+    assert "stunet-deploy[train]" in capsys.readouterr().err
 
 
 def test_nothing_to_measure_and_nothing_to_compare_are_refused(
@@ -81,15 +98,11 @@ def test_nothing_to_measure_and_nothing_to_compare_are_refused(
 
 
 def test_what_is_missing_is_said_before_anything_is_measured(
-    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
-
-    assert main(["bench", str(place.bundle), "--loadgen", str(tmp_path / "logs")]) == 2
-    assert main(["bench", str(place.bundle), "--html", str(tmp_path / "absent" / "a.html")]) == 2
+    assert main(["bench", str(place.bundle), "--out", str(tmp_path / "absent" / "a.json")]) == 2
 
     said = capsys.readouterr().err
-    assert "stunet-deploy[loadgen]" in said
     assert "mkdir -p" in said
     assert "golden stream" not in said
 
