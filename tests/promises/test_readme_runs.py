@@ -1,13 +1,12 @@
-"""What the documents tell a reader to run, runs: commands and Python, on a few days of ten of the shipped sensors."""
+"""The README's commands and Python, and the examples, run on a few days of ten of the shipped sensors."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
-import os
 import re
-import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.faults.live import Mosquitto
 from runtime.replay import read_json_line
 from runtime.stream import Stream
+from tests.commands import installed, run, run_commands, run_python, write_cut
 from tests.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DATA = Path("stunet_deploy/data/freeway.npz")
+EXAMPLES = ROOT / "examples"
 SENSORS, DAYS, PER_DAY = 10, 3, 288
 
 
@@ -31,47 +33,16 @@ def blocks(language: str, heading: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", section.partition("\n## ")[0], re.M | re.S)
 
 
-def write_cut(path: Path) -> None:
-    """Write the last days of the first sensors of the shipped data."""
-    with np.load(ROOT / DATA, allow_pickle=False) as whole:
-        arrays = dict(whole)
-    for name in ("values", "observed", "timestamps"):
-        arrays[name] = arrays[name][-DAYS * PER_DAY :]
-    for name in ("values", "observed"):
-        arrays[name] = arrays[name][:, :SENSORS]
-    for name in ("sensor_ids", "latitude", "longitude"):
-        arrays[name] = arrays[name][:SENSORS]
-    arrays["adjacency"] = arrays["adjacency"][:SENSORS, :SENSORS]
-    path.parent.mkdir(parents=True)
-    np.savez_compressed(path, **arrays)
-
-
-def call(command: str, folder: Path) -> str:
-    """Run one command of the README as an installed program would; return its standard output."""
-    program, *arguments = shlex.split(command)
-    function = {"stunet": "main", "stunet-export": "export_main"}[program]
-    code = f"import sys; from stunet_deploy import cli; sys.exit(cli.{function}())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stderr}"
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def quick_start(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """The folder in which the quick start's commands ran, in order, and the answer of each."""
     folder = tmp_path_factory.mktemp("readme")
     (commands,) = blocks("sh", "Quick start")
     (config,) = blocks("toml", "Quick start")
-    write_cut(folder / DATA)
+    write_cut(folder / DATA, SENSORS, DAYS)
     # Fewer epochs than a reader trains for; everything else is as the README has it.
     (folder / "config.toml").write_text(config + "\n[training]\nepochs = 1\n", encoding="utf-8")
-    return folder, {command: call(command, folder) for command in commands.splitlines()}
+    return folder, run_commands(commands.splitlines(), folder)
 
 
 def test_the_quick_start_goes_from_a_recording_to_forecast_lines(quick_start: tuple[Path, dict[str, str]]) -> None:
@@ -125,3 +96,53 @@ def test_the_python_of_the_deploy_page_runs(
     assert names["on_interval"]({"unknown": 1.0}, "2025-03-31T08:00:00Z").observed_share == 0
     assert names["on_interval"]({}, "2025-03-31T07:00:00Z") is None
     names["stream"].close()
+
+
+def test_the_example_in_python_streams_a_day(quick_start: tuple[Path, dict[str, str]]) -> None:
+    lines = run_python(EXAMPLES / "02_stream.py", "model.bundle", DATA, folder=quick_start[0]).splitlines()
+
+    assert len(lines) == PER_DAY
+    assert lines[0].endswith("warming up: 1 of 12 intervals seen")
+    assert re.fullmatch(r"23:55  now +(nan|\d+\.\d)  in half an hour +\d+\.\d  ", lines[-1])
+
+
+@pytest.mark.needs_system_package("mosquitto")
+def test_the_example_of_a_service_answers_on_mqtt(quick_start: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    broker = Mosquitto(tmp_path)
+    shutil.copytree(quick_start[0] / "model.bundle", tmp_path / "model.bundle")
+    (tmp_path / "examples").mkdir()
+    config = (EXAMPLES / "03_service.toml").read_text(encoding="utf-8")
+    config = config.replace("port = 1883", f"port = {broker.port}").replace("port = 8080", "port = 0")
+    (tmp_path / "examples" / "03_service.toml").write_text(config, encoding="utf-8")
+    arguments = ("-m", "stunet_deploy", "run", "--config", "examples/03_service.toml")
+    service = subprocess.Popen([sys.executable, *arguments], cwd=tmp_path, env=installed(), stderr=subprocess.PIPE)
+    try:
+        assert service.stderr is not None
+        assert any(b"subscribed" in line for line in service.stderr)
+
+        answer = run_python(EXAMPLES / "03_mqtt.py", "model.bundle", str(broker.port), folder=tmp_path)
+    finally:
+        service.terminate()
+        service.communicate()
+        broker.stop()
+
+    assert [
+        line.endswith(f"warming up: {seen} of 12 intervals seen") for seen, line in enumerate(answer.splitlines(), 1)
+    ] == [True] * 3
+    assert service.returncode == 0
+
+
+@pytest.mark.needs_system_package("jq")
+def test_the_example_in_the_shell_reads_a_manifest_and_checks_the_files(
+    quick_start: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(quick_start[0] / "model.bundle", tmp_path / "model.bundle")
+    answer = run(EXAMPLES / "04_manifest.sh", "model.bundle", folder=tmp_path)
+    with (bundle / "step.onnx").open("ab") as file:
+        file.write(b"more")
+
+    assert f"sensors    {SENSORS}, AE01 ... AE{SENSORS}" in answer
+    assert answer.endswith("step.onnx: OK\n")
+    with pytest.raises(AssertionError, match="did NOT match"):
+        run(EXAMPLES / "04_manifest.sh", "model.bundle", folder=tmp_path)
