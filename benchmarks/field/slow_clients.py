@@ -154,6 +154,7 @@ def main() -> int:
             here, there = multiprocessing.get_context("spawn").Pipe()
             server = multiprocessing.get_context("spawn").Process(target=serve, args=(bundle, there))
             server.start()
+            there.close()  # or the end of a server that fails would not be noticed here
             parts = urlsplit(here.recv())
             found.append(measure((str(parts.hostname), int(parts.port or 0)), clients, seconds))
             here.send("stop")

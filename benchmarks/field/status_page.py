@@ -62,12 +62,13 @@ def enlarged(manifest: Manifest, size: int) -> Manifest:
     rng = np.random.default_rng(1)
     side = int(np.ceil(size**0.5))
     place = np.stack(np.divmod(np.arange(size), side), axis=1) / side + rng.normal(0, 0.004, (size, 2))
-    return replace(
-        manifest,
+    site = replace(
+        manifest.site,
         sensor_ids=tuple(f"node{node:05d}" for node in range(size)),
         latitude=tuple((-34.1 + 0.6 * place[:, 0]).tolist()),
         longitude=tuple((150.6 + 0.7 * place[:, 1]).tolist()),
     )
+    return replace(manifest, site=site)
 
 
 def filled_status(manifest: Manifest) -> Status:
