@@ -15,6 +15,9 @@ from runtime.verify import verify
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import SRNNConfig
 from stunet_deploy.models.srnn.model import StructuralRNN
+from tests.paths import ROOT
+from training.tasks.activity.data import AFFORDANCES, SUB_ACTIVITIES, generate
+from training.tasks.activity.model import build_activity, channels_of
 from training.tasks.anticipation.data import MANOEUVRES, Drives
 from training.tasks.anticipation.model import build_anticipation
 from training.tasks.learning import task_checkpoint
@@ -47,7 +50,7 @@ def awake(model: StructuralRNN) -> StructuralRNN:
 
 def motion() -> Checkpoint:
     frames = 0.3 * np.sin(np.arange(30)[:, None] / 8 + np.arange(CHANNELS))
-    settings = TaskConfig("body-five-parts", replace(SMALL, decoder="recurrent", horizon=3, window=50))
+    settings = TaskConfig("body-five-parts", replace(SMALL, decoder="recurrent", horizon=2, window=50))
     model = awake(build_motion(settings, "srnn", Scale.of([Sequence("train/a_1", "a", frames)])))
     return task_checkpoint(model, ["body"], ["rad"] * CHANNELS, frames[:, None], None, {})
 
@@ -66,7 +69,7 @@ def trajectories() -> Checkpoint:
         combine="attention",
         decoder="recurrent",
         presence=True,
-        horizon=3,
+        horizon=2,
         window=8,
     )
     model = awake(build_trajectories(TaskConfig("pedestrians", pairs), "srnn", 4))
@@ -84,7 +87,23 @@ def anticipation() -> Checkpoint:
     return task_checkpoint(model, ["car"], ["1"] * 16, features.reshape(-1, 1, 16), None, {})
 
 
-@pytest.mark.parametrize("make", [motion, trajectories, anticipation], ids=lambda make: make.__name__)
+def activity() -> Checkpoint:
+    sequences = generate(4, 10, np.random.default_rng(0))
+    graph = ROOT / "benchmarks" / "configs" / "tasks" / "human-object-generated.toml"
+    heads = replace(
+        SMALL,
+        output="classification",
+        residual=False,
+        horizon=2,
+        window=12,
+        classes={"human": SUB_ACTIVITIES, "object": AFFORDANCES},
+    )
+    model = awake(build_activity(TaskConfig(str(graph), heads), "srnn"))
+    channels = channels_of(sequences).reshape(40, 1, -1)
+    return task_checkpoint(model, ["scene"], ["1"] * channels.shape[-1], channels, None, {})
+
+
+@pytest.mark.parametrize("make", [motion, trajectories, anticipation, activity], ids=lambda make: make.__name__)
 def test_a_task_streams_from_its_bundle(tmp_path: Path, make: object) -> None:
     checkpoint: Checkpoint = make()  # type: ignore[operator]
     checkpoint.save(tmp_path / "model.pt")
