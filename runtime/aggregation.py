@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from runtime.clock import Timestamp, to_seconds
 from runtime.counters import count_refusal, no_refusals
 from runtime.durable.journal import SingleReading
+from runtime.messages import Record
 from runtime.readings import Reading, advice_on_unknown, read_number
-from runtime.replay import Record
 from runtime.snapshot import OpenReadings
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import ConfigError, StreamError, shown

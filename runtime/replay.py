@@ -1,42 +1,20 @@
-"""Replay: a recorded series, a golden stream or lines of JSON as the intervals that a stream is pushed."""
+"""Replay: a recorded series or a golden stream as the intervals that a stream is pushed."""
 
 from __future__ import annotations
 
-import json
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.clock import Timestamp, to_seconds
-from runtime.readings import Reading, Values
+from runtime.messages import Record
 from stunet_deploy.bundle import Golden, Manifest
-from stunet_deploy.errors import DataError, StreamError, shown
+from stunet_deploy.errors import DataError
 from stunet_deploy.series.series import Series, read_series
-
-#: What a line of JSON holds for a whole interval, and for a single reading.
-INTERVAL_MESSAGE = '{"timestamp": "2012-03-01T08:00:00Z", "values": {"ID": number, {feature: number} or null}}'
-DETECTION_MESSAGE = '{"sensor": "ID", "timestamp": "2012-03-01T08:00:07Z", "values": number or {feature: number}}'
-
-
-class Record(NamedTuple):
-    """One interval to push: ``stream.push(*record)``."""
-
-    values: Values
-    timestamp: Timestamp
-    observed: NDArray[np.bool_] | None = None
-
-
-class Detection(NamedTuple):
-    """One sensor's reading, to be gathered into an interval: ``assembler.add(*detection, now=…)``."""
-
-    sensor: str
-    timestamp: Timestamp
-    reading: Reading
 
 
 def open_replay(
@@ -123,64 +101,8 @@ def replay_golden(golden: Golden) -> Iterator[Record]:
         yield Record(values, timestamp, observed)
 
 
-def read_json_lines(lines: Iterable[str]) -> Iterator[Record]:
-    """Return the intervals of newline-delimited JSON; empty lines are skipped.
-
-    Raises:
-        StreamError: with the line's number, if a line is not what :func:`read_json_line` reads.
-    """
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                yield read_json_line(line)
-            except StreamError as error:
-                raise StreamError(f"line {number}: {error.came}", error.expected, error.action) from error
-
-
-def read_json_line(line: str | bytes) -> Record:
-    """Read ``{"timestamp": …, "values": {sensor: number | null | {feature: number}}}``.
-
-    Raises:
-        StreamError: if the line is something else; the readings themselves are checked when they are pushed.
-    """
-    message = read_message(line)
-    if isinstance(message, Detection):
-        raise _no_message(f"a single reading of sensor {shown(message.sensor)}", INTERVAL_MESSAGE)
-    return message
-
-
-def read_message(text: str | bytes, expected: str = INTERVAL_MESSAGE) -> Record | Detection:
-    """Read an interval as :func:`read_json_line` does, or ``{"sensor": …, "timestamp": …, "values": …}``.
-
-    Args:
-        text: of one message.
-        expected: the format to name to who sends neither.
-
-    Raises:
-        StreamError: if the text is neither; the readings themselves are checked when they are pushed.
-    """
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _no_message(f"no JSON ({error})", expected) from error
-    if isinstance(data, dict):
-        if data.keys() == {"timestamp", "values"} and isinstance(data["values"], dict):
-            return Record(data["values"], data["timestamp"])
-        if data.keys() == {"sensor", "timestamp", "values"}:
-            return Detection(data["sensor"], data["timestamp"], data["values"])
-    came = shown(data)
-    if isinstance(data, dict):
-        keys = sorted(data)
-        came = "values that are no object" if keys == ["timestamp", "values"] else f"the keys {keys}"
-    raise _no_message(came, expected)
-
-
-def _no_message(came: str, expected: str) -> StreamError:
-    return StreamError(came[:200], expected, "send one such object per line or message", reason="message")
-
-
 def _is_golden(path: Path) -> bool:
-    """Return whether an archive is a recorded stream; one that is damaged is left to who says so."""
+    """Return whether an archive is a golden stream; a damaged archive is read as a series, which refuses it."""
     try:
         with zipfile.ZipFile(path) as archive:
             return "scored.npy" in archive.namelist()

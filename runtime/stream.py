@@ -23,7 +23,7 @@ from runtime.forecast import Forecast
 from runtime.options import StreamOptions
 from runtime.readings import Interval, Values
 from runtime.snapshot import LastPush, Snapshot
-from runtime.validation import Acceptance, Last
+from runtime.validation import Last, Validator
 from runtime.window import Carry, Mode, Steps, Window, check_contract, drive
 from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.contract import Lines
@@ -67,7 +67,7 @@ class Stream:
         self.watch: DriftWatch | None = None
         self._mode = mode
         self._options = options or StreamOptions()
-        self._acceptance = Acceptance(bundle.manifest, self._options)
+        self._validator = Validator(bundle.manifest, self._options)
         shape = (len(bundle.manifest.sensor_ids), len(bundle.manifest.features))
         stuck_after = self._options.stuck_after
         self._flat_lines = FlatLines(shape, stuck_after) if stuck_after else None
@@ -181,7 +181,7 @@ class Stream:
             StreamError: if the readings or their time cannot be accepted; the stream is unchanged.
         """
         try:
-            accepted = self._acceptance.check(values, timestamp, observed, now, self._last)
+            accepted = self._validator.check(values, timestamp, observed, now, self._last)
         except StreamError as error:
             self.counters.refuse(error)
             raise
@@ -304,7 +304,7 @@ class Stream:
             gap_reasons.append(f"bridged a gap of {missing} intervals")
         begin = time.perf_counter_ns()
         for before in range(missing, 0, -1):
-            yield from self._run(self._acceptance.readings.nothing(), stamp - before * manifest.interval_s)
+            yield from self._run(self._validator.readings.nothing(), stamp - before * manifest.interval_s)
         if self._flat_lines is not None:
             heard = np.count_nonzero(interval.observed)
             interval = self._flat_lines.drop(interval)

@@ -1,4 +1,4 @@
-"""What a stream takes: an interval of readings that it can use, at a time after the last one's."""
+"""Validation of what a stream is given: readings that it can use, at a time after the last interval's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stunet_deploy.series.table import format_time
 Last = tuple[Interval, Forecast]
 
 
-class Acceptance:
+class Validator:
     """Checks what comes against the bundle, the clock and the last interval; changes nothing.
 
     Args:

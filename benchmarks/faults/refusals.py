@@ -32,7 +32,7 @@ from benchmarks.harness.workbench import ROOT
 from runtime.aggregation import Assembler
 from runtime.durable.journal import Input
 from runtime.forecast import Forecast
-from runtime.replay import Detection, read_message
+from runtime.messages import Detection, read_message
 from runtime.service.sources import LONGEST_LINE
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream

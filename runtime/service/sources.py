@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runtime.clock import to_seconds
-from runtime.replay import Record, open_replay
+from runtime.messages import Record
+from runtime.replay import open_replay
 from runtime.service.config import ReplayConfig
 from stunet_deploy.bundle import Manifest
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from runtime.clock import to_seconds
 from runtime.forecast import Forecast
-from runtime.replay import DETECTION_MESSAGE, INTERVAL_MESSAGE, Detection, Record, read_message
+from runtime.messages import DETECTION_MESSAGE, INTERVAL_MESSAGE, Detection, Record, read_message
 from runtime.service.config import StreamConfig
 from runtime.service.deliveries import Deliveries
 from runtime.service.heartbeat import Heartbeat

@@ -17,7 +17,7 @@ from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from runtime.forecast import Forecast
-    from runtime.replay import Record
+    from runtime.messages import Record
     from runtime.stream import Stream
     from runtime.timing import Samples
     from stunet_deploy.bundle import Manifest
@@ -135,7 +135,8 @@ def _check_words(arguments: argparse.Namespace) -> None:
 
 
 def _records(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Record]:
-    from runtime.replay import open_replay, read_json_lines
+    from runtime.messages import read_json_lines
+    from runtime.replay import open_replay
     from stunet_deploy.series.series import parse_time
 
     zone = manifest.timezone

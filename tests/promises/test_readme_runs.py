@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from benchmarks.faults.live import Mosquitto
-from runtime.replay import read_json_line
+from runtime.messages import read_json_line
 from runtime.stream import Stream
 from tests.commands import installed, run, run_commands, run_python, write_cut
 from tests.paths import ROOT

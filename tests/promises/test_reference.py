@@ -16,8 +16,8 @@ import pytest
 from runtime.aggregation import Assembler, AssemblyCounters
 from runtime.counters import REFUSALS, Counters
 from runtime.forecast import Forecast
+from runtime.messages import Detection, Record, read_message
 from runtime.options import StreamOptions
-from runtime.replay import Detection, Record, read_message
 from runtime.service import config as service
 from runtime.stream import Stream
 from stunet_deploy import cli

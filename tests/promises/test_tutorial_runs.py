@@ -82,7 +82,7 @@ def test_the_tutorial_goes_from_a_csv_file_to_a_service(tmp_path: Path) -> None:
 
 
 def test_the_mqtt_service_of_the_tutorial_reads_its_message(tmp_path: Path) -> None:
-    from runtime.replay import Record, read_message
+    from runtime.messages import Record, read_message
     from runtime.service.config import read_config
 
     (config,) = re.findall(r"^```toml mqtt.toml\n(.*?)^```", PAGE, re.M | re.S)

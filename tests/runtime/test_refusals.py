@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from runtime.aggregation import Assembler
 from runtime.counters import REFUSALS
+from runtime.messages import read_message
 from runtime.options import StreamOptions
-from runtime.replay import read_message
 from runtime.stream import Stream
 from stunet_deploy.errors import StreamError
 

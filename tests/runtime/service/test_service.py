@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 
-from runtime.replay import DETECTION_MESSAGE, INTERVAL_MESSAGE
+from runtime.messages import DETECTION_MESSAGE, INTERVAL_MESSAGE
 from runtime.service import supervisor
 from runtime.service.config import read_config
 from runtime.service.supervisor import Service
