@@ -102,7 +102,8 @@ def _trace(model: Forecaster) -> onnx_ir.Model:
     inputs = [torch.zeros(spec.with_batch(_EXAMPLE_BATCH)) for spec in contract.inputs]
     state = [torch.zeros(tap.state.with_batch(_EXAMPLE_BATCH)) for tap in contract.taps]
     batch = {0: torch.export.Dim("batch", min=1)}
-    with warnings.catch_warnings(), redirect_stdout(StringIO()), _quiet_exporter():
+    # Without gradients the exporter traces one graph less; the step graph is the same.
+    with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(StringIO()), _quiet_exporter():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
             _FlatStep(model).eval(),

@@ -6,7 +6,7 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ import pytest
 from jaxtyping import install_import_hook
 
 from tests.paths import DATA
+from tests.shapes import unchecked
+from tests.sharing import Shared
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -37,7 +39,8 @@ hypothesis.settings.register_profile(
     "repeatable",
     derandomize=True,
     deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    # A busy machine draws slowly; what a fixture holds is made for a test, or not changed by it.
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
 )
 hypothesis.settings.load_profile("repeatable")
 
@@ -70,6 +73,29 @@ def shared_data() -> Path:
     if not DATA.is_dir():
         pytest.skip("no folder of real data sets: set STUNET_DATA to one")
     return DATA
+
+
+@pytest.fixture
+def shapes_unchecked() -> Iterator[None]:
+    """Check no shapes in a test that trains or steps for long: the check makes that five times as long."""
+    with unchecked():
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """What the workers of this run make once."""
+    folder = tmp_path_factory.getbasetemp()
+    # Under pytest-xdist every worker has a folder of its own in the run's.
+    return Shared(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
+
+
+@pytest.fixture(scope="session")
+def exported_once(shared: Shared) -> Iterator[None]:
+    """Let ``export_bundle`` take a step graph that was exported before, in this run, of the same model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.bundle.export_step", shared.step)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The step in the form for processors: the same step, with fewer multiplications, where a graph allows it."""
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -7,11 +8,10 @@ import onnx
 import pytest
 import torch
 
-import export.bundle
 from export.bundle import export_bundle
 from export.cost import graph_cost
 from export.cpu_graph import SIZES, Blocks, cpu_graph
-from export.step_graph import check_step, export_step
+from export.step_graph import check_step
 from runtime.backends.onnxruntime.session import open_cpu_session
 from runtime.stream import Stream
 from runtime.verify import verify
@@ -25,6 +25,7 @@ from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 from stunet_deploy.testing import sample_inputs
+from tests.sharing import Shared
 
 SPEED = Signal(("speed",), ("speed",), (45.0,), (12.0,), (0.0,), (90.0,))
 
@@ -55,14 +56,19 @@ def make_checkpoint(adjacency: np.ndarray, polynomials: int = 3) -> Checkpoint:
     return Checkpoint(model, Series(values, observed, timestamps, site), {"seed": 3})
 
 
-@cache
-def exported(polynomials: int) -> tuple[Checkpoint, onnx.ModelProto, onnx.ModelProto]:
-    """Return a network on a road, its step and the form of it for processors."""
-    checkpoint = make_checkpoint(ladder(100, np.random.default_rng(1)), polynomials)
-    step = export_step(checkpoint.model, {"stunet.model": '"stunet"'})
-    lighter = cpu_graph(step)
-    assert lighter is not None
-    return checkpoint, step, lighter
+@pytest.fixture(scope="session")
+def exported(shared: Shared) -> Callable[[int], tuple[Checkpoint, onnx.ModelProto, onnx.ModelProto]]:
+    """Return a function that gives a network on a road, its step and the form of it for processors."""
+
+    @cache
+    def get(polynomials: int) -> tuple[Checkpoint, onnx.ModelProto, onnx.ModelProto]:
+        checkpoint = make_checkpoint(ladder(100, np.random.default_rng(1)), polynomials)
+        step = shared.step(checkpoint.model, {"stunet.model": '"stunet"'})
+        lighter = cpu_graph(step)
+        assert lighter is not None
+        return checkpoint, step, lighter
+
+    return get
 
 
 def carried(graph: onnx.ModelProto, checkpoint: Checkpoint, batch: int) -> tuple[list[np.ndarray], dict]:
@@ -82,7 +88,7 @@ def carried(graph: onnx.ModelProto, checkpoint: Checkpoint, batch: int) -> tuple
 
 @pytest.mark.parametrize("polynomials", [2, 3, 4])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_it_is_the_same_step(polynomials, batch):
+def test_it_is_the_same_step(exported, polynomials, batch):
     checkpoint, step, lighter = exported(polynomials)
 
     check_step(lighter, checkpoint.model.contract)
@@ -94,14 +100,14 @@ def test_it_is_the_same_step(polynomials, batch):
         np.testing.assert_allclose(lines[name], line, rtol=1e-4, atol=1e-5)
 
 
-def test_it_multiplies_less_and_is_no_larger():
+def test_it_multiplies_less_and_is_no_larger(exported):
     _, step, lighter = exported(3)
 
     assert graph_cost(lighter).multiplications < 0.75 * graph_cost(step).multiplications
     assert lighter.ByteSize() < 1.2 * step.ByteSize()
 
 
-def test_equal_steps_give_equal_bytes_and_the_step_is_left_alone():
+def test_equal_steps_give_equal_bytes_and_the_step_is_left_alone(exported):
     _, step, lighter = exported(3)
     before = step.SerializeToString(deterministic=True)
 
@@ -116,8 +122,8 @@ def test_equal_steps_give_equal_bytes_and_the_step_is_left_alone():
 @pytest.mark.parametrize(
     "adjacency", [ladder(20, np.random.default_rng(1)), np.random.default_rng(2).random((60, 60))], ids=["few", "full"]
 )
-def test_a_graph_for_which_dense_bases_cost_least_has_none(adjacency):
-    assert cpu_graph(export_step(make_checkpoint(adjacency).model, {})) is None
+def test_a_graph_for_which_dense_bases_cost_least_has_none(shared, adjacency):
+    assert cpu_graph(shared.step(make_checkpoint(adjacency).model, {})) is None
 
 
 @pytest.mark.parametrize("size", SIZES[::4])
@@ -135,9 +141,8 @@ def test_blocks_are_the_matrix(nodes, size):
     np.testing.assert_array_equal(blocks.slots.nodes[blocks.slots.slots], np.arange(nodes))
 
 
-def test_a_bundle_has_it_and_a_processor_runs_it(tmp_path, monkeypatch):
-    checkpoint, step, _ = exported(3)
-    monkeypatch.setattr(export.bundle, "export_step", lambda model, metadata: step)  # done already
+def test_a_bundle_has_it_and_a_processor_runs_it(exported, tmp_path):
+    checkpoint, _, _ = exported(3)
 
     bundle = export_bundle(checkpoint, tmp_path / "road.bundle", precisions=["fp16"], force=True)
 

@@ -12,7 +12,6 @@ import torch
 
 from export.bundle import export_bundle
 from export.golden import make_golden
-from export.step_graph import export_step
 from runtime.backends.gpu.flavor import Flavor
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from runtime.backends.onnxruntime.session import open_cpu_session
@@ -32,6 +31,7 @@ from stunet_deploy.site import Site
 from stunet_deploy.st_graph.files import parse_st_graph, read_st_graph, st_graph_of_sensors
 from stunet_deploy.st_graph.st_graph import STGraph
 from stunet_deploy.testing import verify_step_contract
+from tests.sharing import Shared
 
 from .engine_proof import assert_builds, assert_clean
 
@@ -74,10 +74,10 @@ def signal(features: int, targets: tuple[str, ...] = ()) -> Signal:
 
 #: (config, graph, signal): every head, both cells, every way along an edge, both sums.
 NETWORKS: dict[str, tuple[SRNNConfig, STGraph, Signal]] = {
-    "sensors": (SRNNConfig(**SMALL, horizon=3), sensors(7), signal(1)),
+    "sensors": (SRNNConfig(**SMALL, horizon=2), sensors(7), signal(1)),
     "many sensors": (SRNNConfig(**SMALL, horizon=2, cell="gru"), sensors(40), signal(1)),
     "roll-out": (
-        SRNNConfig(**SMALL, horizon=3, decoder="recurrent", time_features="none"),
+        SRNNConfig(**SMALL, horizon=2, decoder="recurrent", time_features="none"),
         parse_st_graph(PARTS, "parts", {}),
         signal(11),
     ),
@@ -133,7 +133,7 @@ def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
     return make_checkpoint(request.param)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return export_bundle(make_checkpoint("sensors"), tmp_path_factory.mktemp("srnn") / "model.bundle")
 
@@ -161,8 +161,8 @@ def test_a_checkpoint_of_another_family_is_refused_by_name(tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def step_graph(checkpoint: Checkpoint) -> onnx.ModelProto:
-    return export_step(checkpoint.model, {})
+def step_graph(checkpoint: Checkpoint, shared: Shared) -> onnx.ModelProto:
+    return shared.step(checkpoint.model, {})
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +185,7 @@ def test_the_step_graph_keeps_the_contract(checkpoint: Checkpoint, onnx_step: An
     verify_step_contract(checkpoint.model.contract, onnx_step, np.random.default_rng(3), time=5, tolerance=1e-3)
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_the_step_graph_is_the_model_over_a_thousand_intervals(checkpoint: Checkpoint, onnx_step: Any) -> None:
     model, rng = checkpoint.model, np.random.default_rng(6)
     time = 1_000
@@ -296,5 +297,5 @@ def test_a_stream_restored_from_a_file_goes_on_bit_for_bit(name: str, tmp_path: 
 def test_the_golden_stream_is_the_models_own_in_float64() -> None:
     golden = make_golden(make_checkpoint("roll-out"))
 
-    assert golden.forecast.shape == (120, 3, 1, 11)
+    assert golden.forecast.shape == (120, 2, 1, 11)
     assert np.isfinite(golden.forecast).all()

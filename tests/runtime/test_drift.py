@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.drift import DriftOptions, DriftWatch
@@ -109,7 +109,7 @@ def assert_as_defined(report, definition, days=1.0):
 ACTIONS = st.tuples(st.sampled_from([0, 0, 0, 0, 1, 2, 4, 9]), st.sampled_from(["plain", "silent", "repeat"]))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(actions=st.lists(ACTIONS, min_size=1, max_size=25), mode=st.sampled_from(["carry", "window"]))
 def test_running_errors_are_those_of_their_definition_whatever_is_missing(example, actions, mode):
     stream = open_watched(example.bundle, mode=mode, options=StreamOptions(max_gap=5))
@@ -257,7 +257,7 @@ def test_a_stream_says_which_forecasts_are_sound(example, mode):
 # A restart.
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(gaps=st.lists(st.sampled_from([0, 0, 0, 1, 2, 7]), min_size=2, max_size=20), data=st.data())
 def test_a_watch_goes_on_from_a_snapshot_as_if_nothing_had_been(example, gaps, data):
     steps = np.cumsum([1 + gap for gap in gaps]).tolist()

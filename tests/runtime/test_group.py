@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.backends.base import open_backend
@@ -34,7 +34,7 @@ def random_interval(rng, nodes):
     return np.where(rng.random(values.shape) > 0.15, values, np.nan)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(schedule=schedules, seed=st.integers(0, 99))
 def test_every_member_forecasts_what_it_would_alone(example, schedule, seed):
     rng, nodes = np.random.default_rng(seed), len(example.bundle.manifest.sensor_ids)

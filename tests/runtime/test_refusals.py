@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.aggregation import Assembler
@@ -72,7 +72,7 @@ def refusal(call):
     return None
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(values=READINGS, timestamp=TIMES, observed=st.none() | ANYTHING)
 def test_a_push_is_accepted_or_refused(stream, values, timestamp, observed):
     before, refused, pushes = state(stream), dict(stream.counters.refused), stream.counters.pushes
@@ -90,7 +90,7 @@ def assembler(shared_example):
     return Assembler(shared_example.bundle.manifest)
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(sensor=st.one_of(NAMES, ANYTHING), timestamp=TIMES, reading=READINGS)
 def test_a_single_reading_is_accepted_or_refused(assembler, sensor, timestamp, reading):
     refused = dict(assembler.counters.refused)

@@ -34,7 +34,7 @@ def rng():
     return np.random.default_rng(3)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32), batch=st.integers(2, 5), time=st.integers(1, 12))
 def test_a_right_step_passes(seed, batch, time):
     verify_step_contract(CONTRACT, right, np.random.default_rng(seed), forward=forward, batch=batch, time=time)

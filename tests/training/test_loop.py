@@ -166,6 +166,7 @@ def test_windows_are_those_of_the_split_even_where_days_touch(make_trainer, seri
     assert (trainer.sampler.starts // 24 == (trainer.sampler.starts + 8) // 24).all()
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("settings", [{"dropout": 0.2, "hide": 0.2}, {"regime": "window", "loss": "paper"}])
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make_trainer, series, graph, config, settings):
     settings = config(epochs=1, **settings)
@@ -175,6 +176,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make_train
     assert not same(first, weights_of(make_trainer(series, graph, settings, seed=2)))
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("regime", ["stream", "window"])
 def test_nothing_that_the_test_scores_changes_the_weights(make_trainer, series, graph, config, regime):
     settings = config(epochs=2, regime=regime)
@@ -198,6 +200,7 @@ def test_a_changed_training_reading_does_change_the_weights(make_trainer, series
     assert not same(weights_of(left), weights_of(right))
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_training_stops_when_patience_is_out_and_keeps_the_best_weights(make_trainer, series, graph, config):
     trainer = make_trainer(series, graph, config(epochs=30, learning_rate=0.3, patience=2, average=0.0))
     trainer.run()
@@ -215,6 +218,7 @@ def test_time_bounds_training_after_its_first_epoch(make_trainer, series, graph,
     assert len(trainer.run()) == 1
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_the_time_is_that_of_the_clock_given(make_trainer, series, graph, config):
     stopped = make_trainer(series, graph, config(epochs=3), max_minutes=1e-6, clock=lambda: 5.0)
     minutes = itertools.count(0.0, 60.0)
@@ -245,6 +249,7 @@ def test_the_learning_rate_follows_its_schedule(make_trainer, series, graph, con
         assert cosine.schedule.learning_rate(done, progress) == pytest.approx(expected)
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_a_short_training_beats_persistence_on_validation(make_trainer, series, graph, config):
     trainer = make_trainer(series, graph, config(epochs=12, learning_rate=0.02, average=0.0))
     trainer.run()
@@ -298,6 +303,7 @@ TrainingRun(series, graph, config, seed=4, state_file=Path(state), report=report
 """
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(series, graph, config, tmp_path, pytestconfig):
     settings = config(epochs=4, dropout=0.2, hide=0.1)
     given, state = tmp_path / "given.pickle", tmp_path / "run.state"
@@ -338,6 +344,7 @@ def interrupted(make_trainer, series, graph, config, tmp_path):
     return trainer
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("change", ["config", "seed", "reading", "mark", "sensor", "graph", "horizon"])
 def test_another_runs_state_is_refused(make_trainer, interrupted, series, graph, config, change):
     settings, seed = config(epochs=1), 1
@@ -364,6 +371,7 @@ def test_another_runs_state_is_refused(make_trainer, interrupted, series, graph,
         other.resume()
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None, "cut", "list"])
 def test_a_damaged_or_missing_state_is_refused(make_trainer, interrupted, series, graph, config, content):
     path = interrupted.state_file.path

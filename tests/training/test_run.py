@@ -144,6 +144,7 @@ def test_a_checkpoint_forecasts_the_same_after_a_round_trip(checkpoint, tmp_path
     np.testing.assert_array_equal(again.reference.values, checkpoint.reference.values)
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_weights_are_learnt_with_a_fill_that_is_known_beforehand(series, graph, config):
     run = config(epochs=1, hide=0.2)
     found = {
@@ -156,6 +157,7 @@ def test_weights_are_learnt_with_a_fill_that_is_known_beforehand(series, graph, 
         assert torch.equal(found["forecast"].state_dict()[name], weight), name
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_a_model_of_the_literature_mode_cannot_tell_a_hidden_reading_from_a_zero(series, graph, config):
     observed, values = series.observed.copy(), series.values.copy()
     split = protocol_a(series, 6, 3)

@@ -27,6 +27,7 @@ def inputs_of(series, rows: slice) -> StepInputs:
     return StepInputs(*(torch.from_numpy(array[rows])[None] for array in arrays))
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_a_window_forecast_is_the_last_of_a_window_from_zero_state(model, wave):
     series = wave(features=2)
     issue = np.arange(5, 5 + torch_predictor._WINDOWS_AT_ONCE + 7)
@@ -42,6 +43,7 @@ def test_a_window_forecast_is_the_last_of_a_window_from_zero_state(model, wave):
         np.testing.assert_allclose(forecast, expected[0, -1], rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_a_stream_is_the_steps_one_by_one_across_its_chunks(model, wave):
     series = wave(700, features=2)
     start = 7

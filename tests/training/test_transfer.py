@@ -17,8 +17,10 @@ from stunet_deploy.graph.files import SensorGraph
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
+from tests.shapes import unchecked
 from training.run import TrainingRun
 
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
 SMALL: dict[str, Any] = {
     "edge_embedding": (4,),
     "edge_hidden": 4,
@@ -62,7 +64,8 @@ def elsewhere(series: Series) -> tuple[Series, SensorGraph]:
 
 @pytest.fixture(scope="module")
 def start(wave_once: Series) -> Checkpoint:
-    return TrainingRun(wave_once, directed(wave_once), CONFIG, seed=1).run()
+    with unchecked():
+        return TrainingRun(wave_once, directed(wave_once), CONFIG, seed=1).run()
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,10 @@ from stunet_deploy.errors import BundleError, ConfigError
 
 
 @pytest.fixture(scope="module")
-def precise(exported_bundle, make, tmp_path_factory) -> Bundle:
+def precise(make, tmp_path_factory) -> Bundle:
     """Return a bundle with every precision."""
-    step = onnx.load(exported_bundle.step)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("export.bundle.export_step", lambda model, metadata: step)
-        folder = tmp_path_factory.mktemp("bisect") / "model.bundle"
-        return export_bundle(make(), folder, precisions=["fp16", "bf16", "int8", "tf32"], max_loss=1.0)
+    folder = tmp_path_factory.mktemp("bisect") / "model.bundle"
+    return export_bundle(make(), folder, precisions=["fp16", "bf16", "int8", "tf32"], max_loss=1.0)
 
 
 def ruin(bundle: Bundle, name: str, factor: float, folder: Path) -> Bundle:

@@ -20,7 +20,7 @@ def bits_rounded(array: np.ndarray) -> np.ndarray:
     return (kept << 13).astype(np.uint32).view(np.float32)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.floats(2.0**-100, 2.0**100, width=32), st.booleans())
 def test_numbers_are_rounded_as_their_bits_are(number, negative):
     array = np.array([-number if negative else number], np.float32)

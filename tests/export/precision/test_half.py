@@ -58,7 +58,7 @@ def rounded(array: np.ndarray, precision: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("precision", HALVES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([1e-4, 1.0, 30.0]))
 def test_products_round_their_operands_and_their_result_and_nothing_else_is_rounded(precision, seed, size):
     rng = np.random.default_rng(seed)

@@ -39,7 +39,7 @@ def levels(array: np.ndarray, scale: np.ndarray | np.float32) -> np.ndarray:
     return np.clip(np.rint(array.astype(np.float32) / scale), -LEVELS - 1, LEVELS)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     size=st.sampled_from([1e-3, 1.0, 1e3]),

@@ -24,12 +24,9 @@ def names(folder) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def precise(exported_bundle, make, tmp_path_factory) -> Bundle:
+def precise(make, tmp_path_factory) -> Bundle:
     """Return a bundle with every precision."""
-    step = onnx.load(exported_bundle.step)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("export.bundle.export_step", lambda model, metadata: step)
-        return export_bundle(make(), tmp_path_factory.mktemp("precise") / "model.bundle", precisions=ALL, max_loss=1.0)
+    return export_bundle(make(), tmp_path_factory.mktemp("precise") / "model.bundle", precisions=ALL, max_loss=1.0)
 
 
 def test_every_precision_but_tf32_has_a_graph_of_its_own(precise, exported_bundle):
@@ -63,10 +60,7 @@ def test_the_manifest_says_what_each_costs_and_how_it_was_measured(precise):
     assert manifest.tolerance == manifest.tolerance_of("fp32") == pytest.approx((5e-5 * 12,))
 
 
-def test_the_same_checkpoint_gives_the_same_bytes(precise, make, tmp_path, monkeypatch):
-    step = onnx.load(precise.step)
-    monkeypatch.setattr("export.bundle.export_step", lambda model, metadata: step)
-
+def test_the_same_checkpoint_gives_the_same_bytes(precise, make, tmp_path):
     again = export_bundle(make(), tmp_path / "again.bundle", precisions=sorted(ALL), max_loss=1.0)
 
     assert names(again.path) == names(precise.path)

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.backends.base import open_backend
@@ -36,7 +36,7 @@ def tap_sets(draw):
     return tuple(tuple(sorted(draw(ages), reverse=True)) for _ in range(draw(st.integers(1, 3))))
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=15)
 @given(taps=tap_sets())
 def test_steps_equal_the_recurrence_for_any_delays_and_taps(build_example, readings, taps):
     example = build_example(*taps)

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.backends.base import open_backend
@@ -76,7 +76,7 @@ def draw_inputs(contract, rng, batch):
     return {name: array[:, 0] for name, array in sample_inputs(contract, rng, batch, 1).items()}
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(
     method=st.sampled_from(["step", "reset", "read_lines", "write_lines"]),
     after=st.integers(1, 25),

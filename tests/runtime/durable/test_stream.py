@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.aggregation import Assembler
@@ -49,7 +49,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(mode=st.sampled_from(["carry", "window"]), every=st.integers(1, 5), steps=st.lists(STEPS, max_size=30))
 def test_whatever_happens_in_between_the_forecasts_are_those_of_an_uninterrupted_run(
     example, tmp_path_factory, mode, every, steps, open_stream, push, bits, options

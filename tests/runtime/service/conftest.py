@@ -16,6 +16,7 @@ from runtime.service.sources import StdinSource
 from runtime.service.supervisor import Service
 from runtime.stream import Stream
 from stunet_deploy.series.table import format_time
+from tests.waiting import LONG_S, wait_for
 
 SENSORS = [f"s{node}" for node in range(5)]
 
@@ -118,19 +119,17 @@ class Running:
             self.error = error
 
     def wait_for(self, reached):
-        """Wait until something is so; a test that waits in vain fails after a minute."""
-        pause = threading.Event()
-        for _ in range(6000):
-            if reached(self.service.statuses()[0]) or not self._thread.is_alive():
-                return
-            pause.wait(0.01)
-        pytest.fail(f"in vain: {self.service.statuses()[0]}")
+        """Wait until something is so of the stream's status, or the service has ended."""
+        wait_for(
+            lambda: reached(self.service.statuses()[0]) or not self._thread.is_alive(),
+            lambda: self.service.statuses()[0],
+        )
 
     def finish(self, *, stop=True):
         """Stop the service, or wait for its end; return the status of its stream."""
         if stop:
             self.service.stop()
-        self._thread.join(60)
+        self._thread.join(LONG_S)
         assert not self._thread.is_alive()
         if self.error is not None:
             raise self.error
@@ -149,7 +148,7 @@ def start():
     yield begin
     for one in running:
         one.service.stop()
-        one._thread.join(60)
+        one._thread.join(LONG_S)
 
 
 @pytest.fixture

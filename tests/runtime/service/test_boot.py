@@ -18,6 +18,7 @@ import pytest
 
 from stunet_deploy.series.table import format_time
 from tests.paths import ROOT
+from tests.waiting import LONG_S, wait_for
 
 UNIT = ROOT / "deploy" / "stunet.service"
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
@@ -86,15 +87,6 @@ Path("/var/lib/stunet/found.json").write_text(json.dumps(found))
 pytestmark = pytest.mark.needs_system_package("systemd-analyze")
 
 
-def wait_for(reached, what):
-    """Wait until something is so; a test that waits in vain fails after a minute."""
-    for _ in range(600):
-        if reached():
-            return
-        time.sleep(0.1)
-    pytest.fail(f"in vain: {what}")
-
-
 class Machine:
     """A booted systemd: the process id of its first process, and its files."""
 
@@ -104,7 +96,7 @@ class Machine:
 
     def run(self, *command, check=True):
         """Run a command in it and return what that prints."""
-        done = subprocess.run([*self._enter, *command], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*self._enter, *command], capture_output=True, text=True, timeout=LONG_S)
         if check:
             assert done.returncode == 0, done.stderr + self.journal()
         return done.stdout.strip()
@@ -121,7 +113,7 @@ class Machine:
     def wait_for_word(self, text):
         """Wait until the service's process of now has written something."""
         process = self.show("MainPID")
-        wait_for(lambda: any(text in entry["MESSAGE"] for entry in self.entries(process)), text)
+        wait_for(lambda: any(text in entry["MESSAGE"] for entry in self.entries(process)), lambda: text)
 
     def journal(self):
         """Return the journal as a person reads it."""
@@ -230,7 +222,7 @@ def test_the_unit_does_under_systemd_what_it_says(controller):
             lambda times=str(times): (
                 [controller.show("NRestarts"), controller.show("ActiveState")] == [times, "active"]
             ),
-            f"a restart after {signal}",
+            lambda signal=signal: f"a restart after {signal}",
         )
         controller.wait_for_word("going on after")
         if signal == "STOP":

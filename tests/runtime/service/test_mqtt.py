@@ -20,6 +20,7 @@ import pytest
 from runtime.service.logs import LOG
 from stunet_deploy.cli import main
 from tests.paths import ROOT
+from tests.waiting import LONG_S, wait_for
 
 mqtt = pytest.importorskip("paho.mqtt.client")
 from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402
@@ -54,12 +55,12 @@ class Mosquitto:
 
     def start(self):
         self._process = subprocess.Popen(["mosquitto", "-c", self._config], stderr=subprocess.DEVNULL)
-        pause = threading.Event()
-        while self._process.poll() is None:
-            with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self.port)):
-                return
-            pause.wait(0.01)
-        pytest.fail("mosquitto has not started")
+        wait_for(self._listens, lambda: "mosquitto has not started")
+
+    def _listens(self):
+        assert self._process.poll() is None, "mosquitto has not started"
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self.port)):
+            return True
 
     def stop(self):
         while self._process.poll() is None:  # it forgets a signal that comes before its main loop runs
@@ -92,7 +93,7 @@ class Peer:
         session.SessionExpiryInterval = 3600
         self._client.connect("127.0.0.1", broker.port, clean_start=False, properties=session)
         self._client.loop_start()
-        assert self._subscribed.wait(60)
+        assert self._subscribed.wait(LONG_S)
 
     def publish(self, topic, payload, qos=1):
         """Publish now, or as soon as there is a broker."""
@@ -106,12 +107,7 @@ class Peer:
             self.wait_for(lambda: len(self._confirmed) > before)  # noqa: B023
 
     def wait_for(self, reached):
-        pause = threading.Event()
-        for _ in range(6000):
-            if reached():
-                return
-            pause.wait(0.01)
-        pytest.fail(f"in vain; {[(m.topic, m.payload[:150]) for m in self.messages[-20:]]}")
+        wait_for(reached, lambda: [(m.topic, m.payload[:150]) for m in self.messages[-20:]])
 
     def of(self, topic):
         return [message.payload.decode() for message in self.messages if message.topic == topic]
@@ -179,7 +175,7 @@ def test_whether_the_broker_is_there_is_known(broker, write_config, recording, s
 
 
 def metrics(running):
-    with urllib.request.urlopen(f"{running.service.url}metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"{running.service.url}metrics", timeout=LONG_S) as answer:
         return answer.read().decode()
 
 
@@ -281,7 +277,7 @@ def test_the_broker_says_when_the_service_has_died(broker, peer, write_config, t
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     peer.wait_for(lambda: peer.of(STATUS) == ["online"])
     process.kill()
-    process.wait(60)
+    process.wait(LONG_S)
 
     peer.wait_for(lambda: peer.of(STATUS) == ["online", "offline"])
 
@@ -299,7 +295,7 @@ def test_a_service_that_is_killed_loses_and_doubles_nothing(broker, peer, write_
             peer.wait_for(lambda: len(peer.issued()) >= reached)  # noqa: B023
         finally:
             process.kill()
-            process.wait(60)
+            process.wait(LONG_S)
     sender.join()
 
     (path,) = (tmp_path / "out").iterdir()

@@ -21,6 +21,7 @@ from stunet_deploy.cli import main
 from stunet_deploy.errors import BackendError, BundleError, ConfigError, StreamError
 from stunet_deploy.series.table import format_time
 from tests.paths import ROOT
+from tests.waiting import LONG_S, wait_for
 
 STDIN, STDOUT = 'kind = "stdin"', 'kind = "stdout"'
 
@@ -271,7 +272,7 @@ def test_a_process_tells_systemd_and_ends_in_good_order_at_a_signal(write_config
     told = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(60)
+        systemd.settimeout(LONG_S)
 
         def listen():
             while told[-1:] != ["STOPPING=1"]:
@@ -294,7 +295,7 @@ def test_a_process_tells_systemd_and_ends_in_good_order_at_a_signal(write_config
         while told[-1:] != ["WATCHDOG=1"] and listening.is_alive():
             listening.join(0.01)
         process.send_signal(number)
-        rest, log = process.communicate(timeout=60)
+        rest, log = process.communicate(timeout=LONG_S)
         listening.join()
 
     assert process.returncode == 0, log
@@ -323,22 +324,30 @@ def test_the_watchdog_hears_nothing_of_a_stream_that_hangs(write_config, pipe, l
     monkeypatch.setattr(supervisor, "watchdog_s", lambda: 0.05)
     monkeypatch.setattr(supervisor, "TICK_S", 0.01)
     running = start(write_config(STDIN, [STDOUT]))
-    stream = running.service.workers[0]._serving.stream
+    worker = running.service.workers[0]
+    stream = worker._serving.stream
+    healthy, looks = worker.healthy, []
+
+    def look(limit_s):
+        looks.append(healthy(limit_s))
+        return looks[-1]
+
+    monkeypatch.setattr(worker, "healthy", look)
     hanging, released = threading.Event(), threading.Event()
     step = stream._mode.step
 
     def hang(inputs):
         hanging.set()
-        released.wait(60)
+        released.wait(LONG_S)
         return step(inputs)
 
     monkeypatch.setattr(stream._mode, "step", hang)
     pipe.write(lines[0] + "\n")
     pipe.flush()
-    assert hanging.wait(60)
-    threading.Event().wait(0.1)  # longer than the watchdog waits
-    heard = len(told)
-    threading.Event().wait(0.1)
+    assert hanging.wait(LONG_S)
+    wait_for(lambda: looks[-1:] == [False])
+    heard, seen = len(told), len(looks)
+    wait_for(lambda: len(looks) > seen + 10)
     assert len(told) == heard
     released.set()
     running.finish()

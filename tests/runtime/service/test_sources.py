@@ -9,12 +9,13 @@ from runtime.service import sources
 from runtime.service.config import ReplayConfig
 from runtime.service.sources import Delivery, End, Inbox, ReplaySource, StdinSource
 from stunet_deploy.errors import DataError
+from tests.waiting import LONG_S, wait_for
 
 
 def everything(inbox):
     """Return what an inbox holds up to its end, and the end."""
     found = []
-    while isinstance(delivery := inbox.take(60), Delivery):
+    while isinstance(delivery := inbox.take(LONG_S), Delivery):
         found.append(delivery.content)
     assert isinstance(delivery, End)
     return found, delivery
@@ -58,8 +59,7 @@ def test_lines_that_were_read_before_a_stop_are_delivered(pipe):
     inbox, stopped = Inbox(1), threading.Event()
     StdinSource(read).start(inbox, stopped, None)
     write.write(b"one\ntwo\nthree\n")
-    while not inbox.full:
-        stopped.wait(0.01)
+    wait_for(lambda: inbox.full)
     stopped.set()
 
     assert everything(inbox)[0] == [b"one", b"two", b"three"]
@@ -73,7 +73,7 @@ def test_a_replay_waits_for_room_and_goes_on_behind_the_last_interval(recording,
     source.start(inbox, threading.Event(), timestamps[9])
 
     stamps = []
-    while isinstance(delivery := inbox.take(60), Delivery):
+    while isinstance(delivery := inbox.take(LONG_S), Delivery):
         assert len(inbox) <= 3
         stamps.append(delivery.content.timestamp)
     assert stamps == timestamps[10:]
@@ -85,7 +85,7 @@ def test_a_replay_at_the_speed_of_a_clock_waits_between_intervals(recording, exa
     inbox = Inbox(100)
     ReplaySource(config, example.bundle.manifest, ignore_unknown=False).start(inbox, stopped, None)
 
-    assert isinstance(inbox.take(60), Delivery)
+    assert isinstance(inbox.take(LONG_S), Delivery)
     assert inbox.take(0.1) is None  # the next one is due in 300 seconds
     stopped.set()
 

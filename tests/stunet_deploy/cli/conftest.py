@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from stunet_deploy.cli import main
-from tests.paths import ROOT
+from tests.shapes import unchecked
+from tests.sharing import Shared
 
 SENSORS = ("north", "east", "south", "west", "ramp")
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
@@ -53,9 +54,10 @@ class Place:
 
 
 def run_stunet(arguments: list[str]) -> str:
-    """Run the program in a process of its own, where shapes are not checked: training is five times as fast."""
-    command = [sys.executable, "-m", "stunet_deploy", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    """Run the program without the check of shapes and return its standard output."""
+    with unchecked(), redirect_stdout(StringIO()) as out:
+        assert main(arguments) == 0
+    return out.getvalue()
 
 
 def write_speeds(path: Path, order: tuple[str, ...] = SENSORS) -> None:
@@ -73,24 +75,33 @@ def write_speeds(path: Path, order: tuple[str, ...] = SENSORS) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-@pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """The network's files with a trained model and its bundle; tests must not change them."""
-    folder = tmp_path_factory.mktemp("place")
-    names = ("speeds.csv", "edges.csv", "tiny.toml", "model.pt", "model.bundle")
-    made = Place(folder, *(folder / name for name in names))
+def place_in(folder: Path) -> Place:
+    """Return the paths of the small network's files in a folder."""
+    return Place(
+        folder, *(folder / name for name in ("speeds.csv", "edges.csv", "tiny.toml", "model.pt", "model.bundle"))
+    )
+
+
+def make_place(folder: Path) -> None:
+    """Write the small network's files, train on them and export what was trained."""
+    made = place_in(folder)
     write_speeds(made.speeds)
     edges = [f"{a},{b},{400 + 150 * i}" for i, (a, b) in enumerate(pairwise(SENSORS))]
     made.edges.write_text("from,to,distance\n" + "\n".join(edges) + "\n", encoding="utf-8")
     made.config.write_text(CONFIG.format(epochs=2), encoding="utf-8")
     run_stunet(made.train_arguments(made.model))
     run_stunet(["export", str(made.model), "--precision", "tf32"])
-    return made
+
+
+@pytest.fixture(scope="session")
+def place(shared: Shared, exported_once: None) -> Place:
+    """The network's files with a trained model and its bundle; tests must not change them."""
+    return place_in(shared.folder("place", make_place))
 
 
 @pytest.fixture(scope="session", name="run_stunet")
 def run_stunet_fixture() -> Callable[[list[str]], str]:
-    """Give tests the program in a process of its own."""
+    """Give tests the program without the check of shapes."""
     return run_stunet
 
 

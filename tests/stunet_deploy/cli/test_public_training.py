@@ -1,16 +1,15 @@
-"""Public recordings with their public graphs train and export as their authors distribute them, a command each."""
+"""Public recordings with their public graphs train as their authors distribute them, by one command."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from stunet_deploy.bundle import Bundle
-from tests.paths import ROOT
+from stunet_deploy.checkpoint import Checkpoint
+
+from .conftest import run_stunet
 
 CONFIG = """\
 [model]
@@ -27,15 +26,6 @@ warm_up = 3
 """
 
 
-def stunet(*arguments: object) -> dict[str, object]:
-    """Run a command with --json in a process of its own and return its answer."""
-    command = [sys.executable, "-m", "stunet_deploy", *map(str, arguments), "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    answer: dict[str, object] = json.loads(done.stdout)
-    return answer
-
-
 @pytest.mark.parametrize(
     ("recording", "graph", "protocol", "first", "last"),
     [
@@ -44,18 +34,17 @@ def stunet(*arguments: object) -> dict[str, object]:
         ("los_speed.csv", "los_adj.csv", "a", "773869", "769373"),
     ],
 )
-def test_it_trains_and_exports(
+def test_it_trains(
     recording: str, graph: str, protocol: str, first: str, last: str, shared_data: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "tiny.toml").write_text(CONFIG)
     model = tmp_path / "model.pt"
     files = ["--data", shared_data / "layouts" / recording, "--graph", shared_data / "layouts" / graph]
     limits = ["--config", tmp_path / "tiny.toml", "--max-minutes", 0.02]
+    arguments = ["train", *files, *limits, "--timezone", "America/Los_Angeles", "--out", model, "--json"]
 
-    trained = stunet("train", *files, *limits, "--timezone", "America/Los_Angeles", "--out", model)
-    exported = stunet("export", model)
+    assert json.loads(run_stunet([*map(str, arguments)]))["protocol"] == protocol
 
-    assert trained["protocol"] == protocol
-    manifest = Bundle.load(str(exported["bundle"])).manifest
-    assert (manifest.sensor_ids[0], manifest.sensor_ids[-1]) == (first, last)
-    assert (manifest.units, manifest.timezone, manifest.interval_s) == (("mph",), "America/Los_Angeles", 300)
+    site = Checkpoint.load(model).site
+    assert (site.sensor_ids[0], site.sensor_ids[-1]) == (first, last)
+    assert (site.units, site.timezone, site.interval_s) == (("mph",), "America/Los_Angeles", 300)

@@ -29,10 +29,19 @@ warm_up = 4
 threads = 1
 """
 OPTIONS = {
-    "two types of sensors, profile": "horizon = 6\nprofile = true",
-    "roll-out, attention": 'horizon = 3\ndecoder = "recurrent"\ncell = "gru"\n'
+    "two types of sensors, profile": "horizon = 2\nprofile = true",
+    "roll-out, attention": 'horizon = 2\ndecoder = "recurrent"\ncell = "gru"\n'
     'edge_state = "per_edge"\ncombine = "attention"',
 }
+
+
+@pytest.fixture(scope="module")
+def trained(place: Any, run_stunet: Callable[[list[str]], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a Structural-RNN of one type of sensors."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "srnn.toml").write_text(CONFIG.format(model="horizon = 2"), encoding="utf-8")
+    run_stunet([*place.train_arguments(folder / "model.pt", folder / "srnn.toml"), "--model", "srnn"])
+    return folder / "model.pt"
 
 
 @pytest.mark.parametrize("model", OPTIONS.values(), ids=OPTIONS)
@@ -110,12 +119,10 @@ def test_types_of_sensors_are_for_the_family_that_knows_them(
 
 
 def test_a_trained_model_on_another_network(
-    place: Any, answer: Callable[..., Any], tmp_path: Path, run_stunet: Callable[[list[str]], str]
+    place: Any, trained: Path, answer: Callable[..., Any], tmp_path: Path, run_stunet: Callable[[list[str]], str]
 ) -> None:
     """Four of the sensors under other names, joined in a line: exported and verified without further training."""
-    config, first, other = tmp_path / "srnn.toml", tmp_path / "first.pt", tmp_path / "other.pt"
-    config.write_text(CONFIG.format(model=""), encoding="utf-8")
-    run_stunet([*place.train_arguments(first, config), "--model", "srnn"])
+    first, other = trained, tmp_path / "other.pt"
     lines = [line.rsplit(",", 1)[0] for line in place.speeds.read_text(encoding="utf-8").splitlines()]
     lines[0] = "timestamp,n,e,s,w"
     (tmp_path / "other.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -137,14 +144,12 @@ def test_a_trained_model_on_another_network(
 
 def test_a_node_is_explained(
     place: Any,
+    trained: Path,
     answer: Callable[..., Any],
     tmp_path: Path,
-    run_stunet: Callable[[list[str]], str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config, model, out = tmp_path / "srnn.toml", tmp_path / "model.pt", tmp_path / "east.png"
-    config.write_text(CONFIG.format(model=""), encoding="utf-8")
-    run_stunet([*place.train_arguments(model, config), "--model", "srnn"])
+    model, out = trained, tmp_path / "east.png"
 
     found = answer("inspect", model, "--explain", "east", "--data", place.speeds, "--intervals", "40", "--out", out)
     assert (found["intervals"], found["warm_up"], found["outputs"]) == (40, 6, ["speed"])

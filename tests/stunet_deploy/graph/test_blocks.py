@@ -43,7 +43,7 @@ def put_together(groups: list[BlockRows], width: int) -> np.ndarray:
 @given(
     st.integers(1, 40), st.integers(1, 30), st.sampled_from([0.0, 0.05, 0.3, 1.0]), st.integers(1, 7), st.integers(0, 9)
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_blocks_hold_the_matrix_and_gather_nothing_else(rows, columns, density, size, seed):
     rng = np.random.default_rng(seed)
     matrix = rng.standard_normal((rows, columns)).astype(np.float32) * (rng.random((rows, columns)) < density)

@@ -51,7 +51,7 @@ def literal_basis(adjacency, order):
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 @given(adjacency=adjacencies())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_basis_is_the_literal_recurrence(order, adjacency):
     weights = np.maximum(adjacency, adjacency.T)
     np.fill_diagonal(weights, 0)
@@ -60,7 +60,7 @@ def test_basis_is_the_literal_recurrence(order, adjacency):
 
 
 @given(adjacency=adjacencies())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_scaled_laplacian_has_eigenvalues_from_minus_one_to_one(adjacency):
     weights = np.maximum(adjacency, adjacency.T)
     np.fill_diagonal(weights, 0)
@@ -105,7 +105,7 @@ def test_order_below_one_is_refused(order):
 
 @pytest.mark.parametrize("method", ["gpa", "pga"])
 @given(adjacency=adjacencies(), pool_levels=st.lists(st.integers(0, 3), max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pool_and_unpool_are_consistent(method, adjacency, pool_levels):
     hierarchy = GraphHierarchy.build(adjacency, pool_levels=pool_levels, partition=method)
     assert len(hierarchy.levels) == len(pool_levels) + 1
@@ -123,7 +123,7 @@ def test_pool_and_unpool_are_consistent(method, adjacency, pool_levels):
 
 
 @given(adjacency=adjacencies())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_mean_weights_average_the_members(adjacency):
     (transition,) = GraphHierarchy.build(adjacency, pool_levels=[2]).transitions
     weights = transition.mean_weights()

@@ -86,7 +86,7 @@ def test_best_matching_of_a_path(weights, total, chosen):
 
 
 @given(st.lists(st.integers(1, 9), min_size=4, max_size=12).filter(lambda weights: len(weights) % 2 == 0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_best_matching_of_a_cycle_is_the_optimum(weights):
     nodes = len(weights)
     adjacency = graph_of([(i, (i + 1) % nodes, float(weight)) for i, weight in enumerate(weights)], nodes)
@@ -125,7 +125,7 @@ def test_path_of_the_published_trap_is_matched_at_its_optimum(method):
 
 @pytest.mark.parametrize("method", METHODS)
 @given(adjacency=adjacencies())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_matching_is_valid_maximal_and_at_least_half_the_optimum(method, adjacency):
     partner = match(sparse(adjacency), method)
     nodes = np.arange(len(adjacency))
@@ -165,7 +165,7 @@ def test_parallel_edges_are_summed_one_after_the_other_in_sorted_order():
 
 @pytest.mark.parametrize("method", METHODS)
 @given(adjacency=adjacencies(), levels=st.integers(0, 3))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_partition_conserves_the_weight_between_clusters(method, adjacency, levels):
     cluster, coarser = partitioned(sparse(adjacency), levels, method)
     coarse = coarser.dense()

@@ -53,6 +53,7 @@ def waves() -> MotionSplit:
     return MotionSplit((waving(0.0), waving(2.0), waving(4.0)), (waving(1.0),))
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("rollout", [1, 5], ids=["the paper's training", "roll-out"])
 def test_a_wave_is_forecast_better_than_by_standing_still(waves: MotionSplit, rollout: int) -> None:
     training = TaskTraining(

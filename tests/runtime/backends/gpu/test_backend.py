@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.backends.base import open_backend
@@ -49,7 +49,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(taps=tap_sets, batch=st.integers(1, 3), capturable=st.booleans(), script=actions)
 def test_any_course_of_a_stream_equals_the_cpu_bit_for_bit(build_example, host, taps, batch, capturable, script):
     bundle = build_example(*taps).bundle
@@ -74,7 +74,7 @@ def test_any_course_of_a_stream_equals_the_cpu_bit_for_bit(build_example, host, 
     both_step(device, cpu, rng, 2 * cpu.contract.slots)
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=10)
 @given(taps=tap_sets, window=st.integers(1, 6), capturable=st.booleans())
 def test_window_mode_equals_the_cpu_bit_for_bit(build_example, host, taps, window, capturable):
     bundle = build_example(*taps, window=window).bundle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.backends.base import open_backend
@@ -15,7 +15,7 @@ from stunet_deploy.testing import sample_inputs
 FAULT = BackendError("CUDA answers cudaEventSynchronize with cudaErrorLaunchFailure", "a GPU that works", "look at it")
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20)
 @given(
     call=st.sampled_from(["record", "wait", "zero", "copy_out", "synchronize"]),
     after=st.integers(0, 60),

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from runtime.service.config import read_config
+from tests.waiting import LONG_S
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def get():
 
     def get(running, path):
         try:
-            with urllib.request.urlopen(running.service.url + path.lstrip("/"), timeout=30) as answer:
+            with urllib.request.urlopen(running.service.url + path.lstrip("/"), timeout=LONG_S) as answer:
                 return answer.status, answer.headers["Content-Type"], answer.read()
         except urllib.error.HTTPError as error:
             with error:

@@ -48,7 +48,7 @@ def literal_terms(level: Level, polynomials: int) -> list[np.ndarray]:
     return terms[: polynomials + 1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     nodes=st.integers(1, 90),
     order=st.integers(1, 4),

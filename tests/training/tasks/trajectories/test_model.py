@@ -103,6 +103,7 @@ def test_forecasts_do_not_depend_on_the_number_of_slots(model: SRNNConfig) -> No
     np.testing.assert_allclose(fitted[:, :, :3], direct[:, 0, :, :3], atol=1e-4)
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_walking_straight_is_learned() -> None:
     settings = config(SUMMED, updates=30, batch=8, capacity=4, learning_rate=3e-2)
     torch.manual_seed(0)

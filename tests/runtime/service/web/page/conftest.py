@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.paths import ROOT
+from tests.waiting import LONG_S
 
 SENSORS = [f"s{node}" for node in range(5)]
 
@@ -55,7 +56,7 @@ class Process:
 
     def end(self):
         self._process.terminate()
-        _, log = self._process.communicate(timeout=60)
+        _, log = self._process.communicate(timeout=LONG_S)
         assert self._process.returncode == 0, log
 
 
@@ -72,7 +73,7 @@ def launch():
     for one in running:
         if one._process.poll() is None:
             one._process.kill()
-            one._process.communicate(timeout=60)
+            one._process.communicate(timeout=LONG_S)
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def look(browser, process):
         context = browser.new_context(viewport={"width": width, "height": height}, timezone_id="Asia/Tokyo", **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(1000 * LONG_S)
         page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
