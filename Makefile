@@ -10,6 +10,9 @@ BENCHMARKS := $(addprefix benchmarks.speed.,bench_step throughput peers)
 # TensorRT's bindings whose calls the tests compare with ours: JetPack 6 and 7, the first and the latest TensorRT 11.
 BINDINGS := tensorrt-cu12-bindings==10.3.0 $(addprefix tensorrt-cu13-bindings==,10.13.3.9 10.16.1.11 11.0.0.114 11.4.0.106)
 
+# With STUNET_NO_SKIP=1 every test runs, as in .ci/run.
+QUICK := $(if $(STUNET_NO_SKIP),,-m "not slow")
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bindings bench faults live
 
@@ -20,7 +23,7 @@ demo: $(READY) ## Train, export, verify and stream on the data in the package; r
 	@$(BIN)/stunet demo --out demo
 
 test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest -n logical
+	@$(BIN)/python -m pytest -n logical --dist worksteal $(QUICK)
 
 check: $(READY) ## Check format, lint, types, import rules and Python 3.10
 	@echo "ruff format"; $(BIN)/ruff format --check --quiet .

@@ -23,7 +23,7 @@ from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import BackendError, ConfigError, StunetError
 from tests.paths import ROOT
 
-from .conftest import Exported
+from .conftest import NETWORKS, Exported
 from .engine_proof import assert_builds, assert_clean, key_for
 
 
@@ -40,6 +40,9 @@ def bundle(bundle_of_all: Bundle, tmp_path: Path) -> Bundle:
     return Bundle.load(shutil.copytree(bundle_of_all.path, tmp_path / "model.bundle"))
 
 
+@pytest.mark.parametrize(
+    "name", ["two scales", *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS if name != "two scales")]
+)
 def test_every_network_is_clean_and_builds_ahead_of_time_in_every_precision(
     name: str, export: Callable[[str], Exported], rtx: Flavor, tmp_path: Path
 ) -> None:

@@ -210,10 +210,12 @@ def test_the_step_graph_is_the_model_over_a_thousand_intervals(checkpoint: Check
         np.testing.assert_allclose(lines[name], line.numpy(), rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-def test_tensorrt_builds_the_step_in_every_precision(
-    checkpoint: Checkpoint, step_graph: onnx.ModelProto, rtx: Flavor, tmp_path: Path
-) -> None:
-    model = checkpoint.model
+@pytest.mark.parametrize(
+    "name", ["roll-out", *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS if name != "roll-out")]
+)
+def test_tensorrt_builds_the_step_in_every_precision(name: str, shared: Shared, rtx: Flavor, tmp_path: Path) -> None:
+    model = make_checkpoint(name).model
+    step_graph = shared.step(model, {})
 
     assert_clean(step_graph, tmp_path, reads_time=model.config.time_features != "none")
     assert_builds(step_graph, model.contract, rtx)

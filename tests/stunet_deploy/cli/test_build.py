@@ -8,13 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runtime.backends.gpu.driver import find_device
+from stunet_deploy.cli import main
 from tests.paths import ROOT
 
 from .conftest import Place
@@ -48,8 +49,13 @@ def refused(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     """Return the three clauses of a run that ended as every error of a user does."""
     assert done.returncode == 2, (done.returncode, done.stderr)
     assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    lines = [line.partition(":") for line in done.stderr.splitlines()]
+    return clauses_of(done.stderr)
+
+
+def clauses_of(said: str) -> dict[str, str]:
+    """Return the three clauses of an error."""
+    assert "Traceback" not in said
+    lines = [line.partition(":") for line in said.splitlines()]
     clauses = {name: text.strip() for name, _, text in lines if name in ("error", "expected", "to do")}
     assert all(clauses.values())
     assert list(clauses) == ["error", "expected", "to do"]
@@ -100,8 +106,11 @@ def test_engines_are_built_without_torch_and_listed(bundle: Path) -> None:
         (["--version-compatible"], "to do", "--version-compatible"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused(bundle: Path, arguments: list[str], clause: str, text: str) -> None:
-    assert text in refused(stunet("build", bundle, "--flavor", "rtx", *arguments))[clause]
+def test_an_option_that_cannot_be_is_refused(
+    bundle: Path, arguments: list[str], clause: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(bundle), "--flavor", "rtx", *arguments]) == 2
+    assert text in clauses_of(capsys.readouterr().err)[clause]
     assert not (bundle / "engines").exists()
 
 
@@ -143,9 +152,9 @@ def test_the_full_builder_without_a_driver_does_not_reach_the_library(bundle: Pa
 
 @needs_rtx
 @pytest.mark.parametrize("damage", ["cut short", "foreign", "no note", "altered note"])
-def test_a_damaged_engine_is_shown_and_built_again(bundle: Path, damage: str) -> None:
-    build = ["build", bundle, "--flavor", "rtx", "--compute-capability", "8.6", "--json"]
-    (engine,) = json.loads(stunet(*build).stdout)["engines"]
+def test_a_damaged_engine_is_shown_and_built_again(bundle: Path, damage: str, answer: Callable[..., Any]) -> None:
+    build = ["build", bundle, "--flavor", "rtx", "--compute-capability", "8.6"]
+    (engine,) = answer(*build)["engines"]
     path = bundle / "engines" / engine["file"]
     note = path.with_suffix(".json")
     if damage == "cut short":
@@ -157,11 +166,11 @@ def test_a_damaged_engine_is_shown_and_built_again(bundle: Path, damage: str) ->
     else:
         note.write_text(note.read_text().replace('"precision": "fp32"', '"precision": "tf32"'))
 
-    (listed,) = json.loads(stunet("inspect", bundle, "--json").stdout)["engines"]
+    (listed,) = answer("inspect", bundle)["engines"]
     assert not listed["valid"]
     assert listed["problem"]
 
-    (again,) = json.loads(stunet(*build).stdout)["engines"]
+    (again,) = answer(*build)["engines"]
     assert not again["reused"]
-    (listed,) = json.loads(stunet("inspect", bundle, "--json").stdout)["engines"]
+    (listed,) = answer("inspect", bundle)["engines"]
     assert listed["valid"]

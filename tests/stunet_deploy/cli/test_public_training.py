@@ -30,8 +30,8 @@ warm_up = 3
     ("recording", "graph", "protocol", "first", "last"),
     [
         ("metr-la.h5", "adj_mx.pkl", "a", "773869", "769373"),
-        ("PeMSD7_V_228.csv", "PeMSD7_W_228.csv", "b", "0", "227"),
-        ("los_speed.csv", "los_adj.csv", "a", "773869", "769373"),
+        pytest.param("PeMSD7_V_228.csv", "PeMSD7_W_228.csv", "b", "0", "227", marks=pytest.mark.slow),
+        pytest.param("los_speed.csv", "los_adj.csv", "a", "773869", "769373", marks=pytest.mark.slow),
     ],
 )
 def test_it_trains(
