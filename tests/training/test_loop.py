@@ -169,7 +169,7 @@ def test_windows_are_those_of_the_split_even_where_days_touch(make_trainer, seri
 @pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("settings", [{"dropout": 0.2, "hide": 0.2}, {"regime": "window", "loss": "paper"}])
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make_trainer, series, graph, config, settings):
-    settings = config(epochs=1, **settings)
+    settings = config(epochs=1, batch=32, **settings)
     first = weights_of(make_trainer(series, graph, settings))
 
     assert same(first, weights_of(make_trainer(series, graph, settings)))
@@ -179,7 +179,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make_train
 @pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize("regime", ["stream", "window"])
 def test_nothing_that_the_test_scores_changes_the_weights(make_trainer, series, graph, config, regime):
-    settings = config(epochs=2, regime=regime)
+    settings = config(epochs=2, regime=regime, batch=32)
     split = protocol_a(series, 6, 3)
     first = int(split.test[0]) + 1
     values, observed = series.values.copy(), series.observed.copy()
@@ -229,7 +229,7 @@ def test_the_time_is_that_of_the_clock_given(make_trainer, series, graph, config
 
 @pytest.mark.parametrize("regime", ["stream", "window"])
 def test_bfloat16_trains_and_stays_finite(make_trainer, series, graph, config, regime):
-    trainer = make_trainer(series, graph, config(epochs=1, precision="bf16", regime=regime))
+    trainer = make_trainer(series, graph, config(epochs=1, precision="bf16", regime=regime, batch=32))
     weights = weights_of(trainer)
 
     assert all(weight.dtype == torch.float32 and torch.isfinite(weight).all() for weight in weights.values())
