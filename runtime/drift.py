@@ -2,13 +2,6 @@
 
 Every forecast is kept until the last interval that it describes has come. What a sensor then measures is compared with
 what was forecast for it, and with persistence: the last reading of that sensor when the forecast was issued.
-
-An error alone says little, since a calm night is easy and a rush hour is not. The alarm therefore looks at the
-logarithm of the model's error over persistence's, of the same interval and the same readings, and asks with the test of
-Page and Hinkley whether its mean has risen above what it was in the first week.
-
-Sources: E. S. Page, "Continuous inspection schemes", Biometrika 41 (1954), section 2; D. V. Hinkley, "Inference about
-the change-point from cumulative sum tests", Biometrika 58 (1971).
 """
 
 from __future__ import annotations
@@ -23,20 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.drift_alarm import DriftAlarm
 from runtime.forecast import Forecast
 from runtime.readings import Interval
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.series.wall_clock import DAY_S
 
-#: Days of which the reference is the mean, and days after which that mean is used.
-REFERENCE_DAYS, SETTLED_DAYS = 7, 1
-#: Share of the threshold below which an alarm clears.
-_CLEARED = 0.5
 #: Share of a target's standard deviation that is added to errors, so that their ratio exists where both are 0.
 _FLOOR = 0.01
-#: Largest rise that one interval can bring: an hour in which every reading repeats the last is no proof.
-_LARGEST = 1.0
 
 
 @dataclass(frozen=True)
@@ -140,19 +128,8 @@ class DriftWatch:
 
     A reading that is unobserved, outside the limits or of a stuck detector scores nothing, nor does a forecast of an
     interval that never came. Degraded forecasts count in the running errors, and those that are not sound (issued while
-    the model warms up, after a gap or from too few readings) not for the alarm.
-
-    The alarm is raised when S >= threshold and cleared when S < threshold / 2, where S begins at 0 and at every sound
-    interval becomes
-
-        S <- min(max(S + hours * (rise - delta), 0), threshold)
-        rise = min(mean over horizons and targets of (log(e / p) - reference), 1)
-
-    with the mean absolute errors e of the model and p of persistence at this interval. To both a hundredth of the
-    target's standard deviation is added, so that a quiet night, in which nothing changes, is no evidence. The reference
-    of each horizon and target is the mean of log(e / p) over the first week of intervals without alarm; after that it
-    is fixed, so that a slow decline is a rise too. It is 0 until a day has been seen, and never more: no model is
-    allowed to be worse than persistence.
+    the model warms up, after a gap or from too few readings) not for the alarm; see
+    :class:`runtime.drift_alarm.DriftAlarm`.
 
     Methods may be called from any thread.
 
@@ -183,16 +160,14 @@ class DriftWatch:
             self._horizon_errors = _RunningErrors((horizon, targets))
             self._sensor_errors = _RunningErrors((nodes, targets))
             self._errors = np.empty((2, horizon, nodes, targets), np.float32)
-            self._reference = np.zeros((horizon, targets))
-            self._reference_count = np.zeros((horizon, targets), np.int64)
+            options = self._options
+            self._alarm = DriftAlarm(options.delta, options.threshold, self._interval_s, self._floor, horizon)
             self._scored = self._intervals = 0
-            self._statistic = 0.0
-            self._alarm_since_s: int | None = None
 
     @property
     def alarm_since_s(self) -> int | None:
         """Stamp of the interval that raised the alarm, seconds since the epoch; None without alarm."""
-        return self._alarm_since_s
+        return self._alarm.since_s
 
     def see(self, interval: Interval, forecast: Forecast, *, sound: bool) -> None:
         """Score the forecasts for an interval that has come, and keep the one issued after it.
@@ -223,9 +198,9 @@ class DriftWatch:
                 sensor_persistence_mae=self._of_targets(self._sensor_errors.read(1)),
                 scored=self._scored,
                 intervals=self._intervals,
-                alarm=self._alarm_since_s is not None,
-                alarm_since_s=self._alarm_since_s,
-                statistic=self._statistic,
+                alarm=self._alarm.since_s is not None,
+                alarm_since_s=self._alarm.since_s,
+                statistic=self._alarm.statistic,
                 threshold=self._options.threshold,
             )
 
@@ -235,7 +210,7 @@ class DriftWatch:
             newest = self._issued[-1].stamp if self._issued else 0
             # Of every forecast the steps whose truth is still to come: half of all in the long run.
             waiting = [issued.values[(newest - issued.stamp) // self._interval_s :] for issued in self._issued]
-            cells = self._last.shape
+            cells, alarm = self._last.shape, self._alarm.state()
             return {
                 "stamp": np.array([issued.stamp for issued in self._issued], np.int64),
                 "sound": np.array([issued.sound for issued in self._issued], np.bool_),
@@ -248,12 +223,12 @@ class DriftWatch:
                 "horizon_weight": self._horizon_errors.weight.copy(),
                 "sensor_mean": self._sensor_errors.mean.copy(),
                 "sensor_weight": self._sensor_errors.weight.copy(),
-                "reference": self._reference.copy(),
-                "reference_count": self._reference_count.copy(),
+                # In this order since the first snapshots, so that equal streams have equal bytes.
+                "reference": alarm["reference"],
+                "reference_count": alarm["reference_count"],
                 "scored": np.array(self._scored),
                 "intervals": np.array(self._intervals),
-                "statistic": np.array(self._statistic),
-                "alarm_since_s": np.array([] if self._alarm_since_s is None else [self._alarm_since_s], np.int64),
+                **alarm,
             }
 
     def restore(self, state: Mapping[str, NDArray[Any]] | None) -> None:
@@ -271,11 +246,9 @@ class DriftWatch:
             np.copyto(self._horizon_errors.weight, state["horizon_weight"])
             np.copyto(self._sensor_errors.mean, state["sensor_mean"])
             np.copyto(self._sensor_errors.weight, state["sensor_weight"])
-            np.copyto(self._reference, state["reference"])
-            np.copyto(self._reference_count, state["reference_count"])
-            self._scored, self._statistic = int(state["scored"]), float(state["statistic"])
+            self._alarm.restore(state)
+            self._scored = int(state["scored"])
             self._intervals = int(state.get("intervals", 0))  # older snapshots have none
-            self._alarm_since_s = int(state["alarm_since_s"][0]) if len(state["alarm_since_s"]) else None
             stamps, begin = state["stamp"].tolist(), 0
             for stamp, sound, persistence in zip(stamps, state["sound"], state["persistence"], strict=True):
                 past = (stamps[-1] - stamp) // self._interval_s
@@ -312,28 +285,4 @@ class DriftWatch:
         self._scored += int(counts.sum())
         self._intervals += bool(counts.any())
         if sound:
-            self._test(by_horizon, counts, counts_for_alarm[:, None] & (counts > 0), stamp)
-
-    def _test(
-        self, total: NDArray[np.float64], counts: NDArray[np.int64], usable: NDArray[np.bool_], stamp: int
-    ) -> None:
-        """Move the statistic by the usable ones of an interval's errors [2, horizon, target]."""
-        if not usable.any():
-            return
-        model, persistence = total / np.maximum(counts, 1) + self._floor
-        ratio = np.log(model / persistence)
-        day = DAY_S / self._interval_s
-        reference = np.where(self._reference_count >= SETTLED_DAYS * day, np.minimum(self._reference, 0), 0)
-        rise = min(float(np.mean((ratio - reference)[usable])), _LARGEST)
-        threshold = self._options.threshold
-        statistic = self._statistic + (rise - self._options.delta) * self._interval_s / 3600
-        self._statistic = min(max(statistic, 0.0), threshold)
-        if self._alarm_since_s is None:
-            learning = usable & (self._reference_count < REFERENCE_DAYS * day)
-            self._reference_count += learning
-            share = learning / np.maximum(self._reference_count, 1)
-            self._reference += np.where(usable, ratio - self._reference, 0) * share
-            if self._statistic >= threshold:
-                self._alarm_since_s = stamp
-        elif self._statistic < _CLEARED * threshold:
-            self._alarm_since_s = None
+            self._alarm.see(by_horizon, counts, counts_for_alarm[:, None] & (counts > 0), stamp)
