@@ -1,4 +1,4 @@
-"""What a step graph costs, counted instead of timed: operations, values made, bytes moved, by node and in all."""
+"""The cost of a step graph, counted instead of timed: operations, values made, bytes moved, by node and in all."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Blocks:
 
 
 def cpu_graph(step: onnx.ModelProto) -> onnx.ModelProto | None:
-    """Return a step graph with the same inputs, outputs and meaning that costs a processor less; None if there is none.
+    """Return a step graph with the same inputs, outputs and meaning that costs a processor less, or None.
 
     Results differ by rounding alone.
     """

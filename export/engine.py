@@ -221,7 +221,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def engine_summary(built: Built) -> Mapping[str, Any]:
-    """Return what ``stunet build`` says of an engine as JSON."""
+    """Return an engine as the JSON of ``stunet build``."""
     note = built.stored.note
     names = ("bytes", "sha256", "seconds", "level", "tf32")
     return {

@@ -30,14 +30,14 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Compiled:
-    """What TensorRT made of a graph.
+    """A compiled graph.
 
     Attributes:
         plan: the serialised engine.
         level: the optimisation level it was built with.
         tf32: whether float32 products may be rounded to TF32.
         timings: the timing cache after the build; None for TensorRT-RTX, which measures nothing.
-        log: what TensorRT said, without its details.
+        log: TensorRT's messages but for verbose ones.
     """
 
     plan: bytes
@@ -57,7 +57,7 @@ def compile_engine(
     timings: bytes = b"",
     progress: Progress = lambda phase, share: None,
 ) -> Compiled:
-    """Compile a step graph for what a key says.
+    """Compile a step graph for the devices, precision and batch of a key.
 
     The driver must have been asked before the full builder is used; TensorRT-RTX needs none.
 
@@ -122,7 +122,7 @@ def compile_engine(
 
 
 def describe_layers(flavor: Flavor, plan: bytes) -> Any:
-    """Load an engine on the GPU that it was built for and return what TensorRT's inspector says of its layers.
+    """Load an engine on the GPU that it was built for and return the description of its layers by TensorRT's inspector.
 
     Raises:
         BackendError: if the engine cannot be loaded.
@@ -173,7 +173,7 @@ def _set_targets(flavor: Flavor, config: rtx.IBuilderConfig, compute_capabilitie
 
 
 def _failed(key: EngineKey, reasons: Iterable[str], what: str) -> BackendError:
-    """Say why TensorRT did not build: what its parser or the errors of its log say."""
+    """Return the error of a build, with the last of the reasons that the parser or the log give."""
     return BackendError(
         f"{key.flavor} {key.version} cannot {what} in {key.precision} ({_last(reasons)})",
         "a graph, batch and GPU that it supports",
@@ -186,7 +186,7 @@ def _last(reasons: Iterable[str]) -> str:
 
 
 def _monitor(flavor: Flavor, progress: Progress, stopped: threading.Event) -> Any:
-    """Return what TensorRT tells its progress to, and asks whether it should go on."""
+    """Return the monitor to which TensorRT reports progress, and which can stop the build."""
     trt = flavor.module
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]

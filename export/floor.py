@@ -1,4 +1,4 @@
-"""The least time that a step could take on this machine: its ceilings, measured, and what the graph needs of them."""
+"""The least time that a step could take on this machine: measured ceilings, and the graph's operations and bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COPIED_BYTES = 200_000
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What one thread of a machine can do at most.
+    """The largest rates that one thread of a machine reaches.
 
     Attributes:
         operations: floating-point operations a second of a float32 matrix product, the fastest of several shapes.
@@ -50,7 +50,7 @@ class Ceilings:
 
 
 def ceiling_calls() -> dict[str, Callable[[], object]]:
-    """Return what is to be timed for :func:`ceilings_of`: products through ONNX Runtime, and a copy; one thread."""
+    """Return the calls to time for :func:`ceilings_of`: products through ONNX Runtime, and a copy; one thread."""
     calls: dict[str, Callable[[], object]] = {_name(shape): _product(shape) for shape in PRODUCT_SHAPES}
     source, target = np.ones(_COPIED_BYTES // 4, np.float32), np.ones(_COPIED_BYTES // 4, np.float32)
     calls["copy"] = lambda: np.copyto(target, source)
@@ -58,7 +58,7 @@ def ceiling_calls() -> dict[str, Callable[[], object]]:
 
 
 def ceilings_of(samples: Mapping[str, Samples]) -> Ceilings:
-    """Return the ceilings from times of :func:`ceiling_calls`; a ceiling is what the fastest call came to."""
+    """Return the ceilings from times of :func:`ceiling_calls`; a ceiling is the rate of the fastest call."""
     found = {shape: _operations(shape) / _fastest_s(samples[_name(shape)]) for shape in PRODUCT_SHAPES}
     shape = max(found, key=lambda each: found[each])
     return Ceilings(found[shape], shape, 2 * _COPIED_BYTES / _fastest_s(samples["copy"]))

@@ -3,5 +3,5 @@
 import os
 
 # The official builds of ONNX Runtime report to their maker, and keep a device's number in the user's folder, unless
-# this is set before they are imported. Whoever wants that sets it to 0.
+# this is set before they are imported. A user who wants the report sets it to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

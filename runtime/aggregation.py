@@ -46,7 +46,7 @@ class Rule:
 
 @dataclass
 class AssemblyCounters:
-    """What an assembler has met."""
+    """Counts of an assembler's readings."""
 
     readings: int = 0
     """Readings accepted, repeats not counted."""
@@ -181,7 +181,7 @@ class Assembler:
             del self._open[old], self._per_sensor[old]
 
     def state(self) -> OpenReadings:
-        """Return a copy of what is open, for a snapshot."""
+        """Return a copy of the readings of open intervals, for a snapshot."""
         rows = [(*key, values) for readings in self._open.values() for key, values in sorted(readings.items())]
         return OpenReadings(
             names=self.names,
@@ -214,7 +214,7 @@ class Assembler:
         self.counters = AssemblyCounters(**deepcopy(dict(state.counters)))  # which may be restored again
 
     def _follow(self, now: float) -> None:
-        """Drop what lies ahead of the clock: it comes from a time when the clock was wrong."""
+        """Drop readings that lie ahead of the clock: they come from a time when the clock was wrong."""
         interval_s = self._manifest.interval_s
         newest = self._floor(now) + interval_s
         for start in [start for start in self._open if start > newest]:

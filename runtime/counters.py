@@ -1,4 +1,4 @@
-"""What a stream and an assembler have met, to be read by whoever watches them."""
+"""Counters of a stream, and the reasons for which it and an assembler refuse readings."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from stunet_deploy.errors import StreamError
 
 #: Every reason for which readings are refused; ``StreamError.reason`` is one of them.
 REFUSALS = (
-    "message",  # no JSON, or none of the objects that can be read
-    "shape",  # no array of numbers, or one of another shape
+    "message",  # not JSON, or not one of the objects that can be read
+    "shape",  # not an array of numbers, or one of another shape
     "unknown_sensor",
     "unknown_feature",
-    "reading",  # something that is no number
+    "reading",  # not a number
     "timestamp",  # unreadable, or without a zone
     "off_grid",  # too far from the interval grid
     "late",  # older than what has been forecast from
@@ -31,7 +31,7 @@ def no_refusals() -> dict[str, int]:
 
 @dataclass
 class Counters:
-    """What a stream has met since it was opened or, with snapshots, since it first was."""
+    """Counts of a stream's intervals since it was opened or, with snapshots, since it first was."""
 
     pushes: int = 0
     """Intervals accepted, repeats not counted."""

@@ -110,7 +110,7 @@ class _RunningErrors:
         self.weight = np.zeros(shape)
 
     def add(self, total: NDArray[np.floating[Any]], count: NDArray[np.int64], keep: float) -> None:
-        """Let what was before fade, and add the sum [2, ...] of the errors of so many readings [...]."""
+        """Discount the earlier errors and add the sum [2, ...] of the errors of ``count`` readings [...]."""
         self.weight *= keep
         self.weight += count
         share = np.divide(1.0, self.weight, out=np.zeros_like(self.weight), where=count > 0)

@@ -1,4 +1,4 @@
-"""A forecast: what a stream says after an interval, with everything needed to use and to judge it."""
+"""A forecast: the values that a stream issues after an interval, with everything needed to use and to judge them."""
 
 from __future__ import annotations
 

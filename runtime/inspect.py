@@ -97,7 +97,7 @@ def explain(bundle: Bundle) -> str:
 
 
 def explain_precisions(manifest: Manifest) -> list[str]:
-    """Return a line for each precision beside fp32: what it differs and costs, and how that was measured."""
+    """Return a line for each precision beside fp32: its difference and cost, and how they were measured."""
     lines = []
     for precision in manifest.precisions:
         if precision == FLOAT32:

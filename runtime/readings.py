@@ -160,7 +160,7 @@ class Readings:
 
 
 def advice_on_unknown(sensor: object, known: Container[str]) -> str:
-    """Return what to do about a sensor id that is not among the known ones."""
+    """Return the advice for a sensor id that is not among the known ones."""
     if isinstance(sensor, int) and str(sensor) in known:
         return f'write it as text, "{sensor}": ids are text, even if they look like numbers'
     return "correct the id, or have unknown sensors skipped by ignore_unknown = true"
@@ -170,7 +170,7 @@ def read_number(sensor: str, reading: object) -> float:
     """Return one reading as a number.
 
     Raises:
-        StreamError: if it is none.
+        StreamError: if it is not a number.
     """
     if isinstance(reading, (int, float, np.number)) and not isinstance(reading, bool):
         try:

@@ -108,9 +108,9 @@ class Snapshot:
         lines: the live slices of each state entry by age: [delay, batch, ...], oldest first.
         counters: see :class:`runtime.counters.Counters`.
         last: the last accepted push, or None for a fresh stream; its stamp is the clock.
-        flat_lines: [node, feature] twice: last readings, and how often each has come; None where nobody looks.
+        flat_lines: [node, feature] twice: last readings, and how often each has come; None without ``stuck_after``.
         readings: of an assembler in front of the stream, or None.
-        drift: what a watch of the forecasts remembers, by name; None where nobody watches.
+        drift: the memory of a drift watch, by name; None without one.
     """
 
     bundle_id: str

@@ -43,7 +43,7 @@ class Stream:
         options: how gaps, missing readings, unknown sensors and inexact times are treated.
 
     Attributes:
-        counters: what the stream has met.
+        counters: counts of its intervals.
         keep: called with every accepted interval before the state changes: a journal. What it returns are further
             reasons to trust the forecast less.
         watch: compares forecasts with what comes, or None.
@@ -189,7 +189,7 @@ class Stream:
         return accepted
 
     def steps(self, accepted: Input) -> Steps[Forecast]:
-        """Keep an accepted interval and return the steps that it takes, for whoever runs several streams at once.
+        """Keep an accepted interval and return the steps that it takes, for a caller that runs several streams at once.
 
         Unlike :meth:`push` it does not run them; see :data:`runtime.window.Steps`.
         """
@@ -240,7 +240,7 @@ class Stream:
             self._flat_lines.reset()
 
     def snapshot(self) -> Snapshot:
-        """Return a copy of all that the stream remembers."""
+        """Return a copy of the stream's memory."""
         flat = self._flat_lines
         return Snapshot(
             bundle_id=self.bundle.manifest.bundle_id,
@@ -327,7 +327,7 @@ class Stream:
         return forecast
 
     def _unsound(self, interval: Interval, share: float) -> list[str]:
-        """Return what the model lacks for a forecast as good as it can be."""
+        """Return the reasons for which the model's own forecast is less reliable."""
         reasons = []
         window = self.bundle.manifest.window
         if self._age < window:

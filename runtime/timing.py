@@ -127,7 +127,7 @@ def rss_mb() -> float | None:
 
 
 def environment() -> dict[str, Any]:
-    """Return what a measurement depends on: machine, clock governor, versions and the project's commit."""
+    """Return the circumstances of a measurement: machine, clock governor, versions and the project's commit."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
@@ -150,7 +150,7 @@ def _cpu_model() -> str:
 
 
 def read_system_file(path: str | Path) -> str | None:
-    """Return what a small file of the system says; None where there is none."""
+    """Return the text of a small file of the system, or None if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):

@@ -18,7 +18,7 @@ Last = tuple[Interval, Forecast]
 
 
 class Validator:
-    """Checks what comes against the bundle, the clock and the last interval; changes nothing.
+    """Checks an interval against the bundle, the clock and the last interval; changes nothing.
 
     Args:
         manifest: of the bundle.

@@ -19,7 +19,7 @@ FORECAST = "forecast"
 Inputs = dict[str, NDArray[Any]]
 
 Result = TypeVar("Result")
-#: Steps that somebody else runs: yields the inputs of one, is sent its forecast, and so on; returns the result.
+#: Steps that the caller runs: yields the inputs of one, is sent its forecast, and so on; returns the result.
 Steps = Generator[Inputs, NDArray[np.float32], Result]
 
 

@@ -70,7 +70,7 @@ def half_graph(step: onnx.ModelProto, precision: str) -> onnx.ModelProto:
 
 
 def _keep_names(model: ir.Model, cast: dict[ir.Value, ir.Value]) -> None:
-    """Give a weight's half-precision copy the weight's name, where nobody reads the float32 one any more."""
+    """Give a weight's half-precision copy the weight's name, where the float32 one is no longer read."""
     for value, copy in cast.items():
         if copy.is_initializer() and not value.uses() and value.name is not None:
             del model.graph.initializers[value.name]

@@ -1,1 +1,1 @@
-"""Backends: what runs one step of a bundle and owns the memory of its state."""
+"""Backends, each of which runs one step of a bundle and owns the memory of its state."""

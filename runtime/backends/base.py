@@ -1,4 +1,4 @@
-"""Backends: what runs one step of a bundle and owns the memory of its state."""
+"""Backends, each of which runs one step of a bundle and owns the memory of its state."""
 
 from __future__ import annotations
 

@@ -63,12 +63,12 @@ class HostSlots:
     """All slots of all state entries in host memory, at addresses that never change.
 
     Args:
-        contract: what the step remembers.
+        contract: of the step, whose states are kept.
         batch: number of rows that step together.
 
     Attributes:
         arrays: [slot, batch, ...] per state entry.
-        phase: of the interval that steps next; whoever runs the step calls :meth:`advance` after it.
+        phase: of the interval that steps next; the caller of the step calls :meth:`advance` after it.
     """
 
     def __init__(self, contract: StepContract, batch: int) -> None:

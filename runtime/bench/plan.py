@@ -1,4 +1,4 @@
-"""What a measurement of a bundle takes and gives: its cases, its plan, and what was found of each case."""
+"""The cases and the plan of a measurement of a bundle, and the findings of each case."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RATE = 100.0
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: one way to run the bundle."""
+    """One way to run the bundle: a backend, a precision and a number of threads."""
 
     backend: str = ONNXRUNTIME
     precision: str = FLOAT32
@@ -74,7 +74,7 @@ class Plan:
 
 @dataclass
 class Run:
-    """What was found of one case; see :func:`runtime.bench.summary.run_to_json` for what it says."""
+    """The findings of one case; :func:`runtime.bench.summary.run_to_json` gives them as JSON."""
 
     case: Case
     artifact: dict[str, str]

@@ -1,4 +1,4 @@
-"""What a measurement says: each run as JSON, the table of all, and the samples to be read again."""
+"""A measurement as JSON and as a table, and its samples read from a file."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def read_measurement(path: Path) -> dict[str, Any]:
     """Read a measurement that :func:`runtime.bench.measure.bench` returned, from a file.
 
     Raises:
-        DataError: if the file is none.
+        DataError: if the file is not a measurement.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

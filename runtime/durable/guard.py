@@ -63,5 +63,5 @@ class Guard:
 
 
 def _key(entry: object) -> bytes:
-    """Return what an interval is recognised by, whatever the stream made of its time."""
+    """Return the bytes by which an interval is recognised, whether or not it restarted the stream."""
     return encode(entry._replace(restart=False)) if isinstance(entry, Input) else b""

@@ -146,7 +146,7 @@ class Journal:
 
 
 class Written(NamedTuple):
-    """What a journal holds.
+    """The content of a journal.
 
     Attributes:
         records: the whole records, the header first.

@@ -21,13 +21,13 @@ SNAPSHOT, JOURNAL = ".snapshot", ".journal"
 
 @dataclass
 class Recovery:
-    """What a start found on the disk.
+    """The outcome of a start from the files on the disk.
 
     Attributes:
         snapshot: number of the snapshot restored, or None if the stream started from zero.
         intervals: number of intervals run again from the journal.
         readings: number of single readings taken again from the journal.
-        notes: what was damaged, and what was done about it; empty after a plain restart.
+        notes: damage that was found, and how it was treated; empty after a plain restart.
         lossy: whether inputs are missing, so that the stream is not where it was.
     """
 

@@ -137,7 +137,7 @@ def parse_duration(text: str) -> float:
     """Return a duration such as 500us, 1ms or 0.1s in microseconds.
 
     Raises:
-        ConfigError: if it is none.
+        ConfigError: if the text is not a duration.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
     if match is None:

@@ -149,7 +149,7 @@ def _records(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Reco
 
 
 class Summary:
-    """What a run has seen and said."""
+    """The steps and forecasts of a run, summed up."""
 
     def __init__(self) -> None:
         self.step_us: list[float] = []

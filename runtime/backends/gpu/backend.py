@@ -61,7 +61,7 @@ class DeviceBackend:
         self._launch = work
 
     def _bind(self, phase: int) -> Callable[[], None]:
-        """Return what puts an interval of this phase on the stream, copies included."""
+        """Return the call that puts an interval of this phase on the stream, copies included."""
         reads, writes = bound_slots(self.contract, phase)
         bound = {name: self._slots[state].address(slot) for name, (state, slot) in (reads | writes).items()}
         step = self._program.bind(self._inputs.addresses | self._outputs.addresses | bound)

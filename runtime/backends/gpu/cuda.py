@@ -29,7 +29,7 @@ class CudaDevice:
         self._event: Any = None
         try:
             self._call("cudaSetDevice", 0)
-            # A stream that waits for the default stream would wait for whatever else this process does there.
+            # A stream that waits for the default stream would wait for all else that this process does there.
             self._stream = self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking)
             self._event = self._call("cudaEventCreateWithFlags", self._cuda.cudaEventDisableTiming)
         except BackendError:
@@ -70,7 +70,7 @@ class CudaDevice:
         self._call("cudaMemset2DAsync", address, pitch, 0, width, height, self._stream)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record what ``work`` puts on the stream as a graph and return what launches it."""
+        """Record what ``work`` puts on the stream as a graph and return the call that launches it."""
         # Thread-local: another stream of this process may allocate while this one records.
         mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", self._stream, mode)

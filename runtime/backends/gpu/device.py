@@ -1,4 +1,4 @@
-"""What a step on a GPU is made of: a device with one stream, and a program that puts one step on it.
+"""The two parts of a step on a GPU: a device with one stream, and a program that puts one step on it.
 
 Both are protocols, so that the bookkeeping of slots, phases and graphs (:mod:`runtime.backends.gpu.backend`) runs
 unchanged on CUDA and on memory that checks every access. Addresses are integers; all work is asynchronous, in the
@@ -45,7 +45,7 @@ class Device(Protocol):
         """Put the zeroing of ``height`` runs of ``width`` bytes, ``pitch`` bytes apart, on the stream."""
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record what ``work`` puts on the stream, without running it, as a graph; return what launches it.
+        """Record what ``work`` puts on the stream, without running it, as a graph; return the call that launches it.
 
         The graph keeps the addresses it was recorded with. ``work`` must have run once before, outside a capture.
         """
@@ -71,7 +71,7 @@ class Program(Protocol):
         """Whether a step may be captured in a graph."""
 
     def bind(self, addresses: Mapping[str, int]) -> Callable[[], None]:
-        """Return what puts one step on the stream that reads and writes these addresses.
+        """Return the call that puts one step on the stream, which reads and writes these addresses.
 
         Args:
             addresses: of every tensor of the contract by its name: inputs, outputs, taps, next states.

@@ -1,4 +1,4 @@
-"""Engines of a bundle: what each was built for, and which of them may run here.
+"""Engines of a bundle: the devices that each was built for, and which of them may run here.
 
 engines/<key>.engine    the plan file as TensorRT serialised it, plain, so that other tools can read it too
 engines/<key>.json      its note: key, bundle, hashes, build time, builder's settings and log
@@ -29,7 +29,7 @@ Profile = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class EngineKey:
-    """What an engine was built for; it names the file.
+    """The devices and options that an engine was built for; it names the file.
 
     Attributes:
         flavor: the TensorRT that built it, ``tensorrt`` or ``tensorrt-rtx``.
@@ -271,5 +271,5 @@ def _preference(key: EngineKey, batch: int) -> tuple[int, int, bool, str]:
 
 
 def _rebuild(path: Path) -> str:
-    """Return what to do about an engine whose note does not say what it is."""
+    """Return the advice for an engine whose note does not describe it."""
     return f"delete {path} and build it again: stunet build {shlex.quote(str(path.parent.parent))}"

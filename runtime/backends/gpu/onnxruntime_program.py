@@ -71,7 +71,7 @@ class OnnxRuntimeProgram:
         }
 
     def bind(self, addresses: Mapping[str, int]) -> Callable[[], None]:
-        """Return what puts one step on the stream that reads and writes these addresses."""
+        """Return the call that puts one step on the stream, which reads and writes these addresses."""
         session, options = self._session, self._options
         binding = session.io_binding()
         for name, (dtype, shape) in self._inputs.items():

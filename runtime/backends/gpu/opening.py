@@ -1,4 +1,4 @@
-"""From the name of a GPU backend to the backend: whatever is missing is named before anything is touched."""
+"""From the name of a GPU backend to the backend: what is missing is named before anything is touched."""
 
 from __future__ import annotations
 

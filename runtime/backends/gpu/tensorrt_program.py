@@ -55,7 +55,7 @@ class TensorRTProgram:
                 raise self._refused(f"{flavor.name} {flavor.version} refuses {spec.name} of batch {batch} in")
 
     def bind(self, addresses: Mapping[str, int]) -> Callable[[], None]:
-        """Return what puts one step on the stream that reads and writes these addresses."""
+        """Return the call that puts one step on the stream, which reads and writes these addresses."""
         context, stream, fixed = self._context, self._stream, dict(addresses)
 
         def step() -> None:
