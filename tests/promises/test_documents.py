@@ -75,6 +75,20 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
     assert [target for target in local if not (document.parent / target).exists()] == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_modules_and_files_of_code_that_are_named_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    modules = re.findall(r"\s-m\s+((?:benchmarks|training|export|runtime|stunet_deploy)[\w.]*\w)", text)
+    named = re.findall(r"`((?:benchmarks|training|export|runtime|stunet_deploy|tests|deploy)/[\w/.-]+\.\w+)`", text)
+
+    assert [name for name in modules if not is_program(ROOT / name.replace(".", "/"))] == []
+    assert [file for file in named if not (ROOT / file).is_file()] == []
+
+
+def is_program(path: Path) -> bool:
+    return path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+
+
 @pytest.mark.parametrize(
     "document", [path for path in DOCUMENTS if "benchmarks" not in path.parts], ids=lambda path: path.name
 )
