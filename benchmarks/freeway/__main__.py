@@ -2,7 +2,7 @@
 
     python -m benchmarks.freeway --out FILE [--days 28] [--seed 0]
 
-Needs extra [simulate]. Equal seed, machine and versions give an equal file; docs/data.md describes it.
+Needs extra [simulate]. Equal seed, machine and versions give an equal file; docs/reference/data.md describes it.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from tests.paths import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")])
 README_CODE = "\n".join(re.findall(r"^```\w*\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S))
+ROOMS = ("stunet_deploy", "training", "export", "runtime")
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
 
 HELP_WITHOUT_TORCH = """
@@ -83,6 +84,15 @@ def test_modules_and_files_of_code_that_are_named_exist(document: Path) -> None:
 
     assert [name for name in modules if not is_program(ROOT / name.replace(".", "/"))] == []
     assert [file for file in named if not (ROOT / file).is_file()] == []
+
+
+def test_pages_that_code_names_exist() -> None:
+    sources = [path for room in (*ROOMS, "benchmarks", "deploy") for path in (ROOT / room).rglob("*.*")]
+    texts = [path.read_text(encoding="utf-8") for path in sources if path.suffix in (".py", ".service", ".html")]
+    named = {page for text in texts for page in re.findall(r"\bdocs/[\w/-]+\.md\b", text)}
+
+    assert len(named) > 3
+    assert [page for page in sorted(named) if not (ROOT / page).is_file()] == []
 
 
 def is_program(path: Path) -> bool:
