@@ -5,43 +5,34 @@
 Every row of the tables differs from the first in what it names, and in nothing else: same data, same split, same number
 of updates, same seeds. The rows of the recurrent decoder compare with the second, which has as few losses.
 
-A run is written to benchmarks/results/ablation.json as soon as it is done; runs found there with the same settings are
-not repeated, of whatever commit they are: remove the file to do them all anew. Needs the week files of
-benchmarks.accuracy.one_week.
+A run is kept as soon as it is done; runs found with the same settings are not repeated.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import time
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.harness.workbench import RESULTS, SHARED
+from benchmarks.harness.command import Command
+from benchmarks.harness.page import commit, page, table
+from benchmarks.harness.store import Store
+from benchmarks.harness.weeks import WEEKS, Week
 from runtime.timing import environment
 from stunet_deploy.config import VARIANTS, RunConfig, STUNetConfig, TrainingConfig
-from stunet_deploy.files import replacing
 from stunet_deploy.graph.files import read_graph
-from stunet_deploy.series.series import read_series
 from training.baselines import persistence
 from training.evaluation import evaluate
 from training.protocols import choose_protocol
 from training.run import TrainingRun
 from training.torch_predictor import TorchPredictor
-
-SETS = {
-    "metr-la": ("One week of METR-LA, protocol A on its 2,016 rows", "metr-la.npz"),
-    "pemsd7-m": ("One week of PeMSD7(M), protocol B, days 5/1/1", "pemsd7-m.npz"),
-}
-TIMEZONE = "America/Los_Angeles"
 
 MODEL: Mapping[str, Any] = {"hidden": 16, "profile": True, "time_features": "none", "fill": "last"}
 TRAINING: Mapping[str, Any] = {"batch": 1, "chunk": 48, "learning_rate": 5e-3, "patience": 1000, "threads": 1}
@@ -87,6 +78,17 @@ ROWS = (
 )
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do the runs that are missing and write the tables."""
+    command = Command("benchmarks.accuracy.ablation", __doc__)
+    command.weeks()
+    command.option("--seeds", 3, "number of seeds", quick=1)
+    command.option("--epochs", 8, "passes over the training span", quick=1)
+    command.option("--jobs", 2, "runs at a time, one thread each")
+    command.option("--rows", len(ROWS), "only so many rows of the tables, from the first on", quick=2)
+    command.run(measure, report, arguments)
+
+
 def settings(row: Row, epochs: int) -> RunConfig:
     """Return the configuration of a row."""
     return RunConfig(
@@ -94,27 +96,25 @@ def settings(row: Row, epochs: int) -> RunConfig:
     )
 
 
-def identify(name: str, row: Row, seed: int, epochs: int) -> dict[str, Any]:
+def identify(week: Week, row: Row, seed: int, epochs: int) -> dict[str, Any]:
     """Return what a run is known by."""
     config = settings(row, epochs)
-    parts = json.loads(json.dumps({"model": asdict(config.model), "training": asdict(config.training)}))
-    return {"set": name, "row": row.title, "seed": seed, "config": parts}
+    parts = {"model": asdict(config.model), "training": asdict(config.training)}
+    return {"set": week.name, "row": row.title, "seed": seed, "config": parts}
 
 
-def run(name: str, row: Row, seed: int, epochs: int) -> dict[str, Any]:
+def run(week: Week, row: Row, seed: int, epochs: int) -> dict[str, Any]:
     """Train and score one model."""
     torch.set_num_threads(1)
-    path = SHARED / SETS[name][1]
-    series = read_series(path, timezone=TIMEZONE)
-    config = settings(row, epochs)
+    series, config = week.series(), settings(row, epochs)
     begin = time.process_time()
-    model = TrainingRun(series, read_graph(path, series.sensor_ids), config, seed=seed).run().model.eval()
+    model = TrainingRun(series, read_graph(week.file, series.sensor_ids), config, seed=seed).run().model.eval()
     seconds = time.process_time() - begin
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
     found = evaluate(series, split, [TorchPredictor(model)])
     where = environment()
     return {
-        **identify(name, row, seed, epochs),
+        **identify(week, row, seed, epochs),
         "cpu_seconds": seconds,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "commit": where["commit"],
@@ -123,11 +123,32 @@ def run(name: str, row: Row, seed: int, epochs: int) -> dict[str, Any]:
     }
 
 
-def baseline(name: str) -> list[dict[str, Any]]:
+def baseline(week: Week) -> list[dict[str, Any]]:
     """Score persistence."""
-    series = read_series(SHARED / SETS[name][1], timezone=TIMEZONE)
-    split = choose_protocol(series, "auto", 12, 12)
+    series = week.series()
+    split = choose_protocol(series, "auto", STUNetConfig.window, STUNetConfig.horizon)
     return [asdict(result) for result in evaluate(series, split, [persistence(series, split)])]
+
+
+def measure(options: Namespace) -> dict[str, Any]:
+    """Do the runs that are not stored and return all."""
+    store = Store(options.out / "ablation.json")
+    rows = ROWS[: options.rows]
+    wanted = [
+        (week, row, seed, options.epochs) for seed in range(options.seeds) for week in options.weeks for row in rows
+    ]
+    todo = [job for job in wanted if not store.find(identify(*job))]
+    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done, future in enumerate(as_completed(pool.submit(run, *job) for job in todo), 1):
+            one = future.result()
+            store.add(one)
+            what = f"{one['set']}, {one['row']}, seed {one['seed']}"
+            print(f"{done}/{len(todo)} {what}: {one['cpu_seconds']:.0f} s", flush=True)
+    return {
+        "seeds": options.seeds,
+        "runs": [one for job in wanted for one in store.find(identify(*job))],
+        "baselines": {week.name: baseline(week) for week in options.weeks},
+    }
 
 
 def cell(results: Sequence[Mapping[str, Any]], protocol: str) -> str:
@@ -141,86 +162,37 @@ def cell(results: Sequence[Mapping[str, Any]], protocol: str) -> str:
     return " / ".join(parts) or "–"
 
 
-def report(runs: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any], seeds: int, epochs: int) -> str:
-    """Return the tables as Markdown."""
-    where = environment()
-    known = {row.title: row.published for row in ROWS}
-    commits = sorted({(one["commit"] or "unknown")[:12] for one in runs})
-    lines = [
-        "# What each part of the model is worth, on two single weeks",
-        "",
-        f"`python -m benchmarks.accuracy.ablation --seeds {seeds} --epochs {epochs}`. "
-        "MAE (mph) at 15 / 30 / 60 minutes, mean "
-        f"and standard deviation over {seeds} seeds; `window` from zero state over 12 intervals, `stream` with the "
-        "state carried. One budget: every model has the same number of updates, and few of them. The tables compare "
-        "parts with one another on a single week; they say nothing about the published figures. Base: "
+def report(result: dict[str, Any]) -> str:
+    """Return the tables as a page."""
+    where, runs, blocks = result["environment"], result["runs"], []
+    for name, results in result["baselines"].items():
+        published = name == "pemsd7-m"
+        columns = ["model", "window", "stream", "parameters", "CPU s to train"]
+        rows = []
+        for row in ROWS:
+            if found := [one for one in runs if (one["set"], one["row"]) == (name, row.title)]:
+                scores = [entry for one in found for entry in one["results"]]
+                seconds = np.mean([one["cpu_seconds"] for one in found])
+                cells = [cell(scores, protocol) for protocol in ("window", "stream")]
+                cells += [f"{found[0]['parameters']:,}", f"{seconds:.0f}", *([row.published] if published else [])]
+                rows.append([row.title, *cells])
+        still = [cell(results, protocol) for protocol in ("window", "stream")]
+        columns += ["*published, full set: not comparable*"] if published else []
+        rows.append(["*persistence*", *still, *[""] * (len(columns) - 3)])
+        blocks += [f"## {WEEKS[name].title}", table(columns, rows)]
+    commits = sorted({commit(one) for one in runs})
+    return page(
+        "What each part of the model is worth, on two single weeks",
+        f"`{result['command']}`. MAE (mph) at 15 / 30 / 60 minutes, mean and standard deviation over "
+        f"{result['seeds']} seeds; `window` from zero state over 12 intervals, `stream` with the state carried. One "
+        "budget: every model has the same number of updates, and few of them. The tables compare parts with one "
+        "another on a single week; they say nothing about the published figures. Base: "
         f"{MODEL['hidden']} channels, daily profile, chunks of {TRAINING['chunk']} intervals. A recurrent decoder has "
         f'a loss after every {DECODER["loss_every"]}th interval. "Without tricks": no layer norm, and always fed the '
         "label instead of scheduled sampling.",
-        "",
-        f"{where['cpu']}, one thread a run; torch {torch.__version__}, commit {', '.join(commits)}.",
-    ]
-    for name, (title, _) in SETS.items():
-        chosen = [one for one in runs if one["set"] == name]
-        if not chosen:
-            continue
-        of_row = {row.title: [one for one in chosen if one["row"] == row.title] for row in ROWS}
-        scores = {row: [result for one in found for result in one["results"]] for row, found in of_row.items()}
-        published = name == "pemsd7-m"
-        columns = ["model", "window", "stream", "parameters", "CPU s to train"]
-        columns += ["*published, full set: not comparable*"] if published else []
-        lines += ["", f"## {title}", "", f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
-        for row, found in of_row.items():
-            if found:
-                seconds = np.mean([one["cpu_seconds"] for one in found])
-                cells = [cell(scores[row], protocol) for protocol in ("window", "stream")]
-                cells += [f"{found[0]['parameters']:,}", f"{seconds:.0f}", *([known[row]] if published else [])]
-                lines.append(f"| {row} | {' | '.join(cells)} |")
-        cells = [cell(baselines[name], protocol) for protocol in ("window", "stream")]
-        lines.append(f"| *persistence* | {' | '.join(cells)} |" + " |" * (len(columns) - 3))
-    return "\n".join(lines) + "\n"
-
-
-def write(path: Path, content: str) -> None:
-    """Write a file whole."""
-    with replacing(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
-
-
-def main() -> None:
-    """Do the runs that are missing and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", nargs="+", choices=list(SETS), default=list(SETS), help="which weeks")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    parser.add_argument("--epochs", type=int, default=8, help="passes over the training span")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args()
-    missing = [SHARED / SETS[name][1] for name in options.set if not (SHARED / SETS[name][1]).is_file()]
-    if missing:
-        parser.error(f"no file {missing[0]}; set STUNET_DATA to the folder of the week files")
-    options.out.mkdir(parents=True, exist_ok=True)
-    record = options.out / "ablation.json"
-    runs = json.loads(record.read_text(encoding="utf-8"))["runs"] if record.is_file() else []
-    wanted = [(name, row, seed) for seed in range(options.seeds) for name in options.set for row in ROWS]
-    known = [{key: one[key] for key in ("set", "row", "seed", "config")} for one in runs]
-    todo = [job for job in wanted if identify(*job, options.epochs) not in known]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
-        for done, future in enumerate(as_completed(pool.submit(run, *job, options.epochs) for job in todo), 1):
-            runs.append(future.result())
-            one = runs[-1]
-            print(
-                f"{done}/{len(todo)} {one['set']}, {one['row']}, seed {one['seed']}: {one['cpu_seconds']:.0f} s",
-                flush=True,
-            )
-            write(record, json.dumps({"runs": runs}, indent=0) + "\n")
-    identities = [identify(*job, options.epochs) for job in wanted]
-    runs = [one for one in runs if {key: one[key] for key in ("set", "row", "seed", "config")} in identities]
-    write(record, json.dumps({"runs": runs}, indent=0) + "\n")
-    text = report(runs, {name: baseline(name) for name in options.set}, options.seeds, options.epochs)
-    write(options.out / "ablation.md", text)
-    print(text)
+        f"{where['cpu']}, one thread a run; torch {where['torch']}, commit {', '.join(commits)}.",
+        *blocks,
+    )
 
 
 if __name__ == "__main__":

@@ -8,20 +8,15 @@ whole sensors hidden and with more than one seed; all with the same number of up
 with readings lost one by one, and with whole sensors lost for hours and for days. It is scored at all sensors against
 what was measured. Every forecast must be finite and within the manifest's limits.
 
-A run is written to benchmarks/results/missing_data.json as soon as it is done; runs found there with the same settings
-are not repeated, of whatever commit they are. Needs metr-la.npz in the folder named by STUNET_DATA (or shared/data
-beside the repository). Writes benchmarks/results/missing_data.{json,md}.
+A run is kept as soon as it is done; runs found with the same settings are not repeated.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
-import shlex
-import sys
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +26,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.harness.workbench import RESULTS, SHARED, write_results
+from benchmarks.harness.command import Command
+from benchmarks.harness.page import commit, page, table
+from benchmarks.harness.store import Store
+from benchmarks.harness.weeks import TIMEZONE
 from export.bundle import export_bundle
 from runtime.predictor import StreamPredictor
 from runtime.timing import environment
@@ -73,6 +71,20 @@ LOST_SEED = 0
 TARGET = "speed"
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do the runs that are missing and write the tables."""
+    command = Command("benchmarks.accuracy.missing_data", __doc__)
+    command.recording()
+    command.option("--epochs", 14, "passes over the training span", quick=1)
+    command.option("--seeds", 3, "seeds of the fills that are close to one another", quick=1)
+    command.option("--fills", tuple(FILLS), "of the trained models", choices=FILLS, quick=("forecast",))
+    command.option("--hidden", tuple(HIDDEN), "in training", choices=HIDDEN, quick=("readings, sensors",))
+    command.option("--channels", 16, "of the models", quick=2)
+    _, result = command.run(measure, report, arguments)
+    if any(one["not_finite"] or one["outside"] for one in result["runs"]):
+        raise SystemExit("some forecasts were not finite or not within the manifest's limits: see the table")
+
+
 @dataclass
 class Watched:
     """A bundle's streamed forecasts on their way to the score, counted.
@@ -92,7 +104,7 @@ class Watched:
     def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         """Yield the forecasts of one stream, state carried."""
         manifest = self.bundle.manifest
-        low, high = np.float32(manifest.limits[manifest.features.index(TARGET)])
+        low, high = map(np.float32, manifest.limits[manifest.features.index(TARGET)])
         for forecast in StreamPredictor(self.bundle).stream(series, start, issue):
             finite = np.isfinite(forecast)
             self.forecasts += forecast.size
@@ -111,7 +123,7 @@ def settings(fill: str, hidden: str, epochs: int, channels: int) -> RunConfig:
 
 def identify(hidden: str, seed: int, data: Path, config: RunConfig) -> dict[str, Any]:
     """Return what a training is known by."""
-    parts: dict[str, Any] = json.loads(json.dumps({"model": asdict(config.model), "training": asdict(config.training)}))
+    parts = {"model": asdict(config.model), "training": asdict(config.training)}
     return {"data": data.name, "hidden": hidden, "seed": seed, "config": parts}
 
 
@@ -175,14 +187,30 @@ def mean(results: Sequence[Mapping[str, Any]], loss: str, share: float) -> float
     return float(np.mean(errors(results, loss, share)))
 
 
-def report(runs: Sequence[Mapping[str, Any]], still: Sequence[Mapping[str, Any]], command: str) -> str:
-    """Return the tables as Markdown.
+def measure(options: Namespace) -> dict[str, Any]:
+    """Do the runs that are not stored and return all."""
+    torch.set_num_threads(1)
+    series = read_series(options.data, timezone=TIMEZONE)
+    store = Store(options.out / "missing_data.json")
+    wanted = []
+    for seed in range(options.seeds):
+        for hidden, fill in itertools.product(options.hidden, options.fills):
+            if fill not in BEHIND or (seed == 0 and "hide_sensors" not in HIDDEN[hidden]):
+                config = settings(fill, hidden, options.epochs, options.channels)
+                wanted.append((identify(hidden, seed, options.data, config), config))
+    for known, config in wanted:
+        if not store.find(known):
+            store.add(*runs_of(options.data, series, known, config))
+            print(f"{config.model.fill}, {known['hidden']} hidden, seed {known['seed']}: trained", flush=True)
+    split = choose_protocol(series, "auto", STUNetConfig.window, STUNetConfig.horizon)
+    baselines = (persistence, time_of_day_average)
+    still = scores(series, split, lambda seen: [baseline(seen, split, (TARGET,)) for baseline in baselines])
+    return {"runs": [one for known, _ in wanted for one in store.find(known)], "baselines": still}
 
-    Args:
-        runs: what :func:`runs_of` found.
-        still: errors of the baselines.
-        command: that made them.
-    """
+
+def report(result: dict[str, Any]) -> str:
+    """Return the tables as a page."""
+    runs, still = result["runs"], result["baselines"]
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for fill in (fill for fills in FILLS.values() for fill in fills):
         for hidden in HIDDEN:
@@ -191,31 +219,9 @@ def report(runs: Sequence[Mapping[str, Any]], still: Sequence[Mapping[str, Any]]
     rows = {key: [entry for one in found for entry in one["results"]] for key, found in groups.items()}
     for name in dict.fromkeys(entry["model"] for entry in still):
         rows[f"*{name.replace('_', ' ')}*", ""] = [entry for entry in still if entry["model"] == name]
-    last = runs[-1]
-    commits = ", ".join(sorted({(one["commit"] or "unknown")[:12] for one in runs}))
+    last, commits = runs[-1], ", ".join(sorted({commit(one) for one in runs}))
     checked, not_finite, outside = (sum(one[key] for one in runs) for key in ("forecasts", "not_finite", "outside"))
-    lines = [
-        "# What missing data costs",
-        "",
-        f"`{command}` on {last['data']}. MAE (mph) on the test span, state carried through the exported bundle, at all "
-        "sensors against what was measured. Lost from the stream: single readings at random, or whole sensors in "
-        "blocks of 4 or of 48 hours, neighbouring blocks making longer outages; the same for every row. Hidden in "
-        "training: a fifth of the readings, and beside them three tenths of the sensors, each from one random interval "
-        f"of a chunk to another. All models: {last['config']['model']['hidden']} channels, daily profile, the same "
-        "number of updates. `forecast` and `last` of a row are the same weights, exported twice.",
-        "",
-        f"{last['cpu']}, one thread; torch {torch.__version__}, onnxruntime {last['onnxruntime']}, commit {commits}.",
-        "",
-        f"Of {checked:,} numbers forecast {not_finite} were not finite and {outside} outside the manifest's limits.",
-        "",
-        "## What a loss of 30 % costs",
-        "",
-        "Mean of the MAE at 15, 30 and 60 minutes, ± its standard deviation over seeds; the cost is against the same "
-        "model with nothing lost.",
-        "",
-        f"| fill | hidden in training | nothing lost | {' | '.join(LOSSES)} | CPU s to train | seeds |",
-        "| --- " * (5 + len(LOSSES)) + "|",
-    ]
+    costs, blocks = [], []
     for (fill, hidden), found in rows.items():
         trained = groups.get((fill, hidden), [])
         whole = mean(found, "nothing", 0.0)
@@ -223,18 +229,34 @@ def report(runs: Sequence[Mapping[str, Any]], still: Sequence[Mapping[str, Any]]
         for loss in LOSSES:
             lost = mean(found, loss, 0.3)
             cells.append(f"{lost:.2f}{spread(trained, loss, 0.3)} ({lost / whole - 1:+.1%})")
-        cells += [f"{np.mean([one['cpu_seconds'] for one in trained]):.0f}" if trained else "", f"{len(trained) or ''}"]
-        lines.append(f"| {fill} | {hidden} | {' | '.join(cells)} |")
+        seconds = f"{np.mean([one['cpu_seconds'] for one in trained]):.0f}" if trained else ""
+        costs.append([fill, hidden, *cells, seconds, len(trained) or ""])
+    shares = (0.0, *SHARES)
     for loss in LOSSES:
-        shares = (0.0, *SHARES)
-        lines += ["", f"## MAE at 15 / 30 / 60 minutes and its mean, {loss} lost", ""]
-        lines += [f"| fill | hidden in training | {' | '.join(f'{100 * share:g} %' for share in shares)} |"]
-        lines += ["| --- " * (2 + len(shares)) + "|"]
+        of_loss = []
         for (fill, hidden), found in rows.items():
             cells = [" / ".join(f"{error:.2f}" for error in errors(found, loss, share)) for share in shares]
             cells = [f"{cell}: {mean(found, loss, share):.2f}" for cell, share in zip(cells, shares, strict=True)]
-            lines.append(f"| {fill} | {hidden} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            of_loss.append([fill, hidden, *cells])
+        columns = ["fill", "hidden in training", *(f"{100 * share:g} %" for share in shares)]
+        blocks += [f"## MAE at 15 / 30 / 60 minutes and its mean, {loss} lost", table(columns, of_loss)]
+    return page(
+        "What missing data costs",
+        f"`{result['command']}` on {last['data']}. MAE (mph) on the test span, state carried through the exported "
+        "bundle, at all sensors against what was measured. Lost from the stream: single readings at random, or whole "
+        "sensors in blocks of 4 or of 48 hours, neighbouring blocks making longer outages; the same for every row. "
+        "Hidden in training: a fifth of the readings, and beside them three tenths of the sensors, each from one "
+        f"random interval of a chunk to another. All models: {last['config']['model']['hidden']} channels, daily "
+        "profile, the same number of updates. `forecast` and `last` of a row are the same weights, exported twice.",
+        f"{last['cpu']}, one thread; torch {result['environment']['torch']}, onnxruntime {last['onnxruntime']}, commit "
+        f"{commits}.",
+        f"Of {checked:,} numbers forecast {not_finite} were not finite and {outside} outside the manifest's limits.",
+        "## What a loss of 30 % costs",
+        "Mean of the MAE at 15, 30 and 60 minutes, ± its standard deviation over seeds; the cost is against the same "
+        "model with nothing lost.",
+        table(["fill", "hidden in training", "nothing lost", *LOSSES, "CPU s to train", "seeds"], costs),
+        *blocks,
+    )
 
 
 def spread(runs: Sequence[Mapping[str, Any]], loss: str, share: float) -> str:
@@ -242,45 +264,6 @@ def spread(runs: Sequence[Mapping[str, Any]], loss: str, share: float) -> str:
     if len(runs) < 2:
         return ""
     return f" ±{np.std([mean(one['results'], loss, share) for one in runs], ddof=1):.2f}"
-
-
-def main() -> None:
-    """Do the runs that are missing and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=14, help="passes over the training span")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of the fills that are close to one another")
-    parser.add_argument("--fills", nargs="+", choices=list(FILLS), default=list(FILLS), help="of the trained models")
-    parser.add_argument("--hidden", nargs="+", choices=list(HIDDEN), default=list(HIDDEN), help="in training")
-    parser.add_argument("--channels", type=int, default=16, help="of the models")
-    parser.add_argument("--data", type=Path, default=SHARED / "metr-la.npz", help="recording with its graph")
-    parser.add_argument("--timezone", default="America/Los_Angeles", help="of its naive stamps")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args()
-    if not options.data.is_file():
-        parser.error(f"no file {options.data}; set STUNET_DATA to the folder of the week files")
-    torch.set_num_threads(1)
-    series = read_series(options.data, timezone=options.timezone)
-    record = options.out / "missing_data.json"
-    runs: list[dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))["runs"] if record.is_file() else []
-    wanted = []
-    for seed in range(options.seeds):
-        for hidden, fill in itertools.product(options.hidden, options.fills):
-            if fill not in BEHIND or (seed == 0 and "hide_sensors" not in HIDDEN[hidden]):
-                config = settings(fill, hidden, options.epochs, options.channels)
-                wanted.append((identify(hidden, seed, options.data, config), config))
-    split = choose_protocol(series, "auto", STUNetConfig.window, STUNetConfig.horizon)
-    baselines = (persistence, time_of_day_average)
-    still = scores(series, split, lambda seen: [baseline(seen, split, (TARGET,)) for baseline in baselines])
-    command = shlex.join(["python", "-m", "benchmarks.accuracy.missing_data", *sys.argv[1:]])
-    for known, config in wanted:
-        if not any(known.items() <= one.items() for one in runs):
-            runs += runs_of(options.data, series, known, config)
-            print(f"{config.model.fill}, {known['hidden']} hidden, seed {known['seed']}: trained", flush=True)
-        found = [one for known, _ in wanted for one in runs if known.items() <= one.items()]
-        write_results(options.out, "missing_data", {"runs": found, "baselines": still}, report(found, still, command))
-    print(report(found, still, command))
-    if any(one["not_finite"] or one["outside"] for one in found):
-        raise SystemExit("some forecasts were not finite or not within the manifest's limits: see the table")
 
 
 if __name__ == "__main__":

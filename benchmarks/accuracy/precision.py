@@ -2,33 +2,44 @@
 
     python -m benchmarks.accuracy.precision [--checkpoint model.pt] [--minutes 9] [--seed 0]
 
-Without a checkpoint it trains one as benchmarks.accuracy.one_week does, on metr-la.npz in the folder STUNET_DATA (or
-shared/data beside the repository). Writes benchmarks/results/precision.{json,md}.
+Without a checkpoint it trains one as benchmarks.accuracy.one_week does.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
-from importlib import metadata
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.workbench import RESULTS, ROOT, SHARED, stunet, write_results
+from benchmarks.harness.command import Command
+from benchmarks.harness.page import machine, measured_on, number, page, table
+from benchmarks.harness.workbench import stunet
 from runtime.backends.base import open_backend
 from runtime.backends.onnxruntime.cpu import CPU_PRECISIONS
 from runtime.golden_replay import recorded_inputs
-from runtime.timing import environment, interleave, paired_ratio
+from runtime.timing import interleave, paired_ratio
 from stunet_deploy.bundle import FLOAT32, PRECISIONS, Bundle, graph_name
 
-ROUNDS = 400
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train where there is no checkpoint, measure, and write the table."""
+    command = Command("benchmarks.accuracy.precision", __doc__)
+    command.weeks("metr-la")
+    command.option("--checkpoint", None, "a model.pt of one week of METR-LA instead of training one", kind=Path)
+    command.option("--minutes", 9.0, "training time", quick=0.01)
+    command.option("--rounds", 400, "how often a step of each precision is timed", quick=2)
+    command.option("--seed", 0, "seed of all randomness")
+    command.run(measure, report, arguments)
 
 
-def cpu_ratios(bundle: Bundle) -> dict[str, float]:
+def cpu_ratios(bundle: Bundle, rounds: int) -> dict[str, float]:
     """Return how many times longer a step of each precision takes than one of fp32, on this CPU with one thread."""
     golden = bundle.golden()
-    recording = (array[:50] for array in (golden.timestamps, golden.values, golden.observed))
+    rows = slice(0, 50)
+    recording = golden.timestamps[rows], golden.values[rows], golden.observed[rows]
     inputs = list(recorded_inputs(bundle.manifest, *recording))
     backends = {precision: open_backend(bundle, precision=precision) for precision in CPU_PRECISIONS}
 
@@ -36,40 +47,39 @@ def cpu_ratios(bundle: Bundle) -> dict[str, float]:
         turn = iter(range(sys.maxsize))
         return lambda: backends[precision].step(inputs[next(turn) % len(inputs)])
 
-    samples = interleave({precision: stepper(precision) for precision in backends}, ROUNDS, warm_up=20)
+    samples = interleave({precision: stepper(precision) for precision in backends}, rounds, warm_up=min(20, rounds))
     return {precision: paired_ratio(samples[precision], samples[FLOAT32]) for precision in backends}
 
 
-def measure(checkpoint: Path) -> dict[str, Any]:
-    """Export every precision of a checkpoint and return what the manifest says of it."""
+def measure(options: Namespace) -> dict[str, Any]:
+    """Train if need be, export every precision, and return what the manifest says of it."""
+    (week,) = options.weeks
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "model.bundle"
+        checkpoint, out = options.checkpoint or Path(folder) / "model.pt", Path(folder) / "model.bundle"
+        if options.checkpoint is None:
+            limits = ("--max-minutes", options.minutes, "--seed", options.seed)
+            stunet("train", *week.source, "--config", week.config(), *limits, "--out", checkpoint)
         # Forced: a precision that loses much belongs into the table too.
         stunet("export", checkpoint, "--out", out, "--precision", ",".join(PRECISIONS), "--force")
         bundle = Bundle.load(out)
         manifest = bundle.manifest
         return {
-            "environment": environment() | {name: metadata.version(name) for name in ("torch", "onnx", "onnx-ir")},
+            "environment": measured_on("onnx", "onnx-ir"),
             "training": {key: manifest.training[key] for key in sorted(manifest.training)},
             "unit": manifest.units[manifest.features.index(manifest.targets[0])],
             "bundle_id": manifest.bundle_id,
             "parity": dict(manifest.parity),
             "accuracy": dict(manifest.accuracy),
             "bytes": {precision: (out / graph_name(precision)).stat().st_size for precision in PRECISIONS},
-            "cpu_time_over_fp32": cpu_ratios(bundle),
+            "cpu_time_over_fp32": cpu_ratios(bundle, options.rounds),
         }
 
 
 def report(found: dict[str, Any]) -> str:
-    """Return the results as Markdown."""
-    where, unit = found["environment"], found["unit"]
-    base = found["accuracy"][FLOAT32]["results"]
-    leads = [f"{entry['horizon_minutes']:g} min" for entry in base]
-    columns = ["precision", "graph kB", "largest difference", "mean difference", "drift", *leads, "worst loss"]
-    rows = []
+    """Return the results as a page."""
+    unit, base, rows = found["unit"], found["accuracy"][FLOAT32]["results"], []
     for precision in PRECISIONS:
         parity, accuracy = found["parity"][precision], found["accuracy"][precision]
-        growth = parity["course"]["growth"]
         losses = [entry["mae"] / alone["mae"] - 1 for entry, alone in zip(accuracy["results"], base, strict=True)]
         shown = [f"{entry['mae']:.4f}" for entry in base] if precision == FLOAT32 else [f"{s:+.3%}" for s in losses]
         rows.append(
@@ -78,61 +88,29 @@ def report(found: dict[str, Any]) -> str:
                 f"{found['bytes'][precision] / 1e3:.0f}",
                 f"{parity['max_abs_error']:.2g}",
                 f"{parity['mean_abs_error']:.2g}",
-                f"{growth:.2f}",
+                f"{parity['course']['growth']:.2f}",
                 *shown,
                 "" if precision == FLOAT32 else f"{accuracy['loss']:+.3%}",
                 parity["measured_by"],
-                f"{found['cpu_time_over_fp32'][precision]:.2f}" if precision in found["cpu_time_over_fp32"] else "–",
+                number(found["cpu_time_over_fp32"].get(precision)),
             ]
         )
-    columns += ["measured by", "CPU time"]
-    intervals = found["parity"][FLOAT32]["intervals"]
-    lines = [
-        "# What each precision costs",
-        "",
-        f"`python -m benchmarks.accuracy.precision`: one week of METR-LA, network and training of "
+    leads = [f"{entry['horizon_minutes']:g} min" for entry in base]
+    columns = ["precision", "graph kB", "largest difference", "mean difference", "drift", *leads, "worst loss"]
+    return page(
+        "What each precision costs",
+        f"`{found['command']}`: one week of METR-LA, network and training of "
         f"[one_week_metr-la](one_week_metr-la.md). Differences ({unit}) from the float64 reference over the golden "
-        f"stream of {intervals} intervals, state carried; drift is the mean difference in its second half over that in "
-        "the first. Then MAE on the reference stream by lead time, most of which was trained on: of fp32 in "
-        f"{unit}, of the others what they lose against it.",
-        "",
-        "| " + " | ".join(columns) + " |",
-        "| " + " | ".join("---" for _ in columns) + " |",
-        *("| " + " | ".join(row) + " |" for row in rows),
-        "",
+        f"stream of {found['parity'][FLOAT32]['intervals']} intervals, state carried; drift is the mean difference in "
+        "its second half over that in the first. Then MAE on the reference stream by lead time, most of which was "
+        f"trained on: of fp32 in {unit}, of the others what they lose against it.",
+        table([*columns, "measured by", "CPU time"], rows),
         "tf32 is the graph of fp32 on hardware that rounds. *Emulated*: in float32 with the precision's roundings as "
         "nodes of the graph, because ONNX Runtime's CPU has no products of that precision. CPU time is a step over one "
         "of fp32 in the same run, one thread (median of pairs); fp16 and int8 multiply in float32 there and are meant "
         "for a GPU.",
-        "",
-        f"{where['cpu']}, {where['cores']} cores; Python {where['python']}, torch {where['torch']}, onnxruntime "
-        f"{where['onnxruntime']}, onnx-ir {where['onnx-ir']}, commit {(where['commit'] or 'unknown')[:12]}.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Train where there is no checkpoint, measure, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, help="a model.pt of one week of METR-LA instead of training one")
-    parser.add_argument("--minutes", type=float, default=9, help="training time")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args()
-    data, config = SHARED / "metr-la.npz", ROOT / "benchmarks" / "configs" / "metr-la.toml"
-    if options.checkpoint is None and not data.is_file():
-        parser.error(f"no file {data}; set STUNET_DATA to the folder of the week files")
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = options.checkpoint or Path(folder) / "model.pt"
-        if options.checkpoint is None:
-            source = ("--data", data, "--timezone", "America/Los_Angeles", "--config", config)
-            limits = ("--max-minutes", str(options.minutes), "--seed", str(options.seed))
-            stunet("train", *source, *limits, "--out", checkpoint)
-        found = measure(checkpoint)
-    text = report(found)
-    write_results(options.out, "precision", found, text, indent=1)
-    print(text)
+        machine(found["environment"], "onnx-ir"),
+    )
 
 
 if __name__ == "__main__":

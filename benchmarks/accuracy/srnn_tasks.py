@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -15,20 +14,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.harness.workbench import RESULTS, ROOT, SHARED, write_results
+from benchmarks.harness.command import Command
+from benchmarks.harness.page import page, table
+from benchmarks.harness.store import Run, Store
+from benchmarks.harness.workbench import CONFIGS, SHARED
 from runtime.timing import environment
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import StunetError
 from training.tasks.learning import Report, count_parameters
 from training.tasks.settings import TaskConfig, read_task_config
 
-#: A stored run: its identity, its scores, and where and how long it ran.
-Run = dict[str, Any]
 #: Heading of a table → column → number.
 Sections = dict[str, dict[str, float]]
 #: The fold of a task without folds.
 WHOLE = "all"
-CONFIGS = ROOT / "benchmarks" / "configs" / "tasks"
 
 
 @dataclass(frozen=True)
@@ -113,49 +112,43 @@ def reproduce(experiment: Experiment, doc: str | None, arguments: Sequence[str] 
         doc: help of the command.
         arguments: of the command line; those of the process by default.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=SHARED, help="folder of the data files (default: STUNET_DATA)")
-    parser.add_argument(
-        "--config", type=Path, default=CONFIGS / f"{experiment.task}.toml", help="TOML (default: the reduced size)"
-    )
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: 3)")
-    parser.add_argument(
-        "--models", nargs="+", choices=experiment.models, default=experiment.models, help="only these rows"
-    )
-    parser.add_argument(
-        "--folds", nargs="+", choices=experiment.folds, default=experiment.folds, help="only these folds or scenes"
-    )
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default: 1)")
-    parser.add_argument("--checkpoints", type=Path, help="folder to keep every model in, for stunet-export")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the page and the stored runs")
-    options = parser.parse_args(arguments)
+    command = Command(f"benchmarks.accuracy.srnn_{experiment.task}", doc, experiment.page)
+    command.option("--data", SHARED, "folder of the data files (default: STUNET_DATA)")
+    config = CONFIGS / "tasks" / f"{experiment.task}.toml"
+    command.option("--config", config, "TOML of the task (default: the reduced size)")
+    command.option("--seeds", 3, "number of seeds", quick=1)
+    command.option("--models", experiment.models, "only these rows", choices=experiment.models)
+    command.option("--folds", experiment.folds, "only these folds or scenes", choices=experiment.folds)
+    command.option("--threads", 1, "CPU threads of torch")
+    command.option("--checkpoints", None, "folder to keep every model in, for stunet-export", kind=Path)
     try:
-        runs = measure(experiment, options)
+        command.run(
+            lambda options: {"runs": measure(experiment, options)},
+            lambda result: report(experiment, result["runs"]),
+            arguments,
+        )
     except StunetError as error:
-        parser.exit(error.exit_code, f"{error}\n")
-    text = report(experiment, runs)
-    write_results(options.out, experiment.page, {"runs": runs}, text, indent=1)
-    print(text)
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from error
 
 
 def measure(experiment: Experiment, options: Namespace) -> list[Run]:
     """Do the runs that are missing, store each as it ends, and return all stored runs of the same settings."""
     torch.set_num_threads(options.threads)
     config = experiment.read(options.config)
-    path = options.out / f"{experiment.page}.json"
-    runs: list[Run] = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else []
+    store = Store(options.out / f"{experiment.page}.json")
     jobs = experiment.jobs(options.seeds, options.models, options.folds)
     for number, job in enumerate(jobs, 1):
         known = experiment.identity(config, *job)
         label = f"{number}/{len(jobs)} {job[0]}, {job[1]}, seed {job[2]}"
-        if any(known.items() <= run.items() for run in runs):
+        if store.find(known):
             print(f"{label}: stored", file=sys.stderr)
             continue
-        runs.append(run_once(experiment, options, config, known, label))
-        write_results(options.out, experiment.page, {"runs": runs}, report(experiment, runs), indent=1)
-        print(f"{label}: {runs[-1]['cpu_seconds']:.0f} s", file=sys.stderr)
-    order = experiment.jobs(1 + max(run["seed"] for run in runs))
-    kept = [run for run in runs if experiment.identity(config, *_job(run)).items() <= run.items()]
+        run = run_once(experiment, options, config, known, label)
+        store.add(run)
+        print(f"{label}: {run['cpu_seconds']:.0f} s", file=sys.stderr)
+    order = experiment.jobs(1 + max(run["seed"] for run in store.runs))
+    kept = [run for run in store.runs if experiment.identity(config, *_job(run)).items() <= run.items()]
     return sorted(kept, key=lambda run: order.index(_job(run)))
 
 
@@ -188,7 +181,7 @@ def run_once(experiment: Experiment, options: Namespace, config: Any, known: Run
 
 
 def report(experiment: Experiment, runs: Iterable[Run]) -> str:
-    """Return the tables of an experiment as Markdown: mean and standard deviation over the seeds.
+    """Return the tables of an experiment as a page: mean and standard deviation over the seeds.
 
     A number is averaged over the seeds that have it in every fold it is of.
     """
@@ -206,26 +199,28 @@ def report(experiment: Experiment, runs: Iterable[Run]) -> str:
                     values["mean"] = float(np.mean(list(values.values())))
                 for column, number in values.items():
                     numbers.setdefault(section, {}).setdefault(model, {}).setdefault(column, []).append(number)
-    command = f"`python -m benchmarks.accuracy.srnn_{experiment.task}`"
-    lines = [f"# {experiment.title}", "", f"{command}. {experiment.notes}", "", *_sizes(experiment, runs)]
+    blocks = []
     for section, rows in numbers.items():
         columns = max((list(cells) for cells in rows.values()), key=len)
-        lines += ["", f"## {section}", "", f"| model | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
-        for model, cells in rows.items():
-            lines.append(f"| {model} | {' | '.join(_cell(cells.get(column, [])) for column in columns)} |")
+        lines = [[model, *(_cell(cells.get(column, [])) for column in columns)] for model, cells in rows.items()]
         if printed := (experiment.published or {}).get(section):
-            lines.append(f"| *published* | {' | '.join(printed.get(column, '') for column in columns)} |")
-    return "\n".join(lines) + "\n"
+            lines.append(["*published*", *(printed.get(column, "") for column in columns)])
+        blocks += [f"## {section}", table(["model", *columns], lines)]
+    return page(
+        experiment.title,
+        f"`python -m benchmarks.accuracy.srnn_{experiment.task}`. {experiment.notes}",
+        table(["model", "parameters", "runs", "CPU minutes a run"], _sizes(experiment, runs)),
+        *blocks,
+    )
 
 
-def _sizes(experiment: Experiment, runs: Sequence[Run]) -> list[str]:
-    lines = ["| model | parameters | runs | CPU minutes a run |", "| --- | --- | --- | --- |"]
+def _sizes(experiment: Experiment, runs: Sequence[Run]) -> list[list[object]]:
+    rows: list[list[object]] = []
     for model in experiment.models:
-        found = [one for one in runs if one["model"] == model]
-        if found:
+        if found := [one for one in runs if one["model"] == model]:
             minutes = np.mean([one["cpu_seconds"] for one in found]) / 60
-            lines.append(f"| {model} | {found[0]['parameters']:,} | {len(found)} | {minutes:.1f} |")
-    return lines
+            rows.append([model, f"{found[0]['parameters']:,}", len(found), f"{minutes:.1f}"])
+    return rows
 
 
 def _cell(numbers: Sequence[float]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.srnn_tasks import Experiment, Sections, TaskScores, reproduce
+from benchmarks.harness.weeks import TIMEZONE
 from stunet_deploy.config import RunConfig, SRNNRunConfig
 from stunet_deploy.config_files import read_run_config
 from stunet_deploy.config_mapping import from_mapping
@@ -33,7 +34,6 @@ from training.torch_predictor import TorchPredictor
 PERSISTENCE = "persistence"
 #: Title by week; a week is a file of its name and ``.npz``.
 WEEKS = {"metr-la": "One week of METR-LA", "pemsd7-m": "One week of PeMSD7(M)"}
-TIMEZONE = "America/Los_Angeles"
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Peer:
         self.received: list[bytes] = []
         self.confirmed = 0
         self._client = Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTv5)
-        self._client.reconnect_delay_set(0.05, 0.05)
+        self._client.reconnect_delay_set(0.05, 0.05)  # type: ignore[arg-type]
         self._client.max_inflight_messages_set(in_flight)
         subscribed = threading.Event()
         if topic:
@@ -51,7 +51,7 @@ class Peer:
         self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.on_publish = self._on_publish
         self._client.on_message = lambda client, data, message: self.received.append(bytes(message.payload))
-        session = Properties(PacketTypes.CONNECT)
+        session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         session.SessionExpiryInterval = 3600
         self._client.connect("127.0.0.1", broker.port, clean_start=False, properties=session)
         self._client.loop_start()

@@ -99,7 +99,7 @@ def jumped(bundle: Bundle, jump: Jump, *, single: bool) -> list[str]:
                 else:
                     taken.append(stamp)
             if single:  # the last interval is over
-                service.now = service.now + manifest.interval_s
+                service.now = begin_s + 1.9 * manifest.interval_s
                 service.send([b"tick"])
                 service.wait_for(lambda status: status.last is not None and status.last.issued_s == taken[-1])
         finally:
@@ -135,7 +135,7 @@ def daylight_saving(bundle: Bundle) -> Row:
         local = [datetime.fromtimestamp(stamp, zone).isoformat() for stamp in stamps]
         offsets |= {text[-6:] for text in local}
         plain = Stream.open(bundle, name="ring")
-        expected = {}
+        expected = dict[str, str]()
         with tempfile.TemporaryDirectory(dir=in_memory()) as scratch:
             service = LiveService(bundle, Path(scratch), now=first_s)
             try:

@@ -74,8 +74,8 @@ def _full(bundle: Bundle, disk: Path) -> Row:
 
 
 def _read_only(bundle: Bundle, disk: Path) -> Row:
-    def remount(how: str) -> Callable[[], None]:
-        return lambda: subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True) and None
+    def remount(how: str) -> Callable[[], object]:
+        return lambda: subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
 
     # An open file would keep the system from it, so the stream is closed before and opened behind it.
     return _row("a read-only disk", bundle, disk / "read-only", remount("ro"), remount("rw"), reopened=True)
@@ -122,11 +122,8 @@ def _row(
         failures.append(f"still not durable: {durable.trouble}")
     durable.close()
     again = DurableStream(Stream.open(bundle), folder)
-    if (
-        again.recovery.notes
-        or again.stream.last is None
-        or again.stream.last.values.tobytes() != whole.last.values.tobytes()
-    ):
+    last = again.stream.last
+    if again.recovery.notes or last is None or last.values.tobytes() != expected.values.tobytes():
         failures.append(f"not where it was after a restart: {again.recovery}")
     again.close()
     seen = f"{said} forecasts say so, {counters.unkept} intervals were not on the disk, {counters.failed_writes} writes"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from stunet_deploy.bundle import Manifest
 from stunet_deploy.series.table import format_time
 
 Message = dict[str, Any]
+Item = TypeVar("Item")
 #: The kind whose reason depends on the stack of who reads it.
 DEEP = "deep"
 #: Values of every type that JSON has, and some that only Python's reader takes.
@@ -71,7 +72,7 @@ class Fuzz:
         self.now = 0.0
         unknown = {"unknown_sensor"} | ({"late", "ahead"} if single else set())
         numbers = {"reading", "unknown_feature"} | ({"late", "ahead"} if single else set())
-        self.kinds = (
+        self.kinds: tuple[Kind, ...] = (
             Kind("a part", self._part, frozenset({"message"})),
             Kind("bytes", lambda _: self._bytes(), frozenset({"message"})),
             Kind(DEEP, self._deep, frozenset({"message", *numbers, *unknown, "timestamp"})),
@@ -111,7 +112,7 @@ class Fuzz:
         intervals = int(self._rng.integers(1, 11)) * 86_400 // self._interval_s
         return self._interval_s * intervals
 
-    def _choice(self, choices: Any) -> Any:
+    def _choice(self, choices: Sequence[Item]) -> Item:
         return choices[int(self._rng.integers(len(choices)))]
 
     def _text(self, message: Message) -> bytes:
@@ -128,9 +129,11 @@ class Fuzz:
 
     def _deep(self, message: Message) -> bytes:
         # About a thousand is where Python's own limit lies; far more must not reach the C stack's.
-        depth = int(self._choice([3, 50, self._rng.integers(850, 1050), self._rng.integers(850, 1050), 100_000]))
-        opened, closed = self._choice([("[", "]"), ('{"a":', "}")])
-        nest = opened * depth + "1" + closed * depth
+        near, nearer = (int(self._rng.integers(850, 1050)) for _ in range(2))
+        depth = self._choice([3, 50, near, nearer, 100_000])
+        brackets: tuple[str, str] = self._choice([("[", "]"), ('{"a":', "}")])
+        opened, closed = brackets
+        nest: str = opened * depth + "1" + closed * depth
         where = self._choice(["alone", "values", "timestamp", "reading"])
         if where == "alone":
             return nest.encode()

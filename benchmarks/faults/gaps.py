@@ -79,7 +79,7 @@ def streamed(bundle: Bundle, mode: str, observed: NDArray[np.bool_], came: NDArr
             failures.append(f"{mode}, interval {step}: degraded is {forecast.degraded}, {forecast.reasons}")
         degraded += forecast.degraded
         last = step
-    if stream.counters.pushes != int(came.sum()) or sum(stream.counters.refused.values()):
+    if stream.counters.pushes != int(came.sum()) or any(stream.counters.refused.values()):
         failures.append(f"{mode}: {stream.counters}")
     stream.close()
     return failures, degraded

@@ -17,8 +17,8 @@ from typing import Any
 
 from runtime.service.config import read_config
 from runtime.service.logs import LOG
+from runtime.service.status import Status
 from runtime.service.supervisor import Service
-from runtime.service.worker import Status
 from stunet_deploy.bundle import Bundle
 
 _PATIENCE_S = 120.0

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.workbench import ROOT
 from runtime.forecast import Forecast
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.series.table import format_time
@@ -30,32 +29,17 @@ def in_memory() -> str | None:
 
 def small_bundle(folder: Path) -> Path:
     """Export an untrained ST-UNet of a few sensors of the shipped data; return its bundle."""
-    import torch
-
+    from benchmarks.harness.networks import recorded_checkpoint, shortened, st_unet
+    from benchmarks.harness.weeks import small_recording
     from export.bundle import export_bundle
-    from stunet_deploy.checkpoint import Checkpoint
-    from stunet_deploy.config import STUNetConfig
-    from stunet_deploy.graph.files import read_graph
-    from stunet_deploy.graph.hierarchy import GraphHierarchy
-    from stunet_deploy.models.stunet.model import STUNet
     from stunet_deploy.series.series import read_series
-    from training.protocols import protocol_a
-    from training.run import prepare_signal, reference_stream
 
-    data = ROOT / "stunet_deploy" / "data" / "freeway.npz"
-    whole, config = read_series(data), STUNetConfig(hidden=4)
-    adjacency = read_graph(data, whole.sensor_ids).adjacency.selected(np.arange(SENSORS))
-    series = whole.aligned(whole.sensor_ids[:SENSORS], whole.features)
+    data = small_recording(folder / "small.npz", SENSORS)
+    series = read_series(data)
     series = replace(series, site=replace(series.site, timezone=ZONE))
-    split = protocol_a(series)
-    torch.manual_seed(0)
-    hierarchy = GraphHierarchy.build(adjacency, pool_levels=[levels for levels, _ in config.scales])
-    model = STUNet(config, hierarchy, prepare_signal(series, split, ())).eval()
-    torch.nn.init.normal_(model.decoder.head.weight, std=0.02)
-    short = reference_stream(series, split).rows(slice(-96, None))
-    checkpoint = Checkpoint(model, short, {"note": "random weights, for faults"})
+    checkpoint = recorded_checkpoint(series, data, st_unet(4))
     # The second precision is for a further file to damage; what it costs an untrained model says nothing.
-    return export_bundle(checkpoint, folder / "small.bundle", precisions=("fp16",), force=True).path
+    return export_bundle(shortened(checkpoint, 96), folder / "small.bundle", precisions=("fp16",), force=True).path
 
 
 def values_of(manifest: Manifest, step: int) -> NDArray[np.float64] | None:

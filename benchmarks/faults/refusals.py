@@ -214,6 +214,7 @@ def of_readings(bundle: Bundle, number: int, rng: np.random.Generator) -> Row:
                 expected.refused["message"] += 1
                 for record in [*assembler.due(now)]:
                     expected.forecasts.update([spoken(stream.push(*next(clean.due(now))).to_json_line())])
+                    assert stream.last is not None
                     assert record.timestamp == stream.last.issued_s
                 fuzz.last_s, fuzz.now = begin_s - manifest.interval_s, now
                 for place in range(_BATCH):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.harness.page import commit, machine, page, table
+
 
 @dataclass(frozen=True)
 class Row:
@@ -55,23 +57,19 @@ def differences(found: dict[Any, Any], expected: dict[Any, Any], what: str) -> l
     return lines + [f"another {what} {key}" for key in found.keys() & expected.keys() if found[key] != expected[key]]
 
 
-def report(parts: dict[str, Any], where: dict[str, Any], seed: int) -> str:
-    """Return the table as Markdown: for each part its commit and its rows."""
-    versions = ", ".join(f"{name} {where[name]}" for name in ("numpy", "onnxruntime", "paho-mqtt", "mosquitto"))
-    lines = [
-        "# Reliability",
-        "",
-        f"`make faults` (`python -m benchmarks.faults`; `--only PART` measures a part anew) on {where['cpu']}, "
-        f"{where['cores']} cores; Python {where['python']}, {versions}, seed {seed}. What is done, and what counts as "
-        "a failure, is said in the modules of `benchmarks/faults`; the JSON beside this page names each failure.",
-        "",
-        "| fault | times | failures | | commit |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for part in parts.values():
-        commit = part["commit"] or "unknown"
+def report(result: dict[str, Any]) -> str:
+    """Return the table as a page: for each part its commit and its rows."""
+    rows = []
+    for part in result["parts"].values():
         for row in part["rows"]:
-            counts = "0 | " if row["skipped"] else f"{row['times']:,} | {len(row['failures'])}"
+            counts = ["0", ""] if row["skipped"] else [f"{row['times']:,}", len(row["failures"])]
             seen = f"skipped: {row['skipped']}" if row["skipped"] else row["seen"]
-            lines.append(f"| {row['fault']} | {counts} | {seen} | {commit[:8]}{commit[40:]} |")
-    return "\n".join([*lines, ""])
+            rows.append([row["fault"], *counts, seen, commit(part)])
+    return page(
+        "Reliability",
+        f"`make faults` (`{result['command']}`; `--only PART` measures a part anew) on "
+        f"{machine(result['environment'], 'paho-mqtt', 'mosquitto')} Seed {result['seed']}. What is done, and what "
+        "counts as a failure, is said in the modules of `benchmarks/faults`; the JSON beside this page names each "
+        "failure.",
+        table(["fault", "times", "failures", "", "commit"], rows),
+    )

@@ -3,42 +3,37 @@
     python -m benchmarks.field.drift [--bundles FOLDER] [--seed 0]
 
 Streams the two weeks with the watch's default options, as a service does, and disturbs the readings or the clock from
-four times of the test span on. Measures what the watch costs, too. Needs metr-la.npz and pemsd7-m.npz in the folder
-named by STUNET_DATA (or shared/data beside the repository). Bundles that are not in the folder of --bundles are
-trained. Writes benchmarks/results/drift.{json,md}.
+four times of the test span on. Measures what the watch costs, too. Bundles that are not in the folder of --bundles are
+trained.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.workbench import RESULTS, ROOT, SHARED, stunet, write_results
+from benchmarks.harness.command import Command
+from benchmarks.harness.page import machine, number, page, table
+from benchmarks.harness.weeks import Week
+from benchmarks.harness.workbench import stunet
 from runtime.drift import DriftOptions, DriftWatch
 from runtime.forecast import Forecast
 from runtime.readings import Interval
 from runtime.stream import Stream
-from runtime.timing import Samples, environment
+from runtime.timing import measure as measure_calls
 from stunet_deploy.bundle import Bundle, Manifest
-from stunet_deploy.series.series import read_series
 from stunet_deploy.series.table import format_time
 from stunet_deploy.series.wall_clock import DAY_S
 
-ZONE = "America/Los_Angeles"
-#: Name of a set, and for how many minutes its model is trained.
-SETS = {"metr-la": 9, "pemsd7-m": 14}
 STARTS_H = (0, 4, 8, 12)
-#: Sensors for which the watch is timed: METR-LA's, and a city's.
-SIZES = (207, 33_113)
 
 
 class Rows(NamedTuple):
@@ -47,6 +42,10 @@ class Rows(NamedTuple):
     values: NDArray[np.float32]
     observed: NDArray[np.bool_]
     stamps: NDArray[np.int64]
+
+    def between(self, begin: int, end: int | None = None) -> Rows:
+        """Return the intervals from one to before another."""
+        return Rows(self.values[begin:end], self.observed[begin:end], self.stamps[begin:end])
 
 
 Disturb = Callable[[Rows, NDArray[np.bool_], np.random.Generator], Rows]
@@ -122,6 +121,20 @@ LOCAL, LOCAL_H = [case for case in CASES if case.startswith(("5 %", "10 %", "25 
 PASSING, PASSING_H = "50 % of detectors recalibrated", 8
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure both weeks and the cost, and write the page."""
+    command = Command("benchmarks.field.drift", __doc__)
+    command.weeks("metr-la", "pemsd7-m")
+    command.option("--bundles", None, "folder of metr-la.bundle and pemsd7-m.bundle; made if absent", kind=Path)
+    command.option("--epochs", 1000, "training ends after so many, or after the minutes of the results", quick=1)
+    command.option("--sizes", (207, 33_113), "sensors for which the watch is timed", quick=(6,))
+    command.option(
+        "--rounds", 1000, "how often an interval is timed; a fifth of it for 1,000 sensors and more", quick=30
+    )
+    command.option("--seed", 0, "seed of all randomness")
+    command.run(measure, report, arguments)
+
+
 def push(stream: Stream, rows: Rows) -> list[DriftState]:
     """Push intervals and return the statistic and the alarm after each."""
     found = []
@@ -141,7 +154,7 @@ class DriftState(NamedTuple):
     def of(cls, stream: Stream) -> DriftState:
         """Read the watch of a stream."""
         if stream.watch is None:
-            raise RuntimeError("nobody watches this stream")
+            raise RuntimeError("this stream has no watch")
         report = stream.watch.report()
         return cls(report.statistic, report.alarm)
 
@@ -160,7 +173,7 @@ def hours_until(states: list[DriftState], alarm: bool, interval_s: int) -> float
 def count_worse(stream: Stream, touched: NDArray[np.bool_]) -> dict[str, int]:
     """Return at how many of the disturbed sensors, and of the others, forecasts are worse than persistence."""
     if stream.watch is None:
-        raise RuntimeError("nobody watches this stream")
+        raise RuntimeError("this stream has no watch")
     report = stream.watch.report()
     worse = (report.sensor_mae > report.sensor_persistence_mae)[:, 0]
     return {
@@ -171,11 +184,11 @@ def count_worse(stream: Stream, touched: NDArray[np.bool_]) -> dict[str, int]:
     }
 
 
-def measure(name: str, bundle: Bundle, seed: int) -> dict[str, Any]:
+def measure_week(week: Week, bundle: Bundle, seed: int) -> dict[str, Any]:
     """Stream one week undisturbed, and from each start on with each disturbance."""
     manifest = bundle.manifest
-    series = read_series(SHARED / f"{name}.npz", timezone=ZONE)
-    with np.load(SHARED / f"{name}.npz") as archive:
+    series = week.series()
+    with np.load(week.file) as archive:
         weights = archive["adjacency"]
     adjacent = (weights > 0) | (weights.T > 0)
     rows = Rows(series.values, series.observed, series.timestamps)
@@ -188,15 +201,15 @@ def measure(name: str, bundle: Bundle, seed: int) -> dict[str, Any]:
     snapshots = {}
     for begin, end in zip([0, *starts], [*starts, len(series.timestamps)], strict=True):
         snapshots[begin] = stream.snapshot()
-        clean += push(stream, Rows(*(part[begin:end] for part in rows)))
+        clean += push(stream, rows.between(begin, end))
     whole = stream.watch.report()
     cases: dict[str, list[dict[str, float | None]]] = {}
     for case, disturb in CASES.items():
-        print(f"{name}: {case}", flush=True)
+        print(f"{week.name}: {case}", flush=True)
         cases[case] = []
         for start in starts:
             stream.restore(snapshots[start])
-            rest = Rows(*(part[start:] for part in rows))
+            rest = rows.between(start)
             states = push(stream, disturb(rest, adjacent, np.random.default_rng([seed, start])))
             cases[case].append(
                 {
@@ -208,12 +221,12 @@ def measure(name: str, bundle: Bundle, seed: int) -> dict[str, Any]:
             )
     start, length = starts[0], PASSING_H * 3600 // interval_s
     stream.restore(snapshots[start])
-    rest = CASES[PASSING](Rows(*(part[start:] for part in rows)), adjacent, np.random.default_rng([seed, start]))
-    push(stream, Rows(*(part[:length] for part in rest)))
-    after = push(stream, Rows(*(part[start + length :] for part in rows)))
+    rest = CASES[PASSING](rows.between(start), adjacent, np.random.default_rng([seed, start]))
+    push(stream, rest.between(0, length))
+    after = push(stream, rows.between(start + length))
     worse = {}
     for case in LOCAL:
-        rest = Rows(*(part[start : start + LOCAL_H * 3600 // interval_s] for part in rows))
+        rest = rows.between(start, start + LOCAL_H * 3600 // interval_s)
         disturbed = CASES[case](rest, adjacent, np.random.default_rng([seed, start]))
         stream.restore(snapshots[start])
         push(stream, disturbed)
@@ -237,159 +250,136 @@ def measure(name: str, bundle: Bundle, seed: int) -> dict[str, Any]:
 
 
 def time_watch(manifest: Manifest, sensors: int, intervals: int) -> dict[str, Any]:
-    """Time an interval of the watch, a report and a snapshot's part, for so many sensors."""
+    """Time an interval of the watch, and measure its part of a snapshot, for so many sensors."""
     manifest = replace(manifest, site=replace(manifest.site, sensor_ids=tuple(map(str, range(sensors)))))
-    watch, rng, nanoseconds = DriftWatch(manifest), np.random.default_rng(0), []
+    watch, rng, clock = DriftWatch(manifest), np.random.default_rng(0), count()
     shape = (sensors, len(manifest.targets))
-    for number in range(intervals):
-        interval = Interval(rng.uniform(20, 70, shape).astype(np.float32), rng.random(shape) > 0.02)
-        values = rng.uniform(20, 70, (manifest.horizon, *shape)).astype(np.float32)
-        forecast = Forecast(values, manifest.interval_s * number, 1.0, (), 0.0, "timed", manifest)
-        begin = time.perf_counter_ns()
-        watch.see(interval, forecast, sound=True)
-        nanoseconds.append(time.perf_counter_ns() - begin)
-    state = watch.state()
-    return {
-        "sensors": sensors,
-        "see": Samples(np.array(nanoseconds[2 * manifest.horizon :])).summary(),
-        "snapshot_bytes": sum(array.nbytes for array in state.values()),
-    }
+    intervals_seen = [Interval(rng.uniform(20, 70, shape).astype(np.float32), rng.random(shape) > 0.02) for _ in "abc"]
+    forecasts = [rng.uniform(20, 70, (manifest.horizon, *shape)).astype(np.float32) for _ in "abc"]
+
+    def see() -> None:
+        number = next(clock)
+        forecast = Forecast(forecasts[number % 3], manifest.interval_s * number, 1.0, (), 0.0, "timed", manifest)
+        watch.see(intervals_seen[number % 3], forecast, sound=True)
+
+    samples = measure_calls(see, warm_up=2 * manifest.horizon, repeats=intervals)
+    snapshot_bytes = sum(array.nbytes for array in watch.state().values())
+    return {"sensors": sensors, "see": samples.summary(), "snapshot_bytes": snapshot_bytes}
 
 
 def time_step(bundle: Bundle, intervals: int) -> dict[str, Any]:
     """Time a push without the watch."""
-    stream, rng, nanoseconds = Stream.open(bundle), np.random.default_rng(0), []
-    shape = (len(bundle.manifest.sensor_ids), len(bundle.manifest.features))
-    for number in range(intervals):
-        values = rng.uniform(20, 70, shape).astype(np.float32)
-        begin = time.perf_counter_ns()
-        stream.push(values, bundle.manifest.interval_s * number)
-        nanoseconds.append(time.perf_counter_ns() - begin)
+    stream, clock = Stream.open(bundle), count()
+    shape = (50, len(bundle.manifest.sensor_ids), len(bundle.manifest.features))
+    values = np.random.default_rng(0).uniform(20, 70, shape).astype(np.float32)
+
+    def push_one() -> None:
+        number = next(clock)
+        stream.push(values[number % 50], bundle.manifest.interval_s * number)
+
+    samples = measure_calls(push_one, warm_up=24, repeats=intervals)
     stream.close()
-    return Samples(np.array(nanoseconds[24:])).summary()
+    return samples.summary()
 
 
-def find_bundle(name: str, folder: Path, seed: int) -> Bundle:
-    """Return the bundle of a set, trained now if it is not in the folder."""
-    path = folder / f"{name}.bundle"
+def find_bundle(week: Week, folder: Path, epochs: int, seed: int) -> Bundle:
+    """Return the bundle of a week, trained now if it is not in the folder."""
+    path, model = folder / f"{week.name}.bundle", folder / f"{week.name}.pt"
     if not path.is_dir():
-        config = ROOT / "benchmarks" / "configs" / f"{name}.toml"
-        model, data = folder / f"{name}.pt", ("--data", SHARED / f"{name}.npz", "--timezone", ZONE)
-        limits = ("--max-minutes", str(SETS[name]), "--seed", str(seed))
-        stunet("train", *data, "--config", config, *limits, "--out", model)
+        limits = ("--max-minutes", week.minutes, "--epochs", epochs, "--seed", seed)
+        stunet("train", *week.source, "--config", week.config(), *limits, "--out", model)
         stunet("export", model, "--out", path)
     return Bundle.load(path)
 
 
-def report(result: dict[str, Any]) -> str:
-    """Return the results as Markdown."""
-    where, options, sets = result["environment"], result["options"], result["sets"]
-
-    def cell(runs: list[dict[str, Any]]) -> str:
-        hours = [run["hours_until_alarm"] for run in runs]
-        return " · ".join("none" if hour is None else f"{hour:.1f}" for hour in hours)
-
-    def place(found: dict[str, int]) -> str:
-        return (
-            f"{found['disturbed_worse']} of {found['disturbed']}, {found['others_worse']} of {found['others']} others"
-        )
-
-    def both(pick: Callable[[dict[str, Any]], str]) -> str:
-        return " | ".join(pick(sets[name]) for name in SETS)
-
-    watched = "; ".join(
-        f"{name}: " + ", ".join(f"{run['hours_watched']:.1f}" for run in next(iter(found["cases"].values())))
-        for name, found in sets.items()
-    )
-    trained = "; ".join(
-        f"{name} {found['training']['max_minutes']:g} minutes, validation MAE {found['training']['validation_mae']:.2f}"
-        for name, found in sets.items()
-    )
-    begins = ", ".join(f"{name} {found['test_from']}" for name, found in sets.items())
-    lines = [
-        "# Drift watch on one week of METR-LA and seven days of PeMSD7(M)",
-        "",
-        f"`python -m benchmarks.field.drift`: {where['cpu']}, Python {where['python']}, numpy {where['numpy']}, commit "
-        f"{(where['commit'] or 'unknown')[:12]}. Defaults: days = {options['days']:g}, delta = {options['delta']:g}, "
-        f"threshold = {options['threshold']:g}. Models with 32 channels, trained on the week ({trained}).",
-        "",
-        "Each week runs as one stream from its first row. The reference is learnt on the way, on days that the model "
-        "was trained on, where it is a little better than later: false alarms are likelier here than in the field.",
-        "",
-        "| undisturbed | " + " | ".join(SETS) + " |",
-        "| --- |" + " --- |" * len(SETS),
-        "| alarms in the whole week | " + both(lambda found: f"{found['alarms_undisturbed']}") + " |",
-        "| largest statistic, test span | " + both(lambda found: f"{found['largest_statistic_in_test']:.2f}") + " |",
-        "| largest statistic by day | "
-        + both(lambda found: " ".join(f"{top:.2f}" for top in found["largest_statistic_by_day"]))
-        + " |",
-        "",
-        f"Hours until the alarm, for disturbances that begin {', '.join(map(str, STARTS_H))} hours after the test span "
-        f"does ({begins}) and last to the end of "
-        f"the week (hours left: {watched}); the sensors differ from start to start.",
-        "",
-        "| what happens | " + " | ".join(SETS) + " |",
-        "| --- |" + " --- |" * len(SETS),
-        *(f"| {case} | " + both(lambda found, case=case: cell(found["cases"][case])) + " |" for case in CASES),
-        "",
-        "Alarms per disturbance, at most: "
-        + ", ".join(
-            f"{name} {max(run['alarms'] for runs in found['cases'].values() for run in runs)}"
-            for name, found in sets.items()
-        )
-        + f'. After {PASSING_H} hours of "{PASSING}" the alarm clears within '
-        + ", ".join(f"{found['hours_until_cleared']} hours ({name})" for name, found in sets.items())
-        + ".",
-        "",
-        f"What touches a part of the network shows by sensor, alarm or not. After {LOCAL_H} hours forecasts are worse "
-        "than persistence at so many of the sensors that were disturbed, and of the others:",
-        "",
-        "| what happens | " + " | ".join(SETS) + " |",
-        "| --- |" + " --- |" * len(SETS),
-        *(
-            f"| {case} | " + both(lambda found, case=case: place(found["sensors_worse_than_persistence"][case])) + " |"
-            for case in LOCAL
-        ),
-        "",
-        "| sensors, horizon 12 | an interval of the watch, median µs | p90 µs | bytes in a snapshot |",
-        "| --- | --- | --- | --- |",
-        *(
-            f"| {row['sensors']:,} | {row['see']['median_us']:.0f} | {row['see']['p90_us']:.0f} | "
-            f"{row['snapshot_bytes']:,} |"
-            for row in result["cost"]
-        ),
-        "",
-        f"A push of METR-LA's bundle (32 channels) without the watch: median {result['push']['median_us']:.0f} µs.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Measure both weeks and the cost, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundles", type=Path, help="folder of metr-la.bundle and pemsd7-m.bundle; made if absent")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args()
-    missing = [SHARED / f"{name}.npz" for name in SETS if not (SHARED / f"{name}.npz").is_file()]
-    if missing:
-        parser.error(f"no file {missing[0]}; set STUNET_DATA to the folder of the week files")
+def measure(options: Namespace) -> dict[str, Any]:
+    """Measure both weeks, and what the watch costs."""
     with tempfile.TemporaryDirectory() as folder:
         kept = options.bundles or Path(folder)
         kept.mkdir(parents=True, exist_ok=True)
-        bundles = {name: find_bundle(name, kept, options.seed) for name in SETS}
-        manifest = bundles["metr-la"].manifest
-        result = {
-            "environment": environment(),
+        bundles = {week.name: find_bundle(week, kept, options.epochs, options.seed) for week in options.weeks}
+        first, rounds = bundles["metr-la"], options.rounds
+        return {
             "options": asdict(DriftOptions()),
-            "cost": [time_watch(manifest, sensors, 1000 if sensors < 1000 else 200) for sensors in SIZES],
-            "push": time_step(bundles["metr-la"], 1000),
-            "sets": {name: measure(name, bundle, options.seed) for name, bundle in bundles.items()},
+            "cost": [time_watch(first.manifest, n, rounds if n < 1000 else rounds // 5) for n in options.sizes],
+            "push": time_step(first, rounds),
+            "sets": {week.name: measure_week(week, bundles[week.name], options.seed) for week in options.weeks},
         }
-    text = report(result)
-    write_results(options.out, "drift", result, text, indent=1)
-    print(text)
+
+
+def report(result: dict[str, Any]) -> str:
+    """Return the results as a page."""
+    options, sets = result["options"], result["sets"]
+
+    def both(what: str, pick: Callable[[Mapping[str, Any]], str]) -> list[str]:
+        return [what, *(pick(found) for found in sets.values())]
+
+    def each(pick: Callable[[Mapping[str, Any]], str], between: str = "; ") -> str:
+        return between.join(f"{name}{pick(found)}" for name, found in sets.items())
+
+    def hours(case: str) -> list[str]:
+        return both(case, lambda found: " · ".join(spoken(run["hours_until_alarm"]) for run in found["cases"][case]))
+
+    def spoken(hours: float | None) -> str:
+        return "none" if hours is None else f"{hours:.1f}"
+
+    def place(case: str) -> list[str]:
+        return both(
+            case,
+            lambda found: "{disturbed_worse} of {disturbed}, {others_worse} of {others} others".format(
+                **found["sensors_worse_than_persistence"][case]
+            ),
+        )
+
+    watched = each(
+        lambda found: ": " + ", ".join(f"{run['hours_watched']:.1f}" for run in next(iter(found["cases"].values())))
+    )
+    trained = each(
+        lambda found: " {max_minutes:g} minutes, validation MAE {validation_mae:.2f}".format(**found["training"])
+    )
+    most = each(lambda found: f" {max(run['alarms'] for runs in found['cases'].values() for run in runs)}", ", ")
+    begins = each(lambda found: f" {found['test_from']}", ", ")
+    cleared = ", ".join(f"{found['hours_until_cleared']} hours ({name})" for name, found in sets.items())
+    return page(
+        "Drift watch on one week of METR-LA and seven days of PeMSD7(M)",
+        f"`{result['command']}`: {machine(result['environment'])} Defaults: days = {options['days']:g}, delta = "
+        f"{options['delta']:g}, threshold = {options['threshold']:g}. Models with 32 channels, trained on the week "
+        f"({trained}).",
+        "Each week runs as one stream from its first row. The reference is learnt on the way, on days that the model "
+        "was trained on, where it is a little better than later: false alarms are likelier here than in the field.",
+        table(
+            ["undisturbed", *sets],
+            [
+                both("alarms in the whole week", lambda found: f"{found['alarms_undisturbed']}"),
+                both("largest statistic, test span", lambda found: f"{found['largest_statistic_in_test']:.2f}"),
+                both(
+                    "largest statistic by day",
+                    lambda found: " ".join(f"{top:.2f}" for top in found["largest_statistic_by_day"]),
+                ),
+            ],
+        ),
+        f"Hours until the alarm, for disturbances that begin {', '.join(map(str, STARTS_H))} hours after the test span "
+        f"does ({begins}) and last to the end of "
+        f"the week (hours left: {watched}); the sensors differ from start to start.",
+        table(["what happens", *sets], map(hours, CASES)),
+        f'Alarms per disturbance, at most: {most}. After {PASSING_H} hours of "{PASSING}" the alarm clears within '
+        f"{cleared}.",
+        f"What touches a part of the network shows by sensor, alarm or not. After {LOCAL_H} hours forecasts are worse "
+        "than persistence at so many of the sensors that were disturbed, and of the others:",
+        table(["what happens", *sets], map(place, LOCAL)),
+        table(
+            ["sensors, horizon 12", "an interval of the watch, median µs", "p90 µs", "bytes in a snapshot"],
+            [
+                [
+                    f"{row['sensors']:,}",
+                    *(number(row["see"][key], ".0f") for key in ("median_us", "p90_us")),
+                    f"{row['snapshot_bytes']:,}",
+                ]
+                for row in result["cost"]
+            ],
+        ),
+        f"A push of METR-LA's bundle (32 channels) without the watch: median {result['push']['median_us']:.0f} µs.",
+    )
 
 
 if __name__ == "__main__":

@@ -5,14 +5,11 @@
 The page of 33,113 sensors is served by a process of its own. A quarter of the clients each is silent, sends a byte of a
 request every two seconds, asks for an answer of megabytes and does not read it, and reads such an answer by 1,000 bytes
 a second. One that is cut off connects again. Once a second `/healthz` is asked, on a new connection, with a second to
-answer.
-
-Writes benchmarks/results/slow_clients.{json,md} and returns 1 if a probe had no answer within its second.
+answer. Returns 1 if a probe had no answer within its second.
 """
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import multiprocessing
 import socket
@@ -20,6 +17,8 @@ import sys
 import tempfile
 import threading
 import time
+from argparse import Namespace
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,11 +29,11 @@ import numpy as np
 
 from benchmarks.faults.network import small_bundle
 from benchmarks.field.status_page import LARGE, enlarged, filled_status
-from benchmarks.harness.workbench import RESULTS, write_results
+from benchmarks.harness.command import Command
+from benchmarks.harness.page import machine, page, table
 from runtime.service.config import EndpointConfig
 from runtime.service.web.endpoint import Endpoint
 from runtime.service.web.pages import StatusPages
-from runtime.timing import environment
 from stunet_deploy.bundle import Bundle
 
 #: What a client says at once, how many bytes it then sends, and how many it reads, each second.
@@ -94,9 +93,9 @@ def probe(address: tuple[str, int]) -> float | None:
     return 1000 * (time.perf_counter() - begin)
 
 
-def measure(address: tuple[str, int], clients: int, seconds: int) -> dict[str, Any]:
+def probed(address: tuple[str, int], clients: int, seconds: int) -> dict[str, Any]:
     """Return what the probes met, a second each, while the clients were slow."""
-    ended, cut_off, kinds = threading.Event(), [], list(KINDS)
+    ended, cut_off, kinds = threading.Event(), list[str](), list(KINDS)
     threads = [
         threading.Thread(target=be_slow, args=(address, kinds[number % len(kinds)], ended, cut_off))
         for number in range(clients)
@@ -118,35 +117,8 @@ def measure(address: tuple[str, int], clients: int, seconds: int) -> dict[str, A
     }
 
 
-def report(found: list[dict[str, Any]], where: dict[str, Any]) -> str:
-    """Return the results as a page."""
-    lines = [
-        "# Slow clients of the status page",
-        "",
-        f"`python -m benchmarks.field.slow_clients`, {where['cpu']}, {where['cores_allowed']} cores,",
-        f"load {where['load']}, Python {where['python']}, commit {where['commit']}.",
-        "",
-        f"The page of {LARGE:,} sensors, slow clients of four kinds, a quarter each:",
-        f"{'; '.join(KINDS)}.",
-        "One that is cut off connects again.",
-        "",
-        "| slow clients | probes of `/healthz` | answered within a second | median | slowest |",
-        "|---|---|---|---|---|",
-    ]
-    for one in found:
-        good = [milliseconds for milliseconds in one["answered_ms"] if milliseconds is not None]
-        median, slowest = (f"{value:.1f} ms" for value in (np.median(good), max(good))) if good else ("–", "–")
-        lines.append(f"| {one['clients']} | {len(one['answered_ms'])} | {len(good)} | {median} | {slowest} |")
-    return "\n".join(lines) + "\n"
-
-
-def main() -> int:
+def measure(options: Namespace) -> dict[str, Any]:
     """Measure without slow clients and with them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=64, help="slow ones")
-    parser.add_argument("--seconds", type=int, default=60, help="for which they are slow")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args()
     found = []
     with tempfile.TemporaryDirectory() as folder:
         bundle = small_bundle(Path(folder))
@@ -156,13 +128,35 @@ def main() -> int:
             server.start()
             there.close()  # or the end of a server that fails would not be noticed here
             parts = urlsplit(here.recv())
-            found.append(measure((str(parts.hostname), int(parts.port or 0)), clients, seconds))
+            found.append(probed((str(parts.hostname), int(parts.port or 0)), clients, seconds))
             here.send("stop")
             server.join()
-    where = environment()
-    write_results(options.out, "slow_clients", {"found": found, "environment": where}, report(found, where))
-    print(report(found, where))
-    return int(any(milliseconds is None for one in found for milliseconds in one["answered_ms"]))
+    return {"found": found}
+
+
+def report(result: dict[str, Any]) -> str:
+    """Return the results as a page."""
+    rows = []
+    for one in result["found"]:
+        good = [milliseconds for milliseconds in one["answered_ms"] if milliseconds is not None]
+        slowest = [f"{value:.1f} ms" for value in (np.median(good), max(good))] if good else ["–", "–"]
+        rows.append([one["clients"], len(one["answered_ms"]), len(good), *slowest])
+    return page(
+        "Slow clients of the status page",
+        f"`{result['command']}`, {machine(result['environment'])}",
+        f"The page of {LARGE:,} sensors, slow clients of four kinds, a quarter each: {'; '.join(KINDS)}. One that is "
+        "cut off connects again.",
+        table(["slow clients", "probes of `/healthz`", "answered within a second", "median", "slowest"], rows),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark and return 1 if a probe had no answer in time."""
+    command = Command("benchmarks.field.slow_clients", __doc__)
+    command.option("--clients", 64, "slow ones", quick=4)
+    command.option("--seconds", 60, "for which they are slow", quick=2)
+    _, result = command.run(measure, report, arguments)
+    return int(any(milliseconds is None for one in result["found"] for milliseconds in one["answered_ms"]))
 
 
 if __name__ == "__main__":

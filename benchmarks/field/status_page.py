@@ -7,12 +7,11 @@ and headless Chromium (`chromium` on the path) opens it: bytes and time of each 
 until the map is drawn, and of each redrawing as the slider moves. For the pictures the real program replays the
 recording at many times its speed until the afternoon's rush hour.
 
-Writes benchmarks/results/status_page.{json,md} and status-{light,dark,phone}.png.
+Without --bundle the network is a small one, and there are no pictures. They are status-{light,dark,phone}.png.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import signal
@@ -22,15 +21,20 @@ import tempfile
 import time
 import tracemalloc
 import urllib.request
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from benchmarks.harness.workbench import RESULTS, ROOT, SHARED, write_results
+from benchmarks.faults.network import small_bundle
+from benchmarks.harness.command import Command
+from benchmarks.harness.page import machine, measured_on, page, table
+from benchmarks.harness.workbench import ROOT, SHARED
 from runtime.counters import Counters
 from runtime.forecast import Forecast
 from runtime.readings import Interval
@@ -41,7 +45,7 @@ from runtime.service.step_times import StepTimes
 from runtime.service.web.endpoint import Endpoint
 from runtime.service.web.history import History
 from runtime.service.web.pages import StatusPages
-from runtime.timing import environment
+from runtime.timing import measure as measure_calls
 from stunet_deploy.bundle import Bundle, Manifest
 
 LARGE = 33_113
@@ -49,12 +53,35 @@ ROUNDS = 20
 #: The evening rush hour of the second day of METR-LA's week, and a sensor that has one.
 UNTIL_S, SENSOR = 1_330_738_200, "717480"  # 2012-03-02T17:30-08:00
 SPEED = 1000
-#: Name, address, width, height, pixel ratio, dark, phone.
+
+
+class Picture(NamedTuple):
+    """A picture of the page: its address, and the screen it is on."""
+
+    name: str
+    address: str
+    width: int
+    height: int
+    ratio: float
+    dark: bool
+    phone: bool
+
+
 PICTURES = (
-    ("phone", f"sensor={SENSOR}&ahead=0&hours=6", 390, 1180, 1.5, False, True),
-    ("light", f"sensor={SENSOR}&ahead=6&hours=6", 1440, 1010, 1.0, False, False),
-    ("dark", f"sensor={SENSOR}&ahead=12&hours=24&colour=change", 1440, 1010, 1.0, True, False),
+    Picture("phone", f"sensor={SENSOR}&ahead=0&hours=6", 390, 1180, 1.5, False, True),
+    Picture("light", f"sensor={SENSOR}&ahead=6&hours=6", 1440, 1010, 1.0, False, False),
+    Picture("dark", f"sensor={SENSOR}&ahead=12&hours=24&colour=change", 1440, 1010, 1.0, True, False),
 )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and take the pictures."""
+    command = Command("benchmarks.field.status_page", __doc__)
+    command.option("--bundle", None, "bundle of METR-LA", kind=Path)
+    command.option("--replay", SHARED / "metr-la.npz", "recording of METR-LA")
+    command.option("--large", LARGE, "sensors of the large network", quick=50)
+    command.option("--pictures", ROOT / "docs" / "img", "folder of the pictures")
+    command.run(measure, report, arguments)
 
 
 def enlarged(manifest: Manifest, size: int) -> Manifest:
@@ -111,17 +138,7 @@ def filled_status(manifest: Manifest) -> Status:
     )
 
 
-def median_ms(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Return the median time of some work in milliseconds."""
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        work()
-        times.append(1000 * (time.perf_counter() - begin))
-    return float(np.median(times))
-
-
-def measure(manifest: Manifest, browser: Browser) -> dict[str, Any]:
+def measure_page(manifest: Manifest, browser: Browser) -> dict[str, Any]:
     """Return what the page of a network costs."""
     tracemalloc.start()
     status = filled_status(manifest)
@@ -132,20 +149,21 @@ def measure(manifest: Manifest, browser: Browser) -> dict[str, Any]:
     for path in ("/api/streams", "/api/network", "/api/values", "/api/sensor", "/forecast", "/metrics"):
         query = {"sensor": sensor} if path == "/api/sensor" else {}
         fresh = iter([StatusPages(lambda: [status]) for _ in range(6)])
-        first = median_ms(lambda fresh=fresh, path=path, query=query: next(fresh).reply(path, query), 5)
+        first = measure_calls(partial(_reply_of_next, fresh, path, query), warm_up=0, repeats=5)
         site = next(fresh)
         body = site.reply(path, query).body
-        again = median_ms(lambda site=site, path=path, query=query: site.reply(path, query))
-        answers[path] = {"bytes": len(body), "first_ms": first, "again_ms": again}
+        again = measure_calls(partial(site.reply, path, query), warm_up=0, repeats=ROUNDS)
+        times = {"first_ms": first.median_us / 1000, "again_ms": again.median_us / 1000}
+        answers[path] = {"bytes": len(body), **times}
     endpoint = Endpoint(EndpointConfig(0), StatusPages(lambda: [status]).reply)
     endpoint.start()
     try:
-        page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        tab = browser.new_page(viewport={"width": 1440, "height": 1000})
         begin = time.perf_counter()
-        page.goto(endpoint.url)
-        page.wait_for_selector("#map[data-drawn]")
+        tab.goto(endpoint.url)
+        tab.wait_for_selector("#map[data-drawn]")
         drawn_ms = 1000 * (time.perf_counter() - begin)
-        drawing = page.evaluate(
+        drawing = tab.evaluate(
             """(rounds) => Array.from({ length: rounds }, (_, round) => {
                 state.ahead = round % 13;
                 const begin = performance.now();
@@ -154,7 +172,7 @@ def measure(manifest: Manifest, browser: Browser) -> dict[str, Any]:
             })""",
             13 * 4,
         )
-        page.close()
+        tab.close()
     finally:
         endpoint.close()
     return {
@@ -182,11 +200,11 @@ def take_pictures(bundle: Path, replay: Path, folder: Path, browser: Browser) ->
             assert process.stderr is not None
             url = next(line.split()[-1] for line in process.stderr if "status page on" in line)
             try:
-                pages = [(name, open_page(browser, url, *rest)) for name, *rest in PICTURES]
+                pages = [(picture.name, open_page(browser, url, picture)) for picture in PICTURES]
                 wait_until(url, UNTIL_S)
                 process.send_signal(signal.SIGSTOP)  # so that all pictures are of one time
-                for name, page in pages:
-                    page.screenshot(path=folder / f"status-{name}.png")
+                for name, tab in pages:
+                    tab.screenshot(path=folder / f"status-{name}.png")
                     print(f"{name}: {(folder / f'status-{name}.png').stat().st_size / 1000:.0f} kB")
             finally:
                 process.send_signal(signal.SIGCONT)
@@ -204,79 +222,62 @@ def wait_until(url: str, stamp: int) -> None:
         time.sleep(0.2)
 
 
-def open_page(
-    browser: Browser, url: str, address: str, width: int, height: int, ratio: float, dark: bool, phone: bool
-) -> Page:
+def open_page(browser: Browser, url: str, picture: Picture) -> Page:
     """Open the page as on some screen."""
     context = browser.new_context(
-        viewport={"width": width, "height": height},
-        device_scale_factor=ratio,
-        color_scheme="dark" if dark else "light",
-        is_mobile=phone,
-        has_touch=phone,
+        viewport={"width": picture.width, "height": picture.height},
+        device_scale_factor=picture.ratio,
+        color_scheme="dark" if picture.dark else "light",
+        is_mobile=picture.phone,
+        has_touch=picture.phone,
     )
-    page = context.new_page()
-    page.goto(f"{url}#{address}")
-    return page
+    tab = context.new_page()
+    tab.goto(f"{url}#{picture.address}")
+    return tab
 
 
-def report(found: list[dict[str, Any]], where: dict[str, Any]) -> str:
+def measure(options: Namespace) -> dict[str, Any]:
+    """Measure both networks, and take the pictures."""
+    with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        manifest = Bundle.load(options.bundle or small_bundle(Path(folder))).manifest
+        found = [measure_page(one, browser) for one in (manifest, enlarged(manifest, options.large))]
+        where = measured_on() | {"chromium": browser.version}
+        if options.bundle is not None:
+            take_pictures(options.bundle.resolve(), options.replay.resolve(), options.pictures, browser)
+        browser.close()
+    return {"environment": where, "found": found}
+
+
+def report(result: dict[str, Any]) -> str:
     """Return the results as a page."""
-    lines = [
-        "# The status page",
-        "",
-        "`python -m benchmarks.field.status_page`, "
-        f"{where['cpu']}, {where['cores_allowed']} cores, load {where['load']},",
-        f"Python {where['python']}, Chromium {where['chromium']}, commit {where['commit']}.",
-        "",
-        "| sensors | intervals held | memory of them | map drawn after opening | redrawn | 90 % below |",
-        "|---|---|---|---|---|---|",
-    ]
+    found, costs = result["found"], []
     for one in found:
         median, high = np.percentile(one["redraw_ms"], [50, 90], method="inverted_cdf")
-        lines.append(
-            f"| {one['sensors']:,} | {one['intervals']} | {one['history_bytes'] / 2**20:.1f} MiB | "
-            f"{one['drawn_ms']:.0f} ms | {median:.1f} ms | {high:.1f} ms |"
-        )
-    lines += [
-        "",
-        "Redrawn: map, legend and chart after a step of the slider, without what the graphics processor does then.",
-        "",
-        "| answer | "
-        + " | ".join(f"{one['sensors']:,} sensors: bytes | first, ms | again, ms" for one in found)
-        + " |",
-        "|---" * (1 + 3 * len(found)) + "|",
-    ]
+        memory = f"{one['history_bytes'] / 2**20:.1f} MiB"
+        times = (f"{one['drawn_ms']:.0f} ms", f"{median:.1f} ms", f"{high:.1f} ms")
+        costs.append([f"{one['sensors']:,}", one["intervals"], memory, *times])
+    answers = []
     for path in found[0]["answers"]:
-        cells = [
-            f"{answer['bytes']:,} | {answer['first_ms']:.2f} | {answer['again_ms']:.3f}"
-            for answer in (one["answers"][path] for one in found)
-        ]
-        lines.append(f"| `{path}` | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "First: the first time in an interval, whoever asks; again: until the next. One answer is computed at a time.",
-    ]
-    return "\n".join(lines) + "\n"
+        cells = [f"`{path}`"]
+        for answer in (one["answers"][path] for one in found):
+            cells += [f"{answer['bytes']:,}", f"{answer['first_ms']:.2f}", f"{answer['again_ms']:.3f}"]
+        answers.append(cells)
+    sizes = [column for one in found for column in (f"{one['sensors']:,} sensors: bytes", "first, ms", "again, ms")]
+    return page(
+        "The status page",
+        f"`{result['command']}`, {machine(result['environment'], 'chromium')}",
+        table(
+            ["sensors", "intervals held", "memory of them", "map drawn after opening", "redrawn", "90 % below"], costs
+        ),
+        "Redrawn: map, legend and chart after a step of the slider, without what the graphics processor does then.",
+        table(["answer", *sizes], answers),
+        "First: the first request of an interval; again: until the next. One answer is computed at a time.",
+    )
 
 
-def main() -> None:
-    """Measure and take the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True, help="bundle of METR-LA")
-    parser.add_argument("--replay", type=Path, default=SHARED / "metr-la.npz", help="recording of METR-LA")
-    parser.add_argument("--pictures", type=Path, default=ROOT / "docs" / "img", help="folder of the pictures")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
-    arguments = parser.parse_args()
-    manifest = Bundle.load(arguments.bundle).manifest
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        found = [measure(one, browser) for one in (manifest, enlarged(manifest, LARGE))]
-        where = environment() | {"chromium": browser.version}
-        write_results(arguments.results, "status_page", {"found": found, "environment": where}, report(found, where))
-        print(report(found, where))
-        take_pictures(arguments.bundle.resolve(), arguments.replay.resolve(), arguments.pictures, browser)
-        browser.close()
+def _reply_of_next(fresh: Iterator[StatusPages], path: str, query: dict[str, str]) -> object:
+    return next(fresh).reply(path, query)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Every check that needs a GPU, in one call: parity, state, latency and cost of every way to run a step that is here.
 
-    python -m benchmarks.gpu.check [--bundle model.bundle --model model.pt] [--device cuda|host] [--short] [--out DIR]
+    python -m benchmarks.gpu.check [--bundle model.bundle --model model.pt] [--device cuda|host] [--quick] [--out DIR]
 
 Ways: TensorRT, TensorRT-RTX, ONNX Runtime's CUDA and TensorRT providers, each in every precision of the bundle, and
 the PyTorch model captured in graphs, all of them through the runtime's slots and phases; beside them PyTorch's eager
@@ -11,14 +11,14 @@ it without a GPU. Writes gpu_check.{json,md} after every section, so that a run 
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ import numpy as np
 from benchmarks.gpu.environment import gpu_environment
 from benchmarks.gpu.findings import Feed, Inputs, latency, parity, state
 from benchmarks.gpu.report import report
-from benchmarks.harness.workbench import RESULTS, ROOT, write_results
+from benchmarks.harness.command import Command
+from benchmarks.harness.page import write_page
+from benchmarks.harness.workbench import ROOT
 from runtime.backends.base import GPU_BACKENDS, ONNXRUNTIME, Backend, open_backend
 from runtime.timing import environment, interleave, paired_ratio
 from stunet_deploy.bundle import Bundle
@@ -51,7 +53,7 @@ class Effort:
     budget_s: float = 540.0
 
 
-SHORT = Effort(sensors=12, hidden=4, intervals=60, seconds=0.05, calls=40, rounds=5, sizes=(20, 40))
+QUICK = Effort(sensors=12, hidden=4, intervals=60, seconds=0.05, calls=40, rounds=5, sizes=(20, 40))
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Check:
         print(f"{time.perf_counter() - self.began:6.1f} s  {name}", file=sys.stderr, flush=True)
         self.result[name] = attempt(run) if self.left_s > 0 else {"not_run": "the time budget was spent"}
         self.result["seconds"] = round(time.perf_counter() - self.began, 1)
-        write_results(self.out, "gpu_check", self.result, report(self.result), indent=1)
+        write_page(self.out, "gpu_check", self.result, report(self.result))
 
     @property
     def left_s(self) -> float:
@@ -218,9 +220,9 @@ def cost(check: Check) -> list[dict[str, Any]]:
 
 def _cost_of(check: Check, sensors: int) -> dict[str, Any]:
     from benchmarks.gpu.torch_device import EagerStep
-    from benchmarks.harness.random_network import random_checkpoint
+    from benchmarks.harness.networks import invented_checkpoint
 
-    one = Check(check.device, check.effort, check.out, checkpoint=random_checkpoint(sensors, check.effort.hidden, 24))
+    one = Check(check.device, check.effort, check.out, checkpoint=invented_checkpoint(sensors, check.effort.hidden, 24))
     reference = one.checkpoint.reference
     inputs = {
         "values": reference.values[:1],
@@ -245,7 +247,7 @@ def _cost_of(check: Check, sensors: int) -> dict[str, Any]:
     }
 
 
-def prepare(check: Check, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def prepare(check: Check, arguments: Namespace, folder: Path) -> dict[str, Any]:
     """Load or make model and bundle; a bundle is copied, so that engines built here stay out of it."""
     made = attempt(lambda: _checkpoint(check, arguments))
     found: dict[str, Any] = {"torch_model": made}
@@ -276,7 +278,7 @@ def _export(check: Check, path: Path) -> str:
     return "exported"
 
 
-def _checkpoint(check: Check, arguments: argparse.Namespace) -> str:
+def _checkpoint(check: Check, arguments: Namespace) -> str:
     if arguments.model is not None:
         from stunet_deploy.checkpoint import Checkpoint
 
@@ -284,30 +286,26 @@ def _checkpoint(check: Check, arguments: argparse.Namespace) -> str:
         return "loaded"
     if arguments.bundle is not None:
         return "none: name the bundle's model.pt with --model"
-    from benchmarks.harness.random_network import random_checkpoint
+    from benchmarks.harness.networks import invented_checkpoint
 
-    check.checkpoint = random_checkpoint(check.effort.sensors, check.effort.hidden, check.effort.intervals)
+    check.checkpoint = invented_checkpoint(check.effort.sensors, check.effort.hidden, check.effort.intervals)
     return "random weights"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run every section and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, help="bundle to check; default: one is exported from the model")
-    parser.add_argument("--model", type=Path, help="model.pt of the bundle; default: random weights, 207 sensors")
-    parser.add_argument("--device", choices=["cuda", "host"], default="cuda", help="host rehearses without a GPU")
-    parser.add_argument("--short", action="store_true", help="few repeats on small networks: whether it runs at all")
-    parser.add_argument("--seconds", type=float, help="stop starting sections after this long (default: 540)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    arguments = parser.parse_args()
-    effort = SHORT if arguments.short else Effort()
-    if arguments.seconds is not None:
-        effort = Effort(**{**vars(effort), "budget_s": arguments.seconds})
-    check = Check(arguments.device, effort, arguments.out)
-    check.result["device"] = arguments.device
+    command = Command("benchmarks.gpu.check", __doc__, page="gpu_check")
+    command.option("--bundle", None, "bundle to check; default: one is exported from the model", kind=Path)
+    command.option("--model", None, "model.pt of the bundle; default: random weights, 207 sensors", kind=Path)
+    command.option("--device", "cuda", "host rehearses without a GPU", choices=("cuda", "host"))
+    command.option("--seconds", Effort.budget_s, "stop starting sections after this long")
+    options = command.parse(arguments)
+    effort = replace(QUICK if options.quick else Effort(), budget_s=options.seconds)
+    check = Check(options.device, effort, options.out)
+    check.result |= {"command": options.command, "device": options.device}
     check.section("environment", lambda: environment() | {"gpu": gpu_environment()})
     with tempfile.TemporaryDirectory() as folder:
-        check.section("model", lambda: prepare(check, arguments, Path(folder)))
+        check.section("model", lambda: prepare(check, options, Path(folder)))
         if check.device == "cuda":
             from benchmarks.gpu.delay_lines import delay_lines
 

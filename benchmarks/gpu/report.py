@@ -1,51 +1,48 @@
-"""The findings of gpu_check.py as Markdown."""
+"""The findings of the checks on a GPU as a page."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from benchmarks.harness.page import commit, number, page, table
 
 WAY = "way: "
 
 
-def report(result: dict[str, Any]) -> str:
-    """Return the results as Markdown."""
-    where = result.get("environment", {})
+def report(result: Mapping[str, Any]) -> str:
+    """Return the results as a page."""
+    where, model = result.get("environment", {}), result.get("model", {})
     gpu = where.get("gpu", {})
-    smi, versions = gpu.get("nvidia_smi", {}), gpu.get("versions", {})
-    model = result.get("model", {})
-    host = result.get("device") == "host"
-    lines = [
-        "# Checks on a GPU" + (": rehearsal without one" if host else ""),
-        "",
-        f"`python -m benchmarks.gpu.check`: {model.get('sensors', '–')} sensors, "
+    smi = gpu.get("nvidia_smi", {})
+    card = f"{smi.get('name', 'no GPU')}, driver {smi.get('driver_version', '–')}" if isinstance(smi, dict) else smi
+    versions = ", ".join(f"{name} {version}" for name, version in gpu.get("versions", {}).items())
+    opened = [
+        [name.removeprefix(WAY), *_parity_cells(found)]
+        for name, found in result.items()
+        if name.startswith(WAY) and "not_run" not in found
+    ]
+    latencies = ["closed p50", "p90", "p99", "p99.9", "open p50", "open p99", "after idle"]
+    errors = ["error, largest", "mean", "growth", "within fp32", "restored", "reset", "opened ms"]
+    return page(
+        "Checks on a GPU" + (": rehearsal without one" if result.get("device") == "host" else ""),
+        f"`{result['command']}`: {model.get('sensors', '–')} sensors, "
         f"{model.get('config', {}).get('hidden', '–')} channels, {model.get('slots', '–')} phases.",
-        "",
-        f"{smi.get('name', 'no GPU') if isinstance(smi, dict) else smi}, "
-        f"driver {smi.get('driver_version', '–') if isinstance(smi, dict) else '–'}; {where.get('cpu', '–')}; "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + f"; commit {(where.get('commit') or 'unknown')[:12]}.",
-        "",
+        f"{card}; {where.get('cpu', '–')}; {versions}; commit {commit({'commit': None, **where})}.",
         "From inputs in host memory to the forecast in host memory, µs. Closed: one interval after another. Open: at a "
         "fixed rate, from arrival. ×: how many times faster, paired median of rounds timed in turn.",
-        "",
-        "| way | closed p50 | p90 | p99 | p99.9 | open p50 | open p99 | after idle | × eager step | × eager window |"
-        " mJ |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, found in _timed(result):
-        lines.append(f"| {name} | {' | '.join(_latency_cells(found))} |")
-    lines += ["", "| way | error, largest | mean | growth | within fp32 | restored | reset | opened ms |"]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for name, found in result.items():
-        if name.startswith(WAY) and "not_run" not in found:
-            lines.append(f"| {name.removeprefix(WAY)} | {' | '.join(_parity_cells(found))} |")
-    lines += ["", "Not run:", ""]
-    lines += [f"- {name.removeprefix(WAY)}: {why}" for name, why in _not_run(result)] or ["- nothing"]
-    lines += ["", *_cost(result.get("cost")), ""]
-    return "\n".join(lines)
+        table(
+            ["way", *latencies, "× eager step", "× eager window", "mJ"],
+            [[name, *_latency_cells(found)] for name, found in _timed(result)],
+        ),
+        table(["way", *errors], opened),
+        "Not run:",
+        "\n".join([f"- {name.removeprefix(WAY)}: {why}" for name, why in _not_run(result)] or ["- nothing"]),
+        _cost(result.get("cost")),
+    )
 
 
-def _timed(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _timed(result: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     found = [
         (name.removeprefix(WAY), way)
         for name, way in result.items()
@@ -65,21 +62,21 @@ def _latency_cells(found: dict[str, Any]) -> list[str]:
         *(faster.get(key) for key in ("eager step", "eager window")),
         found["latency"]["energy_mj_per_interval"],
     ]
-    return ["–" if number is None else f"{number:.1f}" for number in numbers]
+    return [number(one, ".1f") for one in numbers]
 
 
 def _parity_cells(found: dict[str, Any]) -> list[str]:
     parity, state = found.get("parity", {}), found.get("state", {})
-    growth = parity.get("course", {}).get("growth")
-    numbers = [parity.get("max_abs_error"), parity.get("mean_abs_error")]
-    cells = ["–" if number is None else f"{number:.1e}" for number in numbers]
-    cells.append("–" if growth is None else f"{growth:.2f}")
-    cells.append({True: "yes", False: "no"}.get(parity.get("within"), "–"))
-    cells += ["–" if state.get(key) is None else f"{state[key]:g}" for key in ("restored", "reset")]
-    return [*cells, f"{found['open_ms']:.0f}"]
+    return [
+        *(number(parity.get(key), ".1e") for key in ("max_abs_error", "mean_abs_error")),
+        number(parity.get("course", {}).get("growth")),
+        {True: "yes", False: "no"}.get(parity.get("within"), "–"),
+        *(number(state.get(key), "g") for key in ("restored", "reset")),
+        f"{found['open_ms']:.0f}",
+    ]
 
 
-def _not_run(result: dict[str, Any]) -> list[tuple[str, str]]:
+def _not_run(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return (what, why) of every section, or part of one, that did not run."""
     found = []
     for name, section in result.items():
@@ -93,14 +90,19 @@ def _not_run(result: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _cost(rows: Any) -> list[str]:
+def _cost(rows: Any) -> str:
     if not isinstance(rows, list):
-        return []
-    lines = ["| sensors | captured step µs | eager step µs | × | state bytes |", "| --- | --- | --- | --- | --- |"]
-    for row in rows:
-        if "not_run" in row:
-            lines.append(f"| {row['sensors']} | not run: {row['not_run']} | | | |")
-        else:
-            numbers = f"{row['graph_us']:.0f} | {row['eager_us']:.0f} | {row['faster']:.1f}"
-            lines.append(f"| {row['sensors']} | {numbers} | {row['state_bytes']} |")
-    return lines
+        return ""
+    cells = [
+        [row["sensors"], f"not run: {row['not_run']}", "", "", ""]
+        if "not_run" in row
+        else [
+            row["sensors"],
+            f"{row['graph_us']:.0f}",
+            f"{row['eager_us']:.0f}",
+            f"{row['faster']:.1f}",
+            row["state_bytes"],
+        ]
+        for row in rows
+    ]
+    return table(["sensors", "captured step µs", "eager step µs", "×", "state bytes"], cells)

@@ -1,34 +1,33 @@
-"""What the benchmarks share: where things are, the program as a user runs it, results written whole."""
+"""Where things are, and the program as a user runs it."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import subprocess
-import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from stunet_deploy.files import replacing
-
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
+CONFIGS = ROOT / "benchmarks" / "configs"
 #: Folder of the data sets that are not part of the repository.
 SHARED = Path(os.environ.get("STUNET_DATA", ROOT.parent / "shared" / "data"))
 
 
-def stunet(*arguments: str | Path) -> dict[str, Any]:
-    """Run one verb with --json and return what it prints; its progress stays visible."""
-    command = [sys.executable, "-m", "stunet_deploy", *map(str, arguments), "--json"]
-    print("$ stunet", " ".join(map(str, arguments)), flush=True)
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    answer: dict[str, Any] = json.loads(done.stdout)
+def stunet(*arguments: object) -> dict[str, Any]:
+    """Run one verb with --json and return its answer; its progress stays visible.
+
+    Raises:
+        SystemExit: if it ends with an error.
+    """
+    from stunet_deploy.cli import main
+
+    print("$ stunet", *arguments, flush=True)
+    with redirect_stdout(io.StringIO()) as out:
+        code = main([*map(str, arguments), "--json"])
+    if code:
+        raise SystemExit(code)
+    answer: dict[str, Any] = json.loads(out.getvalue())
     return answer
-
-
-def write_results(folder: Path, name: str, data: Any, text: str, indent: int | None = None) -> None:
-    """Write a page and the JSON behind it, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix, content in (("json", json.dumps(data, indent=indent) + "\n"), ("md", text)):
-        with replacing(folder / f"{name}.{suffix}") as temporary:
-            temporary.write_text(content, encoding="utf-8")

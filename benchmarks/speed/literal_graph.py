@@ -19,8 +19,10 @@ class LiteralCell(GCGRUCell):
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return Σk (Tk X) Θk; ``weight`` holds the Θk below one another."""
+        if not isinstance(self.basis, Tensor):
+            raise TypeError("the literal graph is of dense bases")
         near, *far = weight.unflatten(0, (len(self.basis) + 1, -1))
-        result = x @ near
+        result: Tensor = x @ near
         for polynomial, theta in zip(self.basis, far, strict=True):
             result = result + (polynomial @ x) @ theta
         return result

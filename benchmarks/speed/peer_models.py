@@ -99,6 +99,8 @@ class GraphWaveNet(nn.Module):
     of the skip connections, 512 at the end, dilations 1, 2 four times, embeddings of 10, diffusion of order 2.
     """
 
+    walks: Tensor
+
     def __init__(
         self,
         walks: Tensor,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stunet_deploy.files import replacing
+from benchmarks.harness.page import machine, milliseconds, page, table, write
 
 #: What runs each way, in the words of the table.
 RUNS_ON = {
@@ -23,44 +23,31 @@ MARKS = ("<!-- figures of benchmarks.speed.peers -->", "<!-- end of figures -->"
 
 
 def report(result: Mapping[str, Any]) -> str:
-    """Return the results as Markdown."""
-    where, graph = result["environment"], result["graph"]
-    lines = [
-        "# The step against what one would run instead",
-        "",
-        "`python -m benchmarks.speed.peers`: "
-        f"{graph['data']}, {graph['sensors']} sensors, 12 intervals ahead, one thread "
-        f"each; ST-UNet with {result['model']['hidden']} channels. Random weights: this is about time, not accuracy.",
-        "",
-        f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "
-        f"torch {where['torch']}, onnxruntime {where['onnxruntime']}, commit {(where['commit'] or 'unknown')[:12]}.",
-        "",
-        "![Time of a forecast by each way](peers.svg)",
-        "",
-        *table(result),
-    ]
+    """Return the results as a page."""
+    graph = result["graph"]
     sizes = ", ".join(f"{name} {count:,}" for name, count in result["parameters"].items())
-    lines += [
-        "",
+    return page(
+        "The step against what one would run instead",
+        f"`{result['command']}`: {graph['data']}, {graph['sensors']} sensors, 12 intervals ahead, one thread "
+        f"each; ST-UNet with {result['model']['hidden']} channels. Random weights: this is about time, not accuracy.",
+        machine(result["environment"]),
+        "![Time of a forecast by each way](peers.svg)",
+        times(result),
         f"Parameters: {sizes}. DCRNN (2 layers of 64 units, K = 2, both random walks) and Graph WaveNet (8 layers; 32, "
         "256 and 512 channels) are written from the papers with dense matrices; the step is `Stream.push`, its checks "
         "included. The windows of ST-UNet have the fill `last`, the step has `forecast`.",
-        "",
         f"torch.compile: {result['torch_compile']}.",
-        "",
-    ]
-    return "\n".join(lines)
+    )
 
 
-def table(result: Mapping[str, Any]) -> list[str]:
-    """Return the lines of a table of all ways, the fastest first."""
-    lines = ["| way | median ms | p90 ms | times the step (paired median) |", "| --- | --- | --- | --- |"]
+def times(result: Mapping[str, Any]) -> str:
+    """Return a table of all ways, the fastest first."""
+    rows = []
     for name in sorted(result["calls"], key=lambda name: float(result["calls"][name]["median_us"])):
         found = result["calls"][name]
         ratio = "1" if name == "step" else f"{result['ratios'][name]:.1f}"
-        p90 = "–" if found["p90_us"] is None else f"{found['p90_us'] / 1000:.2f}"
-        lines.append(f"| {RUNS_ON[name]} | {found['median_us'] / 1000:.2f} | {p90} | {ratio} |")
-    return lines
+        rows.append([RUNS_ON[name], milliseconds(found["median_us"]), milliseconds(found["p90_us"]), ratio])
+    return table(["way", "median ms", "p90 ms", "times the step (paired median)"], rows)
 
 
 def picture(result: Mapping[str, Any]) -> str:
@@ -92,14 +79,12 @@ def picture(result: Mapping[str, Any]) -> str:
 def headline(result: Mapping[str, Any]) -> str:
     """Return what README says of a result."""
     step, where = result["calls"]["step"], result["environment"]
-    return "\n".join(
+    return "\n\n".join(
         [
             f"A streamed forecast for {result['graph']['sensors']} sensors takes **{step['median_us'] / 1000:.2f} ms** "
-            f"on one core ({where['cpu']}, {result['model']['hidden']} channels). What one would run instead, in the "
-            "same run (`python -m benchmarks.speed.peers --readme`, [how](benchmarks/results/peers.md)):",
-            "",
-            *table(result),
-            "",
+            f"on one core ({where['cpu']}, {result['model']['hidden']} channels). What one would run instead,\n"
+            "in the same run (`python -m benchmarks.speed.peers --readme`, [how](benchmarks/results/peers.md)):",
+            times(result),
             "![Time of a forecast by each way](benchmarks/results/peers.svg)",
         ]
     )
@@ -112,5 +97,4 @@ def write_headline(readme: Path, text: str) -> None:
     after, count = re.subn(f"{begin}.*?{end}", lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", before, flags=re.DOTALL)
     if count != 1:
         raise SystemExit(f"{readme} has no place for the headline: {MARKS[0]} … {MARKS[1]}")
-    with replacing(readme) as temporary:
-        temporary.write_text(after, encoding="utf-8")
+    write(readme, after)

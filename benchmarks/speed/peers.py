@@ -12,36 +12,53 @@ One run, one machine, one graph, one thread each, timed in turn so that a slow m
     DCRNN            eager PyTorch, published size, on a window of 12
 
 All forecast 12 intervals of every sensor. Weights are random (seeded): time does not depend on them, and nothing is
-said here about accuracy. Writes benchmarks/results/peers.{json,md,svg}; --readme puts the headline into README.md.
+said here about accuracy. Draws peers.svg beside its page; --readme puts the headline into README.md.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from benchmarks.harness.workbench import RESULTS, ROOT, SHARED, write_results
+from benchmarks.harness.command import Command
+from benchmarks.harness.networks import recorded_checkpoint, st_unet
+from benchmarks.harness.page import write
+from benchmarks.harness.workbench import ROOT
 from benchmarks.speed.peer_models import DCRNN, GraphWaveNet, parameters, random_walks
 from benchmarks.speed.peer_report import headline, picture, report, write_headline
-from benchmarks.speed.ways import WindowForecast, burst, random_checkpoint, st_unet, streaming, window_session
+from benchmarks.speed.ways import WindowForecast, burst, microseconds, streaming, window_call, window_inputs
 from export.bundle import export_bundle
-from runtime.timing import Samples, environment, interleave, paired_ratio
-from stunet_deploy.files import replacing
+from runtime.timing import Samples, interleave, paired_ratio
 from stunet_deploy.graph.files import read_graph
+from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.series.series import read_series
 
 WINDOW = 12
 
 
-def compiled(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[Callable[[], Any] | None, str]:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark."""
+    command = Command("benchmarks.speed.peers", __doc__)
+    command.recording()
+    command.option("--hidden", 96, "channels of our model", quick=4)
+    command.option("--rounds", 100, "how often each way is timed", quick=3)
+    command.option("--no-compile", False, "leave torch.compile out: it takes a minute", quick=True)
+    command.option("--readme", False, "put the headline into README.md")
+    options, result = command.run(measure, report, arguments)
+    write(options.out / "peers.svg", picture(result))
+    if options.readme:
+        write_headline(ROOT / "README.md", headline(result))
+
+
+def compiled(model: torch.nn.Module, inputs: StepInputs) -> tuple[Callable[[], Any] | None, str]:
     """Return a call of the compiled model, or None, and in words how long that took or why it failed."""
     begun = time.perf_counter()
     try:
@@ -54,37 +71,20 @@ def compiled(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[
     return lambda: function(*inputs), f"compiled in {time.perf_counter() - begun:.0f} s"
 
 
-def main() -> None:
-    """Run the benchmark and write its results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=SHARED / "metr-la.npz", help="recording with its graph")
-    parser.add_argument("--hidden", type=int, default=96, help="channels of our model")
-    parser.add_argument("--rounds", type=int, default=100, help="how often each way is timed")
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it takes a minute")
-    parser.add_argument("--readme", action="store_true", help="put the headline into README.md")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args()
-    if not options.data.is_file():
-        parser.error(f"no file {options.data}; name a recording with a graph by --data, or set STUNET_DATA")
-
+def measure(options: Namespace) -> dict[str, Any]:
+    """Time all ways in turn."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     series = read_series(options.data)
-    checkpoint = random_checkpoint(series, options.data, st_unet(options.hidden))
+    checkpoint = recorded_checkpoint(series, options.data, st_unet(options.hidden))
     walks = random_walks(read_graph(options.data, series.sensor_ids).adjacency.dense())
     peers = {"Graph WaveNet": GraphWaveNet(walks).eval(), "DCRNN": DCRNN(walks).eval()}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         bundle = export_bundle(checkpoint, Path(folder) / "step.bundle")
-        rows = slice(0, WINDOW)
-        inputs = (
-            torch.from_numpy(series.values[None, rows]),
-            torch.from_numpy(series.observed[None, rows].astype(np.float32)),
-            torch.from_numpy(series.time_of_week()[None, rows, None]),
-        )
-        window = WindowForecast(checkpoint)
+        inputs, window = window_inputs(series, WINDOW), WindowForecast(checkpoint)
         calls: dict[str, Callable[[], Any]] = {
             "step": burst(streaming(bundle, series, 1), WINDOW),
-            "window": window_session(window, inputs),
+            "window": window_call(window, inputs),
             "eager window": lambda: window(*inputs),
         }
         said = "left out"
@@ -93,27 +93,18 @@ def main() -> None:
             if call is not None:
                 calls["compiled window"] = call
         readings = torch.randn(1, WINDOW, len(series.sensor_ids), 2)  # speed and time of day
-        calls |= {name: lambda model=model: model(readings) for name, model in peers.items()}
-        samples = interleave(calls, options.rounds, warm_up=3)
+        calls |= {name: partial(peer, readings) for name, peer in peers.items()}
+        samples = interleave(calls, options.rounds)
     samples["step"] = Samples(samples["step"].nanoseconds // WINDOW)
-    result = {
+    return {
         "graph": {"data": options.data.name, "sensors": len(series.sensor_ids)},
         "model": asdict(checkpoint.model.config),
-        "parameters": {"ST-UNet": parameters(checkpoint.model)}
-        | {name: parameters(peer) for name, peer in peers.items()},
-        "environment": environment() | {"torch": torch.__version__},
+        "parameters": {name: parameters(one) for name, one in {"ST-UNet": checkpoint.model, **peers}.items()},
         "torch_compile": said,
         "calls": {name: one.summary() for name, one in samples.items()},
         "ratios": {name: paired_ratio(one, samples["step"]) for name, one in samples.items() if name != "step"},
-        "samples_us": {name: (one.nanoseconds / 1000).round(1).tolist() for name, one in samples.items()},
+        "samples_us": microseconds(samples),
     }
-    text = report(result)
-    write_results(options.out, "peers", result, text)
-    with replacing(options.out / "peers.svg") as temporary:
-        temporary.write_text(picture(result), encoding="utf-8")
-    if options.readme:
-        write_headline(ROOT / "README.md", headline(result))
-    print(text)
 
 
 if __name__ == "__main__":

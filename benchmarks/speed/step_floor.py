@@ -1,6 +1,6 @@
 """A step against the least time that the machine could take for it, and against the step as the paper writes it.
 
-    python -m benchmarks.speed.step_floor [--data metr-la.npz | --sensors 207] [--hidden 32 96] [--rounds 300]
+    python -m benchmarks.speed.step_floor [--data metr-la.npz] [--hidden 32 96] [--rounds 300]
 
 All on one thread, four in a row and timed in turn, so that a slow minute of the machine meets all of them alike:
 
@@ -13,13 +13,13 @@ All on one thread, four in a row and timed in turn, so that a slow minute of the
     shared      the same graph with what ONNX Runtime shares by itself
 
 What a push costs beside its step is timed apart, on a graph in which nothing is multiplied. Weights are random
-(seeded): time does not depend on them. Writes benchmarks/results/step_floor.{json,md}.
+(seeded): time does not depend on them.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,19 +27,21 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
+from onnxruntime import OrtValue
 
-from benchmarks.harness import random_network
-from benchmarks.harness.workbench import RESULTS, SHARED, write_results
-from benchmarks.speed import ways
+from benchmarks.harness.command import Command
+from benchmarks.harness.networks import START_S, recorded_checkpoint, shortened, st_unet
+from benchmarks.harness.page import machine, number, page, table
+from benchmarks.harness.sessions import open_session
 from benchmarks.speed.literal_graph import literal_step
+from benchmarks.speed.ways import burst, microseconds
 from export.bundle import export_bundle
 from export.cost import graph_cost
 from export.floor import ceiling_calls, ceilings_of
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from runtime.stream import Stream
-from runtime.timing import Samples, environment, interleave, paired_ratio
+from runtime.timing import Samples, interleave, paired_ratio
 from stunet_deploy.bundle import CPU_STEP, STEP, Bundle, sha256
 from stunet_deploy.contract import StepContract
 from stunet_deploy.series.series import read_series
@@ -48,21 +50,24 @@ from stunet_deploy.series.series import read_series
 USEFUL = {32: 0.05e9, 96: 0.26e9}
 #: Steps in a row that are timed together: after the first the caches hold what a step needs.
 ROW = 4
-START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
 
 
-def session_call(graph: onnx.ModelProto, contract: StepContract, *, sharing: bool) -> Callable[[], object]:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark."""
+    command = Command("benchmarks.speed.step_floor", __doc__)
+    command.recording()
+    command.option("--hidden", (32, 96), "channels of the models", quick=(4,))
+    command.option("--rounds", 300, "how often each is timed", quick=2)
+    command.run(measure, report, arguments)
+
+
+def bound_call(graph: onnx.ModelProto, contract: StepContract, *, sharing: bool) -> Callable[[], object]:
     """Return a call that runs a graph once, its inputs and outputs bound."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_free_dimension_override_by_name("batch", 1)
     off = [] if sharing else ["EliminateCommonSubexpression", "CommonSubexpressionElimination"]
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=off
-    )
+    session = open_session(graph, without=off)
     binding, rng = session.io_binding(), np.random.default_rng(0)
     values = {
-        node.name: onnxruntime.OrtValue.ortvalue_from_numpy(rng.random(node.shape, np.float32))
+        node.name: OrtValue.ortvalue_from_numpy(rng.random(node.shape, np.float32))
         for node in (*session.get_inputs(), *session.get_outputs())
     }
     for name in contract.input_names:
@@ -74,10 +79,7 @@ def session_call(graph: onnx.ModelProto, contract: StepContract, *, sharing: boo
 
 def largest_difference(one: onnx.ModelProto, other: onnx.ModelProto) -> float:
     """Return how far the outputs of two graphs of one contract lie apart, for random inputs."""
-    sessions = [
-        onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-        for graph in (one, other)
-    ]
+    sessions = [open_session(graph) for graph in (one, other)]
     rng = np.random.default_rng(1)
     fed = {node.name: rng.random((1, *node.shape[1:]), np.float32) for node in sessions[0].get_inputs()}
     results = zip(*(session.run(None, fed) for session in sessions), strict=True)
@@ -126,7 +128,7 @@ def empty_bundle(bundle: Bundle, folder: Path) -> Bundle:
     oldest = [next(tap.name for tap in contract.taps if tap.state is state) for state in contract.states]
     nodes = [helper.make_node("Neg", [old], [new]) for old, new in zip(oldest, contract.next_state_names, strict=True)]
     (forecast,) = contract.outputs
-    zeros = onnx.numpy_helper.from_array(np.zeros((1, *forecast.shape[1:]), np.float32), "zeros")
+    zeros = onnx.numpy_helper.from_array(np.zeros(forecast.with_batch(1), np.float32), "zeros")
     axes = onnx.numpy_helper.from_array(np.array([2, 3]), "axes")
     nodes += [
         helper.make_node("Unsqueeze", ["time_of_week", "axes"], ["time"]),
@@ -146,28 +148,14 @@ def empty_bundle(bundle: Bundle, folder: Path) -> Bundle:
     return Bundle(folder, replace(bundle.manifest, files=files))
 
 
-def main() -> None:
-    """Run the benchmark and write its results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=SHARED / "metr-la.npz", help="recording with its graph")
-    parser.add_argument("--sensors", type=int, help="of an invented network in place of --data")
-    parser.add_argument("--hidden", type=int, nargs="+", default=[32, 96], help="channels of the models")
-    parser.add_argument("--rounds", type=int, default=300, help="how often each is timed")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args()
-    if options.sensors is None and not options.data.is_file():
-        parser.error(f"no file {options.data}; name a recording by --data, or invent a network by --sensors")
-
+def measure(options: Namespace) -> dict[str, Any]:
+    """Time the models in turn, and an empty step."""
     torch.set_num_threads(1)
     calls, graphs = dict[str, Callable[[], object]](), dict[int, dict[str, Any]]()
-    differences = []
+    differences, series = [], read_series(options.data)
     with tempfile.TemporaryDirectory() as folder:
         for hidden in options.hidden:
-            if options.sensors is None:
-                checkpoint = ways.random_checkpoint(read_series(options.data), options.data, ways.st_unet(hidden))
-            else:
-                checkpoint = random_network.random_checkpoint(options.sensors, hidden, intervals=50)
-            checkpoint = replace(checkpoint, reference=checkpoint.reference.rows(slice(60)))
+            checkpoint = shortened(recorded_checkpoint(series, options.data, st_unet(hidden)), 60)
             bundle = export_bundle(checkpoint, Path(folder) / f"{hidden}.bundle")
             literal, contract = literal_step(checkpoint), checkpoint.model.contract
             differences.append(largest_difference(literal, onnx.load(bundle.cpu_graph())))
@@ -175,28 +163,23 @@ def main() -> None:
             calls[f"push {hidden}"] = push_call(bundle)
             if bundle.cpu_graph() != bundle.step:
                 calls[f"dense {hidden}"] = step_call(without_cpu_graph(bundle))
-            calls[f"literal {hidden}"] = session_call(literal, contract, sharing=False)
-            calls[f"shared {hidden}"] = session_call(literal, contract, sharing=True)
+            calls[f"literal {hidden}"] = bound_call(literal, contract, sharing=False)
+            calls[f"shared {hidden}"] = bound_call(literal, contract, sharing=True)
             counted = {"step": onnx.load(bundle.cpu_graph()), "dense": onnx.load(bundle.step), "literal": literal}
             graphs[hidden] = {name: graph_cost(proto).operations for name, proto in counted.items()}
         nothing = empty_bundle(bundle, Path(folder) / "nothing.bundle")
         calls |= {"empty step": step_call(nothing), "empty push": push_call(nothing)}
-        bursts = {name: ways.burst(call, ROW) for name, call in calls.items()}
-        samples = interleave({**ceiling_calls(), **bursts}, options.rounds, warm_up=10)
+        bursts = {name: burst(call, ROW) for name, call in calls.items()}
+        samples = interleave({**ceiling_calls(), **bursts}, options.rounds, warm_up=min(10, options.rounds))
         samples |= {name: Samples(samples[name].nanoseconds // ROW) for name in bursts}
-        sensors = len(bundle.manifest.sensor_ids)
-    result = {
-        "graph": {"data": options.data.name if options.sensors is None else "invented", "sensors": sensors},
-        "environment": environment() | {"torch": torch.__version__},
+    return {
+        "graph": {"data": options.data.name, "sensors": len(series.sensor_ids)},
         "python_us": samples["empty push"].median_us - samples["empty step"].median_us,
         "largest_difference": max(differences),
         **summary(samples, graphs),
         "calls": {name: one.summary() for name, one in samples.items()},
-        "samples_us": {name: (one.nanoseconds / 1000).round(1).tolist() for name, one in samples.items()},
+        "samples_us": microseconds(samples),
     }
-    text = report(result)
-    write_results(options.out, "step_floor", result, text)
-    print(text)
 
 
 def summary(samples: dict[str, Samples], graphs: dict[int, dict[str, Any]]) -> dict[str, Any]:
@@ -230,43 +213,28 @@ def summary(samples: dict[str, Samples], graphs: dict[int, dict[str, Any]]) -> d
 
 
 def report(result: dict[str, Any]) -> str:
-    """Return the results as Markdown."""
-    where, graph, ceiling = result["environment"], result["graph"], result["ceiling"]
-    lines = [
-        "# A step against its floor",
-        "",
-        "`python -m benchmarks.speed.step_floor`: "
-        f"{graph['data']}, {graph['sensors']} sensors, random weights, one thread. "
-        "Fastest of all rounds, ratios as medians over rounds.",
-        "",
-        f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "
-        f"onnxruntime {where['onnxruntime']}, commit {(where['commit'] or 'unknown')[:12]}.",
-        "",
+    """Return the results as a page."""
+    graph, ceiling, rows = result["graph"], result["ceiling"], []
+    for model in result["models"]:
+        for name, fastest in model["fastest_us"].items():
+            operations = model["operations"][{"push": "step", "shared": "literal"}.get(name, name)]
+            times = [f"{fastest:.0f}", f"{model['median_us'][name]:.0f}", f"{model['times_the_step'][name]:.2f}"]
+            share = (model["useful_share"] or {}).get(name)
+            rows.append([model["hidden"], name, f"{operations / 1e6:.0f}", *times, number(share, ".0%")])
+    columns = ["hidden", "way", "operations, million", "fastest µs", "median µs", "times the step", "useful share"]
+    return page(
+        "A step against its floor",
+        f"`{result['command']}`: {graph['data']}, {graph['sensors']} sensors, random weights, one thread. Fastest of "
+        "all rounds, ratios as medians over rounds.",
+        machine(result["environment"]),
         f"Ceiling: {ceiling['operations_per_s'] / 1e9:.1f} Gflop/s in a product of {ceiling['product']}, "
         f"{ceiling['bytes_per_s'] / 1e9:.0f} GB/s in a copy. "
         f"A push costs {result['python_us']:.0f} µs beside its step (medians of an empty one).",
-        "",
         f"All graphs of a model compute the same: they differ by {result['largest_difference']:.1g} at most.",
-        "",
-        "| hidden | way | operations, million | fastest µs | median µs | times the step | useful share |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for model in result["models"]:
-        for name, fastest in model["fastest_us"].items():
-            graph_name = {"push": "step", "shared": "literal"}.get(name, name)
-            share = model["useful_share"]
-            lines.append(
-                f"| {model['hidden']} | {name} | {model['operations'][graph_name] / 1e6:.0f} | {fastest:.0f} | "
-                f"{model['median_us'][name]:.0f} | {model['times_the_step'][name]:.2f} | "
-                f"{'–' if share is None else format(share[name], '.0%')} |"
-            )
-    lines += [
-        "",
+        table(columns, rows),
         "Useful share: 0.26 Gflop a step with 96 channels and 0.05 with 32, whatever the graph really does, over the "
         "fastest time and the ceiling.",
-        "",
-    ]
-    return "\n".join(lines)
+    )
 
 
 if __name__ == "__main__":

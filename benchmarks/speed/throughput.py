@@ -5,30 +5,44 @@
 First `StreamGroup` with 1 to 32 streams on one thread, timed in turn; forecasts of its members are compared with those
 of a stream alone. Then processes x threads as far as the cores go, every process with a stream (or a group of the most
 efficient size) of its own, all pushing at once for some seconds. Weights are random (seeded): time does not depend on
-them. Writes benchmarks/results/throughput.{json,md}.
+them.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.workbench import RESULTS, SHARED, write_results
+from benchmarks.harness.command import Command
+from benchmarks.harness.page import machine, milliseconds, page, table
 from runtime.bench.loops import closed_loop
 from runtime.group import StreamGroup
 from runtime.stream import Stream
-from runtime.timing import Samples, environment, interleave
+from runtime.timing import Samples, interleave
 from stunet_deploy.bundle import Bundle, Golden
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark."""
+    command = Command("benchmarks.speed.throughput", __doc__)
+    command.recording()
+    command.option("--hidden", 96, "channels of the model", quick=4)
+    command.option("--bundle", None, "measure this bundle instead of an untrained model", kind=Path)
+    command.option("--streams", (1, 2, 4, 8, 16, 32), "sizes of the group", quick=(3, 1))
+    command.option("--rounds", 200, "how often each size is timed", quick=3)
+    command.option("--cores", len(os.sched_getaffinity(0)), "of the sweep", quick=2)
+    command.option("--seconds", 5.0, "how long processes push", quick=0.2)
+    command.run(measure, report, arguments)
 
 
 def pushing(bundle: Bundle, golden: Golden, count: int, threads: int) -> Callable[[], Any]:
@@ -116,33 +130,19 @@ def spread(folder: Path, streams: int, processes: int, threads: int, seconds: fl
 
 def export_random(data: Path, hidden: int, folder: Path) -> Bundle:
     """Export an untrained model of a recording's network."""
-    from benchmarks.speed.ways import random_checkpoint, st_unet
+    from benchmarks.harness.networks import recorded_checkpoint, st_unet
     from export.bundle import export_bundle
     from stunet_deploy.series.series import read_series
 
-    return export_bundle(random_checkpoint(read_series(data), data, st_unet(hidden)), folder)
+    return export_bundle(recorded_checkpoint(read_series(data), data, st_unet(hidden)), folder)
 
 
-def main() -> None:
-    """Run the benchmark and write its results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=SHARED / "metr-la.npz", help="recording with its graph")
-    parser.add_argument("--hidden", type=int, default=96, help="channels of the model")
-    parser.add_argument("--bundle", type=Path, help="measure this bundle instead of an untrained model")
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32], help="sizes of the group")
-    parser.add_argument("--rounds", type=int, default=200, help="how often each size is timed")
-    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="of the sweep")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long processes push")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args()
-    if options.bundle is None and not options.data.is_file():
-        parser.error(f"no file {options.data}; name a recording with a graph by --data, or set STUNET_DATA")
-
+def measure(options: Namespace) -> dict[str, Any]:
+    """Time groups, and then processes."""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "step.bundle"
         bundle = Bundle.load(options.bundle) if options.bundle else export_random(options.data, options.hidden, made)
-        golden = bundle.golden()
-        rows = batched(bundle, golden, sorted(options.streams), options.rounds)
+        rows = batched(bundle, bundle.golden(), sorted(options.streams), options.rounds)
         best = max(rows, key=lambda row: float(row["forecasts_per_s"]))["streams"]
         powers = [2**power for power in range(options.cores.bit_length()) if 2**power <= options.cores]
         sweep = [
@@ -152,62 +152,49 @@ def main() -> None:
             if processes * threads <= options.cores
         ]
     manifest = bundle.manifest
-    result = {
+    return {
         "model": {"name": manifest.model, "sensors": len(manifest.sensor_ids), "config": dict(manifest.config)},
-        "environment": environment(),
         "tolerance": manifest.tolerance[0],
         "batched": rows,
         "processes": sweep,
-        "options": {key: str(value) for key, value in vars(options).items() if key not in ("out", "data", "bundle")},
     }
-    text = report(result)
-    write_results(options.out, "throughput", result, text)
-    print(text)
 
 
 def report(result: dict[str, Any]) -> str:
-    """Return the results as Markdown."""
-    where, model = result["environment"], result["model"]
-    one = result["batched"][0]
-    lines = [
-        "# Many streams",
-        "",
-        f"`python -m benchmarks.speed.throughput`: {model['name']} on {model['sensors']} sensors, fp32.",
-        "",
-        f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the end; Python {where['python']}, "
-        f"onnxruntime {where['onnxruntime']}, commit {(where['commit'] or 'unknown')[:12]}.",
-        "",
-        "## In one batched step, one thread",
-        "",
-        "| streams | push: median ms | p90 ms | p95 ms | forecasts a second | times one | difference from alone |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+    """Return the results as a page."""
+    model, alone = result["model"], result["batched"][0]["forecasts_per_s"]
+    groups = [
+        [
+            row["streams"],
+            *(milliseconds(row["push"][key]) for key in ("median_us", "p90_us", "p95_us")),
+            f"{row['forecasts_per_s']:.0f}",
+            f"{row['forecasts_per_s'] / alone:.2f}",
+            f"{row['difference']:.1e}",
+        ]
+        for row in result["batched"]
     ]
-    for row in result["batched"]:
-        cells = [_ms(row["push"][key]) for key in ("median_us", "p90_us", "p95_us")]
-        ratio = row["forecasts_per_s"] / one["forecasts_per_s"]
-        lines.append(
-            f"| {row['streams']} | {' | '.join(cells)} | {row['forecasts_per_s']:.0f} | {ratio:.2f} | "
-            f"{row['difference']:.1e} |"
-        )
-    lines += [
-        "",
-        f"The tolerance of the bundle is {result['tolerance']:.1e}.",
-        "",
-        "## Processes and threads, all at once",
-        "",
-        "| streams in a step | processes | threads each | forecasts a second | push: median ms | p99 ms |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {row['streams']} | {row['processes']} | {row['threads']} | {row['forecasts_per_s']:.0f} | "
-        f"{_ms(row['push']['median_us'])} | {_ms(row['push']['p99_us'])} |"
+    processes = [
+        [
+            *(row[key] for key in ("streams", "processes", "threads")),
+            f"{row['forecasts_per_s']:.0f}",
+            *(milliseconds(row["push"][key]) for key in ("median_us", "p99_us")),
+        ]
         for row in result["processes"]
     ]
-    return "\n".join([*lines, ""])
-
-
-def _ms(microseconds: float | None) -> str:
-    return "–" if microseconds is None else f"{microseconds / 1000:.2f}"
+    times = ["push: median ms", "p90 ms", "p95 ms", "forecasts a second", "times one", "difference from alone"]
+    return page(
+        "Many streams",
+        f"`{result['command']}`: {model['name']} on {model['sensors']} sensors, fp32.",
+        machine(result["environment"]),
+        "## In one batched step, one thread",
+        table(["streams", *times], groups),
+        f"The tolerance of the bundle is {result['tolerance']:.1e}.",
+        "## Processes and threads, all at once",
+        table(
+            ["streams in a step", "processes", "threads each", "forecasts a second", "push: median ms", "p99 ms"],
+            processes,
+        ),
+    )
 
 
 if __name__ == "__main__":

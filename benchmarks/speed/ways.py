@@ -1,25 +1,21 @@
-"""What benchmarks time against each other: an untrained model of a real network, its window as a graph, its stream."""
+"""What is timed against each other: a model's window as a graph, and its stream."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 
+from benchmarks.harness.sessions import open_session
 from runtime.stream import Stream
+from runtime.timing import Samples
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint
-from stunet_deploy.config import RunConfig, SRNNRunConfig, STUNetConfig
-from stunet_deploy.graph.files import read_graph
 from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.series.series import Series
-from training.protocols import protocol_a
-from training.run import build_model, prepare_signal, reference_stream
 
 
 class WindowForecast(torch.nn.Module):
@@ -37,36 +33,25 @@ class WindowForecast(torch.nn.Module):
     def forward(self, values: torch.Tensor, observed: torch.Tensor, time_of_week: torch.Tensor) -> torch.Tensor:
         """Return [batch, horizon, node, target] from inputs [batch, time, node, feature]."""
         inputs, last = StepInputs(values, observed, time_of_week), torch.tensor([values.shape[1] - 1])
-        forecast, _ = self.model(inputs, self.model.initial_lines(len(values)), issued=last)
+        forecast: torch.Tensor = self.model(inputs, self.model.initial_lines(len(values)), issued=last)[0]
         return forecast[:, 0]
 
 
-def st_unet(hidden: int) -> RunConfig:
-    """Return the default ST-UNet with so many channels."""
-    return RunConfig(model=STUNetConfig(hidden=hidden))
-
-
-def random_checkpoint(series: Series, data: Path, config: RunConfig | SRNNRunConfig) -> Checkpoint:
-    """Return an untrained model of the series' network, what starts at zero randomised."""
-    graph = read_graph(data, series.sensor_ids)
-    split = protocol_a(series)
-    torch.manual_seed(0)
-    model = build_model(config, graph, series.sensor_ids, prepare_signal(series, split, ())).eval()
-    for parameter in model.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.02)
-    return Checkpoint(model, reference_stream(series, split), {"note": "random weights, for timing"})
-
-
-def window_session(model: WindowForecast, inputs: tuple[torch.Tensor, ...]) -> Callable[[], Any]:
-    """Export the window as one graph and return a call that runs it on one thread."""
-    program = torch.onnx.export(model, inputs, dynamo=True, external_data=False, verbose=False)
-    assert program is not None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+def window_inputs(series: Series, length: int) -> StepInputs:
+    """Return the first window of a series, [batch, time, …]."""
+    rows = slice(0, length)
+    return StepInputs(
+        torch.from_numpy(series.values[None, rows]),
+        torch.from_numpy(series.observed[None, rows].astype(np.float32)),
+        torch.from_numpy(series.time_of_week()[None, rows, None]),
     )
+
+
+def window_call(model: WindowForecast, inputs: StepInputs) -> Callable[[], Any]:
+    """Export the window as one graph and return a call that runs it on one thread."""
+    program = torch.onnx.export(model, tuple(inputs), dynamo=True, external_data=False, verbose=False)
+    assert program is not None
+    session = open_session(program.model_proto)
     feed = {entry.name: tensor.numpy() for entry, tensor in zip(session.get_inputs(), inputs, strict=True)}
     return lambda: session.run(None, feed)
 
@@ -92,3 +77,8 @@ def burst(push: Callable[[], Any], count: int) -> Callable[[], Any]:
             push()
 
     return pushes
+
+
+def microseconds(samples: Mapping[str, Samples]) -> dict[str, list[float]]:
+    """Return the raw samples as a result keeps them."""
+    return {name: (one.nanoseconds / 1000).round(1).tolist() for name, one in samples.items()}

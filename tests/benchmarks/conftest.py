@@ -1,52 +1,37 @@
-"""Benchmarks run whole, in small: the harness is tested, not the time."""
+"""Benchmarks run whole, in their short form: the harness is tested, not the time."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import json
+import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks.faults.network import small_bundle
 
 
 @pytest.fixture
-def run_benchmark(tmp_path: Path) -> Callable[..., str]:
-    """Return what runs a benchmark with its results in the test's folder, and returns what it printed."""
+def run_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str]]:
+    """A function that runs the short form of a benchmark in the test's folder and returns its JSON and its page."""
 
-    def run(script: str, *options: object) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{script}", *map(str, options), "--out", str(tmp_path)],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def run(module: str, *options: object, page: str = "") -> tuple[Any, str]:
+        page = page or module.rpartition(".")[2]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a benchmark is no test of what it measures
+            import_module(f"benchmarks.{module}").main(["--quick", *map(str, options), "--out", str(tmp_path)])
+        text = (tmp_path / f"{page}.md").read_text(encoding="utf-8")
+        assert text in capsys.readouterr().out
+        assert f"`python -m benchmarks.{module} --quick" in text
+        return json.loads((tmp_path / f"{page}.json").read_text(encoding="utf-8")), text
 
     return run
 
 
-@pytest.fixture
-def cut_freeway(tmp_path: Path) -> Callable[[int, int], Path]:
-    """Return what writes the last intervals of the first sensors of the shipped data, and returns the file."""
-
-    def cut(sensors: int, intervals: int) -> Path:
-        with np.load(ROOT / "stunet_deploy" / "data" / "freeway.npz", allow_pickle=False) as whole:
-            arrays = dict(whole)
-        for key in ("values", "observed"):
-            arrays[key] = arrays[key][-intervals:, :sensors]
-        for key in ("sensor_ids", "latitude", "longitude"):
-            arrays[key] = arrays[key][:sensors]
-        arrays["timestamps"] = arrays["timestamps"][-intervals:]
-        arrays["adjacency"] = arrays["adjacency"][:sensors, :sensors]
-        np.savez(tmp_path / "cut.npz", **arrays)
-        return tmp_path / "cut.npz"
-
-    return cut
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of an untrained model of a few sensors."""
+    return small_bundle(tmp_path_factory.mktemp("small"))

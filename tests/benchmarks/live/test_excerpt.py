@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.harness.networks import recorded_checkpoint
 from benchmarks.live.comparison import UNUSUAL_KMH, compare, read_live_day
 from benchmarks.live.demand import TIMEZONE, Incident, midnight
 from benchmarks.live.history import FEATURES, INTERVAL_S, UNITS, as_array, intervals
 from benchmarks.live.service import drive, read_lines, write_config
 from benchmarks.live.simulation import Reading
-from benchmarks.speed.ways import random_checkpoint
 from export.bundle import export_bundle
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
@@ -84,7 +84,7 @@ def forecasts(tmp_path_factory, past, lines):
     """Return the bundle of an untrained model and the forecasts of the service that ran on the excerpt with it."""
     folder = tmp_path_factory.mktemp("live")
     config = RunConfig(model=STUNetConfig(hidden=4), targets=("speed",))
-    bundle = export_bundle(random_checkpoint(past, HERE / "roads.csv", config), folder / "model.bundle")
+    bundle = export_bundle(recorded_checkpoint(past, HERE / "roads.csv", config), folder / "model.bundle")
     write_config(folder / "service.toml", bundle.path, folder / "state")
     drive(folder / "service.toml", lines, folder / "forecasts.ndjson")
     return bundle, read_lines(folder / "forecasts.ndjson")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from benchmarks.harness.random_network import SPEED
+from benchmarks.harness.networks import SPEED
 from export.cost import GraphCost, graph_cost
 from export.step_graph import export_step
 from stunet_deploy.config import STUNetConfig
@@ -25,9 +28,20 @@ def cost_of_a_grid(side: int) -> GraphCost:
 
 
 def test_work_and_size_grow_with_the_nodes_and_not_with_their_square():
-    small, large = cost_of_a_grid(40), cost_of_a_grid(120)
-    assert 7 < large.multiplications / small.multiplications < 11
-    assert 7 < large.values / small.values < 11
-    assert 7 < large.constant_bytes / small.constant_bytes < 11
-    dense_bases = 2 * 4 * (120**2) ** 2
-    assert large.constant_bytes < dense_bases / 100
+    small, large = cost_of_a_grid(36), cost_of_a_grid(72)
+    assert 3.2 < large.multiplications / small.multiplications < 4.8
+    assert 3.2 < large.values / small.values < 4.8
+    assert 3.2 < large.constant_bytes / small.constant_bytes < 4.8
+    dense_bases = 2 * 4 * (72**2) ** 2
+    assert large.constant_bytes < dense_bases / 20
+
+
+def test_the_benchmark_writes_its_page(run_benchmark: Callable[..., tuple[Any, str]]) -> None:
+    result, page = run_benchmark("speed.large_graphs")
+    steps, memory = result["graphs"]["METR-LA"], result["memory"]
+    assert steps["levels"] == [1, 1]
+    assert steps["auto 4"]["difference"] == 0
+    assert 0 < steps["blocks 4"]["difference"] < 1e-3
+    assert memory["export"]["max_abs_error"] < 1e-3
+    assert all(memory[part]["peak_mb"] > 0 for part in ("training", "export", "stream"))
+    assert "| METR-LA | 6 | 4 | dense → dense |" in page

@@ -1,0 +1,73 @@
+"""The fault suite in short: ``make faults`` runs it in full."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.faults.__main__ import PARTS
+from stunet_deploy.bundle import Bundle
+from tests.paths import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL and no select on pipes on this system")
+
+
+@pytest.fixture
+def run(small: Path, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """A function that runs parts of the suite, which must find no failure, and returns their rows.
+
+    In a process of its own: the suite takes standard input away and limits the size of files.
+    """
+
+    def run_parts(*parts: str) -> list[dict[str, Any]]:
+        options = ["--quick", "--bundle", str(small), "--only", *parts, "--out", str(tmp_path)]
+        command = [sys.executable, "-m", "benchmarks.faults", *options]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = json.loads((tmp_path / "reliability.json").read_text(encoding="utf-8"))
+        page = (tmp_path / "reliability.md").read_text(encoding="utf-8")
+        assert list(found["parts"]) == [part for part in PARTS if part in parts]
+        rows = [row for part in found["parts"].values() for row in part["rows"]]
+        assert [row["failures"] for row in rows] == [[]] * len(rows)
+        assert all(f"| {row['fault']} |" in page for row in rows)
+        return rows
+
+    return run_parts
+
+
+def test_a_process_killed_at_random_instants_loses_and_doubles_nothing(run: Any) -> None:
+    rows = run("kills")
+    assert [row["fault"].partition(",")[0] for row in rows] == ["kill -9"] * 4
+    assert sum(row["times"] for row in rows) >= 12
+
+
+def test_damage_of_every_file_is_detected_and_a_bad_disk_survived(run: Any, small: Path) -> None:
+    rows = run("damage", "disks")
+    flipped = [row["times"] for row in rows if row["fault"].startswith("one bit of")]
+    assert flipped == [30] * (2 + 1 + len(Bundle.load(small).manifest.files))
+
+
+@pytest.mark.needs_system_package("mosquitto")
+def test_wrong_messages_are_refused_counted_and_change_nothing_and_a_broker_may_come_and_go(run: Any) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    assert [row["times"] for row in run("messages", "brokers")] == [403, 400, 400, 3]
+
+
+def test_damaged_recordings_are_refused_or_replayed(run: Any) -> None:
+    pytest.importorskip("pyarrow")
+    assert sum(row["times"] for row in run("recordings")) == 400
+
+
+def test_a_stream_goes_on_step_after_step(run: Any) -> None:
+    (row,) = run("endurance")
+    assert row["times"] == row["data"]["steps"] == 3000
+
+
+def test_clocks_that_jump_and_days_with_gaps(run: Any) -> None:
+    assert len(run("clocks", "gaps")) == 8
