@@ -7,9 +7,9 @@ Runs in benchmarks/results/srnn-activity.json are not repeated.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ RULE = "rule"
 TEST_SEQUENCES, TEST_SEED = 500, 1_000_003
 
 
-def run(folder: Path, config: TaskConfig, model: str, fold: str, seed: int, report: Report) -> TaskScores:
+def run(options: Namespace, config: TaskConfig, model: str, fold: str, seed: int, report: Report) -> TaskScores:
     """Train one model on generated sequences and score it on others; the rule knows the present labels."""
     training = config.training
     test = generate(TEST_SEQUENCES, training.steps, np.random.default_rng(TEST_SEED))

@@ -8,9 +8,9 @@ repeated.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,12 @@ from training.tasks.settings import TaskConfig
 CHANCE = "chance"
 
 
-def run(folder: Path, config: TaskConfig, model: str, fold: str, seed: int, report: Report) -> TaskScores:
+def run(options: Namespace, config: TaskConfig, model: str, fold: str, seed: int, report: Report) -> TaskScores:
     """Train one model on a fold and score it, with the threshold that is best on other training recordings.
 
     The choice of these validation recordings does not depend on the seed.
     """
-    parts = read_fold(folder / "brain4cars.npz", int(fold))
+    parts = read_fold(options.data / "brain4cars.npz", int(fold))
     if model == CHANCE:
         drawn = chance(parts.train, parts.test, np.random.default_rng(seed))
         return TaskScores(asdict(score(*drawn, parts.test.label)))

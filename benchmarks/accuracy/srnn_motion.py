@@ -7,10 +7,10 @@ Needs cmu-mocap.npz in the folder named by STUNET_DATA. Runs in benchmarks/resul
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,9 +33,9 @@ from training.tasks.settings import TaskConfig
 STILL = "zero-velocity"
 
 
-def run(folder: Path, config: TaskConfig, model: str, fold: str, seed: int, report: Report) -> TaskScores:
+def run(options: Namespace, config: TaskConfig, model: str, fold: str, seed: int, report: Report) -> TaskScores:
     """Train one model and return its errors on the test sequences."""
-    split = split_motion(read_motion(folder / "cmu-mocap.npz"))
+    split = split_motion(read_motion(options.data / "cmu-mocap.npz"))
     if model == STILL:
         return TaskScores({"euler error": errors_of(split, zero_velocity)})
     scale = Scale.of(split.train)

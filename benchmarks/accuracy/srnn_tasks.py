@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from benchmarks.harness.store import Run, Store
 from benchmarks.harness.workbench import CONFIGS, SHARED
 from runtime.timing import environment
 from stunet_deploy.checkpoint import Checkpoint
-from stunet_deploy.errors import StunetError
 from training.tasks.learning import Report, count_parameters
 from training.tasks.settings import TaskConfig, read_task_config
 
@@ -52,13 +51,14 @@ class Experiment:
         title: of its page.
         notes: paragraph under the title.
         models: rows of its tables.
-        run: (data folder, config, model, fold, seed, report) -> scores.
+        run: (options, config, model, fold, seed, report) -> scores.
         sections: (fold, scores) -> numbers of the tables.
         folds: parts that are left out or tested in turn.
         unseeded: models among ``models`` in which nothing is random.
         published: a row of figures by section, as printed elsewhere.
         mean: whether the columns, the folds, are also averaged.
-        read: config file -> config.
+        minutes: training time of a run on one CPU core, for a comparison on weeks of traffic; 0 for a task.
+        read: options -> config.
         settings: (config, model, fold) -> everything that a run depends on.
         every: (number, name) of the updates, or epochs, between two lines of progress.
     """
@@ -67,19 +67,25 @@ class Experiment:
     title: str
     notes: str
     models: tuple[str, ...]
-    run: Callable[[Path, Any, str, str, int, Report], TaskScores]
+    run: Callable[[Namespace, Any, str, str, int, Report], TaskScores]
     sections: Callable[[str, Mapping[str, Any]], Sections]
     folds: tuple[str, ...] = (WHOLE,)
     unseeded: tuple[str, ...] = ()
     published: Mapping[str, Mapping[str, str]] | None = None
     mean: bool = False
-    read: Callable[[Path], Any] = read_task_config
+    minutes: float = 0.0
+    read: Callable[[Namespace], Any] = lambda options: task_config(options)
     settings: Callable[[Any, str, str], Run] = lambda config, model, fold: task_settings(config)
     every: tuple[int, str] = (100, "update")
 
     @property
-    def page(self) -> str:
-        """Name of its page."""
+    def module(self) -> str:
+        """What ``python -m`` runs."""
+        return f"benchmarks.accuracy.srnn_{self.task}"
+
+    @property
+    def name(self) -> str:
+        """Name of its page and of its stored runs."""
         return f"srnn-{self.task}"
 
     def jobs(self, seeds: int, models: Sequence[str] = (), folds: Sequence[str] = ()) -> list[tuple[str, str, int]]:
@@ -93,10 +99,15 @@ class Experiment:
         ]
 
     def identity(self, config: Any, model: str, fold: str, seed: int) -> Run:
-        """Return the entries by which a stored run is found again, as JSON."""
+        """Return the entries by which a stored run is found again."""
         settings = {} if model in self.unseeded else self.settings(config, model, fold)
-        known = {"task": self.page, "model": model, "fold": fold, "seed": seed, "config": settings}
-        return dict(json.loads(json.dumps(known)))
+        return {"task": self.name, "model": model, "fold": fold, "seed": seed, "config": settings}
+
+
+def task_config(options: Namespace) -> TaskConfig:
+    """Return the config file of a task; with few updates for a quick run."""
+    config = read_task_config(options.config)
+    return replace(config, training=replace(config.training, updates=2, sequences=20)) if options.quick else config
 
 
 def task_settings(config: TaskConfig) -> Run:
@@ -112,31 +123,26 @@ def reproduce(experiment: Experiment, doc: str | None, arguments: Sequence[str] 
         doc: help of the command.
         arguments: of the command line; those of the process by default.
     """
-    command = Command(f"benchmarks.accuracy.srnn_{experiment.task}", doc, experiment.page)
-    command.option("--data", SHARED, "folder of the data files (default: STUNET_DATA)")
-    config = CONFIGS / "tasks" / f"{experiment.task}.toml"
-    command.option("--config", config, "TOML of the task (default: the reduced size)")
+    command = Command(experiment.module, doc, experiment.name)
+    if experiment.minutes:
+        command.weeks(*experiment.folds)
+        command.option("--minutes", experiment.minutes, "training time of a run on one CPU core", quick=0.01)
+    else:
+        command.option("--data", SHARED, "folder of the data files (default: STUNET_DATA)")
+        command.option("--config", CONFIGS / "tasks" / f"{experiment.task}.toml", "TOML (default: the reduced size)")
     command.option("--seeds", 3, "number of seeds", quick=1)
-    command.option("--models", experiment.models, "only these rows", choices=experiment.models)
-    command.option("--folds", experiment.folds, "only these folds or scenes", choices=experiment.folds)
+    command.option("--models", experiment.models, "rows of the tables", choices=experiment.models)
+    command.option("--folds", experiment.folds, "folds, scenes or weeks", choices=experiment.folds)
     command.option("--threads", 1, "CPU threads of torch")
     command.option("--checkpoints", None, "folder to keep every model in, for stunet-export", kind=Path)
-    try:
-        command.run(
-            lambda options: {"runs": measure(experiment, options)},
-            lambda result: report(experiment, result["runs"]),
-            arguments,
-        )
-    except StunetError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(error.exit_code) from error
+    command.run(partial(measure, experiment), lambda result: report(experiment, result["runs"]), arguments)
 
 
-def measure(experiment: Experiment, options: Namespace) -> list[Run]:
+def measure(experiment: Experiment, options: Namespace) -> dict[str, Any]:
     """Do the runs that are missing, store each as it ends, and return all stored runs of the same settings."""
     torch.set_num_threads(options.threads)
-    config = experiment.read(options.config)
-    store = Store(options.out / f"{experiment.page}.json")
+    config = experiment.read(options)
+    store = Store(options.out / f"{experiment.name}.json")
     jobs = experiment.jobs(options.seeds, options.models, options.folds)
     for number, job in enumerate(jobs, 1):
         known = experiment.identity(config, *job)
@@ -144,16 +150,10 @@ def measure(experiment: Experiment, options: Namespace) -> list[Run]:
         if store.find(known):
             print(f"{label}: stored", file=sys.stderr)
             continue
-        run = run_once(experiment, options, config, known, label)
-        store.add(run)
-        print(f"{label}: {run['cpu_seconds']:.0f} s", file=sys.stderr)
-    order = experiment.jobs(1 + max(run["seed"] for run in store.runs))
-    kept = [run for run in store.runs if experiment.identity(config, *_job(run)).items() <= run.items()]
-    return sorted(kept, key=lambda run: order.index(_job(run)))
-
-
-def _job(run: Run) -> tuple[str, str, int]:
-    return run["model"], run["fold"], run["seed"]
+        store.add(run_once(experiment, options, config, known, label))
+        print(f"{label}: done", file=sys.stderr)
+    jobs = experiment.jobs(1 + max(run["seed"] for run in store.runs))
+    return {"runs": [run for job in jobs for run in store.find(experiment.identity(config, *job))]}
 
 
 def run_once(experiment: Experiment, options: Namespace, config: Any, known: Run, label: str) -> Run:
@@ -167,9 +167,9 @@ def run_once(experiment: Experiment, options: Namespace, config: Any, known: Run
             print(f"{label}: {unit} {number + 1}, error {sum(losses[-every:]) / every:.4f}", file=sys.stderr)
 
     begin = time.process_time()
-    found = experiment.run(options.data, config, known["model"], known["fold"], known["seed"], progress)
+    found = experiment.run(options, config, known["model"], known["fold"], known["seed"], progress)
     measured: Run = {
-        "scores": json.loads(json.dumps(found.scores)),
+        "scores": found.scores,
         "parameters": 0 if found.checkpoint is None else count_parameters(found.checkpoint.model),
         "cpu_seconds": time.process_time() - begin,
     }
@@ -180,13 +180,12 @@ def run_once(experiment: Experiment, options: Namespace, config: Any, known: Run
     return known | measured | {"commit": where["commit"], "cpu": where["cpu"]}
 
 
-def report(experiment: Experiment, runs: Iterable[Run]) -> str:
-    """Return the tables of an experiment as a page: mean and standard deviation over the seeds.
+def report(experiment: Experiment, runs: Sequence[Run]) -> str:
+    """Return the page of an experiment: mean and standard deviation over the seeds.
 
     A number is averaged over the seeds that have it in every fold it is of.
     """
     numbers: dict[str, dict[str, dict[str, list[float]]]] = {}
-    runs = list(runs)
     for model in experiment.models:
         for seed in sorted({one["seed"] for one in runs if one["model"] == model}):
             merged: Sections = {}
@@ -199,28 +198,24 @@ def report(experiment: Experiment, runs: Iterable[Run]) -> str:
                     values["mean"] = float(np.mean(list(values.values())))
                 for column, number in values.items():
                     numbers.setdefault(section, {}).setdefault(model, {}).setdefault(column, []).append(number)
-    blocks = []
-    for section, rows in numbers.items():
-        columns = max((list(cells) for cells in rows.values()), key=len)
-        lines = [[model, *(_cell(cells.get(column, [])) for column in columns)] for model, cells in rows.items()]
+    # The page is of all stored runs, whatever the last command asked for.
+    blocks = [f"`python -m {experiment.module}`. {experiment.notes}", _sizes(experiment, runs)]
+    for section, found in numbers.items():
+        columns = max((list(cells) for cells in found.values()), key=len)
+        rows = [[model, *(_cell(cells.get(column, [])) for column in columns)] for model, cells in found.items()]
         if printed := (experiment.published or {}).get(section):
-            lines.append(["*published*", *(printed.get(column, "") for column in columns)])
-        blocks += [f"## {section}", table(["model", *columns], lines)]
-    return page(
-        experiment.title,
-        f"`python -m benchmarks.accuracy.srnn_{experiment.task}`. {experiment.notes}",
-        table(["model", "parameters", "runs", "CPU minutes a run"], _sizes(experiment, runs)),
-        *blocks,
-    )
+            rows.append(["*published*", *(printed.get(column, "") for column in columns)])
+        blocks += [f"## {section}", table(["model", *columns], rows)]
+    return page(experiment.title, *blocks)
 
 
-def _sizes(experiment: Experiment, runs: Sequence[Run]) -> list[list[object]]:
-    rows: list[list[object]] = []
+def _sizes(experiment: Experiment, runs: Sequence[Run]) -> str:
+    rows = []
     for model in experiment.models:
         if found := [one for one in runs if one["model"] == model]:
             minutes = np.mean([one["cpu_seconds"] for one in found]) / 60
             rows.append([model, f"{found[0]['parameters']:,}", len(found), f"{minutes:.1f}"])
-    return rows
+    return table(["model", "parameters", "runs", "CPU minutes a run"], rows)
 
 
 def _cell(numbers: Sequence[float]) -> str:

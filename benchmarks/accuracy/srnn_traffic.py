@@ -1,6 +1,6 @@
 """Traffic on two single weeks: a Structural-RNN, ST-UNet and persistence, trained the same minutes of one CPU core.
 
-    python -m benchmarks.accuracy.srnn_traffic [--seeds 3] [--folds metr-la] [--models srnn] [--checkpoints DIR]
+    python -m benchmarks.accuracy.srnn_traffic [--seeds 3] [--minutes 3] [--folds metr-la] [--models srnn]
 
 Needs the week files metr-la.npz and pemsd7-m.npz in the folder named by STUNET_DATA. Runs in
 benchmarks/results/srnn-traffic.json are not repeated.
@@ -9,20 +9,15 @@ benchmarks/results/srnn-traffic.json are not repeated.
 from __future__ import annotations
 
 import time
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.srnn_tasks import Experiment, Sections, TaskScores, reproduce
-from benchmarks.harness.weeks import TIMEZONE
-from stunet_deploy.config import RunConfig, SRNNRunConfig
+from benchmarks.harness.weeks import WEEKS, Week
 from stunet_deploy.config_files import read_run_config
-from stunet_deploy.config_mapping import from_mapping
-from stunet_deploy.errors import ConfigError
 from stunet_deploy.graph.files import read_graph
-from stunet_deploy.series.series import read_series
-from stunet_deploy.toml_files import read_toml
 from training.baselines import persistence
 from training.evaluation import Result, evaluate
 from training.history import Epoch
@@ -32,44 +27,34 @@ from training.tasks.learning import Report
 from training.torch_predictor import TorchPredictor
 
 PERSISTENCE = "persistence"
-#: Title by week; a week is a file of its name and ``.npz``.
-WEEKS = {"metr-la": "One week of METR-LA", "pemsd7-m": "One week of PeMSD7(M)"}
 
 
 @dataclass(frozen=True)
 class TrafficConfig:
-    """The config file of the comparison.
+    """Settings of the comparison.
 
     Attributes:
         minutes: training time of every run, in minutes of a CPU core.
-        configs: folder of the configs of both models, such as ``metr-la.toml`` and ``metr-la-srnn.toml``.
+        weeks: by name.
     """
 
     minutes: float
-    configs: Path
-
-    def __post_init__(self) -> None:
-        if not self.minutes > 0:
-            raise ConfigError(f"minutes = {self.minutes}", "a positive number", "correct minutes in the config file")
-
-    def run_config(self, model: str, week: str) -> RunConfig | SRNNRunConfig:
-        """Read the config of a model for a week."""
-        return read_run_config(self.configs / (f"{week}.toml" if model == "stunet" else f"{week}-{model}.toml"), model)
+    weeks: Mapping[str, Week]
 
 
-def read_traffic_config(path: Path) -> TrafficConfig:
-    """Read a config file; the folder that it names is relative to its own.
-
-    Raises:
-        ConfigError: it cannot be read, or holds something unknown.
-    """
-    return from_mapping(TrafficConfig, read_toml(path), folder=path.parent)
+def read(options: Namespace) -> TrafficConfig:
+    """Return the settings that the command line gives."""
+    return TrafficConfig(options.minutes, {week.name: week for week in options.weeks})
 
 
-def run(folder: Path, config: TrafficConfig, model: str, week: str, seed: int, report: Report) -> TaskScores:
+def settings(config: TrafficConfig, model: str, week: str) -> dict[str, Any]:
+    """Return everything that a run depends on."""
+    return {"minutes": config.minutes} | asdict(read_run_config(config.weeks[week].config(model), model))
+
+
+def run(options: Namespace, config: TrafficConfig, model: str, week: str, seed: int, report: Report) -> TaskScores:
     """Train one model on a week and score it by window and carried."""
-    path = folder / f"{week}.npz"
-    series = read_series(path, timezone=TIMEZONE)
+    series = config.weeks[week].series()
     if model == PERSISTENCE:
         split = choose_protocol(series, "auto", 12, 12)
         return TaskScores(_scores(evaluate(series, split, [persistence(series, split)])))
@@ -77,10 +62,10 @@ def run(folder: Path, config: TrafficConfig, model: str, week: str, seed: int, r
     def epoch_done(epoch: Epoch) -> None:
         report(epoch.epoch - 1, epoch.validation_mae)
 
-    chosen = config.run_config(model, week)
+    chosen = read_run_config(config.weeks[week].config(model), model)
     checkpoint = TrainingRun(
         series,
-        read_graph(path, series.sensor_ids),
+        read_graph(config.weeks[week].file, series.sensor_ids),
         chosen,
         seed=seed,
         max_minutes=config.minutes,
@@ -105,19 +90,15 @@ def _scores(results: list[Result]) -> dict[str, Any]:
 
 def sections(week: str, scores: Mapping[str, Any]) -> Sections:
     """Return the errors of a week by window, then carried."""
+    title = WEEKS[week].title.partition(" (")[0]
     return {
-        f"{WEEKS[week]}, {regime}": {
+        f"{title}, {regime}": {
             f"{error} {horizon}": number
             for error, numbers in scores[regime].items()
             for horizon, number in numbers.items()
         }
         for regime in ("window", "stream")
     }
-
-
-def settings(config: TrafficConfig, model: str, week: str) -> dict[str, Any]:
-    """Return everything that a run depends on."""
-    return {"minutes": config.minutes} | asdict(config.run_config(model, week))
 
 
 TRAFFIC = Experiment(
@@ -131,7 +112,8 @@ TRAFFIC = Experiment(
     sections,
     folds=tuple(WEEKS),
     unseeded=(PERSISTENCE,),
-    read=read_traffic_config,
+    minutes=3.0,
+    read=read,
     settings=settings,
     every=(1, "epoch"),
 )

@@ -8,9 +8,9 @@ repeated.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,9 +34,9 @@ from training.tasks.trajectories.model import build_trajectories, forecast_traje
 CONSTANT = "constant-velocity"
 
 
-def run(folder: Path, config: TaskConfig, model: str, scene: str, seed: int, report: Report) -> TaskScores:
+def run(options: Namespace, config: TaskConfig, model: str, scene: str, seed: int, report: Report) -> TaskScores:
     """Train one model on all recordings but those of a scene, and return its errors on that scene."""
-    train, test = split_scenes(read_recordings(folder / "eth-ucy.npz"), scene)
+    train, test = split_scenes(read_recordings(options.data / "eth-ucy.npz"), scene)
     cuts = [windows(found, people_seen(found)) for found in test]
     if model == CONSTANT:
         return TaskScores(_scores([(constant_velocity(cut), cut) for cut in cuts]))

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.harness.page import measured_on, stored, write_page
 from benchmarks.harness.weeks import WEEKS, small_recording
 from benchmarks.harness.workbench import RESULTS, ROOT, SHARED
+from stunet_deploy.errors import StunetError
 
 
 class Command:
@@ -137,7 +138,10 @@ class Command:
         if options.page_only:
             result = {"command": f"python -m {self.module}"} | stored(options.out / f"{self.page}.json")
         else:
-            found = measure(options)
+            try:
+                found = measure(options)
+            except StunetError as error:
+                self._parser.exit(error.exit_code, f"{error}\n")
             result = {"command": options.command, "environment": measured_on()} | found
         text = report(result)
         write_page(options.out, self.page, None if options.page_only else result, text)

@@ -36,7 +36,7 @@ def test_a_run_is_known_by_its_settings() -> None:
     known = ANTICIPATION.identity(CONFIG, "srnn", "1", 0)
     other = TaskConfig("pedestrians", SRNNConfig(horizon=3))
 
-    assert known["config"]["training"]["noise"] == [[250, 0.01]]  # as JSON has it
+    assert known["config"]["training"]["noise"] == ((250, 0.01),)
     assert ANTICIPATION.identity(CONFIG, "srnn", "1", 1) != known
     assert ANTICIPATION.identity(other, "srnn", "1", 0) != known
     assert MOTION.identity(other, "zero-velocity", "all", 0) == MOTION.identity(CONFIG, "zero-velocity", "all", 0)
