@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 ROOMS := stunet_deploy training export runtime
+TYPED := $(ROOMS) benchmarks
 BENCHMARKS := $(addprefix benchmarks.speed.,bench_step throughput peers)
 # TensorRT's bindings whose calls the tests compare with ours: JetPack 6 and 7, the first and the latest TensorRT 11.
 BINDINGS := tensorrt-cu12-bindings==10.3.0 $(addprefix tensorrt-cu13-bindings==,10.13.3.9 10.16.1.11 11.0.0.114 11.4.0.106)
@@ -28,7 +29,7 @@ test: $(READY) ## Run the tests
 check: $(READY) ## Check format, lint, types, import rules and Python 3.10
 	@echo "ruff format"; $(BIN)/ruff format --check --quiet .
 	@echo "ruff check"; $(BIN)/ruff check --quiet .
-	@echo "mypy --strict"; $(BIN)/mypy $(addprefix --package ,$(ROOMS))
+	@echo "mypy --strict"; $(BIN)/mypy $(addprefix --package ,$(TYPED))
 	@echo "lint-imports"; $(BIN)/lint-imports --no-logo
 	@echo "vermin 3.10"; $(BIN)/vermin --quiet --violations --no-tips --target=3.10- $(ROOMS)
 

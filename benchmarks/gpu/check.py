@@ -259,7 +259,7 @@ def prepare(check: Check, arguments: Namespace, folder: Path) -> dict[str, Any]:
     if check.bundle is not None:
         manifest = check.bundle.manifest
         check.feed = Feed(check.bundle.golden(), manifest.timezone, max(manifest.tolerance))
-        found |= {"bundle_id": manifest.bundle_id, "precisions": exported(check.bundle), "config": manifest.config}
+        found |= {"bundle_id": manifest.bundle_id, "precisions": list(manifest.precisions), "config": manifest.config}
         contract = manifest.contract
     else:  # an export that failed must not cost the ways in PyTorch
         from export.golden import make_golden
