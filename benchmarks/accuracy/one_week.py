@@ -1,6 +1,6 @@
 """Accuracy on one real week: train, evaluate, export, verify and stream by the command line, and write the tables.
 
-    python -m benchmarks.accuracy.one_week [--set metr-la pemsd7-m] [--model stunet srnn] [--minutes 20] [--seed 0]
+    python -m benchmarks.accuracy.one_week [--set metr-la pemsd7-m] [--model stunet srnn] [--minutes 9] [--seed 0]
 
 A week has a page of its own, one_week_<set>; a model that is not named keeps what stands there.
 """

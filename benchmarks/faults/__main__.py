@@ -1,6 +1,6 @@
 """Faults: what a controller meets in years, done to a stream in half an hour; ``make faults`` runs all of it.
 
-    python -m benchmarks.faults [--only kills,damage] [--bundle model.bundle] [--kills 500] ...
+    python -m benchmarks.faults [--only kills damage] [--bundle model.bundle] [--kills 500] ...
 
 Each part is a module of ``benchmarks/faults``, which says what is done and what counts as a failure. Without
 --bundle the model is an untrained ST-UNet of eight sensors of the shipped data: what it forecasts does not matter here,
