@@ -113,9 +113,9 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _exported_once(exported_once: None) -> None:
-    """Take every step graph from those of this run; the process of ``run_export`` does not."""
+@pytest.fixture(autouse=True)
+def _quick(exported_once: None, shapes_unchecked: None) -> None:
+    """Take every step graph from those of this run, which the process of ``run_export`` does not; check no shapes."""
 
 
 @pytest.fixture(scope="session")

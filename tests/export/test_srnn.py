@@ -185,7 +185,6 @@ def test_the_step_graph_keeps_the_contract(checkpoint: Checkpoint, onnx_step: An
     verify_step_contract(checkpoint.model.contract, onnx_step, np.random.default_rng(3), time=5, tolerance=1e-3)
 
 
-@pytest.mark.usefixtures("shapes_unchecked")
 def test_the_step_graph_is_the_model_over_a_thousand_intervals(checkpoint: Checkpoint, onnx_step: Any) -> None:
     model, rng = checkpoint.model, np.random.default_rng(6)
     time = 1_000

@@ -20,7 +20,7 @@ import pytest
 
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.needs_system_package("gcc")
+pytestmark = [pytest.mark.needs_system_package("gcc"), pytest.mark.slow]
 
 #: What ``make bindings`` fetches: JetPack 6, JetPack 7, and the first and the latest of TensorRT 11.
 VERSIONS = ("10.3.0", "10.13.3.9", "10.16.1.11", "11.0.0.114", "11.4.0.106")
@@ -48,11 +48,12 @@ class Stubs:
     """A folder with the types of one version as packages ``tensorrt`` and ``tensorrt_rtx``, and our rooms beside."""
 
     folder: Path
+    cache: Path
 
     def check(self) -> str:
         """Check our modules that call TensorRT; return what mypy says, nothing if all is well."""
         command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-error-summary"]
-        command += ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(self.folder / "cache")]
+        command += ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(self.cache)]
         # The bindings do not say which results may be None.
         command += ["--no-strict-optional", "--no-warn-unused-ignores"]
         modules = [str(path.relative_to(self.folder)) for path in self.modules]
@@ -122,7 +123,7 @@ def make_stubs(empty_libraries: Path, tmp_path_factory: pytest.TempPathFactory) 
             (folder / name / "__init__.pyi").write_text(content)
         for room in ("export", "runtime", "stunet_deploy"):
             shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-        stubs = Stubs(folder)
+        stubs = Stubs(folder, tmp_path_factory.getbasetemp() / "mypy")
         for path in stubs.modules:
             path.write_text(knowing_its_module(path.read_text()))
         return stubs

@@ -79,7 +79,7 @@ LIMITS = {"mean": (40, 60), "std": (8, 15), "low": (0, 5), "high": (70, 90)}
     plain=st.booleans(),
     dense=st.sampled_from([0, DENSE_FACTOR]),
 )
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_a_random_st_graph_gives_what_the_definition_gives(
     seed: int,
     cell: str,
@@ -126,7 +126,7 @@ def test_a_random_st_graph_gives_what_the_definition_gives(
     decoder=st.sampled_from(["direct", "recurrent"]),
     dense=st.sampled_from([0, DENSE_FACTOR]),
 )
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_nodes_that_come_and_go_are_those_of_the_definition(
     seed: int,
     edges: tuple[str, str],
