@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
-import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.graph.adjacency import Adjacency, SymmetriseMethod
 from stunet_deploy.graph.blocks import Slots, arranged, dense_cost
+from stunet_deploy.graph.chebyshev import chebyshev_basis, laplacian, largest_eigenvalue, scaled_laplacian
 from stunet_deploy.graph.partition import PartitionMethod, partitioned
 
 BasisForm = Literal["auto", "dense", "blocks"]
@@ -27,11 +26,6 @@ BLOCK_ARRAYS = ("edges", "weights", "largest_eigenvalue", "slots", "blocks")
 TRANSITION_ARRAYS = ("pool", "unpool", "ranks", "structure")
 LARGEST_DENSE_BASIS = 300
 """Up to this many nodes "auto" is dense: a GPU is faster so, and export makes another form for processors."""
-LARGEST_DENSE_SPECTRUM = 1000
-"""Above this many nodes the largest eigenvalue comes from the sparse solver."""
-SPECTRUM_TOLERANCE = 1e-6
-"""Residual at which that solver stops; the eigenvalue is far better. Without it, eigenvalues that crowd below 2, as in
-a network of many dead ends, keep it from ending."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,70 +318,3 @@ def _joins(transition: Transition, level: Level, fine: int, coarse: int) -> bool
 def _matrix(adjacency: Adjacency) -> scipy.sparse.csr_array:
     shape = (len(adjacency), len(adjacency))
     return scipy.sparse.csr_array((adjacency.weight, (adjacency.source, adjacency.target)), shape=shape)
-
-
-def laplacian(adjacency: Adjacency) -> scipy.sparse.csr_array:
-    """Symmetric normalised Laplacian I - D^(-1/2) W D^(-1/2), [node, node].
-
-    An isolated node has D^(-1/2) := 0, hence 1 on the diagonal; scipy's own Laplacian puts 0 there.
-
-    Args:
-        adjacency: a symmetric graph.
-    """
-    root_degree = np.sqrt(np.bincount(adjacency.target, adjacency.weight, minlength=len(adjacency)))
-    # One product of roots, not two scalings, keeps the result symmetric to the last bit.
-    normalised = adjacency.weight / (root_degree[adjacency.source] * root_degree[adjacency.target])
-    every = np.arange(len(adjacency))
-    rows, columns = np.concatenate([adjacency.source, every]), np.concatenate([adjacency.target, every])
-    entries = np.concatenate([-normalised, np.ones(len(every))])
-    return scipy.sparse.csr_array((entries, (rows, columns)), shape=(len(every), len(every)))
-
-
-def largest_eigenvalue(laplacian: scipy.sparse.csr_array) -> float:
-    """Largest eigenvalue of a symmetric matrix [node, node]; a sparse solver takes over for many nodes."""
-    nodes = laplacian.shape[0]
-    if nodes <= LARGEST_DENSE_SPECTRUM:
-        dense = laplacian.toarray()
-        try:
-            return float(scipy.linalg.eigh(dense, eigvals_only=True, subset_by_index=(nodes - 1, nodes - 1))[0])
-        except scipy.linalg.LinAlgError:  # LAPACK's bisection fails where nearly all eigenvalues are one
-            return float(np.linalg.eigvalsh(dense)[-1])
-    # The solver's own start vector is random. A constant one is an eigenvector of regular graphs.
-    start = np.random.default_rng(0).random(nodes) - 0.5
-    values = scipy.sparse.linalg.eigsh(
-        laplacian, k=1, which="LA", v0=start, tol=SPECTRUM_TOLERANCE, return_eigenvectors=False
-    )
-    return float(values[0])
-
-
-def scaled_laplacian(laplacian: scipy.sparse.csr_array, largest: float) -> scipy.sparse.csr_array:
-    """Laplacian scaled to eigenvalues from -1 to 1, [node, node]: 2 L / largest - I."""
-    return 2 * laplacian / largest - scipy.sparse.eye_array(laplacian.shape[0], format="csr")
-
-
-def chebyshev_basis(adjacency: Adjacency, order: int) -> NDArray[np.float64]:
-    """Chebyshev polynomials T1 ... T(order-1) of the Laplacian scaled to [-1, 1], [order - 1, node, node].
-
-    T0 = identity is left out: nobody needs to store it or multiply by it.
-
-    Args:
-        adjacency: a symmetric graph.
-        order: number K of polynomials, T0 included, at least 1.
-
-    Raises:
-        ConfigError: ``order`` is below 1.
-
-    Source: Defferrard et al. (2016), Eq. (4) and the recurrence below it; ST-UNet, Eq. (2).
-    """
-    if order < 1:
-        raise ConfigError(f"chebyshev_order {order}", "1 or more", "correct chebyshev_order in the config")
-    identity = np.eye(len(adjacency))
-    if order == 1:
-        return np.zeros((0, *identity.shape))
-    unscaled = laplacian(adjacency)
-    # Sparse products add in one fixed order, whatever the number of BLAS threads.
-    sparse = scaled_laplacian(unscaled, largest_eigenvalue(unscaled))
-    polynomials = [identity, sparse.toarray()]
-    while len(polynomials) < order:
-        polynomials.append(2 * (sparse @ polynomials[-1]) - polynomials[-2])
-    return np.stack(polynomials[1:])
