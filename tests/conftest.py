@@ -139,7 +139,7 @@ def build_model() -> Callable[..., STUNet]:
             for parameter in model.parameters():
                 width = parameter.shape[-2] if parameter.ndim > 1 else 4
                 parameter += torch.randn(parameter.shape, generator=generator) / width**0.5
-            model.usual += torch.randn(model.usual.shape, generator=generator)
+            model.sensor_mean.add_(torch.randn(model.sensor_mean.shape, generator=generator))
         return model
 
     return build
@@ -151,7 +151,7 @@ def as_numpy() -> Callable[[STUNet], tuple[StepFunction, ForwardFunction]]:
     import torch
 
     from stunet_deploy.contract import read_taps
-    from stunet_deploy.models.stunet.model import StepInputs
+    from stunet_deploy.models.forecaster import StepInputs
 
     def tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}

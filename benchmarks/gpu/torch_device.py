@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from stunet_deploy.contract import NEXT_STATE, StepContract
-from stunet_deploy.models.stunet.model import StepInputs, STUNet
+from stunet_deploy.models.forecaster import StepInputs
+from stunet_deploy.models.stunet.model import STUNet
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 Inputs = Mapping[str, NDArray[Any]]

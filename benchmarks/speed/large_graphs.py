@@ -36,7 +36,8 @@ from stunet_deploy.bundle import Bundle
 from stunet_deploy.config import STUNetConfig
 from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.graph.hierarchy import BasisForm
-from stunet_deploy.models.stunet.model import StepInputs, STUNet
+from stunet_deploy.models.forecaster import StepInputs
+from stunet_deploy.models.stunet.model import STUNet
 
 #: Above this many nodes dense bases are too large to export.
 LARGEST_DENSE = 6_000

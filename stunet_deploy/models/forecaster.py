@@ -1,22 +1,20 @@
-"""What every model family is to training, export and evaluation: a step by contract, and the same over sequences."""
+"""The interface of a model family to training, export and evaluation: a step by contract, and the same on sequences."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor, nn
 
 from stunet_deploy.config import Signal, SRNNConfig, STUNetConfig
 from stunet_deploy.contract import StateSpec, StepContract, TensorSpec
+from stunet_deploy.models.fill import Fill
 from stunet_deploy.models.profile import DailyProfile
-from stunet_deploy.models.signal import ForecastOutput
-
-#: State entry: what stands for an unobserved reading at the next interval, in normalised units.
-SUBSTITUTE = "substitute"
+from stunet_deploy.models.signal import ForecastOutput, targets_of
 
 
 class StepInputs(NamedTuple):
@@ -32,6 +30,10 @@ class StepInputs(NamedTuple):
     observed: Tensor
     time_of_week: Tensor
 
+    def at(self, intervals: int | slice) -> StepInputs:
+        """Return one interval of a sequence, or some of them."""
+        return StepInputs(*(tensor[:, intervals] for tensor in self))
+
 
 class StepOutputs(NamedTuple):
     """Outputs of one interval: ``forecast`` [batch, horizon, node, target] in physical units."""
@@ -40,7 +42,7 @@ class StepOutputs(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """What a recurrent decoder is fed in training instead of its own forecast.
+    """Labels that a recurrent decoder is fed in training instead of its own forecast.
 
     Attributes:
         labels: normalised, anything where unknown.
@@ -52,6 +54,19 @@ class Teacher(NamedTuple):
     known: Bool[Tensor, "*batch horizon node target"]
     coins: Bool[Tensor, " horizon"]
 
+    def at(self, intervals: slice) -> Teacher:
+        """Return the labels of some intervals of a sequence."""
+        return self.mapped(lambda labels: labels[:, intervals])
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Teacher:
+        """Return labels and known after a function."""
+        return Teacher(function(self.labels), function(self.known), self.coins)
+
+    def after(self, ahead: int, forecast: Float[Tensor, "*batch node target"]) -> Float[Tensor, "*batch node target"]:
+        """Return the input of the step after ``ahead``: labels where they are known and its coin says so."""
+        told = self.known[..., ahead, :, :] & self.coins[ahead + 1]
+        return torch.where(told, self.labels[..., ahead, :, :], forecast)
+
 
 class Forecaster(nn.Module, ABC):
     """A model family's base: everything beyond the models knows this and the contract, never a class below it.
@@ -62,7 +77,8 @@ class Forecaster(nn.Module, ABC):
         signal: features, targets, limits and normalisation.
         contract: inputs, outputs and state of one step.
         output: to and from physical units; only where the targets are input features.
-        profile: the usual day of every sensor, where the model has it.
+        fill: the filling of unobserved readings.
+        profile: the mean day of every sensor, where the model has it.
     """
 
     family: ClassVar[str]
@@ -70,6 +86,7 @@ class Forecaster(nn.Module, ABC):
     signal: Signal
     contract: StepContract
     output: ForecastOutput
+    fill: Fill
     profile: DailyProfile | None
 
     @classmethod
@@ -117,10 +134,10 @@ class Forecaster(nn.Module, ABC):
         Args:
             inputs: readings of at least one interval, with a time axis after ``batch``.
             lines: the states before the sequence, [delay, batch, ...] per entry, oldest first.
-            profile: in training, what to take in place of the model's own profile: [batch, time, 1 + horizon, node,
-                target], made without the day that a row is from.
+            profile: in training, replaces the model's own profile: [batch, time, 1 + horizon, node, target], made
+                without the day that a row is from.
             issued: the intervals whose forecasts are wanted, ascending; all by default.
-            teacher: in training, what a recurrent decoder is fed, [batch, time, ...].
+            teacher: in training, the labels that a recurrent decoder is fed, [batch, time, ...].
 
         Returns:
             The forecast after every interval that is wanted, and the lines after the last interval.
@@ -136,9 +153,39 @@ class Forecaster(nn.Module, ABC):
         like = next(self.parameters())
         return {s.name: like.new_zeros((s.delay, *s.with_batch(batch))) for s in self.contract.states}
 
+    def arranged(self, rows: Shaped[Tensor, "*batch node channel"]) -> Shaped[Tensor, "*batch row channel"]:
+        """Return the rows of the sensors in the order that the network computes in; by default their own."""
+        return rows
+
+    def deviations(
+        self,
+        time_of_week: Float[Tensor, "*batch 1"],
+        filled: Float[Tensor, "*batch node feature"],
+        profile: Float[Tensor, "*batch ahead node target"] | None,
+    ) -> Float[Tensor, "*batch ahead node target"] | None:
+        """Return the profile minus the present reading, now and at every horizon; None for a model without profile.
+
+        Args:
+            time_of_week: of the present interval.
+            filled: the present reading, arranged and normalised.
+            profile: in training, replaces the model's own profile.
+        """
+        if self.profile is None:
+            return None
+        ahead = self.profile(time_of_week) if profile is None else profile
+        return self.arranged(ahead) - targets_of(filled, self.signal).unsqueeze(-3)
+
+    def start(
+        self, base: Float[Tensor, "*batch 1 node target"], deviations: Float[Tensor, "*batch ahead node target"] | None
+    ) -> Float[Tensor, "*batch horizon node target"]:
+        """Return the start of residual forecasts: the present reading, moved towards the profile where there is one."""
+        if self.profile is None or deviations is None:
+            return base
+        return self.profile.start(base, deviations[..., 1:, :, :])
+
 
 def forecaster_contract(sensors: int, signal: Signal, horizon: int, states: tuple[StateSpec, ...]) -> StepContract:
-    """Return the contract of a step that forecasts: what every family's runtime, export and training rely on."""
+    """Return the contract of a step that forecasts, the same in every family but for the states."""
     reading = ("batch", "node", "feature"), (None, sensors, len(signal.features))
     forecast = ("batch", "horizon", "node", "target"), (None, horizon, sensors, len(signal.targets))
     return StepContract(
@@ -152,26 +199,21 @@ def forecaster_contract(sensors: int, signal: Signal, horizon: int, states: tupl
     )
 
 
-def with_targets(
-    filled: Float[Tensor, "*batch node feature"], targets: Float[Tensor, "*batch node target"], signal: Signal
-) -> Float[Tensor, "*batch node feature"]:
-    """Return the readings with the target features replaced."""
-    if signal.targets == signal.features:
-        return targets
-    columns = list(filled.unbind(-1))
-    for position, feature in enumerate(signal.target_index):
-        columns[feature] = targets[..., position]
-    return torch.stack(columns, dim=-1)
+def picked(
+    sequence: Shaped[Tensor, "batch time *rest"], issued: Int64[Tensor, " issue"] | None
+) -> Shaped[Tensor, "batch issue *rest"]:
+    """Return the intervals of a sequence whose forecasts are wanted; all of them with None."""
+    return sequence if issued is None else sequence.index_select(1, issued)
 
 
 def unroll(
     model: Forecaster, inputs: StepInputs, lines: Mapping[str, Tensor]
 ) -> tuple[Float[Tensor, "batch time horizon node target"], dict[str, Tensor]]:
-    """Take a sequence step by step: what ``forward`` means, written as the runtime does it."""
+    """Take a sequence step by step, as the runtime does: the definition of ``forward``."""
     current, forecasts = dict(lines), []
     for interval in range(inputs.values.shape[1]):
         taps = {tap.name: current[tap.state.name][tap.state.delay - tap.age] for tap in model.contract.taps}
-        outputs, written = model.step(StepInputs(*(tensor[:, interval] for tensor in inputs)), taps)
+        outputs, written = model.step(inputs.at(interval), taps)
         current = {name: torch.cat([line, written[name][None]])[1:] for name, line in current.items()}
         forecasts.append(outputs.forecast)
     return torch.stack(forecasts, dim=1), current

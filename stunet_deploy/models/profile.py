@@ -1,4 +1,4 @@
-"""The mean day of every sensor, as a table in the graph: what time alone tells about the next intervals."""
+"""The mean working and weekend day of every sensor, as a table in the step graph."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from stunet_deploy.config import SRNNConfig, STUNetConfig
+from stunet_deploy.errors import ConfigError
 from stunet_deploy.models.signal import DAY_S, WEEK_S
 
 #: A working day and a day of the weekend have a table each.
@@ -17,20 +19,34 @@ class DailyProfile(nn.Module):
     """Look up each target's mean at the present interval and at those forecast.
 
     Args:
-        table: normalised means, [slot, node, target]: the slots of a working day, then those of a weekend day.
+        table: normalised means, [time of day, node, target]: of a working day, then of a weekend day.
         horizon: number of intervals forecast.
         residual: whether forecasts start from the present reading, and so may start towards the profile instead.
     """
 
     table: Tensor
 
-    def __init__(self, table: Float[Tensor, "slot node target"], horizon: int, residual: bool = True) -> None:
+    def __init__(self, table: Float[Tensor, "time_of_day node target"], horizon: int, residual: bool = True) -> None:
         super().__init__()
         self.register_buffer("table", table)
         # How far each forecast starts from the present reading towards its profile: not at all before training.
         self.blend = nn.Parameter(torch.zeros(horizon, 1, 1)) if residual else None
         self.slots = len(table) // KINDS_OF_DAY
         self.horizon = horizon
+
+    @classmethod
+    def of(cls, config: STUNetConfig | SRNNConfig, table: Tensor | None) -> DailyProfile | None:
+        """Return the profile of a model, or None for a config without one.
+
+        Raises:
+            ConfigError: if there is a table and no profile in the config, or the other way round.
+        """
+        if config.profile != (table is not None):
+            found = "no table" if table is None else "a table"
+            raise ConfigError(
+                f"model.profile = {config.profile} with {found}", "both or neither", "train the model again"
+            )
+        return None if table is None else cls(table, config.horizon, config.residual)
 
     @property
     def channels(self) -> int:
@@ -58,9 +74,3 @@ class DailyProfile(nn.Module):
     ) -> Float[Tensor, "*batch horizon node target"]:
         """Return where forecasts start, between the present reading and its profile ``ahead`` of it."""
         return base if self.blend is None else base + self.blend * ahead
-
-    def departures(
-        self, profile: Float[Tensor, "*batch ahead node target"], filled: Float[Tensor, "*batch node target"]
-    ) -> Float[Tensor, "*batch ahead node target"]:
-        """Return how far the profile lies from the present reading, now and at every horizon."""
-        return profile - filled.unsqueeze(-3)

@@ -1,4 +1,4 @@
-"""The ends of a step graph: from physical units to channels, and back."""
+"""The input and output of a step graph: from physical units to channels, and from forecasts to physical units."""
 
 from __future__ import annotations
 
@@ -19,20 +19,15 @@ TIME_CHANNELS: dict[str, tuple[tuple[int, float], ...]] = {
     "fraction": ((DAY_S, 0.0),),
     "none": (),
 }
-#: The fills whose substitute for an unobserved reading changes over time, and so is a state.
-REMEMBERING = ("last", "forecast")
 
 
 class SignalInput(nn.Module):
-    """Clip, normalise and fill the readings of an interval, and add mask and time channels.
-
-    A value under ``observed`` = 0 is selected away with Where, never multiplied: not even a NaN there can leak.
+    """Clip and normalise the readings of an interval, and add mask and time channels to the filled ones.
 
     Args:
         signal: features, limits and normalisation.
-        fill: what replaces an unobserved reading, see :class:`stunet_deploy.config.STUNetConfig`.
         time_features: a key of ``TIME_CHANNELS``.
-        mask_channel: append the mask to the channels, unless the fill is ``zeros``.
+        mask_channel: append the mask to the channels.
     """
 
     low: Tensor
@@ -42,16 +37,16 @@ class SignalInput(nn.Module):
     period: Tensor
     phase: Tensor
 
-    def __init__(self, signal: Signal, fill: str, time_features: str, mask_channel: bool) -> None:
+    def __init__(self, signal: Signal, time_features: str, mask_channel: bool) -> None:
         super().__init__()
+        self.signal = signal
         for name in ("low", "high", "mean", "std"):
             self.register_buffer(name, torch.tensor(getattr(signal, name), dtype=torch.float32), persistent=False)
         waves = torch.tensor(TIME_CHANNELS[time_features], dtype=torch.float32).reshape(-1, 2)
         self.register_buffer("period", waves[:, 0], persistent=False)
         self.register_buffer("phase", waves[:, 1], persistent=False)
-        self.fill = fill
         self.time_features = time_features
-        self.mask_channel = mask_channel and fill != "zeros"
+        self.mask_channel = mask_channel
 
     @property
     def channels(self) -> int:
@@ -61,37 +56,6 @@ class SignalInput(nn.Module):
     def normalise(self, values: Float[Tensor, "*batch node feature"]) -> Float[Tensor, "*batch node feature"]:
         """Clip to the physical limits and normalise."""
         return (torch.maximum(torch.minimum(values, self.high), self.low) - self.mean) / self.std
-
-    def constant(self) -> Float[Tensor, "1 feature"]:
-        """Return the normalised substitute of a fill that is not ``REMEMBERING``."""
-        zeros = torch.zeros_like(self.mean)[None]
-        return self.normalise(zeros) if self.fill == "zeros" else zeros
-
-    def fill_step(
-        self,
-        values: Float[Tensor, "batch node feature"],
-        observed: Float[Tensor, "batch node feature"],
-        substitute: Float[Tensor, "... feature"],
-    ) -> Float[Tensor, "batch node feature"]:
-        """Return normalised readings, unobserved ones replaced by ``substitute``, a state or :meth:`constant`."""
-        return torch.where(observed > 0.5, self.normalise(values), substitute)
-
-    def fill_sequence(
-        self,
-        values: Float[Tensor, "batch time node feature"],
-        observed: Float[Tensor, "batch time node feature"],
-        substitute: Float[Tensor, "... feature"],
-    ) -> Float[Tensor, "batch time node feature"]:
-        """Fill a whole sequence: :meth:`fill_step` interval by interval, each the substitute of the next."""
-        seen = observed > 0.5
-        normalised = self.normalise(values)
-        if self.fill not in REMEMBERING:
-            return torch.where(seen, normalised, substitute)
-        filled = []
-        for now, reading in zip(seen.unbind(1), normalised.unbind(1), strict=True):
-            substitute = torch.where(now, reading, substitute)
-            filled.append(substitute)
-        return torch.stack(filled, dim=1)
 
     def channelise(
         self,
@@ -153,3 +117,20 @@ class ForecastOutput(nn.Module):
     def forward(self, forecast: Float[Tensor, "*batch node target"]) -> Float[Tensor, "*batch node target"]:
         """Return normalised forecasts in physical units, within the limits."""
         return torch.maximum(torch.minimum(forecast * self.std + self.mean, self.high), self.low)
+
+
+def targets_of(readings: Float[Tensor, "*batch node feature"], signal: Signal) -> Float[Tensor, "*batch node target"]:
+    """Return the target features of the readings."""
+    return readings if signal.targets == signal.features else readings[..., list(signal.target_index)]
+
+
+def with_targets(
+    readings: Float[Tensor, "*batch node feature"], targets: Float[Tensor, "*batch node target"], signal: Signal
+) -> Float[Tensor, "*batch node feature"]:
+    """Return the readings with the target features replaced."""
+    if signal.targets == signal.features:
+        return targets
+    columns = list(readings.unbind(-1))
+    for position, feature in enumerate(signal.target_index):
+        columns[feature] = targets[..., position]
+    return torch.stack(columns, dim=-1)

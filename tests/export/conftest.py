@@ -84,7 +84,7 @@ def make_checkpoint(name: str = "ST-UNet", intervals: int = 120) -> Checkpoint:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.from_numpy(rng.normal(0, 0.4, parameter.shape)))
-        model.usual.copy_(torch.linspace(-1, 1, model.usual.numel()).reshape(model.usual.shape))
+        model.sensor_mean.copy_(torch.linspace(-1, 1, model.sensor_mean.numel()).reshape(model.sensor_mean.shape))
     shape = (intervals, NODES, len(signal.features))
     observed = rng.random(shape) > 0.15
     values = np.where(observed, rng.uniform(5, 80, shape), 0).astype(np.float32)

@@ -20,7 +20,7 @@ from runtime.stream import Stream
 from runtime.verify import verify
 from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle
 from stunet_deploy.errors import BundleError, CheckFailed, StunetError
-from stunet_deploy.models.stunet.model import StepInputs, unroll
+from stunet_deploy.models.forecaster import StepInputs, unroll
 from stunet_deploy.series.wall_clock import time_of_week
 
 

@@ -10,7 +10,7 @@ from export import golden
 from export.golden import make_golden
 from stunet_deploy.bundle import Golden
 from stunet_deploy.errors import CheckpointError
-from stunet_deploy.models.stunet.model import StepInputs, unroll
+from stunet_deploy.models.forecaster import StepInputs, unroll
 from stunet_deploy.series.wall_clock import time_of_week
 
 

@@ -21,7 +21,7 @@ import torch
 from stunet_deploy.checkpoint import SCHEMA, Checkpoint
 from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.errors import CheckpointError, ConfigError, StunetError
-from stunet_deploy.models.stunet.model import StepInputs
+from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 from tests.paths import ROOT

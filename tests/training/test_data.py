@@ -8,6 +8,7 @@ import torch
 
 from stunet_deploy.config import Signal
 from stunet_deploy.errors import DataError
+from stunet_deploy.models.fill import Fill
 from stunet_deploy.models.signal import SignalInput
 from stunet_deploy.series.series import read_series
 from training.data import ChunkSampler, TensorSeries
@@ -120,10 +121,10 @@ def test_the_literature_mode_feeds_what_the_public_file_holds(shared_data):
     with h5py.File(shared_data / "layouts" / "metr-la.h5") as file:
         public = file["df/block0_values"][:].astype(np.float32)[..., None]
     rows = torch.arange(len(public))[None]
-    module = SignalInput(SPEED, "zeros", "none", False)
+    fill = Fill("zeros", SignalInput(SPEED, "none", False))
     for name in ("metr-la.npz", "layouts/metr-la.h5"):  # the first has imputed values where the second has 0
         inputs = TensorSeries.of(read_series(shared_data / name), SPEED, CPU).inputs(rows)
-        fed = module.fill_sequence(inputs.values, inputs.observed, module.constant())
+        fed = fill.sequence(inputs.values, inputs.observed, {})
 
         np.testing.assert_allclose(fed[0] * SPEED.std[0] + SPEED.mean[0], public, atol=1e-4)
         assert (public == 0).mean() > 0.02

@@ -6,7 +6,8 @@ import torch
 
 from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.graph.hierarchy import GraphHierarchy
-from stunet_deploy.models.stunet.model import StepInputs, STUNet, unroll
+from stunet_deploy.models.forecaster import StepInputs, unroll
+from stunet_deploy.models.stunet.model import STUNet
 from training import torch_predictor
 from training.torch_predictor import TorchPredictor
 

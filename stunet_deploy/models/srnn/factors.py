@@ -23,14 +23,15 @@ RunFactor = Callable[[str, Factor, Tensor, Tensor | None], Tensor]
 
 @dataclass(frozen=True)
 class Frame:
-    """What the factors see of an interval, or of a sequence with a time axis after ``batch``.
+    """The input of an interval, or of a sequence with a time axis after ``batch``, as the factors take it.
 
     Attributes:
         features: [*batch, sensor, channel] filled readings, and the mask where it is a channel.
         previous: the same one interval before.
-        context: per node type, what only its nodes see: time and profile, [*batch, node, channel].
-        present: [*batch, node] 1 or 0, or None where nobody comes or goes.
-        joined: [*batch, node] 1 for those present now and not before; None where nobody comes.
+        context: per node type, the input of its nodeRNN alone: time and profile, [*batch, node, channel].
+        present: [*batch, node] 1 or 0, or None where all nodes are always present.
+        joined: [*batch, node] 1 for those present now and not before; None where all are always present.
+        deviations: of the profile from the readings, [*batch, 1 + horizon, node, target]; None without a profile.
     """
 
     features: Tensor
@@ -38,6 +39,15 @@ class Frame:
     context: ByType
     present: Tensor | None = None
     joined: Tensor | None = None
+    deviations: Tensor | None = None
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Frame:
+        """Return the frame with a function applied to every tensor."""
+        context = {name: function(tensor) for name, tensor in self.context.items()}
+        optional = (
+            None if tensor is None else function(tensor) for tensor in (self.present, self.joined, self.deviations)
+        )
+        return Frame(function(self.features), function(self.previous), context, *optional)
 
 
 class STNetwork(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stunet_deploy.config import STUNetConfig
 from stunet_deploy.graph.hierarchy import GraphHierarchy
-from stunet_deploy.models.forecaster import Teacher as Teacher
+from stunet_deploy.models.forecaster import Teacher
 from stunet_deploy.models.stunet.dilated import DilatedGCGRU
 from stunet_deploy.models.stunet.graph_gru import GraphConvolution
 from stunet_deploy.models.stunet.propagation import level_basis
@@ -34,7 +34,7 @@ class DirectDecoder(nn.Module):
         encoded: Float[Tensor, "*batch node hidden"],
         base: Float[Tensor, "*batch ahead node target"] | None,
     ) -> Float[Tensor, "*batch horizon node target"]:
-        """Return the forecast: the base, where there is one, and what the convolution adds.
+        """Return the forecast: the output of the convolution, added to the base where there is one.
 
         Args:
             encoded: output of the encoder.
@@ -48,8 +48,8 @@ class RecurrentDecoder(nn.Module):
     """A second U that starts from the encoder's states and takes a step per horizon (ST-UNet, Section 3.5).
 
     Its layers have the encoder's shapes and dilations, and weights of their own. Step j of a layer with dilation s
-    reads the encoder's state of j − s intervals from now while j ≤ s, then its own of s steps before. It is fed
-    zeros, then the forecast of the step before, and with it what ``extra`` adds::
+    reads the encoder's state of j − s intervals from now while j ≤ s, then its own of s steps before. Its input is
+    zeros, then the forecast of the step before, each with the ``extra`` channels::
 
         s = 2     h(t−1) ──────────▶ step 1 ────────▶ step 3 ──▶ …
                            h(t) ────────────▶ step 2 ────────▶ step 4 ──▶ …
@@ -78,8 +78,8 @@ class RecurrentDecoder(nn.Module):
 
         Args:
             recent: states of the encoder.
-            go: what the first step is fed: zeros.
-            base: what is added to the output of the steps, for every horizon or one for all.
+            go: input of the first step: zeros.
+            base: added to the output of the steps, for every horizon or one for all.
             extra: further input of every step.
             teacher: labels to be fed in training; without them every step is fed the forecast before.
         """
@@ -100,6 +100,5 @@ class RecurrentDecoder(nn.Module):
             forecasts.append(forecast)
             fed = forecast
             if teacher is not None and ahead + 1 < self.horizon:
-                told = teacher.known[..., ahead, :, :] & teacher.coins[ahead + 1]
-                fed = torch.where(told, teacher.labels[..., ahead, :, :], forecast)
+                fed = teacher.after(ahead, forecast)
         return torch.stack(forecasts, dim=-3)

@@ -1,4 +1,4 @@
-"""The U of recurrent layers: what ST-UNet's encoder and its recurrent decoder have in common."""
+"""The U of recurrent layers that ST-UNet's encoder and its recurrent decoder have in common."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RecurrentUNet(nn.Module):
         config: the architecture.
         hierarchy: the prepared graphs.
         in_channels: channels per node of the input.
-        output_read: whether anybody reads the output; if not, its normalisation would be weights without use.
+        output_read: whether the output is used; if not, its normalisation would be weights without effect.
     """
 
     def __init__(

@@ -146,9 +146,9 @@ def test_calibration_finds_the_largest_number_of_every_value(make, exported_bund
     assert len(steps) == len(reference.timestamps)
     for name in names[2:]:
         assert found[name] == np.abs([values[name] for values in steps]).max()
-    # What a step reads is what the one before wrote: the forecast of the next interval, on its way to what is usual.
+    # What a step reads is what the one before wrote: the forecast of the next interval, on its way to the mean.
     first = np.abs([(values["forecast"][:, 0] - 45) / 12 for values in steps])
-    most = max(first.max(), np.abs(make().model.usual.numpy()).max())
+    most = max(first.max(), np.abs(make().model.sensor_mean.numpy()).max())
     assert 0 < found["state.substitute"] <= found["next_state.substitute"] <= most * 1.001
 
 

@@ -203,9 +203,9 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
         filled = np.where(seen == 1, normalised, substitute)
         channels = [filled, *([seen] if config.mask_channel and config.fill != "zeros" else [])]
         channels.append(np.tile(time_channels(config.time_features, second), (len(filled), 1)))
-        departures = profile_ahead(model, second) - filled[:, targets] if config.profile else None
+        deviations = profile_ahead(model, second) - filled[:, targets] if config.profile else None
         if config.profile:
-            channels += list(departures)
+            channels += list(deviations)
         states = {name: history[f"encoder.{name}"][-delay[f"encoder.{name}"]] for name in layers}
         encoded, written = u_network(config, graph, model.encoder, np.concatenate(channels, axis=1), states)
         for name, state in written.items():
@@ -213,7 +213,7 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
         base = [filled[:, targets] if config.residual else 0.0] * config.horizon
         if config.profile and config.residual:
             blend = model.profile.blend.detach().double().numpy()
-            base = [base[h] + blend[h] * departures[h + 1] for h in range(config.horizon)]
+            base = [base[h] + blend[h] * deviations[h + 1] for h in range(config.horizon)]
         steps = []
         if config.decoder == "direct":
             out = graph_convolution(graph.levels[0].basis, encoded, head["weight"], head["bias"])
@@ -224,7 +224,7 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
             fed = np.zeros((len(filled), len(targets)))
             for j in range(1, config.horizon + 1):
                 states = {name: future[name][-delay[f"encoder.{name}"]] for name in layers}
-                shown = np.concatenate([fed, departures[j]], axis=1) if config.profile else fed
+                shown = np.concatenate([fed, deviations[j]], axis=1) if config.profile else fed
                 encoded, written = u_network(config, graph, model.decoder.unet, shown, states)
                 for name, state in written.items():
                     future[name].append(state)
@@ -239,11 +239,11 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
             if config.fill == "forecast":
                 limits = [(bound - mean[targets]) / std[targets] for bound in (low[targets], high[targets])]
                 following[:, targets] = np.clip(steps[0], *limits)
-                usual = model.usual.double().numpy().copy()
+                ordinary = model.sensor_mean.double().numpy().copy()
                 if config.profile:
-                    usual[:, targets] = profile_ahead(model, second)[1]
+                    ordinary[:, targets] = profile_ahead(model, second)[1]
                 part = 2 / (1 + config.horizon)
-                following = np.where(seen == 1, following, (1 - part) * following + part * usual)
+                following = np.where(seen == 1, following, (1 - part) * following + part * ordinary)
             history["substitute"].append(following)
     return np.stack(forecasts), {name: np.stack(states[-delay[name] :]) for name, states in history.items()}
 

@@ -10,8 +10,8 @@ import torch
 
 from stunet_deploy.config import STUNetConfig
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.models.profile import DailyProfile
-from stunet_deploy.models.stunet.model import StepInputs
 from stunet_deploy.testing import verify_step_contract
 
 SLOTS = 288

@@ -1,11 +1,11 @@
-"""The ends of the network in physical units: clipping, filling, time of day and week, and the way back."""
+"""The input and output of the network in physical units: mask, time of day and week, and the limits of forecasts."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stunet_deploy.config import Signal
@@ -23,45 +23,8 @@ SIGNAL = Signal(
 DAY, WEEK = 86_400, 604_800
 
 
-def signal_input(fill: str = "last", time_features: str = "week", mask: bool = True) -> SignalInput:
-    return SignalInput(SIGNAL, fill, time_features, mask).double()
-
-
-def readings(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Readings that run over the limits on both sides."""
-    low, high = np.array(SIGNAL.low), np.array(SIGNAL.high)
-    return rng.uniform(low - 0.3 * high, 1.3 * high, (*shape, 3))
-
-
-def normalised(values: np.ndarray) -> np.ndarray:
-    return (np.clip(values, SIGNAL.low, SIGNAL.high) - SIGNAL.mean) / np.array(SIGNAL.std)
-
-
-@settings(max_examples=30)
-@given(seed=st.integers(0, 2**32), fill=st.sampled_from(["last", "mean", "zeros"]), time=st.integers(1, 9))
-def test_filling_a_sequence_and_step_by_step_is_the_literal_fill(literal, seed, fill, time):
-    rng = np.random.default_rng(seed)
-    values, observed = readings(rng, 2, time, 4), (rng.random((2, time, 4, 3)) < rng.choice([0.1, 0.6])).astype(float)
-    poisoned = np.where(observed == 1, values, rng.choice([np.nan, np.inf, -1e30], values.shape))
-    module = signal_input(fill)
-    last = rng.standard_normal((2, 4, 3))
-    carried = torch.from_numpy(last) if fill == "last" else module.constant()
-
-    sequence = module.fill_sequence(torch.from_numpy(poisoned), torch.from_numpy(observed), carried)
-
-    for interval in range(time):
-        now = torch.from_numpy(poisoned[:, interval]), torch.from_numpy(observed[:, interval])
-        step = module.fill_step(*now, carried)
-        carried = step if fill == "last" else carried
-        torch.testing.assert_close(sequence[:, interval], step, rtol=0, atol=0)
-    for row in range(2):
-        expected = literal.fill(fill, SIGNAL, normalised(values[row]), observed[row], last[row])
-        np.testing.assert_allclose(sequence[row], expected, rtol=0, atol=1e-10)
-
-
-def test_a_network_with_zeros_for_a_fill_is_not_told_what_is_missing():
-    assert signal_input("zeros", "none", mask=True).channels == 3
-    assert signal_input("mean", "none", mask=True).channels == 6
+def signal_input(time_features: str = "week", mask: bool = True) -> SignalInput:
+    return SignalInput(SIGNAL, time_features, mask).double()
 
 
 @pytest.mark.parametrize("how", TIME_CHANNELS)
@@ -102,7 +65,7 @@ def test_time_channels_by_hand(seconds, expected):
 def test_time_channels_in_float32_are_close_to_the_exact_ones(seconds):
     one = torch.zeros(1, 1, 3)
     for how in ("week", "fraction"):
-        module = SignalInput(SIGNAL, "last", how, False)
+        module = SignalInput(SIGNAL, how, False)
         found = module.channelise(one, one, torch.tensor([[seconds]]))[0, 0, 3:].numpy()
         day, week = seconds % DAY / DAY, seconds % WEEK / WEEK
         if how == "fraction":

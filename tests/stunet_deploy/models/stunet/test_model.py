@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stunet_deploy.config import VARIANTS, Signal, STUNetConfig
-from stunet_deploy.models.stunet.decoders import Teacher
-from stunet_deploy.models.stunet.model import StepInputs, STUNet, unroll
+from stunet_deploy.models.forecaster import StepInputs, Teacher, unroll
+from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.testing import WEEK_S, verify_step_contract
 
 TWO = Signal(("speed", "flow"), ("flow",), mean=(52.0, 310.5), std=(12.5, 96.0), low=(0.0, 0.0), high=(84.0, 700.0))
@@ -209,7 +209,7 @@ def test_an_untrained_model_forecasts_the_last_reading(build_model):
 
 
 @pytest.mark.parametrize("profile", [False, True])
-def test_a_sensor_that_is_silent_for_long_returns_to_its_usual_day(build_model, profile):
+def test_a_sensor_that_is_silent_for_long_returns_to_its_mean_day(build_model, profile):
     rng = np.random.default_rng(5)
     config = STUNetConfig(hidden=4, horizon=12, profile=profile)
     table = random_profile(rng, 6) if profile else None
@@ -226,7 +226,7 @@ def test_a_sensor_that_is_silent_for_long_returns_to_its_usual_day(build_model, 
 
     substitute = final["substitute"][0, 0, :, 0]
     if model.profile is None:
-        torch.testing.assert_close(substitute, model.usual[:, 0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(substitute, model.sensor_mean[:, 0], rtol=0, atol=1e-6)
     else:
         days = model.profile(seconds[0])[:, 1, :, 0]  # of the interval after each
         weights = 2 / 13 * (11 / 13) ** torch.arange(time - 1, -1, -1, dtype=torch.float64)[:, None]

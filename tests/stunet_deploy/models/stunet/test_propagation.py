@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.graph.hierarchy import GraphHierarchy, Level
+from stunet_deploy.models.forecaster import StepInputs, unroll
 from stunet_deploy.models.stunet.graph_gru import GCGRUCell
-from stunet_deploy.models.stunet.model import StepInputs, STUNet, unroll
+from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.models.stunet.pooling import CopyUnpool
 from stunet_deploy.models.stunet.propagation import (
     BlockBasis,

@@ -1,0 +1,171 @@
+"""The filling of unobserved readings: which fills there are, what they remember, and what they put into a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from stunet_deploy.contract import STATE, StateSpec
+from stunet_deploy.models.signal import ForecastOutput, SignalInput, targets_of, with_targets
+
+#: State entry: the substitute of readings that are unobserved at the next interval, in normalised units.
+SUBSTITUTE = "substitute"
+#: The fill whose gaps no mask channel tells from readings.
+UNMARKED = "zeros"
+
+
+class Outlook(NamedTuple):
+    """The reading of an interval and the forecast made after it, from which ``forecast`` derives its substitute.
+
+    Attributes:
+        observed: [*batch, node, feature], 1 or 0.
+        forecast: [*batch, horizon, node, target], normalised.
+        deviations: of the profile from the reading, [*batch, 1 + horizon, node, target]; None without a profile.
+        sensor_mean: normalised mean reading of every sensor, [node, feature].
+    """
+
+    observed: Tensor
+    forecast: Tensor
+    deviations: Tensor | None
+    sensor_mean: Tensor
+
+
+class Piece(NamedTuple):
+    """Consecutive intervals of a sequence that can be computed at once.
+
+    Attributes:
+        rows: the intervals.
+        decoded: those of them, counted from the first, after which a forecast is made; None for all.
+        wanted: how many of these forecasts, from the first, are part of the answer; None for all.
+    """
+
+    rows: slice
+    decoded: Int64[Tensor, " issue"] | None
+    wanted: int | None
+
+
+class Fill:
+    """A fill of :class:`stunet_deploy.config.STUNetConfig`: the value that takes the place of an unobserved reading.
+
+    ==============  =============================================================================================
+    ``mean``        the mean of the training span
+    ``zeros``       a reading of 0, as in the literature; no mask tells it from others
+    ``last``        the last filled reading of the sensor, remembered from interval to interval
+    ``forecast``    the forecast made one interval before, remembered likewise
+    ==============  =============================================================================================
+
+    A fill holds no tensors of its own: what it computes with are the constants of the model's input and output.
+
+    Args:
+        name: a name of the table.
+        source: normalises readings.
+        output: of the model, for ``forecast``.
+        horizon: number of intervals forecast, for ``forecast``.
+    """
+
+    def __init__(self, name: str, source: SignalInput, output: ForecastOutput | None = None, horizon: int = 0) -> None:
+        self.name, self.source, self.output, self.horizon = name, source, output, horizon
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the substitute changes over time, and so is a state."""
+        return self.name in ("last", "forecast")
+
+    def states(self, nodes: int) -> tuple[StateSpec, ...]:
+        """Return the state entry of the fill, if there is one, for a node axis of this length."""
+        features = len(self.source.mean)
+        spec = StateSpec(SUBSTITUTE, ("batch", "node", "feature"), (None, nodes, features))
+        return (spec,) if self.remembers else ()
+
+    def step(
+        self,
+        values: Float[Tensor, "batch node feature"],
+        observed: Float[Tensor, "batch node feature"],
+        state: Mapping[str, Tensor],
+    ) -> Float[Tensor, "batch node feature"]:
+        """Return the normalised readings of an interval, unobserved ones replaced; ``state`` is by tap."""
+        substitute = state[STATE + SUBSTITUTE] if self.remembers else self.constant()
+        return torch.where(observed > 0.5, self.source.normalise(values), substitute)
+
+    def sequence(
+        self,
+        values: Float[Tensor, "batch time node feature"],
+        observed: Float[Tensor, "batch time node feature"],
+        lines: Mapping[str, Tensor],
+    ) -> Float[Tensor, "batch time node feature"]:
+        """Fill a sequence as :meth:`step` would, interval by interval, each the substitute of the next."""
+        seen = observed > 0.5
+        normalised = self.source.normalise(values)
+        if not self.remembers:
+            return torch.where(seen, normalised, self.constant())
+        substitute, filled = lines[SUBSTITUTE][0], []
+        for now, reading in zip(seen.unbind(1), normalised.unbind(1), strict=True):
+            substitute = torch.where(now, reading, substitute)
+            filled.append(substitute)
+        return torch.stack(filled, dim=1)
+
+    def constant(self) -> Float[Tensor, "1 feature"]:
+        """Return the normalised substitute of a fill that does not remember."""
+        zeros = torch.zeros_like(self.source.mean)[None]
+        return self.source.normalise(zeros) if self.name == UNMARKED else zeros
+
+    def written(
+        self, filled: Float[Tensor, "*batch node feature"], outlook: Outlook | None = None
+    ) -> dict[str, Float[Tensor, "*batch node feature"]]:
+        """Return the state entry after an interval, if there is one, by name.
+
+        Args:
+            filled: the filled readings of the interval.
+            outlook: for ``forecast``.
+        """
+        if not self.remembers:
+            return {}
+        return {SUBSTITUTE: filled if self.name == "last" or outlook is None else self._expected(filled, outlook)}
+
+    def _expected(self, filled: Tensor, outlook: Outlook) -> Tensor:
+        """Return the substitute for the next interval that follows from a forecast.
+
+        It is the forecast for it, and the filled reading of features that are not forecast. Where this interval lacks
+        the reading too, it moves a part of the way towards the sensor's profile (towards its mean, without a profile
+        or a forecast): a model that is fed its own forecasts for longer than it was trained to forecast drifts away.
+        The part, 2 / (1 + horizon), is that of an exponential moving average with a span of the horizon.
+        """
+        assert self.output is not None
+        signal = self.source.signal
+        expected = with_targets(filled, self.output.clip(outlook.forecast[..., 0, :, :]), signal)
+        mean = outlook.sensor_mean.expand_as(filled)
+        if outlook.deviations is not None:
+            mean = with_targets(mean, outlook.deviations[..., 1, :, :] + targets_of(filled, signal), signal)
+        part = 2 / (1 + self.horizon)
+        return torch.where(outlook.observed > 0.5, expected, expected + part * (mean - expected))
+
+    def pieces(
+        self, observed: Float[Tensor, "batch time node feature"], issued: Int64[Tensor, " issue"] | None
+    ) -> Iterator[Piece]:
+        """Cut a sequence into pieces in which no substitute depends on a forecast made within them.
+
+        Only ``forecast`` has more than one: it cuts before every interval that lacks a reading, and makes a forecast
+        after the last interval of every piece, wanted or not, since the next substitute follows from it.
+
+        Args:
+            observed: which readings of the sequence there are.
+            issued: the intervals whose forecasts are wanted, ascending; None for all.
+        """
+        time, device = observed.shape[1], observed.device
+        if self.name != "forecast":
+            yield Piece(slice(0, time), issued, None)
+            return
+        wanted = torch.arange(time, device=device) if issued is None else issued
+        lacking = (~(observed > 0.5)).flatten(2).any(2).any(0)
+        lacking[0] = True
+        for first, after in pairwise([*torch.nonzero(lacking).flatten().tolist(), time]):
+            decoded = wanted[(wanted >= first) & (wanted < after)] - first
+            count, last = len(decoded), after - first - 1
+            if last not in decoded[-1:]:
+                decoded = torch.cat([decoded, torch.tensor([last], device=device)])
+            yield Piece(slice(first, after), decoded, count)

@@ -1,0 +1,87 @@
+"""Filling: readings clipped and normalised, gaps filled, for an interval and for a sequence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stunet_deploy.config import Signal, SRNNConfig, STUNetConfig
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.models.fill import Fill
+from stunet_deploy.models.signal import SignalInput
+from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.st_graph.files import st_graph_of_sensors
+
+# Numbers that float32 holds exactly, so that float64 needs no excuse.
+SIGNAL = Signal(
+    features=("speed", "flow", "occupancy"),
+    targets=("flow", "speed"),
+    mean=(52.0, 310.5, 0.125),
+    std=(12.5, 96.0, 0.0625),
+    low=(0.0, 0.0, 0.0),
+    high=(84.0, 700.0, 0.375),
+)
+
+
+def readings(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Readings that run over the limits on both sides."""
+    low, high = np.array(SIGNAL.low), np.array(SIGNAL.high)
+    return rng.uniform(low - 0.3 * high, 1.3 * high, (*shape, 3))
+
+
+def normalised(values: np.ndarray) -> np.ndarray:
+    return (np.clip(values, SIGNAL.low, SIGNAL.high) - SIGNAL.mean) / np.array(SIGNAL.std)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32), name=st.sampled_from(["last", "mean", "zeros"]), time=st.integers(1, 9))
+def test_filling_a_sequence_and_step_by_step_is_the_literal_fill(literal, seed, name, time):
+    rng = np.random.default_rng(seed)
+    values, observed = readings(rng, 2, time, 4), (rng.random((2, time, 4, 3)) < rng.choice([0.1, 0.6])).astype(float)
+    poisoned = np.where(observed == 1, values, rng.choice([np.nan, np.inf, -1e30], values.shape))
+    fill = Fill(name, SignalInput(SIGNAL, "week", True).double())
+    last = rng.standard_normal((2, 4, 3))
+    carried = {"substitute": torch.from_numpy(last)}
+
+    sequence = fill.sequence(
+        torch.from_numpy(poisoned), torch.from_numpy(observed), {"substitute": torch.from_numpy(last)[None]}
+    )
+
+    for interval in range(time):
+        now = torch.from_numpy(poisoned[:, interval]), torch.from_numpy(observed[:, interval])
+        step = fill.step(*now, {f"state.{entry}": tensor for entry, tensor in carried.items()})
+        carried = fill.written(step)
+        torch.testing.assert_close(sequence[:, interval], step, rtol=0, atol=0)
+    assert carried.keys() == ({"substitute"} if name == "last" else set())
+    for row in range(2):
+        expected = literal.fill(name, SIGNAL, normalised(values[row]), observed[row], last[row])
+        np.testing.assert_allclose(sequence[row], expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("fill", "channels"), [("zeros", 3), ("mean", 6)])
+def test_a_network_with_zeros_for_a_fill_is_not_told_what_is_missing(build_model, fill, channels):
+    options = {"fill": fill, "time_features": "none", "mask_channel": True}
+    graph = st_graph_of_sensors(Adjacency.from_matrix(np.eye(2)), ["a", "b"], 3)
+
+    stunet = build_model(STUNetConfig(hidden=3, **options), np.zeros((2, 2)), signal=SIGNAL)
+    srnn = StructuralRNN(SRNNConfig(**options), graph, SIGNAL)
+
+    assert (stunet.input.channels, srnn.input.channels) == (channels, channels)
+
+
+def test_forecast_cuts_before_every_interval_that_lacks_a_reading():
+    fill = Fill("forecast", SignalInput(SIGNAL, "week", True))
+    observed = torch.ones(2, 7, 4, 3)
+    observed[1, 3, 0, 2] = observed[0, 4, 1, 0] = 0
+
+    pieces = list(fill.pieces(observed, torch.tensor([1, 2, 5])))
+
+    assert [(piece.rows.start, piece.rows.stop) for piece in pieces] == [(0, 3), (3, 4), (4, 7)]
+    # Counted from the first interval of a piece; the last of each is decoded too, and not part of the answer.
+    assert [piece.decoded.tolist() for piece in pieces] == [[1, 2], [0], [1, 2]]
+    assert [piece.wanted for piece in pieces] == [2, 0, 1]
+    (whole,) = Fill("last", fill.source).pieces(observed, None)
+    assert (whole.rows, whole.decoded, whole.wanted) == (slice(0, 7), None, None)
