@@ -15,11 +15,28 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read.
     """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} ({error})", "a TOML file", "check the path and the file") from error
+    return parse_toml(text, f"config file {path}")
+
+
+def parse_toml(text: str, name: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Args:
+        text: of a file.
+        name: of the file, for messages.
+
+    Raises:
+        ConfigError: the text is not TOML.
+    """
     if sys.version_info >= (3, 11):
         import tomllib  # novermin
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"config file {path} ({error})", "a TOML file", "check the path and the file") from error
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name} ({error})", "a TOML file", "check the path and the file") from error

@@ -1,39 +1,61 @@
-"""Read st-graphs from TOML, name those that ship with the package, and make them of a sensor network's adjacency."""
+"""St-graphs from TOML files, those that ship with the package, and those of a sensor network's adjacency."""
 
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import resources
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-from stunet_deploy.errors import DataError
+from stunet_deploy.config_mapping import from_mapping
+from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
+from stunet_deploy.toml_files import parse_toml
 
 #: Names of the st-graphs that ship with the package.
 SHIPPED = ("body-five-parts", "driver-road", "human-object", "pedestrians", "skeleton-cmu")
 #: Node type of sensors without a type of their own.
 SENSOR = "sensor"
-_FIELDS = {
-    "st-graph": {"name", "node_types", "edge_types", "nodes", "edges"},
-    "edge type": {"name", "between", "directed", "mean", "complete"},
-    "node": {"name", "type", "slice", "count"},
-    "edge": {"from", "to", "type", "weight"},
-}
-_REQUIRED = {
-    "st-graph": {"node_types", "nodes"},
-    "edge type": {"name", "between"},
-    "node": {"name", "type", "slice"},
-    "edge": {"from", "to", "type"},
-}
+
+
+@dataclass(frozen=True)
+class _NodeTable:
+    name: str
+    type: str
+    slice: tuple[int, int]
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class _EdgeTypeTable:
+    name: str
+    between: tuple[str, str]
+    directed: bool = False
+    mean: bool = False
+    complete: bool = False
+
+
+@dataclass(frozen=True)
+class _EdgeTable:
+    from_: str
+    to: str
+    type: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class _GraphTable:
+    node_types: tuple[str, ...]
+    nodes: tuple[_NodeTable, ...]
+    edge_types: tuple[_EdgeTypeTable, ...] = ()
+    edges: tuple[_EdgeTable, ...] = ()
+    name: str = ""
 
 
 def read_st_graph(source: str | Path, counts: Mapping[str, int] | None = None) -> STGraph:
-    """Read an st-graph file, or one that ships with the package.
+    """Read an st-graph file, or an st-graph that ships with the package.
 
     A node with ``count = n`` stands for n nodes ``name1`` … ``namen`` on consecutive slices; an edge type with
     ``complete = true`` joins all nodes of its types.
@@ -45,51 +67,31 @@ def read_st_graph(source: str | Path, counts: Mapping[str, int] | None = None) -
     Raises:
         DataError: if it cannot be read, holds something unknown, or does not fit together.
     """
-    if str(source) in SHIPPED:
-        text, name = (
-            resources.files("stunet_deploy").joinpath(f"st_graph/{source}.toml").read_text("utf-8"),
-            str(source),
-        )
-    else:
-        name = Path(source).name
-        try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"st-graph {source} ({error})", "a TOML file, or one of " + ", ".join(SHIPPED), "check the path"
-            ) from error
-    return parse_st_graph(text, name, counts or {})
+    shipped = str(source) in SHIPPED
+    path = Path(__file__).with_name(f"{source}.toml") if shipped else Path(source)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"st-graph {source} ({error})", "a TOML file, or one of " + ", ".join(SHIPPED), "check the path"
+        ) from error
+    return parse_st_graph(text, str(source) if shipped else path.name, counts or {})
 
 
 def parse_st_graph(text: str, name: str, counts: Mapping[str, int]) -> STGraph:
     """Read an st-graph from the text of a TOML file; see :func:`read_st_graph`."""
-    if sys.version_info >= (3, 11):
-        import tomllib  # novermin
-    else:
-        import tomli as tomllib
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{name} ({error})", "an st-graph in TOML", "correct the file") from error
-    _check_fields(data, "st-graph", name)
-    tables = {
-        key: _tables(data, key, what, name)
-        for key, what in (("edge_types", "edge type"), ("nodes", "node"), ("edges", "edge"))
-    }
-    if unknown := sorted(set(counts) - {node["name"] for node in tables["nodes"] if "count" in node}):
+        table = from_mapping(_GraphTable, parse_toml(text, "not TOML"))
+    except ConfigError as error:
+        raise DataError(f"{name}: {error.came}", error.expected, error.action) from error
+    if unknown := sorted(set(counts) - {node.name for node in table.nodes if node.count is not None}):
         raise DataError(f"{name}: a count of {unknown[0]!r}", "a node with a count", "correct the name")
-    try:
-        nodes = tuple(node for entry in tables["nodes"] for node in _nodes(entry, counts))
-        types = tuple(
-            EdgeType(kind["name"], tuple(kind["between"]), kind.get("directed", False), kind.get("mean", False))
-            for kind in tables["edge_types"]
-        )
-        edges = [Edge(edge["from"], edge["to"], edge["type"], edge.get("weight", 1.0)) for edge in tables["edges"]]
-        for kind, table in zip(types, tables["edge_types"], strict=True):
-            edges += _complete(kind, nodes) if table.get("complete", False) else []
-        return STGraph(tuple(data["node_types"]), types, nodes, tuple(edges), data.get("name", name))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name}: a value of a wrong kind ({error})", "the documented kinds", "correct it") from error
+    nodes = tuple(node for entry in table.nodes for node in _nodes(entry, counts))
+    types = tuple(EdgeType(kind.name, kind.between, kind.directed, kind.mean) for kind in table.edge_types)
+    edges = [Edge(edge.from_, edge.to, edge.type, edge.weight) for edge in table.edges]
+    for kind, declared in zip(types, table.edge_types, strict=True):
+        edges += _complete(kind, nodes) if declared.complete else []
+    return STGraph(table.node_types, types, nodes, tuple(edges), table.name or name)
 
 
 def st_graph_of_sensors(
@@ -176,12 +178,12 @@ def _unordered(node_types: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(a, b) for index, a in enumerate(node_types) for b in node_types[index:]]
 
 
-def _nodes(entry: Mapping[str, Any], counts: Mapping[str, int]) -> list[Node]:
-    name, kind, (first, after) = entry["name"], entry["type"], entry["slice"]
-    if "count" not in entry:
-        return [Node(name, kind, (first, after))]
-    count, width = counts.get(name, entry["count"]), after - first
-    return [Node(f"{name}{n + 1}", kind, (first + n * width, after + n * width)) for n in range(count)]
+def _nodes(entry: _NodeTable, counts: Mapping[str, int]) -> list[Node]:
+    first, after = entry.slice
+    if entry.count is None:
+        return [Node(entry.name, entry.type, entry.slice)]
+    count, width = counts.get(entry.name, entry.count), after - first
+    return [Node(f"{entry.name}{n + 1}", entry.type, (first + n * width, after + n * width)) for n in range(count)]
 
 
 def _complete(kind: EdgeType, nodes: Sequence[Node]) -> list[Edge]:
@@ -190,24 +192,3 @@ def _complete(kind: EdgeType, nodes: Sequence[Node]) -> list[Edge]:
     one_way = [Edge(u.name, v.name, kind.name) for u, v in joined if not kind.directed or (u.type, v.type) == (a, b)]
     back = [Edge(v.name, u.name, kind.name) for u, v in joined if kind.directed and (v.type, u.type) == (a, b)]
     return one_way + back
-
-
-def _tables(data: Mapping[str, Any], key: str, what: str, name: str) -> list[dict[str, Any]]:
-    tables = data.get(key, [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise DataError(f"{name}: {key} = {tables!r}", "a list of tables", f"write {key} = [{{ … }}, …]")
-    for table in tables:
-        _check_fields(table, what, name)
-    return tables
-
-
-def _check_fields(table: Mapping[str, Any], what: str, name: str) -> None:
-    label = f"{what} {table['name']!r}" if "name" in table else what
-    if unknown := sorted(set(table) - _FIELDS[what]):
-        raise DataError(f"{name}: {label} with {', '.join(unknown)}", f"only {_listed(_FIELDS[what])}", "correct it")
-    if missing := sorted(_REQUIRED[what] - set(table)):
-        raise DataError(f"{name}: {label} without {', '.join(missing)}", _listed(_REQUIRED[what]), "add it")
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names))

@@ -89,7 +89,7 @@ def test_mean_weights_of_a_node_add_up_to_one() -> None:
         ("slice = [3, 5]", "slice = [3, 6]", "different widths"),
         ("slice = [3, 5]", "slice = [5, 3]", "slice"),
         ("slice = [3, 5]", "slice = [3.0, 5.0]", "slice"),
-        ("slice = [3, 5]", "slice = 3", "wrong kind"),
+        ("slice = [3, 5]", "slice = 3", 'nodes "left".slice = 3; expected a list of 2: a whole number, a whole number'),
         ('name = "left"', 'name = "right"', "node 'right' 2 times"),
         ('"left", type = "road"', '"left", type = "street"', "undeclared type 'street'"),
         ('between = ["driver", "road"]', 'between = ["driver", "street"]', "between"),
@@ -98,16 +98,16 @@ def test_mean_weights_of_a_node_add_up_to_one() -> None:
         ('node_types = ["driver", "road"]', 'node_types = ["driver", "road", "road"]', "node type 'road' 2 times"),
         ('node_types = ["driver", "road"]', 'node_types = ["driver", "the road"]', "'the road'"),
         ("weight = 0.5", "weight = -0.5", "weight -0.5"),
-        ("weight = 0.5", "weight = nan", "weight nan"),
+        ("weight = 0.5", "weight = nan", "edges 2.weight = nan; expected a number"),
         ("weight = 0.5", "heft = 0.5", "heft"),
         (
             'from = "right", to = "driver", type = "sees", weight = 0.5',
             'from = "left", to = "driver", type = "sees"',
             "twice",
         ),
-        ('node_types = ["driver", "road"]', "", "without node_types"),
+        ('node_types = ["driver", "road"]', "", "no node_types; expected a list"),
         ('name = "a car"', 'name = "a car"\ncolour = "red"', "colour"),
-        ('name = "a car"', 'name = "a car', "in TOML"),
+        ('name = "a car"', 'name = "a car', "car.toml: not TOML"),
         ("nodes = [", "nodes = 3\nmore = [", "more"),
     ],
 )
@@ -127,8 +127,8 @@ def test_no_nodes_are_refused() -> None:
         STGraph((), (), ())
 
 
-def test_lists_that_are_none_are_refused() -> None:
-    with pytest.raises(DataError, match="a list of tables"):
+def test_a_number_in_place_of_a_list_is_refused() -> None:
+    with pytest.raises(DataError, match="nodes = 3; expected a list, each entry a table"):
         parse_st_graph('node_types = ["a"]\nnodes = 3', "x", {})
 
 
@@ -265,7 +265,7 @@ def test_types_of_sensors_are_read_from_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"), [("a,b\n1,2\n", "columns"), ("", "columns"), ("sensor_id,type\na,x\na,y\n", "twice")]
 )
-def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_table_without_its_columns_or_with_a_sensor_twice_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "types.csv").write_text(text, encoding="utf-8")
 
     with pytest.raises(DataError, match=message):
