@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.contract import Lines, StepContract, advance
+from stunet_deploy.series.wall_clock import WEEK_S
 
 Arrays = dict[str, NDArray[Any]]
 #: (inputs [batch, ...], lines) -> (outputs [batch, ...], next state [batch, ...] by the name of its entry)
@@ -30,7 +31,6 @@ SampleFunction = Callable[[np.random.Generator, int, int], Arrays]
 #: The input whose zeros say which cells of another input must not be used.
 MASKS = {"values": "observed"}
 EXTREMES = np.array([3e38, -3e38, np.finfo(np.float32).max, 1e-45, -1e-45, 0.0, -0.0, 1.0], np.float32)
-WEEK_S = 604_800
 
 
 class StatefulStep(Protocol):

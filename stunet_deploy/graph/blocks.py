@@ -23,9 +23,9 @@ BLOCK_SIZES = (16, 32, 64)
 """Sizes of a block to choose from."""
 
 # Nanoseconds for a channel, fitted to ONNX Runtime on one x86 core, 33,113 nodes and 96 channels: a multiplication of
-# a dense basis, one of a block, and what gathering and packing a column of a block costs beside its multiplications.
+# a dense basis, one of a block, and the gathering and packing of a column of a block beside its multiplications.
 _DENSE_NS, _BLOCK_NS, _COLUMN_NS = 0.031, 0.035, 0.9
-#: What the operators of one product cost however small it is, in nanoseconds for one of 64 channels.
+#: The cost of the operators of one product however small it is, in nanoseconds for one of 64 channels.
 _OPERATORS_NS = 400.0
 #: The same in columns of a block row.
 _GROUP_COLUMNS = 256

@@ -1,4 +1,4 @@
-"""What a sensor graph holds and what it lacks, as numbers for programs and in plain words."""
+"""The description of a sensor graph and its gaps, as numbers for programs and in words."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def describe_graph(graph: SensorGraph) -> dict[str, Any]:
 
 
 def explain_graph(description: Mapping[str, Any]) -> list[str]:
-    """The lines of `describe_graph` for people."""
+    """Return the lines of `describe_graph` for people."""
     direction = "directed" if description["directed"] else "symmetric"
     lines = [
         f"graph      {description['source']}",
@@ -75,7 +75,7 @@ def explain_graph(description: Mapping[str, Any]) -> list[str]:
 
 
 def remark_on_graph(description: Mapping[str, Any]) -> list[str]:
-    """What in a described graph is likely to be a mistake, and what to do about it."""
+    """Return likely mistakes in a described graph, each with its remedy."""
     remarks = []
     if isolated := description["isolated"]:
         named = ", ".join(isolated[:ISOLATED_SHOWN]) + (", …" if len(isolated) > ISOLATED_SHOWN else "")
@@ -83,7 +83,7 @@ def remark_on_graph(description: Mapping[str, Any]) -> list[str]:
     if description["share_joined"] > MANY_EDGES and description["sensors"] > 20:
         remarks.append(
             f"{100 * description['share_joined']:.0f} % of all pairs are joined: check the unit of the distances, "
-            "or leave out what is not near"
+            "or leave out pairs that are not near"
         )
     return remarks
 

@@ -30,7 +30,7 @@ LARGEST_DENSE_BASIS = 300
 
 @dataclass(frozen=True, eq=False)
 class SparseBasis:
-    """What stands for the polynomials of a large graph: products with the Laplacian alone, in blocks."""
+    """The polynomials of a large graph as products with the Laplacian, in blocks, in place of dense matrices."""
 
     polynomials: int
     """Number of polynomials T1 ... T(K-1)."""
@@ -47,8 +47,8 @@ class Level:
     adjacency: Adjacency
     """The symmetric graph."""
     basis: NDArray[np.float32] | SparseBasis
-    """Chebyshev polynomials T1 ... T(K-1) of the scaled Laplacian, [order, node, node]; T0 is left out. Or what
-    stands for them where that would be large."""
+    """Chebyshev polynomials T1 ... T(K-1) of the scaled Laplacian, [order, node, node]; T0 is left out. For
+    large graphs, products in their place."""
 
     @property
     def polynomials(self) -> int:
@@ -79,7 +79,7 @@ class Transition:
     ranks: NDArray[np.int64]
     """Rank of every fine node among the members of its coarse node, [fine]: by neighbours, most first, then by id."""
     structure: NDArray[np.float32]
-    """What every fine node is to the graph, [fine, 4]: degree and strength (sum of weights) within its coarse node,
+    """Structural vector of every fine node, [fine, 4]: degree and strength (sum of weights) within its coarse node,
     then in the whole fine graph; each column standardised over the nodes, zero where it has no differences."""
 
     @classmethod
@@ -170,7 +170,7 @@ class GraphHierarchy:
             chebyshev_order: number K of Chebyshev polynomials, the identity included.
             partition: how sensors are matched, see `stunet_deploy.graph.partition.match`.
             symmetrise: how a directed graph is made symmetric, see `stunet_deploy.graph.adjacency.Adjacency`.
-            basis: "dense" or "blocks" for all levels, or "auto" for what costs less at each level of more
+            basis: "dense" or "blocks" for all levels, or "auto" for the cheaper at each level of more
                 than 300 nodes, and dense below.
 
         Raises:
@@ -209,7 +209,7 @@ class GraphHierarchy:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> GraphHierarchy:
-        """Rebuild what `to_arrays` flattened.
+        """Rebuild a hierarchy from the arrays of `to_arrays`.
 
         Raises:
             CheckpointError: an array is missing, left over, or of a shape that does not fit the others.
@@ -280,7 +280,7 @@ def _level_arrays(level: Level) -> dict[str, NDArray[np.generic]]:
 
 
 def _level_from(arrays: Mapping[str, NDArray[np.generic]]) -> Level:
-    """Rebuild what `_level_arrays` flattened, or raise that it does not fit together."""
+    """Rebuild a level from the arrays of `_level_arrays`, or raise that they do not fit together."""
     if "basis" in arrays:
         basis = np.asarray(arrays["basis"], dtype=np.float32)
         nodes = basis.shape[-1] if basis.ndim == 3 else 0

@@ -39,9 +39,9 @@ class SensorGraph:
     longitude: NDArray[np.float64] | None
     """Degrees east, [node], if the file has them."""
     source: str
-    """What was read and how weights were made of it, in one line for logs and provenance."""
+    """The file, and how weights were made of it, in one line for logs and provenance."""
     made_from: Literal["weights", "distances", "positions"] = "weights"
-    """What the file holds."""
+    """The content of the file: weights, distances or coordinates."""
     distances: tuple[float, float] | None = None
     """Shortest and longest distance between two sensors in the file, if it holds distances."""
     unit: str = ""

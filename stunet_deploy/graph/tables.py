@@ -30,7 +30,7 @@ GRAPH_KINDS = (
     "adj_mx.pkl, a square matrix (.csv or .npy), an edge list `from,to,weight` or `from,to,distance`, "
     "`sensor_id,latitude,longitude`, or an .npz with `adjacency` and `sensor_ids`"
 )
-"""What `stunet_deploy.graph.files.read_graph` reads, in the words of error messages."""
+"""The files that `stunet_deploy.graph.files.read_graph` reads, in the words of error messages."""
 
 _DISTANCE_COLUMNS = ("distance", "cost")
 _ID_COLUMNS = ("sensor_id", "id")
@@ -48,7 +48,7 @@ class GraphTable(NamedTuple):
 
 
 def split_table(content: bytes, name: str) -> GraphTable:
-    """Split a CSV file into cells, or say what it is instead.
+    """Split a CSV file into cells, or raise with the kind of file that it is.
 
     Raises:
         DataError: it is empty, no UTF-8 text, a web page, or its lines are of several lengths.

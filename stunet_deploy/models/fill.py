@@ -1,4 +1,4 @@
-"""The filling of unobserved readings: which fills there are, what they remember, and what they put into a gap."""
+"""The filling of unobserved readings: the fills, the state that two of them keep, and filled steps and sequences."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Fill:
     ``forecast``    the forecast made one interval before, remembered likewise
     ==============  =============================================================================================
 
-    A fill holds no tensors of its own: what it computes with are the constants of the model's input and output.
+    A fill holds no tensors of its own: it computes with the constants of the model's input and output.
 
     Args:
         name: a name of the table.

@@ -157,6 +157,10 @@ class Forecaster(nn.Module, ABC):
         """Return the rows of the sensors in the order that the network computes in; by default their own."""
         return rows
 
+    def targets(self, readings: Float[Tensor, "*batch node feature"]) -> Float[Tensor, "*batch node target"]:
+        """Return the target features of the readings."""
+        return targets_of(readings, self.signal)
+
     def deviations(
         self,
         time_of_week: Float[Tensor, "*batch 1"],
@@ -173,7 +177,7 @@ class Forecaster(nn.Module, ABC):
         if self.profile is None:
             return None
         ahead = self.profile(time_of_week) if profile is None else profile
-        return self.arranged(ahead) - targets_of(filled, self.signal).unsqueeze(-3)
+        return self.arranged(ahead) - self.targets(filled).unsqueeze(-3)
 
     def start(
         self, base: Float[Tensor, "*batch 1 node target"], deviations: Float[Tensor, "*batch ahead node target"] | None

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from stunet_deploy.config import SRNNConfig, STUNetConfig
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.models.signal import DAY_S, WEEK_S
+from stunet_deploy.series.wall_clock import DAY_S, WEEK_S
 
 #: A working day and a day of the weekend have a table each.
 KINDS_OF_DAY = 2
@@ -31,7 +31,7 @@ class DailyProfile(nn.Module):
         self.register_buffer("table", table)
         # How far each forecast starts from the present reading towards its profile: not at all before training.
         self.blend = nn.Parameter(torch.zeros(horizon, 1, 1)) if residual else None
-        self.slots = len(table) // KINDS_OF_DAY
+        self.per_day = len(table) // KINDS_OF_DAY
         self.horizon = horizon
 
     @classmethod
@@ -59,10 +59,10 @@ class DailyProfile(nn.Module):
         # Garbage in one row must not stop the others: not even a NaN may point outside the table.
         week = torch.where(week >= 0, torch.clamp(week, max=WEEK_S - 1), 0.0)
         day = week - DAY_S * torch.floor(week / DAY_S)
-        slot = torch.floor(day / (DAY_S / self.slots)) + torch.arange(self.horizon + 1, device=week.device)
-        slot = slot - self.slots * torch.floor(slot / self.slots)
-        weekend = (week >= _WORKING_DAYS * DAY_S).to(slot.dtype)
-        return (slot + self.slots * weekend).long()
+        interval = torch.floor(day / (DAY_S / self.per_day)) + torch.arange(self.horizon + 1, device=week.device)
+        interval = interval - self.per_day * torch.floor(interval / self.per_day)
+        weekend = (week >= _WORKING_DAYS * DAY_S).to(interval.dtype)
+        return (interval + self.per_day * weekend).long()
 
     def forward(self, time_of_week: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch ahead node target"]:
         """Return the normalised profile of the present interval and of the ``horizon`` after it."""
@@ -72,5 +72,10 @@ class DailyProfile(nn.Module):
     def start(
         self, base: Float[Tensor, "*batch 1 node target"], ahead: Float[Tensor, "*batch horizon node target"]
     ) -> Float[Tensor, "*batch horizon node target"]:
-        """Return where forecasts start, between the present reading and its profile ``ahead`` of it."""
+        """Return the start of forecasts, between the present reading and the profile.
+
+        Args:
+            base: the present reading.
+            ahead: the profile at every horizon minus the present reading.
+        """
         return base if self.blend is None else base + self.blend * ahead

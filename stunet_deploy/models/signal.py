@@ -9,9 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stunet_deploy.config import Signal
+from stunet_deploy.series.wall_clock import DAY_S, WEEK_S
 
-DAY_S = 86_400
-WEEK_S = 7 * DAY_S
 #: Per channel its period in seconds and its phase in turns: a cosine is a sine a quarter of a turn ahead.
 TIME_CHANNELS: dict[str, tuple[tuple[int, float], ...]] = {
     "week": ((DAY_S, 0.0), (DAY_S, 0.25), (WEEK_S, 0.0), (WEEK_S, 0.25)),

@@ -1,4 +1,4 @@
-"""An st-graph in text: its nodes and edges by type, which factor is shared by whom, what is remembered."""
+"""An st-graph in text: its nodes and edges by type, its factors and who shares them, its states."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def draw_st_graph(graph: STGraph, contract: StepContract | None = None) -> str:
     """Return an st-graph as text.
 
     Args:
-        graph: what to draw.
+        graph: to draw.
         contract: of a model on this graph, for the sizes of its states; without it they are rows alone.
     """
     lines = [

@@ -46,7 +46,7 @@ class EdgeType:
     Attributes:
         name: of the type.
         between: the types of its two nodes; the first one's features come first in the edgeRNN's input.
-        directed: only the node that an edge leads to sees it; otherwise both do.
+        directed: only the target of an edge receives it; otherwise both nodes do.
         mean: the weights of a node's edges of this type are divided by their sum.
     """
 
@@ -79,12 +79,12 @@ class Edge:
 
 @dataclass(frozen=True, eq=False)
 class Neighbourhood:
-    """Who sees whom along one edge type.
+    """The neighbours of every node along one edge type.
 
     Attributes:
         receivers: [row] the nodes that have an edge of this type, those of the first-named type before the others.
         firsts: how many of the receivers are of the first-named type, their own features before their neighbours'.
-        neighbours: per row, the nodes at the other ends, ascending.
+        neighbours: per row, the nodes that its edges connect it to, ascending.
         weights: per row, the weights of these edges.
     """
 
@@ -110,7 +110,7 @@ class STGraph:
         name: in messages and pictures.
 
     Raises:
-        DataError: naming what does not fit.
+        DataError: if types, nodes and edges do not fit together; names the first that does not.
     """
 
     node_types: tuple[str, ...]
@@ -147,7 +147,7 @@ class STGraph:
         return max(node.slice[1] for node in self.nodes)
 
     def neighbourhood(self, edge_type: str) -> Neighbourhood:
-        """Return who sees whom along an edge type; without edges of the type there are no rows."""
+        """Return the neighbours along an edge type; without edges of the type there are no rows."""
         return self._neighbourhoods[edge_type]
 
     def to_json(self) -> str:

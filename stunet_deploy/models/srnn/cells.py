@@ -1,4 +1,4 @@
-"""Recurrent cells as matrix products and element-wise operations, in two halves, with explicit state."""
+"""LSTM and GRU cells of Structural-RNN, in two halves, with explicit state; ST-UNet's is in ``stunet/graph_gru.py``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CellState = tuple[Tensor, ...]
 
 
 class Cell(nn.Module):
-    """What LSTM and GRU have in common: a half without state, and the recurrence.
+    """A recurrent cell in two halves: a projection of the input, and the recurrence.
 
     Args:
         in_channels, hidden: channels per row.
@@ -109,7 +109,7 @@ class Factor(nn.Module):
     def output(
         self, hidden: Float[Tensor, "*batch row hidden"], embedded: Float[Tensor, "*batch row embedded"]
     ) -> Float[Tensor, "*batch row channel"]:
-        """Return what others see of the factor."""
+        """Return the output of the factor to other factors."""
         return torch.cat([hidden, embedded], dim=-1) if self.skip else hidden
 
 

@@ -1,4 +1,4 @@
-"""Spatial edges of one type as constant gathers: what an edgeRNN sees of its nodes, and how its states are combined.
+"""Spatial edges of one type as constant gathers: the input of an edgeRNN, and the combination of its states.
 
 Rows are the nodes that have an edge of the type; pairs are (row, neighbour). No loop over nodes or edges is left in
 a step: every table here is a constant of the st-graph.
@@ -26,8 +26,8 @@ ByType = Mapping[str, Tensor]
 DENSE_FACTOR = 32
 #: Tables hold at most this many times the edges; where one hub would make a table wider, rows are grouped by length.
 PADDING = 4
-#: Score of a neighbour that is not there; finite, also in half precision, where −inf would become NaN.
-_NOBODY = -6e4
+#: Score of an absent neighbour; finite, also in half precision, where −inf would become NaN.
+_ABSENT = -6e4
 
 
 class Half(NamedTuple):
@@ -70,7 +70,7 @@ class Select(nn.Module):
     """Take entries of an axis by constant indices; nothing at all where these are the whole axis in order.
 
     Args:
-        index: what to take.
+        index: entries to take.
         size: length of the axis.
         axis: counted from the end, negative.
     """
@@ -277,13 +277,13 @@ class EdgeCombine(nn.Module):
     def forward(
         self, outputs: Tensor, attention: Attention | None, asking: ByType, present: ByType | None
     ) -> Float[Tensor, "*batch row channel"]:
-        """Return what every row receives.
+        """Return the combined outputs of every row.
 
         Args:
             outputs: of the edgeRNN for every pair, [*batch, pair, channel].
             attention: None for the sum by the graph's weights.
             asking: states of the temporal edgeRNNs.
-            present: 1 for nodes that are there, [*batch, node, 1], or None where all are.
+            present: 1 for nodes that are present, [*batch, node, 1], or None where all are.
         """
         there = rows = None
         if present is not None:
@@ -300,8 +300,8 @@ class EdgeCombine(nn.Module):
             answers = torch.where(valid, listed(outputs), 0.0)
             shares = listed.weight
             if attention is not None:
-                # Where nobody is there the weights are equal, and multiply zeros.
-                shares = torch.softmax(torch.where(valid, attention(select(rows), answers), _NOBODY), dim=-3)
+                # Where no neighbour is present the weights are equal, and multiply zeros.
+                shares = torch.softmax(torch.where(valid, attention(select(rows), answers), _ABSENT), dim=-3)
             combined.append((answers * shares).sum(-3))
         ordered: Tensor = self.order(_joined(combined))
         return ordered
@@ -331,6 +331,6 @@ class Received(nn.Module):
         self.register_buffer("has", has, persistent=False)
 
     def forward(self, rows: Float[Tensor, "*batch row channel"]) -> Float[Tensor, "*batch node channel"]:
-        """Return what every node receives."""
+        """Return the row of every node."""
         received: Tensor = self.select(rows)
         return received if self.all_have else torch.where(self.has, received, 0.0)

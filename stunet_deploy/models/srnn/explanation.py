@@ -1,8 +1,8 @@
-"""Why a Structural-RNN forecasts what it does at one node: states of its factors over time, and what each edge adds.
+"""The explanation of a forecast at one node: states of its factors over time, and the contribution of each edge.
 
 The contribution of an edge to a forecast is the forecast minus the one that the same weights make on the st-graph
-without this edge, both carried from zero state over the same readings. So it holds what came along the edge now and
-earlier, and is in the units of the forecast. Where an edge type takes a mean over neighbours, those that are left
+without this edge, both carried from zero state over the same readings. So it includes what came along the edge now
+and earlier, and is in the units of the forecast. Where an edge type takes a mean over neighbours, those that are left
 share it; where no edge of a type is left, the node receives zeros.
 """
 
@@ -27,7 +27,7 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one edge, or all edges of a type, add to the forecasts of a node.
+    """The contribution of one edge, or of all edges of a type, to the forecasts of a node.
 
     Attributes:
         edge_type: name of the type.
@@ -167,7 +167,7 @@ def _rows(model: StructuralRNN, index: int) -> Iterator[tuple[str, tuple[str, in
 
 
 def _outputs(model: StructuralRNN, index: int) -> tuple[list[int], tuple[str, ...]]:
-    """Return where a node's outputs lie in the flattened [node, target] of a forecast, and what they are."""
+    """Return the positions of a node's outputs in the flattened [node, target] of a forecast, and their names."""
     graph, signal, config = model.graph, model.signal, model.config
     node = graph.nodes[index]
     if config.output == "gaussian":

@@ -1,4 +1,4 @@
-"""The factors of an st-graph as recurrent networks, and the constant tables by which they see one another."""
+"""The factors of an st-graph as recurrent networks, and the constant tables that connect them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class Frame:
         context: per node type, the input of its nodeRNN alone: time and profile, [*batch, node, channel].
         present: [*batch, node] 1 or 0, or None where all nodes are always present.
         joined: [*batch, node] 1 for those present now and not before; None where all are always present.
-        deviations: of the profile from the readings, [*batch, 1 + horizon, node, target]; None without a profile.
     """
 
     features: Tensor
@@ -39,14 +38,11 @@ class Frame:
     context: ByType
     present: Tensor | None = None
     joined: Tensor | None = None
-    deviations: Tensor | None = None
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Frame:
         """Return the frame with a function applied to every tensor."""
         context = {name: function(tensor) for name, tensor in self.context.items()}
-        optional = (
-            None if tensor is None else function(tensor) for tensor in (self.present, self.joined, self.deviations)
-        )
+        optional = (None if tensor is None else function(tensor) for tensor in (self.present, self.joined))
         return Frame(function(self.features), function(self.previous), context, *optional)
 
 
@@ -157,7 +153,7 @@ class STNetwork(nn.Module):
         return {name: torch.where(joined[name] > 0.5, start[name], earlier[name]) for name in earlier}
 
     def _received(self, kind: str, node_type: str, spatial: ByType, like: Tensor) -> Tensor:
-        """Return what the nodes of a type receive from an edge type; zeros for those without such an edge."""
+        """Return the output of an edge type at the nodes of a type; zeros for those without such an edge."""
         key = f"{kind}:{node_type}"
         if key not in self.received:
             channels = self._factor("spatial", kind).channels
@@ -169,7 +165,7 @@ class STNetwork(nn.Module):
         return cast(Factor, self.factors[_key(kind, name)])
 
     def _build(self, widths: Mapping[str, int], context: int) -> None:
-        """Make what every type has, with edges in this graph or without, and the tables of those that have some."""
+        """Make the factors of every type, with edges in this graph or without, and the tables of types with edges."""
         config, graph = self.config, self.graph
         difference, per_edge = config.edge_features == "difference", config.edge_state == "per_edge"
         edge = (config.edge_embedding, config.edge_hidden, config.cell, config.edge_skip)

@@ -25,11 +25,11 @@ _LOG_STD, _CORRELATION = 6.0, 0.999
 
 
 class Emitted(NamedTuple):
-    """What a head makes of the states.
+    """The output of a head.
 
     Attributes:
         forecast: [*batch, horizon, node, target] in physical units.
-        ahead: the normalised readings that are expected, [*batch, horizon, node, feature]; empty for classes.
+        ahead: the expected readings, normalised, [*batch, horizon, node, feature]; None for classes.
     """
 
     forecast: Tensor
@@ -68,7 +68,7 @@ class Head(nn.Module, ABC):
         Args:
             hidden: states of the nodeRNNs.
             filled: normalised readings of the present interval, [*batch, node, feature].
-            base: what forecasts of readings are differences to, [*batch, ahead, node, feature].
+            base: added to forecasts of readings, [*batch, ahead, node, feature]; None without residual.
         """
 
 

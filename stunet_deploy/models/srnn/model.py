@@ -24,7 +24,7 @@ from stunet_deploy.models.forecaster import (
     picked,
 )
 from stunet_deploy.models.profile import DailyProfile
-from stunet_deploy.models.signal import SignalInput, targets_of, with_targets
+from stunet_deploy.models.signal import SignalInput, with_targets
 from stunet_deploy.models.srnn.cells import CellState, Factor, renewed, run_cell
 from stunet_deploy.models.srnn.edges import ByType
 from stunet_deploy.models.srnn.factors import Frame, STNetwork
@@ -102,7 +102,7 @@ class StructuralRNN(Forecaster):
         lines = {name.removeprefix(STATE): tensor for name, tensor in state.items()}
         hidden, written = self._interval(frame, lines)
         written |= self._remembered(frame, filled)
-        return StepOutputs(self._decode(hidden, written, frame, filled, None)), written
+        return StepOutputs(self._decode(hidden, written, frame, filled, inputs, None, None)), written
 
     def forward(
         self,
@@ -138,8 +138,10 @@ class StructuralRNN(Forecaster):
 
         hidden = {name: pick(states) for name, states in self.network(frame, run).items()}
         final |= {name: tensor[None, :, -1] for name, tensor in self._remembered(frame, filled).items()}
+        some = StepInputs(*map(pick, inputs))
+        ahead = None if profile is None else pick(profile)
         told = None if teacher is None else teacher.mapped(pick)
-        return self._decode(hidden, kept, frame.mapped(pick), pick(filled), told), final
+        return self._decode(hidden, kept, frame.mapped(pick), pick(filled), some, ahead, told), final
 
     def _interval(self, frame: Frame, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the states of the nodeRNNs by node type, and all states after an interval by entry."""
@@ -154,12 +156,24 @@ class StructuralRNN(Forecaster):
 
         return self.network(frame, run), written
 
+    def targets(self, readings: Float[Tensor, "*batch node feature"]) -> Float[Tensor, "*batch node target"]:
+        """Return the target features of the readings."""
+        # Indexed even where every feature is a target, as in all bundles made so far: equal models, equal bytes.
+        return readings[..., list(self.signal.target_index)]
+
     def _decode(
-        self, hidden: ByType, state: Mapping[str, Tensor], frame: Frame, filled: Tensor, teacher: Teacher | None
+        self,
+        hidden: ByType,
+        state: Mapping[str, Tensor],
+        frame: Frame,
+        filled: Tensor,
+        inputs: StepInputs,
+        profile: Tensor | None,
+        teacher: Teacher | None,
     ) -> Tensor:
         """Return the forecast of every horizon, [*batch, horizon, node, target]."""
         if self.config.decoder == "direct":
-            return self._emit(hidden, filled, self._base(filled, frame.deviations)).forecast
+            return self._emit(hidden, filled, self._base(filled, inputs, profile)).forecast
         forecasts = []
         for ahead in range(self.config.horizon):
             emitted = self._emit(hidden, filled, filled.unsqueeze(-3) if self.config.residual else None)
@@ -168,7 +182,7 @@ class StructuralRNN(Forecaster):
                 break
             filled = emitted.ahead.squeeze(-3)
             if teacher is not None:
-                filled = with_targets(filled, teacher.after(ahead, targets_of(filled, self.signal)), self.signal)
+                filled = with_targets(filled, teacher.after(ahead, self.targets(filled)), self.signal)
             features = self.input.mark(filled, torch.ones_like(filled))  # as if it had been observed
             frame = Frame(features, frame.features, frame.context, frame.present)
             hidden, state = self._interval(frame, state)
@@ -178,12 +192,13 @@ class StructuralRNN(Forecaster):
         emitted: Emitted = self.head({name: self.dropout(states) for name, states in hidden.items()}, filled, base)
         return emitted
 
-    def _base(self, filled: Tensor, deviations: Tensor | None) -> Tensor | None:
+    def _base(self, filled: Tensor, inputs: StepInputs, profile: Tensor | None) -> Tensor | None:
         """Return the start of residual direct forecasts, [*batch, ahead, node, feature]."""
         base = filled.unsqueeze(-3) if self.config.residual else None
+        deviations = self.deviations(inputs.time_of_week, filled, profile)
         if base is None or deviations is None:
             return base
-        start = self.start(targets_of(base, self.signal), deviations)
+        start = self.start(self.targets(base), deviations)
         return with_targets(base.expand(*start.shape[:-1], base.shape[-1]), start, self.signal)
 
     def _frame(
@@ -202,7 +217,7 @@ class StructuralRNN(Forecaster):
         if before is not None:
             present = self.network.present(inputs.observed)
             joined = torch.where(before > 0.5, 0.0, present)
-        return Frame(features, previous, context, present, joined, deviations)
+        return Frame(features, previous, context, present, joined)
 
     def _remembered(self, frame: Frame, filled: Tensor) -> dict[str, Tensor]:
         """Return the states that no factor writes."""

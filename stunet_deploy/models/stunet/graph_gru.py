@@ -1,4 +1,4 @@
-"""Graph convolution and the graph-convolutional GRU cell."""
+"""Graph convolution and graph-convolutional GRU cell of ST-UNet; Structural-RNN's cells are in ``srnn/cells.py``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class GraphConvolution(nn.Module):
 
 
 class GCGRUCell(nn.Module):
-    """Graph-convolutional GRU cell (ST-UNet, Eq. 7) in two halves: what needs no state, and the recurrence.
+    """Graph-convolutional GRU cell (ST-UNet, Eq. 7) in two halves: a projection of the input, and the recurrence.
 
     z, r = σ(W ∗ X + U ∗ h), h' = tanh(Wh ∗ X + Uh ∗ (r ⊙ h)), h ← z ⊙ h + (1 − z) ⊙ h'. The reset gate is applied
     *before* the convolution and z keeps the old state, so torch.nn.GRU is no oracle for this cell. The three

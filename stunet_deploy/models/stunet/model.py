@@ -25,7 +25,7 @@ from stunet_deploy.models.forecaster import (
     picked,
 )
 from stunet_deploy.models.profile import DailyProfile
-from stunet_deploy.models.signal import ForecastOutput, SignalInput, targets_of
+from stunet_deploy.models.signal import ForecastOutput, SignalInput
 from stunet_deploy.models.stunet.decoders import DirectDecoder, Recent, RecurrentDecoder
 from stunet_deploy.models.stunet.dilated import DilatedGCGRU, final_line, recent_states
 from stunet_deploy.models.stunet.propagation import NodeOrder
@@ -214,7 +214,7 @@ class STUNet(Forecaster):
         self, encoded: Tensor, recent: Recent, filled: Tensor, deviations: Tensor | None, teacher: Teacher | None
     ) -> Tensor:
         """Return the normalised forecast [*batch, horizon, node, target]."""
-        targets = targets_of(filled, self.signal)
+        targets = self.targets(filled)
         base = self.start(targets.unsqueeze(-3), deviations) if self.config.residual else None
         if isinstance(self.decoder, DirectDecoder):
             forecast: Tensor = self.decoder(encoded, base)

@@ -49,7 +49,7 @@ class SpatialUnpool(nn.Module):
         coarse: Float[Tensor, "*batch coarse channel"],
         skip: Float[Tensor, "*batch node skipped"] | None,
     ) -> Float[Tensor, "*batch node gates"]:
-        """Return the cell's projection of what is unpooled, with ``skip`` beside it."""
+        """Return the cell's projection of the unpooled channels, with ``skip`` beside them."""
         unpooled = self(coarse)
         return cell.project(unpooled if skip is None else torch.cat([unpooled, skip], dim=-1))
 
@@ -81,7 +81,7 @@ class CopyUnpool(SpatialUnpool):
         coarse: Float[Tensor, "*batch coarse channel"],
         skip: Float[Tensor, "*batch node skipped"] | None,
     ) -> Float[Tensor, "*batch node gates"]:
-        """Return the cell's projection of what is unpooled, with ``skip`` beside it: copies are projected once."""
+        """Return the cell's projection of the unpooled channels and ``skip``, side by side: copies are projected once."""
         if self.identity:
             return super().project(cell, coarse, skip)
         return cell.project_unpooled(coarse, skip, self.index, self.unpooling)
@@ -117,7 +117,7 @@ class DeconvolutionUnpool(SpatialUnpool):
     def forward(self, x: Float[Tensor, "*batch coarse channel"]) -> Float[Tensor, "*batch node channel"]:
         """Unpool the node axis."""
         members, channels, _ = self.weight.shape
-        # One product gives what every rank would get, of small super nodes more than they need; members pick their own.
+        # One product gives the output of every rank, more than small super nodes have; members pick their own.
         by_rank = x @ self.weight.movedim(0, 1).flatten(1)
         unpooled = torch.unflatten(by_rank, -1, (members, channels)).flatten(-3, -2).index_select(-2, self.index)
         if self.structure_weight is None:

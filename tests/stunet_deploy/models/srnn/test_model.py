@@ -15,9 +15,10 @@ from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.models.forecaster import StepInputs, Teacher, unroll
 from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.series.wall_clock import WEEK_S
 from stunet_deploy.st_graph.files import parse_st_graph, read_st_graph, st_graph_of_sensors
 from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
-from stunet_deploy.testing import WEEK_S, sample_inputs, verify_step_contract
+from stunet_deploy.testing import sample_inputs, verify_step_contract
 
 SMALL: dict[str, Any] = {
     "edge_embedding": (5,),

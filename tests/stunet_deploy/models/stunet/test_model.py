@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from stunet_deploy.config import VARIANTS, Signal, STUNetConfig
 from stunet_deploy.models.forecaster import StepInputs, Teacher, unroll
 from stunet_deploy.models.stunet.model import STUNet
-from stunet_deploy.testing import WEEK_S, verify_step_contract
+from stunet_deploy.series.wall_clock import WEEK_S
+from stunet_deploy.testing import verify_step_contract
 
 TWO = Signal(("speed", "flow"), ("flow",), mean=(52.0, 310.5), std=(12.5, 96.0), low=(0.0, 0.0), high=(84.0, 700.0))
 
