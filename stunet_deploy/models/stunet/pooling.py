@@ -81,7 +81,7 @@ class CopyUnpool(SpatialUnpool):
         coarse: Float[Tensor, "*batch coarse channel"],
         skip: Float[Tensor, "*batch node skipped"] | None,
     ) -> Float[Tensor, "*batch node gates"]:
-        """Return the cell's projection of the unpooled channels and ``skip``, side by side: copies are projected once."""
+        """Return the cell's projection of the unpooled channels and ``skip``; copies are projected once."""
         if self.identity:
             return super().project(cell, coarse, skip)
         return cell.project_unpooled(coarse, skip, self.index, self.unpooling)
