@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -26,43 +26,26 @@ class Outlook(NamedTuple):
         observed: [*batch, node, feature], 1 or 0.
         forecast: [*batch, horizon, node, target], normalised.
         deviations: of the profile from the reading, [*batch, 1 + horizon, node, target]; None without a profile.
-        sensor_mean: normalised mean reading of every sensor, [node, feature].
+        sensor_mean: returns the normalised mean reading of every sensor, [node, feature]; called by ``forecast`` alone.
     """
 
     observed: Tensor
     forecast: Tensor
     deviations: Tensor | None
-    sensor_mean: Tensor
-
-
-class Piece(NamedTuple):
-    """Consecutive intervals of a sequence that can be computed at once.
-
-    Attributes:
-        rows: the intervals.
-        decoded: those of them, counted from the first, after which a forecast is made; None for all.
-        wanted: how many of these forecasts, from the first, are part of the answer; None for all.
-    """
-
-    rows: slice
-    decoded: Int64[Tensor, " issue"] | None
-    wanted: int | None
+    sensor_mean: Callable[[], Tensor]
 
 
 class Fill:
     """A fill of :class:`stunet_deploy.config.STUNetConfig`: the value that takes the place of an unobserved reading.
 
-    ==============  =============================================================================================
-    ``mean``        the mean of the training span
-    ``zeros``       a reading of 0, as in the literature; no mask tells it from others
-    ``last``        the last filled reading of the sensor, remembered from interval to interval
-    ``forecast``    the forecast made one interval before, remembered likewise
-    ==============  =============================================================================================
+    ``mean`` is the mean of the training span and ``zeros`` a reading of 0, as in the literature; both are constant.
+    ``last`` is the sensor's last filled reading and ``forecast`` the forecast made for it one interval before; both are
+    remembered as a state.
 
     A fill holds no tensors of its own: it computes with the constants of the model's input and output.
 
     Args:
-        name: a name of the table.
+        name: one of these.
         source: normalises readings.
         output: of the model, for ``forecast``.
         horizon: number of intervals forecast, for ``forecast``.
@@ -78,8 +61,7 @@ class Fill:
 
     def states(self, nodes: int) -> tuple[StateSpec, ...]:
         """Return the state entry of the fill, if there is one, for a node axis of this length."""
-        features = len(self.source.mean)
-        spec = StateSpec(SUBSTITUTE, ("batch", "node", "feature"), (None, nodes, features))
+        spec = StateSpec(SUBSTITUTE, ("batch", "node", "feature"), (None, nodes, len(self.source.mean)))
         return (spec,) if self.remembers else ()
 
     def step(
@@ -117,12 +99,7 @@ class Fill:
     def written(
         self, filled: Float[Tensor, "*batch node feature"], outlook: Outlook | None = None
     ) -> dict[str, Float[Tensor, "*batch node feature"]]:
-        """Return the state entry after an interval, if there is one, by name.
-
-        Args:
-            filled: the filled readings of the interval.
-            outlook: for ``forecast``.
-        """
+        """Return the state entry after an interval, if there is one, by name; ``outlook`` is for ``forecast``."""
         if not self.remembers:
             return {}
         return {SUBSTITUTE: filled if self.name == "last" or outlook is None else self._expected(filled, outlook)}
@@ -138,7 +115,7 @@ class Fill:
         assert self.output is not None
         signal = self.source.signal
         expected = with_targets(filled, self.output.clip(outlook.forecast[..., 0, :, :]), signal)
-        mean = outlook.sensor_mean.expand_as(filled)
+        mean = outlook.sensor_mean().expand_as(filled)
         if outlook.deviations is not None:
             mean = with_targets(mean, outlook.deviations[..., 1, :, :] + targets_of(filled, signal), signal)
         part = 2 / (1 + self.horizon)
@@ -146,19 +123,23 @@ class Fill:
 
     def pieces(
         self, observed: Float[Tensor, "batch time node feature"], issued: Int64[Tensor, " issue"] | None
-    ) -> Iterator[Piece]:
+    ) -> Iterator[tuple[slice, Int64[Tensor, " issue"] | None, int | None]]:
         """Cut a sequence into pieces in which no substitute depends on a forecast made within them.
 
         Only ``forecast`` has more than one: it cuts before every interval that lacks a reading, and makes a forecast
         after the last interval of every piece, wanted or not, since the next substitute follows from it.
 
         Args:
-            observed: which readings of the sequence there are.
+            observed: of the sequence.
             issued: the intervals whose forecasts are wanted, ascending; None for all.
+
+        Yields:
+            The intervals of a piece; those, counted from its first, after which a forecast is made, None for all; and
+            how many of these forecasts, from the first, are wanted, None for all.
         """
         time, device = observed.shape[1], observed.device
         if self.name != "forecast":
-            yield Piece(slice(0, time), issued, None)
+            yield slice(0, time), issued, None
             return
         wanted = torch.arange(time, device=device) if issued is None else issued
         lacking = (~(observed > 0.5)).flatten(2).any(2).any(0)
@@ -168,4 +149,4 @@ class Fill:
             count, last = len(decoded), after - first - 1
             if last not in decoded[-1:]:
                 decoded = torch.cat([decoded, torch.tensor([last], device=device)])
-            yield Piece(slice(first, after), decoded, count)
+            yield slice(first, after), decoded, count

@@ -179,14 +179,6 @@ class Forecaster(nn.Module, ABC):
         ahead = self.profile(time_of_week) if profile is None else profile
         return self.arranged(ahead) - self.targets(filled).unsqueeze(-3)
 
-    def start(
-        self, base: Float[Tensor, "*batch 1 node target"], deviations: Float[Tensor, "*batch ahead node target"] | None
-    ) -> Float[Tensor, "*batch horizon node target"]:
-        """Return the start of residual forecasts: the present reading, moved towards the profile where there is one."""
-        if self.profile is None or deviations is None:
-            return base
-        return self.profile.start(base, deviations[..., 1:, :, :])
-
 
 def forecaster_contract(sensors: int, signal: Signal, horizon: int, states: tuple[StateSpec, ...]) -> StepContract:
     """Return the contract of a step that forecasts, the same in every family but for the states."""

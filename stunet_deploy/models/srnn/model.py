@@ -196,9 +196,9 @@ class StructuralRNN(Forecaster):
         """Return the start of residual direct forecasts, [*batch, ahead, node, feature]."""
         base = filled.unsqueeze(-3) if self.config.residual else None
         deviations = self.deviations(inputs.time_of_week, filled, profile)
-        if base is None or deviations is None:
+        if base is None or self.profile is None or deviations is None:
             return base
-        start = self.start(self.targets(base), deviations)
+        start = self.profile.start(self.targets(base), deviations[..., 1:, :, :])
         return with_targets(base.expand(*start.shape[:-1], base.shape[-1]), start, self.signal)
 
     def _frame(

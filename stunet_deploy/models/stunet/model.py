@@ -215,16 +215,18 @@ class STUNet(Forecaster):
     ) -> Tensor:
         """Return the normalised forecast [*batch, horizon, node, target]."""
         targets = self.targets(filled)
-        base = self.start(targets.unsqueeze(-3), deviations) if self.config.residual else None
+        base = targets.unsqueeze(-3) if self.config.residual else None
+        ahead = None if deviations is None else deviations[..., 1:, :, :]
+        if base is not None and ahead is not None and self.profile is not None:
+            base = self.profile.start(base, ahead)
         if isinstance(self.decoder, DirectDecoder):
             forecast: Tensor = self.decoder(encoded, base)
         else:
-            ahead = None if deviations is None else deviations[..., 1:, :, :]
             forecast = self.decoder(recent, torch.zeros_like(targets), base, ahead, teacher)
         return forecast
 
     def _outlook(self, observed: Tensor, forecast: Tensor, deviations: Tensor | None) -> Outlook:
-        return Outlook(observed, forecast, deviations, self.order(self.sensor_mean))
+        return Outlook(observed, forecast, deviations, lambda: self.arranged(self.sensor_mean))
 
     def _contract(self) -> StepContract:
         level = self.hierarchy.levels[0]

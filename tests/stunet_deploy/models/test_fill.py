@@ -79,9 +79,8 @@ def test_forecast_cuts_before_every_interval_that_lacks_a_reading():
 
     pieces = list(fill.pieces(observed, torch.tensor([1, 2, 5])))
 
-    assert [(piece.rows.start, piece.rows.stop) for piece in pieces] == [(0, 3), (3, 4), (4, 7)]
+    assert [(rows.start, rows.stop) for rows, _, _ in pieces] == [(0, 3), (3, 4), (4, 7)]
     # Counted from the first interval of a piece; the last of each is decoded too, and not part of the answer.
-    assert [piece.decoded.tolist() for piece in pieces] == [[1, 2], [0], [1, 2]]
-    assert [piece.wanted for piece in pieces] == [2, 0, 1]
-    (whole,) = Fill("last", fill.source).pieces(observed, None)
-    assert (whole.rows, whole.decoded, whole.wanted) == (slice(0, 7), None, None)
+    assert [decoded.tolist() for _, decoded, _ in pieces] == [[1, 2], [0], [1, 2]]
+    assert [wanted for _, _, wanted in pieces] == [2, 0, 1]
+    assert list(Fill("last", fill.source).pieces(observed, None)) == [(slice(0, 7), None, None)]
