@@ -14,6 +14,10 @@ from stunet_deploy.errors import ConfigError
 SplitChoice = Literal["auto", "a", "b"]
 #: How the time of an interval is fed to a model.
 TimeFeatures = Literal["week", "day", "fraction", "none"]
+#: The preparation of a graph: its matchings, its symmetric form, the form of its polynomials.
+PartitionMethod = Literal["gpa", "pga"]
+SymmetriseMethod = Literal["max", "mean"]
+BasisForm = Literal["auto", "dense", "blocks"]
 
 
 def _require(valid: bool, name: str, value: object, expected: str) -> None:
@@ -115,9 +119,9 @@ class STUNetConfig:
     scales: tuple[tuple[int, int], ...] = ((2, 2),)
     hidden: int = 64
     chebyshev_order: int = 3
-    partition: Literal["gpa", "pga"] = "gpa"
-    symmetrise: Literal["max", "mean"] = "max"
-    basis: Literal["auto", "dense", "blocks"] = "auto"
+    partition: PartitionMethod = "gpa"
+    symmetrise: SymmetriseMethod = "max"
+    basis: BasisForm = "auto"
     pooling: Literal["max", "mean"] = "max"
     unpooling: Literal["copy", "ordered_deconv", "weighted_deconv"] = "copy"
     decoder: Literal["direct", "recurrent"] = "direct"

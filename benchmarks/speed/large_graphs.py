@@ -33,9 +33,8 @@ from runtime.stream import Stream
 from runtime.timing import interleave
 from runtime.timing import measure as measure_calls
 from stunet_deploy.bundle import Bundle
-from stunet_deploy.config import STUNetConfig
+from stunet_deploy.config import BasisForm, STUNetConfig
 from stunet_deploy.graph.adjacency import Adjacency
-from stunet_deploy.graph.hierarchy import BasisForm
 from stunet_deploy.models.forecaster import StepInputs
 from stunet_deploy.models.stunet.model import STUNet
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stunet_deploy.config import SymmetriseMethod
 from stunet_deploy.errors import ConfigError, DataError
-
-SymmetriseMethod = Literal["max", "mean"]
 
 DCRNN_THRESHOLD = 0.1
 """Weights below this are cut in the DCRNN kernel, whose scale is the spread of the listed distances."""

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
+from stunet_deploy.config import BasisForm, PartitionMethod, SymmetriseMethod
 from stunet_deploy.errors import CheckpointError, ConfigError
-from stunet_deploy.graph.adjacency import Adjacency, SymmetriseMethod
+from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.graph.blocks import Slots, arranged, dense_cost
 from stunet_deploy.graph.chebyshev import chebyshev_basis, laplacian, largest_eigenvalue, scaled_laplacian
-from stunet_deploy.graph.partition import PartitionMethod, partitioned
-
-BasisForm = Literal["auto", "dense", "blocks"]
+from stunet_deploy.graph.partition import partitioned
 
 DENSE_ARRAYS = ("adjacency", "basis")
 BLOCK_ARRAYS = ("edges", "weights", "largest_eigenvalue", "slots", "blocks")

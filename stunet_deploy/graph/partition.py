@@ -7,14 +7,13 @@ gives the same partition, byte for byte, on every machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stunet_deploy.config import PartitionMethod
 from stunet_deploy.graph.adjacency import Adjacency
-
-PartitionMethod = Literal["gpa", "pga"]
 
 
 class Edges(NamedTuple):

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stunet_deploy.config import Signal
+from stunet_deploy.config import Signal, TimeFeatures
 from stunet_deploy.series.wall_clock import DAY_S, WEEK_S
 
 #: Per channel its period in seconds and its phase in turns: a cosine is a sine a quarter of a turn ahead.
-TIME_CHANNELS: dict[str, tuple[tuple[int, float], ...]] = {
+TIME_CHANNELS: dict[TimeFeatures, tuple[tuple[int, float], ...]] = {
     "week": ((DAY_S, 0.0), (DAY_S, 0.25), (WEEK_S, 0.0), (WEEK_S, 0.25)),
     "day": ((DAY_S, 0.0), (DAY_S, 0.25)),
     "fraction": ((DAY_S, 0.0),),
@@ -36,7 +36,7 @@ class SignalInput(nn.Module):
     period: Tensor
     phase: Tensor
 
-    def __init__(self, signal: Signal, time_features: str, mask_channel: bool) -> None:
+    def __init__(self, signal: Signal, time_features: TimeFeatures, mask_channel: bool) -> None:
         super().__init__()
         self.signal = signal
         for name in ("low", "high", "mean", "std"):
