@@ -285,7 +285,7 @@ def test_a_plain_stream_has_its_last_readings(example, readings):
 def test_every_field_that_the_page_gets_is_documented(serving, read):
     running = serving(3)
     document = (ROOT / "docs" / "reference" / "endpoints.md").read_text()
-    table = document[document.index("## What the page asks for") :]
+    table = document[document.index("## JSON for the status page") :]
 
     said = read(running, "/api/streams")
     answers = {

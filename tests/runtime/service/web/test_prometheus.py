@@ -80,7 +80,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_there(serving, g
     families = text_string_to_metric_families(get(serving(1), "/metrics")[2].decode())
     served = {family.name + "_total" * (family.type == "counter") for family in families}
     document = (ROOT / "docs" / "reference" / "endpoints.md").read_text()
-    table = document[document.index("## Metrics") : document.index("## What the page asks for")]
+    table = document[document.index("## Metrics") : document.index("## JSON for the status page")]
 
     assert set(re.findall(r"^\| (`.*?`) \|", table, re.M)) != set()
     rows = [row for row in table.splitlines() if row.startswith("| `stunet_")]
