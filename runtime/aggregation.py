@@ -19,7 +19,7 @@ from runtime.readings import Reading, advice_on_unknown, read_number
 from runtime.snapshot import OpenReadings
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import ConfigError, StreamError, shown
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from stunet_deploy.errors import ConfigError, StreamError, shown
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time, parse_iso
 
 #: Seconds since the epoch, a datetime with a time zone, or ISO 8601 text with one.
 Timestamp = int | float | str | datetime
 
-_LEAP_SECOND = re.compile(r"([T ]\d\d:\d\d):60")
 #: Years 68 to 5138: inside them every zone has a wall clock, and a forecast valid times.
 _FIRST_S, _LAST_S = -6e10, 1e11
 
@@ -60,9 +58,7 @@ def to_seconds(timestamp: Timestamp) -> float:
     moment: object = timestamp
     if isinstance(moment, str):
         try:
-            # Python 3.10 does not read the Z of UTC, and no Python a leap second, which the epoch's seconds skip.
-            text, leap = _LEAP_SECOND.subn(r"\1:59", moment.strip().replace("Z", "+00:00"), count=1)
-            moment = datetime.fromisoformat(text) + timedelta(seconds=leap)
+            moment = parse_iso(moment)
         except (ValueError, OverflowError):
             moment = None
     if isinstance(moment, datetime):

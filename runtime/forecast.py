@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.bundle import Manifest
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 
 @dataclass(frozen=True)

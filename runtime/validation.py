@@ -11,7 +11,7 @@ from runtime.options import StreamOptions
 from runtime.readings import Interval, Readings, Values
 from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import StreamError
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 #: The last interval that a stream has run, and the forecast issued after it.
 Last = tuple[Interval, Forecast]

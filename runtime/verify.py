@@ -13,7 +13,7 @@ from runtime.window import check_contract
 from stunet_deploy.bundle import FLOAT32, GOLDEN, Bundle, Golden, Manifest
 from stunet_deploy.compare import Comparison, course, json_number
 from stunet_deploy.errors import BundleError
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.metrics import STGCN_EPSILON, ErrorSums, scored_horizons
 from stunet_deploy.series.series import Series
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 from stunet_deploy.series.wall_clock import DAY_S
 from training.protocols import Split
 

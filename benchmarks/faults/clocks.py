@@ -25,7 +25,7 @@ from benchmarks.faults.network import START_S, in_memory, message_of, readings_o
 from benchmarks.faults.table import Row, differences
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle, Manifest
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 DAY_S = 86_400
 _WRONG = 30  # intervals for which a clock is wrong: more than a stream bridges

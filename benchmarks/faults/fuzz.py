@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from stunet_deploy.bundle import Manifest
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 Message = dict[str, Any]
 Item = TypeVar("Item")

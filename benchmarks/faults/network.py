@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.forecast import Forecast
 from stunet_deploy.bundle import Manifest
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
 READINGS = 3  # of a sensor in an interval

@@ -26,7 +26,7 @@ from runtime.replay import open_replay
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle, Manifest
 from stunet_deploy.errors import DataError, StreamError
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 FORMATS = ("csv", "parquet", "npz")
 _INTERVALS = 8

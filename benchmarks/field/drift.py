@@ -30,7 +30,7 @@ from runtime.readings import Interval
 from runtime.stream import Stream
 from runtime.timing import measure as measure_calls
 from stunet_deploy.bundle import Bundle, Manifest
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 from stunet_deploy.series.wall_clock import DAY_S
 
 STARTS_H = (0, 4, 8, 12)

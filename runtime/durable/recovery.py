@@ -14,7 +14,7 @@ from runtime.durable.journal import Entry, Input, SingleReading, Written, decode
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from stunet_deploy.errors import BackendError, DataError, StreamError
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 SNAPSHOT, JOURNAL = ".snapshot", ".journal"
 

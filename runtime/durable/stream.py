@@ -20,7 +20,7 @@ from runtime.forecast import Forecast
 from runtime.readings import Reading, Values
 from runtime.stream import Stream
 from stunet_deploy.errors import BackendError, ConfigError, StreamError, StunetError
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 if os.name == "posix":
     import fcntl

@@ -12,7 +12,7 @@ from runtime.forecast import Forecast
 from runtime.readings import Interval
 from runtime.service.logs import StreamLog
 from stunet_deploy.bundle import Manifest
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 
 class LoggedDriftWatch(DriftWatch):

@@ -16,7 +16,7 @@ from runtime.forecast import Forecast
 from runtime.service.config import CsvConfig, ParquetConfig
 from runtime.service.heartbeat import Heartbeat
 from runtime.service.sinks import Sink, SinkError, make_folder
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 #: Columns before those of the sensors; a row is one forecast step of one target.
 COLUMNS = ("issued_at", "valid_at", "horizon_min", "target", "degraded")

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from typing import Any, Literal, TextIO
 
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 LOG = logging.getLogger("stunet")
 LOG.addHandler(logging.NullHandler())  # without a handler, logging would write late messages to standard error

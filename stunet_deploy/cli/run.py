@@ -137,7 +137,7 @@ def _check_words(arguments: argparse.Namespace) -> None:
 def _records(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Record]:
     from runtime.messages import read_json_lines
     from runtime.replay import open_replay
-    from stunet_deploy.series.series import parse_time
+    from stunet_deploy.series.times import parse_time
 
     zone = manifest.timezone
     start, stop = (None if text is None else parse_time(text, zone) for text in (arguments.start, arguments.stop))
@@ -171,7 +171,7 @@ class Summary:
         """Return the summary as JSON; the last forecast is a forecast line."""
         import json
 
-        from stunet_deploy.series.table import format_time
+        from stunet_deploy.series.times import format_time
 
         assert self.first is not None
         assert self.last is not None

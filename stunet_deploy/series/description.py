@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.series.series import Series
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 from stunet_deploy.series.wall_clock import DAY_S
 
 WORST_SHOWN = 5

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from stunet_deploy.array_files import texts
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.table import PUBLIC_INTERVAL_S, FileTable, parse_times
+from stunet_deploy.series.table import PUBLIC_INTERVAL_S, FileTable
+from stunet_deploy.series.times import parse_times
 
 _OWN_KEYS = {
     "values", "scale", "observed", "timestamps", "sensor_ids", "features", "units", "timezone", "interval_s",

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.table import OWN_LAYOUT, FileTable, parse_times, pivoted
+from stunet_deploy.series.table import OWN_LAYOUT, FileTable, pivoted
+from stunet_deploy.series.times import parse_times
 
 
 def read_parquet(path: Path) -> FileTable:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.files import read_table
-from stunet_deploy.series.table import FileTable, format_time, parse_times
+from stunet_deploy.series.table import FileTable
+from stunet_deploy.series.times import format_time
 from stunet_deploy.series.wall_clock import DAY_S, find_zone, local_times, time_of_week, utc_times
 from stunet_deploy.site import AtSite, Site, Stamp
 
@@ -183,16 +184,6 @@ def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
         ),
         source="; ".join([f"{table.name} ({table.layout})", *table.notes, *notes]),
     )
-
-
-def parse_time(text: str, timezone: str = "UTC") -> int:
-    """Seconds UTC of one time as a user writes it: ISO 8601 (wall clock of ``timezone``) or epoch seconds.
-
-    Raises:
-        DataError: the text is no time, or the zone is unknown.
-    """
-    seconds, local = parse_times([text], "time")
-    return int((utc_times(seconds, timezone) if local else seconds)[0])
 
 
 def _without_skipped_hour(table: FileTable, zone: str) -> FileTable:

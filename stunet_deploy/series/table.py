@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.series.times import format_time
 
 PUBLIC_INTERVAL_S = 300
 """Interval of the public recordings that hold no times."""
@@ -69,42 +69,6 @@ class FileTable:
             )
 
 
-def format_time(timestamp_utc: int) -> str:
-    """A UTC second as ISO 8601 text for messages and reports, such as ``2012-03-01T00:05:00Z``."""
-    return datetime.fromtimestamp(int(timestamp_utc), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_times(texts: Sequence[str], where: str) -> tuple[NDArray[np.int64], bool]:
-    """Seconds of ISO 8601 texts or epoch seconds, and whether they are wall-clock times without an offset.
-
-    Args:
-        texts: all in one form.
-        where: the file or flag, for messages.
-
-    Raises:
-        DataError: a text is no time, or some have an offset and some have none.
-    """
-    seconds = np.empty(len(texts), np.int64)
-    local = False
-    for index, text in enumerate(texts):
-        try:
-            seconds[index], is_local = _parse_time(text.strip())
-        except (ValueError, OverflowError) as error:
-            raise DataError(
-                f"{where}: {text[:40]!r} as a time (row {index + 1})",
-                "ISO 8601 such as 2012-03-01T00:05 or 2012-03-01T00:05:00+01:00, or epoch seconds",
-                "convert the time column",
-            ) from error
-        if index and is_local != local:
-            raise DataError(
-                f"{where}: {texts[index - 1]!r} and then {text!r}",
-                "UTC offsets in all times or in none",
-                "write all times in one form",
-            )
-        local = is_local
-    return seconds, local
-
-
 def pivoted(
     name: str,
     layout: str,
@@ -143,13 +107,3 @@ def pivoted(
     values[rows, nodes] = numbers
     names = tuple(features)
     return FileTable(name, layout, values, grid, local, tuple(order), names, ("",) * len(names))
-
-
-def _parse_time(text: str) -> tuple[int, bool]:
-    try:
-        return round(float(text)), False
-    except ValueError:
-        pass
-    moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
-    local = moment.tzinfo is None
-    return round((moment.replace(tzinfo=timezone.utc) if local else moment).timestamp()), local

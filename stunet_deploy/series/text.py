@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.table import OWN_LAYOUT, PUBLIC_INTERVAL_S, FileTable, parse_times, pivoted
+from stunet_deploy.series.table import OWN_LAYOUT, PUBLIC_INTERVAL_S, FileTable, pivoted
+from stunet_deploy.series.times import parse_times
 from stunet_deploy.series.wall_clock import DAY_S
 
 _MISSING = {"", "na", "n/a", "null", "none", "-"}

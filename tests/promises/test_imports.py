@@ -14,7 +14,10 @@ from tests.paths import ROOT
 VOCABULARY_ON_DEVICE = (
     *("errors", "contract", "bundle", "compare", "metrics", "site", "series"),
     *("files", "array_files", "toml_files", "config_mapping"),
-    *(f"series.{name}" for name in ("series", "files", "table", "text", "npz", "hdf5", "parquet", "wall_clock")),
+    *(
+        f"series.{name}"
+        for name in ("series", "files", "table", "times", "text", "npz", "hdf5", "parquet", "wall_clock")
+    ),
 )
 WITHOUT_TORCH_AND_ONNX = (
     "training.protocols",

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.series import Series, parse_time
+from stunet_deploy.series.series import Series
+from stunet_deploy.series.times import parse_time
 from stunet_deploy.series.wall_clock import local_times
 from stunet_deploy.site import Site
 from training.baselines import baselines, historical_average, persistence, time_of_day_average

@@ -9,7 +9,8 @@ import pytest
 
 from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.metrics import score
-from stunet_deploy.series.series import Series, parse_time, read_series
+from stunet_deploy.series.series import Series, read_series
+from stunet_deploy.series.times import parse_time
 from stunet_deploy.site import Site
 from tests.paths import DATA
 from training.baselines import baselines, persistence

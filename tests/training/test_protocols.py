@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import ConfigError, DataError
-from stunet_deploy.series.series import Series, parse_time, read_series
+from stunet_deploy.series.series import Series, read_series
+from stunet_deploy.series.times import parse_time
 from stunet_deploy.site import Site
 from tests.paths import DATA
 from training.protocols import Split, choose_protocol, normalisation, protocol_a, protocol_b

@@ -6,7 +6,7 @@ from typing import Any
 
 from runtime.service.config import MqttSourceConfig
 from runtime.service.status import Status
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 #: Intervals without a new forecast after which a live stream is stale; the assembler's grace is added.
 STALE_AFTER = 3

@@ -15,7 +15,7 @@ from runtime.service.status import Status
 from runtime.service.web.health import problems, stale_after_s, warnings
 from runtime.service.web.history import Row
 from stunet_deploy.bundle import Manifest
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 
 def overview(status: Status) -> dict[str, Any]:

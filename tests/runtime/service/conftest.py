@@ -15,7 +15,7 @@ from runtime.service.config import read_config
 from runtime.service.sources import StdinSource
 from runtime.service.supervisor import Service
 from runtime.stream import Stream
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 from tests.waiting import LONG_S, wait_for
 
 SENSORS = [f"s{node}" for node in range(5)]

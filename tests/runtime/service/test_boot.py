@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 from tests.paths import ROOT
 from tests.waiting import LONG_S, wait_for
 

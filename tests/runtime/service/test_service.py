@@ -19,7 +19,7 @@ from runtime.service.supervisor import Service
 from runtime.stream import Stream
 from stunet_deploy.cli import main
 from stunet_deploy.errors import BackendError, BundleError, ConfigError, StreamError
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 from tests.paths import ROOT
 from tests.waiting import LONG_S, wait_for
 

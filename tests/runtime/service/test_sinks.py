@@ -14,7 +14,7 @@ from runtime.service.file_sinks import COLUMNS, CsvSink, ParquetSink
 from runtime.service.heartbeat import Heartbeat
 from runtime.service.sinks import HttpSink, SinkError, StdoutSink
 from runtime.stream import Stream
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 
 SENSORS = [f"s{node}" for node in range(5)]
 

@@ -10,7 +10,8 @@ import pytest
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.graph.files import read_graph
-from stunet_deploy.series.series import parse_time, read_series
+from stunet_deploy.series.series import read_series
+from stunet_deploy.series.times import parse_time
 
 h5py = pytest.importorskip("h5py")
 

@@ -10,7 +10,8 @@ import pytest
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.series import wall_clock as wall_clock_module
-from stunet_deploy.series.series import Series, parse_time, read_series
+from stunet_deploy.series.series import Series, read_series
+from stunet_deploy.series.times import parse_time
 from stunet_deploy.series.wall_clock import find_zone, local_times, second_of_week, time_of_week, utc_times
 from stunet_deploy.site import Site
 

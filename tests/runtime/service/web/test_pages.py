@@ -19,7 +19,7 @@ from runtime.service.config import read_config
 from runtime.stream import Stream
 from stunet_deploy.cli import main
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.series.table import format_time
+from stunet_deploy.series.times import format_time
 from tests.paths import ROOT
 
 STDIN, STDOUT = 'kind = "stdin"', 'kind = "stdout"'
