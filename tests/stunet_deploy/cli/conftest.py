@@ -93,6 +93,11 @@ def make_place(folder: Path) -> None:
     run_stunet(["export", str(made.model), "--precision", "tf32"])
 
 
+@pytest.fixture(autouse=True)
+def _quick(shapes_unchecked: None) -> None:
+    """Check no shapes: these tests are of the commands."""
+
+
 @pytest.fixture(scope="session")
 def place(shared: Shared, exported_once: None) -> Place:
     """The network's files with a trained model and its bundle; tests must not change them."""
@@ -111,8 +116,7 @@ def answer(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
 
     def run(*arguments: object, code: int = 0) -> Any:
         capsys.readouterr()
-        with unchecked():
-            assert main([*map(str, arguments), "--json"]) == code
+        assert main([*map(str, arguments), "--json"]) == code
         out = capsys.readouterr().out
         assert out.count("\n") == 1
         return json.loads(out)
