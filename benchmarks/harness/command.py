@@ -114,10 +114,6 @@ class Command:
         options.command = f"python -m {self.module}{_named(arguments)}"
         return options
 
-    def fail(self, text: str) -> None:
-        """End the program for options that are no use."""
-        self._parser.error(text)
-
     def run(
         self,
         measure: Callable[[argparse.Namespace], dict[str, Any]],

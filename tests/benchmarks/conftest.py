@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from benchmarks.faults.network import small_bundle
+from tests.sharing import Shared
 
 
 @pytest.fixture
-def run_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str]]:
+def run_benchmark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shapes_unchecked: None, exported_once: None
+) -> Callable[..., tuple[Any, str]]:
     """A function that runs the short form of a benchmark in the test's folder and returns its JSON and its page."""
 
     def run(module: str, *options: object, page: str = "") -> tuple[Any, str]:
@@ -25,13 +28,13 @@ def run_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callabl
             import_module(f"benchmarks.{module}").main(["--quick", *map(str, options), "--out", str(tmp_path)])
         text = (tmp_path / f"{page}.md").read_text(encoding="utf-8")
         assert text in capsys.readouterr().out
-        assert f"`python -m benchmarks.{module} --quick" in text
+        assert f"`python -m benchmarks.{module} --" in text
         return json.loads((tmp_path / f"{page}.json").read_text(encoding="utf-8")), text
 
     return run
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(shared: Shared) -> Path:
     """The bundle of an untrained model of a few sensors."""
-    return small_bundle(tmp_path_factory.mktemp("small"))
+    return shared.folder("small-bundle", small_bundle) / "small.bundle"

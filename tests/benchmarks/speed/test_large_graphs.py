@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from benchmarks.harness.networks import SPEED
 from export.cost import GraphCost, graph_cost
@@ -36,6 +37,7 @@ def test_work_and_size_grow_with_the_nodes_and_not_with_their_square():
     assert large.constant_bytes < dense_bases / 20
 
 
+@pytest.mark.slow
 def test_the_benchmark_writes_its_page(run_benchmark: Callable[..., tuple[Any, str]]) -> None:
     result, page = run_benchmark("speed.large_graphs")
     steps, memory = result["graphs"]["METR-LA"], result["memory"]

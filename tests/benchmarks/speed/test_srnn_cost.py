@@ -37,7 +37,9 @@ def cost(edges: list[tuple[int, int]], count: int, options: dict[str, Any]) -> G
     return graph_cost(export_step(StructuralRNN(SRNNConfig(**options), graph, SPEED).eval(), {}))
 
 
-@pytest.mark.parametrize(("edges_of", "options"), [(ring, SUMMED), (hub, SUMMED), (hub, ATTENTION)])
+@pytest.mark.parametrize(
+    ("edges_of", "options"), [(ring, SUMMED), pytest.param(hub, SUMMED, marks=pytest.mark.slow), (hub, ATTENTION)]
+)
 def test_cost_grows_with_nodes_and_edges(edges_of: Any, options: dict[str, Any]) -> None:
     counts = (50, 2000)
     sizes = {count: count + len(edges_of(count)) for count in counts}

@@ -1,0 +1,52 @@
+"""The benchmarks of accuracy run whole in their short forms; the real figures are left to the real weeks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stunet_deploy.bundle import FLOAT32, PRECISIONS
+
+pytestmark = pytest.mark.slow
+Run = Callable[..., tuple[Any, str]]
+
+
+def test_one_week_is_trained_scored_exported_verified_and_streamed(run_benchmark: Run) -> None:
+    options = ("--set", "metr-la", "--model", "stunet")
+    result, page = run_benchmark("accuracy.one_week", *options, page="one_week_metr-la")
+
+    found = result["stunet"]
+    assert found["train"]["epochs"] == 1
+    assert found["verify"]["max_abs_error"] <= found["verify"]["tolerance"]
+    scored = {(entry["model"], entry["protocol"]) for entry in found["evaluate"]["results"]}
+    assert {("stunet", "window"), ("stunet", "stream"), ("persistence", "stream")} <= scored
+    assert all(f"| {model} | {protocol} |" in page for model, protocol in scored if protocol == "stream")
+
+
+def test_an_ablation_has_every_row_and_repeats_no_run(run_benchmark: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    result, page = run_benchmark("accuracy.ablation", "--set", "metr-la")
+    again, _ = run_benchmark("accuracy.ablation", "--set", "metr-la")
+
+    rows = [run["row"] for run in result["runs"]]
+    assert rows == ["ST-UNet (direct, copy)", "direct, a loss after every 6th"]
+    assert again["runs"] == result["runs"]
+    assert all(f"| {row} |" in page for row in (*rows, "*persistence*"))
+
+
+def test_a_transfer_has_every_way_to_begin(run_benchmark: Run) -> None:
+    result, page = run_benchmark("accuracy.transfer")
+
+    ways = ["of METR-LA, as they are", "persistence", "of METR-LA, trained on", "random at first"]
+    assert [row["weights"] for row in result["rows"]] == ways
+    assert all(len(row["results"]) == 3 for row in result["rows"])
+    assert all(f"| {way} |" in page for way in ways)
+
+
+def test_every_precision_has_its_row(run_benchmark: Run) -> None:
+    result, page = run_benchmark("accuracy.precision")
+
+    assert result["parity"].keys() == result["accuracy"].keys() == set(PRECISIONS)
+    assert result["cpu_time_over_fp32"][FLOAT32] == 1
+    assert all(f"| {precision} |" in page for precision in PRECISIONS)
