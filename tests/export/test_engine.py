@@ -54,7 +54,9 @@ def test_every_network_is_clean_and_builds_ahead_of_time_in_every_precision(
     assert_builds(exported.proto, model.contract, rtx)
 
 
-@pytest.mark.parametrize("capability", PORTABLE)
+@pytest.mark.parametrize(
+    "capability", [PORTABLE[0], *(pytest.param(other, marks=pytest.mark.slow) for other in PORTABLE[1:])]
+)
 def test_every_precision_builds_for_each_kind_of_gpu(capability: str, bundle: Bundle, rtx: Flavor) -> None:
     assert bundle.manifest.precisions == PRECISIONS
     built = {
