@@ -174,7 +174,7 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
     )
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(
     config=settings_of_a_model(),
     nodes=st.integers(3, 11),
