@@ -153,10 +153,9 @@ def _batch_profile(
     """Return the range of shapes: all inputs and states share the batch axis, which alone is free."""
     trt = flavor.module
     profile = builder.create_optimization_profile()
-    specs = {spec.name: spec for spec in contract.inputs} | {tap.name: tap.state for tap in contract.taps}
-    for name, spec in specs.items():
+    for spec in contract.step_inputs:
         smallest, tuned, largest = (trt.Dims([*spec.with_batch(rows)]) for rows in key.batch)
-        profile.set_shape(name, smallest, tuned, largest)
+        profile.set_shape(spec.name, smallest, tuned, largest)
     return profile
 
 

@@ -67,13 +67,9 @@ def check_step(proto: onnx.ModelProto, contract: StepContract) -> None:
     forbidden = sorted({node.op_type for node in proto.graph.node} & FORBIDDEN)
     if forbidden:
         raise BundleError(f"a step graph with {', '.join(forbidden)}", "no control flow", "report this model's config")
-    wanted: dict[str, tuple[int | None, ...]] = {
-        spec.name: spec.shape for spec in (*contract.inputs, *contract.outputs)
-    }
-    wanted |= {tap.name: tap.state.shape for tap in contract.taps}
-    wanted |= {name: state.shape for name, state in zip(contract.next_state_names, contract.states, strict=True)}
+    wanted = {spec.name: spec.shape for spec in (*contract.step_inputs, *contract.step_outputs)}
     order = [value.name for value in (*inferred.graph.input, *inferred.graph.output)]
-    if order != [*contract.input_names, *contract.output_names]:
+    if order != list(wanted):
         raise BundleError(f"a step graph with {order}", "the contract's names", "report this model's config")
     for value in (*inferred.graph.input, *inferred.graph.output):
         shape = tuple(None if dim.dim_param else dim.dim_value for dim in value.type.tensor_type.shape.dim)

@@ -132,14 +132,24 @@ class StepContract:
         )
 
     @property
+    def step_inputs(self) -> tuple[TensorSpec, ...]:
+        """All tensors that a step reads, by their names in its graph: ordinary inputs first, then taps."""
+        return (*self.inputs, *(_renamed(tap.state, tap.name) for tap in self.taps))
+
+    @property
+    def step_outputs(self) -> tuple[TensorSpec, ...]:
+        """All tensors that a step writes, by their names in its graph: ordinary outputs first, then states."""
+        return (*self.outputs, *(_renamed(state, NEXT_STATE + state.name) for state in self.states))
+
+    @property
     def input_names(self) -> tuple[str, ...]:
         """Names of all step inputs, ordinary inputs first."""
-        return (*(spec.name for spec in self.inputs), *(tap.name for tap in self.taps))
+        return tuple(spec.name for spec in self.step_inputs)
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of all step outputs, ordinary outputs first."""
-        return (*(spec.name for spec in self.outputs), *self.next_state_names)
+        return tuple(spec.name for spec in self.step_outputs)
 
     @property
     def next_state_names(self) -> tuple[str, ...]:
@@ -181,6 +191,10 @@ class StepContract:
                 "inputs, outputs and states as 'stunet-export' writes them",
                 "export the model again",
             ) from error
+
+
+def _renamed(spec: TensorSpec, name: str) -> TensorSpec:
+    return TensorSpec(name, spec.axes, spec.shape, spec.dtype)
 
 
 def _spec_fields(entry: Mapping[str, Any]) -> dict[str, Any]:

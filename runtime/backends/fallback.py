@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Backend
-from stunet_deploy.contract import Lines, StepContract
+from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BackendError, ConfigError
 
 #: Intervals between two copies of the state. A copy delays the interval that takes it, so it comes to fewer than one in
@@ -46,22 +46,10 @@ class FallbackBackend:
         self._lines = device.read_lines()
         self._log: list[_Inputs | frozenset[int]] = []
         self._steps = 0
-        self.degraded: str | None = device.degraded
-
-    @property
-    def name(self) -> str:
-        """Name of the backend that runs the steps now."""
-        return self._backend.name
-
-    @property
-    def batch(self) -> int:
-        """Number of rows that step together."""
-        return self._backend.batch
-
-    @property
-    def contract(self) -> StepContract:
-        """Inputs, outputs and state of the step."""
-        return self._backend.contract
+        self.name = device.name
+        self.batch = device.batch
+        self.contract = device.contract
+        self.degraded = device.degraded
 
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Run one interval; the outputs [batch, ...] are overwritten by the next step.
@@ -154,7 +142,7 @@ class FallbackBackend:
             ) from fault
         with contextlib.suppress(BackendError):  # a device at fault may not even be able to give its memory back
             device.close()
-        self._backend, self._open_other = other, None
+        self._backend, self._open_other, self.name = other, None, other.name
         self._log.clear()
         self.degraded = f"fallback to {other.name}: {device.name} failed, {fault.came}"
         return outputs

@@ -12,7 +12,7 @@ from runtime.backends.base import Backend
 from runtime.backends.buffers import zero_buffers
 from runtime.backends.slots import check_lines
 from runtime.window import FORECAST, Inputs
-from stunet_deploy.contract import Lines, StepContract
+from stunet_deploy.contract import Lines
 
 
 class SharedBackend:
@@ -70,6 +70,7 @@ class BackendRow:
     def __init__(self, rows: SharedBackend, row: int) -> None:
         self._rows = rows
         self._row = row
+        self.contract = rows.backend.contract
 
     @property
     def name(self) -> str:
@@ -80,11 +81,6 @@ class BackendRow:
     def degraded(self) -> str | None:
         """Why forecasts are marked as degraded."""
         return self._rows.backend.degraded
-
-    @property
-    def contract(self) -> StepContract:
-        """Inputs, outputs and state of the step."""
-        return self._rows.backend.contract
 
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Run one interval of this row alone; all others stay as they are."""

@@ -75,14 +75,13 @@ class HostSlots:
         self.contract = contract
         self.batch = batch
         self.phase = 0
-        self._count = contract.slots
         self.arrays: dict[str, NDArray[Any]] = {
             state.name: np.zeros((contract.slots, *state.with_batch(batch)), state.dtype) for state in contract.states
         }
 
     def advance(self) -> None:
         """Go to the next interval."""
-        self.phase = next_phase(self.phase, self._count)
+        self.phase = next_phase(self.phase, self.contract.slots)
 
     def reset(self, rows: Sequence[int] | None = None) -> None:
         """Zero every slot of every entry, for all batch rows or for some."""

@@ -23,18 +23,18 @@ class CudaDevice:
 
     def __init__(self) -> None:
         self._cuda = import_cuda()
-        self._addresses: list[int] = []
-        self._graphs: list[Any] = []
-        self._stream: Any = None
-        self._event: Any = None
+        # Errors of these calls are dropped, since after a fault CUDA answers every call with it.
+        self._held = contextlib.ExitStack()
+        self._call("cudaSetDevice", 0)
+        # A stream that waits for the default stream would wait for all else that this process does there.
+        self._stream = self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking)
+        self._held.callback(self._cuda.cudaStreamDestroy, self._stream)
         try:
-            self._call("cudaSetDevice", 0)
-            # A stream that waits for the default stream would wait for all else that this process does there.
-            self._stream = self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking)
             self._event = self._call("cudaEventCreateWithFlags", self._cuda.cudaEventDisableTiming)
         except BackendError:
             self.close()
             raise
+        self._held.callback(self._cuda.cudaEventDestroy, self._event)
 
     @property
     def stream(self) -> int:
@@ -44,7 +44,7 @@ class CudaDevice:
     def allocate(self, size: int) -> int:
         """Return the address of device memory; its content is undefined. Freed by :meth:`close`."""
         address = int(self._call("cudaMalloc", size))
-        self._addresses.append(address)
+        self._held.callback(self._cuda.cudaFree, address)
         return address
 
     def host_buffer(self, size: int) -> NDArray[np.uint8]:
@@ -85,7 +85,7 @@ class CudaDevice:
             executable = self._call("cudaGraphInstantiate", graph, 0)
         finally:
             self._call("cudaGraphDestroy", graph)
-        self._graphs.append(executable)
+        self._held.callback(self._cuda.cudaGraphExecDestroy, executable)
         self._call("cudaGraphUpload", executable, self._stream)
         launch, stream = self._cuda.cudaGraphLaunch, self._stream
 
@@ -109,19 +109,11 @@ class CudaDevice:
         self._call("cudaStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """Give everything back; errors are dropped, since after a fault CUDA answers every call with it."""
-        done = [
-            *((self._cuda.cudaGraphExecDestroy, graph) for graph in self._graphs),
-            *((self._cuda.cudaFree, address) for address in self._addresses),
-        ]
-        if self._event is not None:
-            done.append((self._cuda.cudaEventDestroy, self._event))
+        """Give everything back, the newest first, when the stream is empty."""
         if self._stream is not None:
-            done.insert(0, (self._cuda.cudaStreamSynchronize, self._stream))
-            done.append((self._cuda.cudaStreamDestroy, self._stream))
-        for function, argument in done:
-            function(argument)
-        self._graphs, self._addresses, self._stream, self._event = [], [], None, None
+            self._cuda.cudaStreamSynchronize(self._stream)
+        self._held.close()
+        self._stream = None
 
     def _call(self, function: str, *arguments: Any) -> Any:
         """Call CUDA and return its one result, or None."""

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from runtime.backends.onnxruntime.session import import_onnxruntime, open_session, run_options
 from stunet_deploy.bundle import FLOAT32
-from stunet_deploy.contract import NEXT_STATE, StepContract
+from stunet_deploy.contract import StepContract
 from stunet_deploy.errors import BackendError
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -59,25 +59,19 @@ class OnnxRuntimeProgram:
             ort, graph, contract, batch=batch, provider=provider, provider_options=options, extra=EXTRA
         )
         self._options = run_options(ort, {"disable_synchronize_execution_providers": "1"})
-        taps = {tap.name: tap.state for tap in contract.taps}
-        states = {NEXT_STATE + state.name: state for state in contract.states}
-        self._inputs = {
-            name: (spec.dtype, spec.with_batch(batch))
-            for name, spec in ({spec.name: spec for spec in contract.inputs} | taps).items()
-        }
-        self._outputs = {
-            name: (spec.dtype, spec.with_batch(batch))
-            for name, spec in ({spec.name: spec for spec in contract.outputs} | states).items()
-        }
+        self._contract = contract
+        self._batch = batch
 
     def bind(self, addresses: Mapping[str, int]) -> Callable[[], None]:
         """Return the call that puts one step on the stream, which reads and writes these addresses."""
         session, options = self._session, self._options
         binding = session.io_binding()
-        for name, (dtype, shape) in self._inputs.items():
-            binding.bind_input(name, "cuda", 0, dtype, shape, addresses[name])
-        for name, (dtype, shape) in self._outputs.items():
-            binding.bind_output(name, "cuda", 0, dtype, shape, addresses[name])
+        for spec in self._contract.step_inputs:
+            shape = spec.with_batch(self._batch)
+            binding.bind_input(spec.name, "cuda", 0, spec.dtype, shape, addresses[spec.name])
+        for spec in self._contract.step_outputs:
+            shape = spec.with_batch(self._batch)
+            binding.bind_output(spec.name, "cuda", 0, spec.dtype, shape, addresses[spec.name])
 
         def step() -> None:
             try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from runtime.backends.gpu.engines import Engine
 from runtime.backends.gpu.flavor import Flavor
 from runtime.backends.gpu.tensorrt_log import tensorrt_log
-from stunet_deploy.contract import NEXT_STATE, StepContract, TensorSpec
+from stunet_deploy.contract import StepContract
 from stunet_deploy.errors import BackendError, BundleError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class TensorRTProgram:
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise self._refused(f"{flavor.name} {flavor.version} makes no execution context of")
-        for spec in _inputs(contract):
+        for spec in contract.step_inputs:
             if not self._context.set_input_shape(spec.name, spec.with_batch(batch)):
                 raise self._refused(f"{flavor.name} {flavor.version} refuses {spec.name} of batch {batch} in")
 
@@ -79,18 +79,13 @@ class TensorRTProgram:
         )
 
 
-def _inputs(contract: StepContract) -> list[TensorSpec]:
-    taps = [TensorSpec(tap.name, tap.state.axes, tap.state.shape, tap.state.dtype) for tap in contract.taps]
-    return [*contract.inputs, *taps]
-
-
 def _check_engine(flavor: Flavor, engine: trt.ICudaEngine, contract: StepContract, batch: int, path: str) -> None:
     """Compare names, directions, dtypes and shapes of an engine with the contract."""
     trt = flavor.module
-    states = [TensorSpec(NEXT_STATE + s.name, s.axes, s.shape, s.dtype) for s in contract.states]
-    expected = {spec.name: ("input", _DTYPES.get(spec.dtype), spec.with_batch(batch)) for spec in _inputs(contract)}
-    expected |= {
-        spec.name: ("output", _DTYPES.get(spec.dtype), spec.with_batch(batch)) for spec in (*contract.outputs, *states)
+    expected = {
+        spec.name: (direction, _DTYPES.get(spec.dtype), spec.with_batch(batch))
+        for direction, specs in (("input", contract.step_inputs), ("output", contract.step_outputs))
+        for spec in specs
     }
     found = {}
     for index in range(engine.num_io_tensors):

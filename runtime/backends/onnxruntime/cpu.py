@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -12,14 +12,13 @@ from runtime.backends.buffers import write_inputs, zero_buffers
 from runtime.backends.onnxruntime.session import import_onnxruntime, open_session, run_options
 from runtime.backends.slots import HostSlots, bound_slots
 from stunet_deploy.bundle import FLOAT32, Bundle, check_precision
-from stunet_deploy.contract import Lines, StepContract
 from stunet_deploy.errors import BackendError
 
 #: What ONNX Runtime computes on a CPU. It has no bf16 products there, and nothing that rounds as tf32 does.
 CPU_PRECISIONS = (FLOAT32, "fp16", "int8")
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(HostSlots):
     """One step of a bundle on the CPU through ONNX Runtime; see :class:`runtime.backends.base.Backend`.
 
     Inputs, outputs and slots lie at fixed addresses in host memory and are bound once for each phase of the slot
@@ -37,12 +36,10 @@ class OnnxRuntimeBackend:
 
     def __init__(self, bundle: Bundle, *, precision: str = FLOAT32, batch: int = 1, threads: int = 1) -> None:
         _check_precision(precision)
-        self.batch = batch
-        self.contract: StepContract = bundle.manifest.contract
+        super().__init__(bundle.manifest.contract, batch)
         ort = import_onnxruntime()
         self._session = open_session(ort, bundle.cpu_graph(precision), self.contract, batch=batch, threads=threads)
         self._run_options = run_options(ort)
-        self._slots = HostSlots(self.contract, batch)
         self._inputs = zero_buffers(self.contract.inputs, batch)
         self._outputs = zero_buffers(self.contract.outputs, batch)
         self._bindings = [self._bind(ort, phase) for phase in range(self.contract.slots)]
@@ -60,9 +57,9 @@ class OnnxRuntimeBackend:
             binding.bind_ortvalue_output(name, value(array))
         reads, writes = bound_slots(self.contract, phase)
         for name, (state, slot) in reads.items():
-            binding.bind_ortvalue_input(name, value(self._slots.arrays[state][slot]))
+            binding.bind_ortvalue_input(name, value(self.arrays[state][slot]))
         for name, (state, slot) in writes.items():
-            binding.bind_ortvalue_output(name, value(self._slots.arrays[state][slot]))
+            binding.bind_ortvalue_output(name, value(self.arrays[state][slot]))
         return binding
 
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
@@ -74,27 +71,15 @@ class OnnxRuntimeBackend:
         """
         write_inputs(self._inputs, inputs)
         try:
-            self._session.run_with_iobinding(self._bindings[self._slots.phase], self._run_options)
+            self._session.run_with_iobinding(self._bindings[self.phase], self._run_options)
         except Exception as error:  # ONNX Runtime has an exception class per status code and no common base
             raise BackendError(
                 f"ONNX Runtime failed in a step ({error})",
                 "a step that runs",
                 "run 'stunet verify' on the bundle",
             ) from error
-        self._slots.advance()
+        self.advance()
         return self._outputs
-
-    def reset(self, rows: Sequence[int] | None = None) -> None:
-        """Zero every slot of every state entry, for all batch rows or for some."""
-        self._slots.reset(rows)
-
-    def read_lines(self) -> Lines:
-        """Return a copy of the state by age: [delay, batch, ...] per entry, oldest first."""
-        return self._slots.read_lines()
-
-    def write_lines(self, lines: Lines) -> None:
-        """Replace the state by lines that :meth:`read_lines` returned, here or on another backend."""
-        self._slots.write_lines(lines)
 
     def close(self) -> None:
         """Drop the session and its bindings; the backend must not be used afterwards."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from stunet_deploy.contract import NEXT_STATE, StepContract, TensorSpec
+from stunet_deploy.contract import StepContract, TensorSpec
 from stunet_deploy.errors import BackendError, BundleError
 
 CPU_PROVIDER = "CPUExecutionProvider"
@@ -138,11 +138,9 @@ def run_options(ort: ModuleType, entries: Mapping[str, str] | None = None) -> An
 
 def _check_graph(session: Any, contract: StepContract, batch: int, graph: Path) -> None:
     """Compare names, dtypes and shapes of the graph with the contract."""
-    inputs = [*contract.inputs, *(_renamed(tap.state, tap.name) for tap in contract.taps)]
-    outputs = [*contract.outputs, *(_renamed(state, NEXT_STATE + state.name) for state in contract.states)]
     for kind, specs, nodes in (
-        ("input", inputs, session.get_inputs()),
-        ("output", outputs, session.get_outputs()),
+        ("input", contract.step_inputs, session.get_inputs()),
+        ("output", contract.step_outputs, session.get_outputs()),
     ):
         expected = {spec.name: (_onnx_type(spec), spec.with_batch(batch)) for spec in specs}
         found = {node.name: (node.type, _with_batch(node.shape, batch)) for node in nodes}
@@ -153,10 +151,6 @@ def _check_graph(session: Any, contract: StepContract, batch: int, graph: Path) 
                     f"{expected.get(name, 'no such tensor')} as in the contract",
                     "export the model again",
                 )
-
-
-def _renamed(spec: TensorSpec, name: str) -> TensorSpec:
-    return TensorSpec(name, spec.axes, spec.shape, spec.dtype)
 
 
 def _onnx_type(spec: TensorSpec) -> str:
