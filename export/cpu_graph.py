@@ -151,13 +151,12 @@ def _replace(
         "columns": blocks.columns,
         "shape": np.array([0, len(blocks.slots.nodes), -1]),
         "once": blocks.blocks,
-        "twice": 2 * blocks.blocks,
     }
-    wanted = ("once", "twice") if len(products) > 1 else ("once",)
+    if len(products) > 1:
+        constants["twice"] = 2 * blocks.blocks
     values = {
         part: model.graph.initializers.get(f"{shared}.{part}") or add_constant(model, f"{shared}.{part}", array)
         for part, array in constants.items()
-        if part not in ("once", "twice") or part in wanted
     }
     nodes: list[ir.Node] = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
-from stunet_deploy.errors import ConfigError, StreamError, shown
+from stunet_deploy.errors import StreamError, shown
 from stunet_deploy.series.times import format_time, parse_iso
 
 #: Seconds since the epoch, a datetime with a time zone, or ISO 8601 text with one.
@@ -25,8 +25,6 @@ class Clock:
     """
 
     def __init__(self, interval_s: int, phase_s: int = 0, tolerance: float = 0.25) -> None:
-        if not 0 <= tolerance <= 0.5:
-            raise ConfigError(f"tolerance = {tolerance}", "a share from 0 to 0.5", "choose another tolerance")
         self.interval_s = interval_s
         self.phase_s = phase_s
         self.tolerance_s = tolerance * interval_s

@@ -116,17 +116,15 @@ def explain_precisions(manifest: Manifest) -> list[str]:
 def _engine(bundle: Bundle, path: Path) -> dict[str, Any]:
     """Return an engine's file and size, what it is for, whether it is whole and of this bundle, and its note."""
     described: dict[str, Any] = {"file": path.name, "bytes": path.stat().st_size}
+    problem = built = None
     try:
         stored = read_engine(path)
-    except BundleError as error:
-        return described | {"valid": False, "problem": error.came, "built": None}
-    described |= stored.key.to_json()
-    built = {name: value for name, value in stored.note.items() if name != "key"}
-    try:
+        described |= stored.key.to_json()
+        built = {name: value for name, value in stored.note.items() if name != "key"}
         check_engine(bundle, stored)
     except BundleError as error:
-        return described | {"valid": False, "problem": error.came, "built": built}
-    return described | {"valid": True, "problem": None, "built": built}
+        problem = error.came
+    return described | {"valid": problem is None, "problem": problem, "built": built}
 
 
 def _engine_line(engine: Mapping[str, Any] | None) -> str:

@@ -224,12 +224,9 @@ class Stream:
             StreamError: if an interval cannot be accepted; those before it have been.
             ValueError: if the lengths differ.
         """
-        if observed is None:
-            for interval, timestamp in zip(values, timestamps, strict=True):
-                self.push(interval, timestamp)
-        else:
-            for interval, timestamp, mask in zip(values, timestamps, observed, strict=True):
-                self.push(interval, timestamp, mask)
+        masks = () if observed is None else (observed,)
+        for interval in zip(values, timestamps, *masks, strict=True):
+            self.push(*interval)
 
     def reset(self) -> None:
         """Forget everything but the counters: zero state, no clock."""

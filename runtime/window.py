@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,17 +35,21 @@ def drive(steps: Steps[Result], step: Callable[[Inputs], NDArray[np.float32]]) -
         return result
 
 
-class Mode(Protocol):
+class Mode(ABC):
     """How a stream uses its backend: which rows step, and whose forecast counts."""
 
     name: str
-    backend: Backend
 
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    @abstractmethod
     def step(self, inputs: Inputs) -> NDArray[np.float32]:
         """Run one interval and return a copy of its forecast [horizon, node, target]."""
 
     def reset(self) -> None:
         """Return to zero state."""
+        self.backend.reset()
 
     def restore(self, lines: Lines, age: int) -> None:
         """Go on with the lines of a stream of this bundle and mode that has run ``age`` intervals since zero state.
@@ -52,31 +57,21 @@ class Mode(Protocol):
         Raises:
             StreamError: if the lines do not fit; nothing has changed then.
         """
+        self.backend.write_lines(lines)
 
 
-class Carry:
+class Carry(Mode):
     """Carry one state for ever: one step an interval."""
 
     name = "carry"
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
 
     def step(self, inputs: Inputs) -> NDArray[np.float32]:
         """Run one interval and return a copy of its forecast [horizon, node, target]."""
         forecast: NDArray[np.float32] = self.backend.step(inputs)[FORECAST][0].copy()
         return forecast
 
-    def reset(self) -> None:
-        """Return to zero state."""
-        self.backend.reset()
 
-    def restore(self, lines: Lines, age: int) -> None:
-        """Go on with the lines of another stream."""
-        self.backend.write_lines(lines)
-
-
-class Window:
+class Window(Mode):
     """Forecast from exactly the last J intervals, from zero state, without stepping through them again.
 
     J staggered rows share one batch, and each sees every interval. After the step of interval t, row (t + 1) mod J
@@ -94,7 +89,7 @@ class Window:
     name = "window"
 
     def __init__(self, backend: Backend) -> None:
-        self.backend = backend
+        super().__init__(backend)
         self._interval = 0
 
     def step(self, inputs: Inputs) -> NDArray[np.float32]:
@@ -109,12 +104,12 @@ class Window:
 
     def reset(self) -> None:
         """Return to zero state."""
-        self.backend.reset()
+        super().reset()
         self._interval = 0
 
     def restore(self, lines: Lines, age: int) -> None:
         """Go on with the lines of another stream, its rows in their places."""
-        self.backend.write_lines(lines)
+        super().restore(lines, age)
         self._interval = age
 
 

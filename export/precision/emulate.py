@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from export.precision.graphs import PRODUCT, add_constant, close_graph, constant, insert, open_graph
 
-_HALVES = {ir.DataType.FLOAT16: np.float16, ir.DataType.BFLOAT16: ml_dtypes.bfloat16}
+_HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 #: tf32 keeps 10 bits after the leading one, 13 fewer than float32.
 _SPLITTER = np.float32(2**13 + 1)
 

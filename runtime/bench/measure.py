@@ -21,7 +21,7 @@ from runtime.bench.loops import Call, Trace, closed_loop, open_loop
 from runtime.bench.machine import Energy, machine_state, measured_environment
 from runtime.bench.nvml import Gpu, open_gpu
 from runtime.bench.plan import RATE, TURNS, Case, Plan, Run
-from runtime.bench.summary import advised_threads, run_to_json
+from runtime.bench.summary import advised_threads, case_of, run_to_json
 from runtime.golden_replay import compare_golden, golden_forecasts
 from runtime.stream import Stream
 from runtime.window import Carry
@@ -65,7 +65,7 @@ def bench(
     with ExitStack() as opened:
         subjects = []
         for case in cases:
-            say(f"golden stream: {_name(case)}")
+            say(f"golden stream: {case_of(asdict(case))}")
             subjects.append(_Subject(bundle, case, golden, gpu))
             opened.callback(subjects[-1].close)
         runs = [subject.run for subject in subjects]
@@ -151,10 +151,6 @@ class _Subject:
                 "tolerance": comparison.tolerance,
                 "intervals": len(golden.timestamps),
             },
-            closed=[],
-            opened=[],
-            idle_us=[],
-            cold_starts=[],
             device_memory_mb=None if before is None or after is None else after - before,
             energy=Energy(gpu if case.backend in GPU_BACKENDS else None),
         )
@@ -191,7 +187,3 @@ def _warm_up(push: Call, count: int) -> float:
     while len(parts) < count and time.perf_counter() - begun < _WARM_UP_S:
         parts.append(closed_loop(push, 1))
     return Trace.join(parts).latency.median_us
-
-
-def _name(case: Case) -> str:
-    return f"{case.backend} {case.precision}, {case.threads} thread{'s' if case.threads > 1 else ''}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runtime.backends.base import ONNXRUNTIME
@@ -79,9 +79,9 @@ class Run:
     case: Case
     artifact: dict[str, str]
     parity: dict[str, Any]
-    closed: list[Trace]
-    opened: list[Trace]
-    idle_us: list[float]
-    cold_starts: list[dict[str, Any]]
     device_memory_mb: float | None
     energy: Energy
+    closed: list[Trace] = field(default_factory=list)
+    opened: list[Trace] = field(default_factory=list)
+    idle_us: list[float] = field(default_factory=list)
+    cold_starts: list[dict[str, Any]] = field(default_factory=list)

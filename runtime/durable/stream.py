@@ -45,6 +45,7 @@ class DurableStream:
     Attributes:
         stream: the stream; push to it through this object only.
         recovery: what was found at the start.
+        trouble: why a snapshot or the journal cannot be written at the moment; None while all is well.
 
     Raises:
         ConfigError: if the folder cannot be made or read, or another process uses it.
@@ -63,7 +64,7 @@ class DurableStream:
         self._lock = _lock(self.folder)
         self._journal: Journal | None = None  # None while there is a hole in what the disk knows
         self._since = 0
-        self._trouble: str | None = None
+        self.trouble: str | None = None
         self._first = True
         try:
             self._number = max([0, *numbers_of(self.folder, SNAPSHOT), *numbers_of(self.folder, JOURNAL)])
@@ -85,11 +86,6 @@ class DurableStream:
         stream.keep = self._keep
         self.snapshot()
 
-    @property
-    def trouble(self) -> str | None:
-        """Why a snapshot or the journal cannot be written at the moment; None while all is well."""
-        return self._trouble
-
     def push(
         self, values: Values, timestamp: Timestamp, observed: ArrayLike | None = None, *, now: float | None = None
     ) -> Forecast:
@@ -107,7 +103,7 @@ class DurableStream:
             raise
         if self.stream.counters.pushes > pushes:
             self._since += 1
-            if self._since >= self._every and self._trouble is None:
+            if self._since >= self._every and self.trouble is None:
                 self.snapshot()
         return forecast
 
@@ -176,13 +172,13 @@ class DurableStream:
             )
             self.stream.counters.refuse(error)
             raise error
-        if self._trouble is None or not self._turn_over([accepted]):
+        if self.trouble is None or not self._turn_over([accepted]):
             self._append(accepted)
         if self._journal is None:
             self.stream.counters.unkept += 1
         reasons = []
-        if self._trouble is not None:
-            reasons.append(f"not durable: {self._trouble}")
+        if self.trouble is not None:
+            reasons.append(f"not durable: {self.trouble}")
         if self.recovery.lossy and self._first:
             reasons.append(f"restored in part: {'; '.join(self.recovery.notes)}")
         self._first = False
@@ -226,7 +222,7 @@ class DurableStream:
                     os.unlink(file_of(self.folder, number, suffix))
             return False
         self._close_journal()
-        self._journal, self._number, self._since, self._trouble = journal, number, 0, None
+        self._journal, self._number, self._since, self.trouble = journal, number, 0, None
         for suffix in (SNAPSHOT, JOURNAL):
             with suppress(OSError):  # what cannot be removed now is removed after the next snapshot
                 for old in numbers_of(self.folder, suffix):
@@ -237,7 +233,7 @@ class DurableStream:
 
     def _fail(self, trouble: str) -> None:
         self.stream.counters.failed_writes += 1
-        self._trouble = trouble
+        self.trouble = trouble
 
     def _close_journal(self) -> None:
         if self._journal is not None:

@@ -76,7 +76,7 @@ def _is_journal(out: TextIO) -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-class StreamLog:
+class StreamLog(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic from Python 3.11 on
     """The log of one stream, in which repeated warnings become rarer.
 
     Args:
@@ -84,16 +84,8 @@ class StreamLog:
     """
 
     def __init__(self, stream: str) -> None:
-        self._log = logging.LoggerAdapter(LOG, {"stream": stream})
+        super().__init__(LOG, {"stream": stream})
         self._times: Counter[str] = Counter()
-
-    def info(self, message: str) -> None:
-        """Log a normal event."""
-        self._log.info("%s", message)
-
-    def error(self, message: str) -> None:
-        """Log an error that needs a person."""
-        self._log.error("%s", message)
 
     def again(self, kind: str, message: str) -> None:
         """Log a warning the first, tenth, hundredth … time that an event of its kind happens."""
@@ -102,4 +94,4 @@ class StreamLog:
         if times == 10 ** (len(str(times)) - 1):
             if len(message) > _LONGEST:
                 message = f"{message[:_LONGEST]}… ({len(message):,} characters)"
-            self._log.warning("%s", f"{message} ({kind}, {times} times)" if times > 1 else f"{message} ({kind})")
+            self.warning(f"{message} ({kind}, {times} times)" if times > 1 else f"{message} ({kind})")

@@ -23,22 +23,18 @@ _PAUSE_S = 0.02
 LONGEST_LINE = 16 * 2**20
 
 
-def _no_ack() -> None:
-    """Do nothing, for a source without acknowledgements."""
-
-
 @dataclass(frozen=True)
 class Delivery:
     """One interval, line or message.
 
     Attributes:
         content: an interval, or the JSON of an interval or a reading.
-        ack: acknowledges it; called when the journal has it.
+        ack: acknowledges it, where the source asks for that; called when the journal has it.
         again: whether it may be a repeat whose acknowledgement was lost.
     """
 
     content: Record | bytes
-    ack: Callable[[], None] = _no_ack
+    ack: Callable[[], None] = lambda: None
     again: bool = False
 
 

@@ -79,11 +79,6 @@ class Status:
     connected: bool | None
 
     @property
-    def bundle_id(self) -> str:
-        """Identity of its bundle."""
-        return self.manifest.bundle_id
-
-    @property
     def refused(self) -> dict[str, int]:
         """Lines, messages, intervals and readings that were refused, by reason."""
         found: dict[str, int] = {}

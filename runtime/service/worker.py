@@ -47,6 +47,7 @@ class Worker:
         clock: returns seconds since the epoch.
 
     Attributes:
+        serving: the open stream; only the worker pushes to it.
         heartbeat: its sign of life, and the order to stop.
         error: the error that ended it early, or None.
         history: observations and forecasts of about the last day, since the process began.
@@ -70,7 +71,7 @@ class Worker:
         self.heartbeat = Heartbeat()
         self.error: BaseException | None = None
         self.log = StreamLog(config.name)
-        self._serving = serving
+        self.serving = serving
         self._source = source
         self._inbox = Inbox(config.queue)
         self._sinks = sinks
@@ -93,14 +94,14 @@ class Worker:
 
     def start(self) -> None:
         """Start the source and the thread."""
-        recovery = self._serving.durable.recovery
+        recovery = self.serving.durable.recovery
         for note in recovery.notes:
             if recovery.lossy:
                 self.log.error(f"restored in part: {note}")
             else:
                 self.log.info(f"restored: {note}")
-        last = self._serving.stream.last
-        stream = self._serving.stream
+        last = self.serving.stream.last
+        stream = self.serving.stream
         self.log.info(
             f"bundle {stream.bundle.manifest.bundle_id[:8]} on {stream.backend.name}, "
             + ("from zero" if last is None else f"going on after {last.issued_at:%Y-%m-%dT%H:%M:%SZ}")
@@ -118,7 +119,7 @@ class Worker:
 
     def status(self) -> Status:
         """Return the status of its stream."""
-        serving = self._serving
+        serving = self.serving
         manifest, last = serving.stream.bundle.manifest, serving.stream.last
         now = time.monotonic()
         age_s = None
@@ -149,11 +150,6 @@ class Worker:
             connected=None if self._connected is None else self._connected(),
         )
 
-    @property
-    def serving(self) -> Serving:
-        """The open stream; only the worker pushes to it."""
-        return self._serving
-
     def offer(self, serving: Serving, config: StreamConfig) -> None:
         """Give the worker a prepared stream of another bundle, which takes over between two deliveries."""
         with self._lock:
@@ -167,8 +163,8 @@ class Worker:
     def _run(self) -> None:
         try:
             # The last process may have ended before it delivered its last forecast.
-            if self._serving.stream.last is not None:
-                self._hand_out(self._serving.stream.last)
+            if self.serving.stream.last is not None:
+                self._hand_out(self.serving.stream.last)
             self._serve()
         except BaseException as error:
             self.error = error
@@ -190,7 +186,8 @@ class Worker:
                 return
             if delivery is not None:
                 self._take(delivery)
-            self._close_intervals()
+            if self.serving.assembler is not None:
+                self._hand_out_all(self._due())
         if self._source.fleeting:
             while isinstance(delivery := self._inbox.take(TICK_S), Delivery):
                 self._take(delivery)
@@ -202,14 +199,14 @@ class Worker:
         if new is None:
             return
         try:
-            take_over(new, self._serving)
+            take_over(new, self.serving)
         except StunetError as error:
             self.log.error(f"the new bundle is not taken: {error}")
             new.close()
             return
         if not self.history.fits(new.stream.bundle.manifest):
             self.history = History(new.stream.bundle.manifest, limit=self._history_bytes)
-        old, self._serving = self._serving, new
+        old, self.serving = self.serving, new
         old.close()
         self.log.info(f"goes on with bundle {new.stream.bundle.manifest.bundle_id[:8]}")
 
@@ -232,11 +229,6 @@ class Worker:
         self.deliveries.add(refused)
         delivery.ack()
 
-    def _close_intervals(self) -> None:
-        """Forecast from the single readings of intervals that are over."""
-        if self._serving.assembler is not None:
-            self._hand_out_all(self._due())
-
     def _forecasts(self, delivery: Delivery) -> Iterator[Forecast]:
         """Yield the forecast of a delivery, if it is an interval.
 
@@ -244,7 +236,7 @@ class Worker:
             StreamError: if it is refused, after it has been counted.
             BackendError: if the backend fails.
         """
-        durable, single = self._serving.durable, self._serving.assembler is not None
+        durable, single = self.serving.durable, self.serving.assembler is not None
         now = self._clock() if self._source.live else None
         message: Record | Detection
         if isinstance(delivery.content, Record):
@@ -272,9 +264,10 @@ class Worker:
             yield durable.push(*message, now=now)
 
     def _due(self) -> Iterator[Forecast]:
+        """Yield the forecasts from the single readings of intervals that are over."""
         now = self._clock() if self._source.live else self._heard_s
         if now > -math.inf:
-            yield from self._serving.durable.due(now)
+            yield from self.serving.durable.due(now)
 
     def _hand_out_all(self, forecasts: Iterator[Forecast]) -> None:
         """Deliver forecasts; raise the backend's error after too many consecutive ones."""
@@ -293,7 +286,7 @@ class Worker:
 
     def _hand_out(self, forecast: Forecast) -> None:
         """Deliver a forecast to every sink and to the history."""
-        stream = self._serving.stream
+        stream = self.serving.stream
         self.history.add(forecast, stream.last_readings if stream.last is forecast else None)
         for sink in self._sinks:
             try:
@@ -304,8 +297,8 @@ class Worker:
                 self._counters.undelivered[sink.name] += 1
                 self.log.again(f"undelivered: {sink.name}", str(error))
             self.heartbeat.beat()
-        if self._serving.durable.trouble is not None:
-            self.log.again("not durable", self._serving.durable.trouble)
+        if self.serving.durable.trouble is not None:
+            self.log.again("not durable", self.serving.durable.trouble)
         self._handed_s, self._handed = forecast.issued_s, time.monotonic()
         self._counters.forecasts += 1
 
@@ -319,7 +312,7 @@ class Worker:
                 self.log.again(f"at the end: {sink.name}", str(error))
         with self._lock:
             self._ended = True
-            open_still = [self._serving] if self._next is None else [self._serving, self._next]
+            open_still = [self.serving] if self._next is None else [self.serving, self._next]
         for serving in open_still:
             try:
                 serving.close()

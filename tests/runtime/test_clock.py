@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.clock import Clock, to_seconds
+from runtime.options import StreamOptions
 from stunet_deploy.errors import ConfigError, StreamError
 
 STAMP = 1_330_617_600  # 2012-03-01T16:00:00Z
@@ -81,4 +82,4 @@ def test_a_leap_second_is_the_second_that_the_epoch_counts():
 @pytest.mark.parametrize("tolerance", [-0.1, 0.6, float("nan")])
 def test_tolerance_out_of_range_is_refused(tolerance):
     with pytest.raises(ConfigError, match="tolerance"):
-        Clock(300, tolerance=tolerance)
+        StreamOptions(tolerance=tolerance)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -150,7 +149,7 @@ class _Block:
     """
 
     def __init__(self, specs: Sequence[TensorSpec], batch: int, device: Device) -> None:
-        sizes = [_bytes(spec, batch) for spec in specs]
+        sizes = [batch * spec.row_bytes() for spec in specs]
         offsets = [sum(aligned(size) for size in sizes[:index]) for index in range(len(sizes))]
         total = max(1, sum(map(aligned, sizes)))
         self.host = device.host_buffer(total)
@@ -169,7 +168,7 @@ class _Slots:
     def __init__(self, state: StateSpec, slots: int, batch: int, device: Device) -> None:
         self._device = device
         self._count = slots
-        self._row = _bytes(state, 1)
+        self._row = state.row_bytes()
         self._pitch = aligned(batch * self._row)
         self._base = device.allocate(slots * self._pitch)
 
@@ -184,7 +183,3 @@ class _Slots:
         else:
             for row in rows:
                 self._device.zero(self._base + row * self._row, self._pitch, self._row, self._count)
-
-
-def _bytes(spec: TensorSpec, batch: int) -> int:
-    return math.prod(spec.with_batch(batch)) * np.dtype(spec.dtype).itemsize

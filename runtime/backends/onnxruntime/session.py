@@ -22,7 +22,14 @@ def import_onnxruntime(extra: str = "cpu") -> ModuleType:
     Raises:
         BackendError: if it is missing, cannot be imported, or two wheels own it.
     """
-    _check_one_wheel()
+    # Of two wheels that own one module each has overwritten some of the other's files.
+    found = [name for name in WHEELS if any(metadata.distributions(name=name))]
+    if len(found) > 1:
+        raise BackendError(
+            f"both {' and '.join(found)} are installed",
+            "one of them: both own the module onnxruntime",
+            f"pip uninstall -y {' '.join(found)}, then pip install 'stunet-deploy[cpu]' (or [gpu])",
+        )
     try:
         return import_module("onnxruntime")
     except ImportError as error:
@@ -31,17 +38,6 @@ def import_onnxruntime(extra: str = "cpu") -> ModuleType:
             "ONNX Runtime",
             f"install it with: pip install 'stunet-deploy[{extra}]'",
         ) from error
-
-
-def _check_one_wheel() -> None:
-    """Refuse two wheels that own one module: each has overwritten some of the other's files."""
-    found = [name for name in WHEELS if any(metadata.distributions(name=name))]
-    if len(found) > 1:
-        raise BackendError(
-            f"both {' and '.join(found)} are installed",
-            "one of them: both own the module onnxruntime",
-            f"pip uninstall -y {' '.join(found)}, then pip install 'stunet-deploy[cpu]' (or [gpu])",
-        )
 
 
 def open_session(

@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from runtime.service.status import Status
 from runtime.service.web import health, views
 from runtime.service.web.endpoint import Reply, refusal
 from runtime.service.web.prometheus import Metrics
+from runtime.timing import installed_version
 
 PAGE = Path(__file__).with_name("page.html")
 _LINES = "application/x-ndjson"
@@ -35,7 +35,7 @@ class StatusPages:
 
     def __init__(self, statuses: Callable[[], list[Status]]) -> None:
         self._statuses = statuses
-        self._version = _version()
+        self._version = installed_version("stunet-deploy")  # None in a checkout that is not installed
         self._metrics = Metrics(statuses, self._version or "unknown")
         self._known: dict[tuple[str, str], tuple[object, bytes]] = {}
         text = PAGE.read_text(encoding="utf-8")
@@ -127,13 +127,6 @@ class StatusPages:
 
 class _UnknownStreamError(Exception):
     """A query names a stream that the service does not have: what came, and what was expected."""
-
-
-def _version() -> str | None:
-    try:
-        return version("stunet-deploy")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return None
 
 
 def _dump(data: Any) -> bytes:

@@ -121,9 +121,9 @@ def _gauges(statuses: list[Status]) -> Iterator[Metric]:
         labels=["stream", "bundle_id", "model", "backend", "precision", "mode"],
     )
     for status in statuses:
-        config = status.config
+        config, manifest = status.config, status.manifest
         info.add_metric(
-            [status.stream, status.bundle_id, status.manifest.model, status.backend, config.precision, config.mode], 1
+            [status.stream, manifest.bundle_id, manifest.model, status.backend, config.precision, config.mode], 1
         )
     yield info
     yield gauge("stunet_healthy", "1 where /healthz finds nothing", lambda status: not problems(status))

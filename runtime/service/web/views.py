@@ -23,7 +23,7 @@ def overview(status: Status) -> dict[str, Any]:
     manifest, last, durations = status.manifest, status.last, status.step_times.read()
     return {
         "stream": status.stream,
-        "bundle_id": status.bundle_id,
+        "bundle_id": manifest.bundle_id,
         "model": manifest.model,
         "backend": status.backend,
         "precision": status.config.precision,
@@ -63,27 +63,21 @@ def overview(status: Status) -> dict[str, Any]:
 
 def network(manifest: Manifest) -> dict[str, Any]:
     """Return the constant facts of a bundle: sensors, positions, units, horizons."""
-    decimals, ranges = [], []
-    for target in manifest.targets:
-        known = manifest.features.index(target) if target in manifest.features else None
-        low, high = (None, None) if known is None else manifest.limits[known]
-        decimals.append(decimals_of(manifest, target))
-        ranges.append(
-            {"low": low, "high": high}
-            | ({} if known is None else {"mean": manifest.mean[known], "std": manifest.std[known]})
-        )
+    targets = []
+    for target, unit in zip(manifest.targets, manifest.units_of_targets, strict=True):
+        about = {"name": target, "unit": unit, "decimals": decimals_of(manifest, target), "low": None, "high": None}
+        if target in manifest.features:
+            known = manifest.features.index(target)
+            low, high = manifest.limits[known]
+            about |= {"low": low, "high": high, "mean": manifest.mean[known], "std": manifest.std[known]}
+        targets.append(about)
     return {
         "bundle_id": manifest.bundle_id,
         "sensors": list(manifest.sensor_ids),
         "latitude": None if manifest.latitude is None else list(manifest.latitude),
         "longitude": None if manifest.longitude is None else list(manifest.longitude),
         "edges": edges(manifest),
-        "targets": [
-            {"name": target, "unit": unit, "decimals": places, **span}
-            for target, unit, places, span in zip(
-                manifest.targets, manifest.units_of_targets, decimals, ranges, strict=True
-            )
-        ],
+        "targets": targets,
         "interval_s": manifest.interval_s,
         "stamp": manifest.stamp,
         "timezone": manifest.timezone,

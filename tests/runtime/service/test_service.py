@@ -214,7 +214,7 @@ def test_several_streams_run_in_one_process(write_config, recording, start, expe
 
 def test_a_backend_that_fails_again_and_again_ends_the_service(write_config, pipe, lines, start, monkeypatch):
     running = start(write_config(STDIN, [STDOUT]))
-    stream = running.service.workers[0]._serving.stream
+    stream = running.service.workers[0].serving.stream
     step, failing = stream._mode.step, {1, 3, 4, 5}
     calls = iter(range(100))
 
@@ -325,7 +325,7 @@ def test_the_watchdog_hears_nothing_of_a_stream_that_hangs(write_config, pipe, l
     monkeypatch.setattr(supervisor, "TICK_S", 0.01)
     running = start(write_config(STDIN, [STDOUT]))
     worker = running.service.workers[0]
-    stream = worker._serving.stream
+    stream = worker.serving.stream
     healthy, looks = worker.healthy, []
 
     def look(limit_s):

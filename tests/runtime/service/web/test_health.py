@@ -30,7 +30,7 @@ def test_health_fails_when_forecasts_are_stale_and_says_why(serving, get, read):
 def test_health_fails_when_the_disk_does(serving, monkeypatch, get, metrics):
     running = serving(1)
     durable = running.service.workers[0].serving.durable
-    monkeypatch.setattr(durable, "_trouble", "the journal cannot be written (No space left on device)")
+    monkeypatch.setattr(durable, "trouble", "the journal cannot be written (No space left on device)")
 
     status, _, body = get(running, "/healthz")
     assert status == 503
