@@ -95,21 +95,20 @@ class _FlatStep(nn.Module):
 
 def _trace(model: Forecaster) -> onnx_ir.Model:
     contract = model.contract
-    inputs = [torch.zeros(spec.with_batch(_EXAMPLE_BATCH)) for spec in contract.inputs]
-    state = [torch.zeros(tap.state.with_batch(_EXAMPLE_BATCH)) for tap in contract.taps]
+    example = tuple(torch.zeros(spec.with_batch(_EXAMPLE_BATCH)) for spec in contract.step_inputs)
     batch = {0: torch.export.Dim("batch", min=1)}
     # Without gradients the exporter traces one graph less; the step graph is the same.
     with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(StringIO()), _quiet_exporter():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
             _FlatStep(model).eval(),
-            (*inputs, *state),
+            example,
             dynamo=True,
             external_data=False,
             opset_version=OPSET,
             input_names=contract.input_names,
             output_names=contract.output_names,
-            dynamic_shapes=(*(batch for _ in inputs), tuple(batch for _ in state)),
+            dynamic_shapes=(*(batch for _ in contract.inputs), tuple(batch for _ in contract.taps)),
             verbose=False,
         )
     if program is None:

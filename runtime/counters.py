@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 
 from stunet_deploy.errors import StreamError
 
-#: Every reason for which readings are refused; ``StreamError.reason`` is one of them.
-REFUSALS = (
-    "message",  # not JSON, or not one of the objects that can be read
-    "shape",  # not an array of numbers, or one of another shape
-    "unknown_sensor",
-    "unknown_feature",
-    "reading",  # not a number
-    "timestamp",  # unreadable, or without a zone
-    "off_grid",  # too far from the interval grid
-    "late",  # older than what has been forecast from
-    "conflict",  # the same time again with other readings
-    "ahead",  # in the future of the controller's clock
-    "flood",  # more readings of one sensor in an interval than any detector sends
-    "deadly",  # an interval at which the process has died again and again
-    "other",
-)
+#: Every reason for which readings are refused, in words; ``StreamError.reason`` is one of them.
+REFUSALS = {
+    "message": "no JSON, or not what the stream takes: with [stream.assembler] single readings, else whole intervals",
+    "shape": "an array of another shape, or not of numbers",
+    "unknown_sensor": "a sensor that the bundle does not have",
+    "unknown_feature": "a feature that the bundle does not have",
+    "reading": "something that is no number",
+    "timestamp": "a timestamp that cannot be read, or has no zone",
+    "off_grid": "a timestamp too far from the interval grid",
+    "late": "older than what has been forecast from",
+    "conflict": "the same time again with other readings",
+    "ahead": "a timestamp ahead of this machine's clock",
+    "flood": "a sensor that sends more than once a second",
+    "deadly": "an interval that has killed the process before",
+    "other": "for another reason, which the log names",
+}
 
 
 def no_refusals() -> dict[str, int]:

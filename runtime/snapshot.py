@@ -28,6 +28,8 @@ from stunet_deploy.files import sync_names
 
 MAGIC = b"stunet-snapshot 1\n"
 _DIGEST = hashlib.sha256().digest_size
+#: Fields of a forecast that the last push keeps under their own names.
+_OF_FORECAST = ("issued_s", "observed_share", "reasons", "step_us")
 _ABOUT, _LINE, _DRIFT = "about", "line.", "drift."
 
 
@@ -52,28 +54,13 @@ class LastPush:
     @classmethod
     def of(cls, interval: Interval, forecast: Forecast) -> LastPush:
         """Return the push of an interval."""
-        return cls(
-            values=interval.values,
-            observed=interval.observed,
-            forecast=forecast.values,
-            issued_s=forecast.issued_s,
-            observed_share=forecast.observed_share,
-            reasons=forecast.reasons,
-            step_us=forecast.step_us,
-        )
+        kept = {name: getattr(forecast, name) for name in _OF_FORECAST}
+        return cls(interval.values, interval.observed, forecast.values, **kept)
 
     def restored(self, stream: str, manifest: Manifest) -> tuple[Interval, Forecast]:
         """Return the interval and the forecast, as those of a stream of this name."""
-        forecast = Forecast(
-            values=self.forecast,
-            issued_s=self.issued_s,
-            observed_share=self.observed_share,
-            reasons=self.reasons,
-            step_us=self.step_us,
-            stream=stream,
-            manifest=manifest,
-        )
-        return Interval(self.values, self.observed), forecast
+        kept = {name: getattr(self, name) for name in _OF_FORECAST}
+        return Interval(self.values, self.observed), Forecast(self.forecast, stream=stream, manifest=manifest, **kept)
 
 
 @dataclass(frozen=True)

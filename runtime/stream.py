@@ -207,14 +207,6 @@ class Stream:
         """
         return drive(self._steps(accepted, reasons), self._mode.step)
 
-    def _steps(self, accepted: Input, reasons: tuple[str, ...]) -> Steps[Forecast]:
-        forecast = yield from self._accept(accepted, reasons)
-        self.counters.pushes += 1
-        self.counters.outside_limits += accepted.interval.outside_limits
-        self.counters.unknown += accepted.interval.unknown
-        self._last = (accepted.interval, forecast)
-        return forecast
-
     def warm_up(
         self, values: Iterable[Values], timestamps: Iterable[Timestamp], observed: Iterable[ArrayLike] | None = None
     ) -> None:
@@ -281,7 +273,7 @@ class Stream:
         """Give the backend's memory back; the stream must not be used afterwards."""
         self.backend.close()
 
-    def _accept(self, accepted: Input, reasons: tuple[str, ...]) -> Steps[Forecast]:
+    def _steps(self, accepted: Input, reasons: tuple[str, ...]) -> Steps[Forecast]:
         """Bridge the gap before an interval, run it and forecast."""
         manifest = self.bundle.manifest
         interval, stamp, restart = accepted
@@ -321,6 +313,10 @@ class Stream:
         )
         if self.watch is not None:
             self.watch.see(interval, forecast, sound=not gap_reasons and not unsound)
+        self.counters.pushes += 1
+        self.counters.outside_limits += accepted.interval.outside_limits
+        self.counters.unknown += accepted.interval.unknown
+        self._last = (accepted.interval, forecast)
         return forecast
 
     def _unsound(self, interval: Interval, share: float) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runtime.counters import REFUSALS
 from runtime.service.config import MqttSourceConfig
 from runtime.service.status import Status
 from stunet_deploy.series.times import format_time
@@ -14,22 +15,6 @@ STALE_AFTER = 3
 SILENT_S = 60.0
 #: Share of the last deliveries that may be refused without a warning.
 REFUSED_SHARE = 0.1
-#: Reasons for a refusal, in words.
-REASONS = {
-    "message": "no JSON, or not what the stream takes: with [stream.assembler] single readings, else whole intervals",
-    "shape": "an array of another shape, or not of numbers",
-    "unknown_sensor": "a sensor that the bundle does not have",
-    "unknown_feature": "a feature that the bundle does not have",
-    "reading": "something that is no number",
-    "timestamp": "a timestamp that cannot be read, or has no zone",
-    "off_grid": "a timestamp too far from the interval grid",
-    "late": "older than what has been forecast from",
-    "conflict": "the same time again with other readings",
-    "ahead": "a timestamp ahead of this machine's clock",
-    "flood": "a sensor that sends more than once a second",
-    "deadly": "an interval that has killed the process before",
-    "other": "for another reason, which the log names",
-}
 
 
 def stale_after_s(status: Status) -> float:
@@ -73,7 +58,7 @@ def warnings(status: Status) -> list[str]:
     if refused > REFUSED_SHARE * recent.number:
         ((reason, count),) = recent.refused.most_common(1)
         which = "" if count == refused else f", {count:,} of them"
-        found.append(f"{refused:,} of the last {recent.number:,} messages were refused{which}: {REASONS[reason]}")
+        found.append(f"{refused:,} of the last {recent.number:,} messages were refused{which}: {REFUSALS[reason]}")
     return found
 
 
