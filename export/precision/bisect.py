@@ -1,4 +1,4 @@
-"""Where in a step a precision departs from float32: one step of both, layer by layer, through Polygraphy."""
+"""Where in a step a precision departs from float32: one step of both, layer by layer."""
 
 from __future__ import annotations
 
@@ -10,17 +10,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from polygraphy.backend.onnx import modify_outputs
-from polygraphy.backend.onnxrt import OnnxrtRunner
-from polygraphy.comparator import Comparator
-from polygraphy.logger import G_LOGGER
 
-from export.precision.calibrate import exposed_steps
+from export.precision.calibrate import exposed_steps, open_exposed
 from export.precision.emulate import emulate_half, emulate_tf32
 from export.precision.graphs import PRODUCT, constant
 from export.precision.half import HALVES
 from export.precision.layers import layers_of_nodes
-from runtime.backends.onnxruntime.session import open_cpu_session
 from runtime.golden_replay import recorded_inputs
 from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.errors import ConfigError
@@ -114,14 +109,8 @@ def _errors(
     step: onnx.ModelProto, graph: onnx.ModelProto, fed: Mapping[str, NDArray[Any]], names: list[str]
 ) -> dict[str, float]:
     """Return by name how far the values of a graph are from those of the float32 step, as shares of their size."""
-    with G_LOGGER.verbosity(G_LOGGER.ERROR):
-        runners = [
-            OnnxrtRunner(open_cpu_session(modify_outputs(model, outputs=list(names)).SerializeToString()), name=name)
-            for name, model in (("fp32", step), ("found", graph))
-        ]
-        results = Comparator.run(runners, data_loader=[dict(fed)])
-    expected, found = (results[name][0] for name in ("fp32", "found"))
-    return {name: _relative(np.asarray(found[name]), np.asarray(expected[name])) for name in names}
+    expected, found = (open_exposed(model, names).run(names, fed) for model in (step, graph))
+    return {name: _relative(*both) for name, *both in zip(names, found, expected, strict=True)}
 
 
 def _relative(found: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -41,11 +41,7 @@ def exposed_steps(
         inputs: [1, ...] of every interval by name.
         names: of inputs, states or values inside the graph.
     """
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(step)
-    known = {value.name for value in (*step.graph.input, *step.graph.output)}
-    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
-    session = open_cpu_session(exposed.SerializeToString())
+    session = open_exposed(step, names)
     outputs = [value.name for value in session.get_outputs()]
     lines = contract.initial_lines(1)
     for given in inputs:
@@ -53,3 +49,12 @@ def exposed_steps(
         values |= dict(zip(outputs, session.run(outputs, values), strict=True))
         lines = advance(lines, {state.name: values[NEXT_STATE + state.name] for state in contract.states})
         yield {name: values[name] for name in names}
+
+
+def open_exposed(graph: onnx.ModelProto, names: Iterable[str]) -> Any:
+    """Open a graph on the CPU with values inside it, by name, among its outputs."""
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(graph)
+    known = {value.name for value in (*graph.graph.input, *graph.graph.output)}
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
+    return open_cpu_session(exposed.SerializeToString())

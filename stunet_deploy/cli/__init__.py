@@ -17,7 +17,7 @@ DISTRIBUTION = "stunet-deploy"
 #: Exit codes beside 0 (done), 1 (a check failed) and 2 (user or environment error): 128 + the signal's number.
 INTERRUPTED, READER_GONE = 130, 141
 #: The extra that brings a package, named when the package is missing.
-_EXPORT = ("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "polygraphy")
+_EXPORT = ("onnx", "onnx_ir", "onnxscript", "ml_dtypes")
 _TRAIN = ("torch", "scipy", "jaxtyping", "matplotlib", "rich", "tensorboard")
 _SERVICE = ("paho", "prometheus_client", "tomli", "waitress")
 _OTHERS = {

@@ -1,4 +1,4 @@
-"""The layer where a precision departs most, through Polygraphy."""
+"""The layer where a precision departs most."""
 
 import json
 from dataclasses import replace
