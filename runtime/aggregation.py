@@ -106,6 +106,7 @@ class Assembler:
         self.counters = AssemblyCounters()
         self.grace_s = grace_s
         self._manifest = manifest
+        self._stamp_s = manifest.interval_s if manifest.stamp == "end" else 0  # from an interval's start to its stamp
         self._rules = [rules.get(feature, Rule()) for feature in manifest.features]
         weights = dict.fromkeys(rule.weight for rule in self._rules if rule.weight is not None)
         self.names = tuple(dict.fromkeys([*manifest.features, *weights]))
@@ -175,7 +176,7 @@ class Assembler:
 
     def close_until(self, stamp: int) -> None:
         """Count the intervals up to a stamp as closed: the stream has been pushed them."""
-        start = stamp - (self._manifest.interval_s if self._manifest.stamp == "end" else 0)
+        start = stamp - self._stamp_s
         self._closed = start
         for old in [old for old in self._open if old <= start]:
             del self._open[old], self._per_sensor[old]
@@ -188,7 +189,7 @@ class Assembler:
             nodes=np.array([row[0] for row in rows], np.int32),
             seconds=np.array([row[1] for row in rows], np.float64),
             values=np.array([row[2] for row in rows], np.float64).reshape(len(rows), len(self.names)),
-            closed_s=None if self._closed is None else self._stamp_of(self._closed),
+            closed_s=None if self._closed is None else self._closed + self._stamp_s,
             counters=asdict(self.counters),
         )
 
@@ -326,9 +327,6 @@ class Assembler:
         phase_s, interval_s = self._manifest.phase_s, self._manifest.interval_s
         return phase_s + interval_s * math.floor((seconds - phase_s) / interval_s)
 
-    def _stamp_of(self, start: int) -> int:
-        return start + (self._manifest.interval_s if self._manifest.stamp == "end" else 0)
-
     def _close(self, start: int) -> Record:
         """Return the interval's values [node, feature], NaN where unobserved, and its stamp."""
         rows = sorted(self._open.pop(start, {}).items())
@@ -337,7 +335,7 @@ class Assembler:
         numbers = np.array([values for _, values in rows], np.float64).reshape(len(rows), len(self.names))
         columns = [self._aggregate(rule, column, nodes, numbers) for column, rule in enumerate(self._rules)]
         self._closed = start
-        return Record(np.stack(columns, axis=-1), self._stamp_of(start))
+        return Record(np.stack(columns, axis=-1), start + self._stamp_s)
 
     def _aggregate(
         self, rule: Rule, column: int, nodes: NDArray[np.int64], numbers: NDArray[np.float64]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from runtime.bench.nvml import Gpu
@@ -77,9 +76,7 @@ class Energy:
         self._before = self._read()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         packages, gpu = self._read()
         before, gpu_before = self._before
         if self.cpu_joules is not None:

@@ -17,7 +17,7 @@ from runtime.service.logs import LOG
 from runtime.service.notify import notify, watchdog_s
 from runtime.service.serving import load_bundle, open_serving
 from runtime.service.status import Status
-from runtime.service.swap import needs_restart, prepare, with_bundle, would_start
+from runtime.service.swap import needs_restart, prepare, would_start
 from runtime.service.web.endpoint import Endpoint
 from runtime.service.web.history import LIMIT
 from runtime.service.web.pages import StatusPages
@@ -174,7 +174,7 @@ class Service:
 
 def _take_bundle(worker: Worker, wanted: StreamConfig) -> None:
     """Offer a worker the bundle of its new config, if it is another."""
-    config = with_bundle(worker.config, wanted)
+    config = replace(worker.config, bundle=wanted.bundle, backend=wanted.backend, precision=wanted.precision)
     try:
         new = prepare(config, worker.serving)
     except (StunetError, OSError) as error:

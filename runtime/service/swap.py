@@ -89,11 +89,6 @@ def journaled(durable: DurableStream) -> list[Input]:
     return found
 
 
-def with_bundle(config: StreamConfig, wanted: StreamConfig) -> StreamConfig:
-    """Return a stream's config with the bundle, backend and precision of another."""
-    return replace(config, bundle=wanted.bundle, backend=wanted.backend, precision=wanted.precision)
-
-
 def needs_restart(running: ServiceConfig, wanted: ServiceConfig) -> list[str]:
     """Return the changed tables and keys of a config that take effect after a restart; bundles do not.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -150,8 +151,8 @@ class _Block:
 
     def __init__(self, specs: Sequence[TensorSpec], batch: int, device: Device) -> None:
         sizes = [batch * spec.row_bytes() for spec in specs]
-        offsets = [sum(aligned(size) for size in sizes[:index]) for index in range(len(sizes))]
-        total = max(1, sum(map(aligned, sizes)))
+        *offsets, end = accumulate(map(aligned, sizes), initial=0)
+        total = max(1, end)
         self.host = device.host_buffer(total)
         self.address = device.allocate(total)
         device.zero(self.address, total, total, 1)  # what lies between two tensors is copied with them

@@ -35,7 +35,13 @@ class OnnxRuntimeBackend(HostSlots):
     degraded = None
 
     def __init__(self, bundle: Bundle, *, precision: str = FLOAT32, batch: int = 1, threads: int = 1) -> None:
-        _check_precision(precision)
+        check_precision(precision)
+        if precision not in CPU_PRECISIONS:
+            raise BackendError(
+                f"precision {precision} on a CPU, where ONNX Runtime does not compute it",
+                f"one of {', '.join(CPU_PRECISIONS)}, or a GPU",
+                f"use '--precision {FLOAT32}', or on a GPU '--backend tensorrt'",
+            )
         super().__init__(bundle.manifest.contract, batch)
         ort = import_onnxruntime()
         self._session = open_session(ort, bundle.cpu_graph(precision), self.contract, batch=batch, threads=threads)
@@ -85,13 +91,3 @@ class OnnxRuntimeBackend(HostSlots):
         """Drop the session and its bindings; the backend must not be used afterwards."""
         self._bindings.clear()
         self._session = None
-
-
-def _check_precision(precision: str) -> None:
-    check_precision(precision)
-    if precision not in CPU_PRECISIONS:
-        raise BackendError(
-            f"precision {precision} on a CPU, where ONNX Runtime does not compute it",
-            f"one of {', '.join(CPU_PRECISIONS)}, or a GPU",
-            f"use '--precision {FLOAT32}', or on a GPU '--backend tensorrt'",
-        )

@@ -93,7 +93,7 @@ def test_a_new_bundle_is_watched_anew(write_config, send, lines, start, readings
     old = next(line for line in text.splitlines() if line.startswith("bundle"))
     config.write_text(text.replace(old, f'bundle = "{other.path}"'))
     running.service.reload()
-    running.wait_for(lambda status: status.bundle_id == other.manifest.bundle_id)
+    running.wait_for(lambda status: status.manifest.bundle_id == other.manifest.bundle_id)
     send(lines[20:])
     until(running, 40)
 

@@ -65,7 +65,7 @@ def test_a_new_bundle_goes_on_as_if_it_had_always_run(write_config, start, send,
     point_to(config, other.path)
     with obeying_signals(running.service):
         signal.raise_signal(signal.SIGHUP)
-        running.wait_for(lambda status: status.bundle_id == other.manifest.bundle_id)
+        running.wait_for(lambda status: status.manifest.bundle_id == other.manifest.bundle_id)
     send(lines[20:30])
     running.wait_for(lambda status: status.counters["service"]["forecasts"] == 30)
     running.finish()
@@ -173,7 +173,7 @@ def test_readings_of_the_open_interval_are_kept(write_config, start, send, examp
     running.wait_for(lambda status: status.counters["assembler"]["readings"] == 1)
     point_to(config, other.path)
     running.service.reload()
-    running.wait_for(lambda status: status.bundle_id == other.manifest.bundle_id)
+    running.wait_for(lambda status: status.manifest.bundle_id == other.manifest.bundle_id)
     now[0] += 60
     send([reading(0, 60.0)])
     running.wait_for(lambda status: status.counters["assembler"]["readings"] == 2)

@@ -159,7 +159,7 @@ def test_a_new_bundle_takes_over_under_the_page(serving, build_example, pipe, li
     old = next(line for line in running.config.read_text().splitlines() if line.startswith("bundle"))
     running.config.write_text(running.config.read_text().replace(old, f'bundle = "{bundle.path}"'))
     running.service.reload()
-    running.wait_for(lambda status: status.bundle_id == bundle.manifest.bundle_id)
+    running.wait_for(lambda status: status.manifest.bundle_id == bundle.manifest.bundle_id)
     pipe.write("".join(f"{line}\n" for line in lines[30:]))
     pipe.flush()
     running.wait_for(lambda status: status.last.issued_s == noon - 300)
