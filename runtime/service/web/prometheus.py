@@ -26,6 +26,12 @@ _COUNTERS = (
     ("stunet_resets", "stream", "resets", "Resets after a long gap, or after the clock went back"),
     ("stunet_failed_writes", "stream", "failed_writes", "Journal records and snapshots that could not be written"),
 )
+#: Counters with several numbers for each stream: name without ``_total``, attribute of the status, label, meaning.
+_LABELLED = (
+    ("stunet_readings_refused", "refused", "reason", "Lines, messages, intervals or readings refused"),
+    ("stunet_readings_dropped", "dropped", "reason", "Readings that came and are not used"),
+    ("stunet_forecasts_undelivered", "undelivered", "sink", "Forecasts that a sink has not taken"),
+)
 
 
 class Metrics:
@@ -85,23 +91,12 @@ def _counters(statuses: list[Status]) -> Iterator[Metric]:
         for status in statuses:
             counter.add_metric([status.stream], status.counters[group][key])
         yield counter
-    refused = CounterMetricFamily(
-        "stunet_readings_refused", "Lines, messages, intervals or readings refused", labels=["stream", "reason"]
-    )
-    dropped = CounterMetricFamily(
-        "stunet_readings_dropped", "Readings that came and are not used", labels=["stream", "reason"]
-    )
-    undelivered = CounterMetricFamily(
-        "stunet_forecasts_undelivered", "Forecasts that a sink has not taken", labels=["stream", "sink"]
-    )
-    for status in statuses:
-        for reason, count in status.refused.items():
-            refused.add_metric([status.stream, reason], count)
-        for reason, count in status.dropped.items():
-            dropped.add_metric([status.stream, reason], count)
-        for kind, count in status.undelivered.items():
-            undelivered.add_metric([status.stream, kind], count)
-    yield from (refused, dropped, undelivered)
+    for name, attribute, label, meaning in _LABELLED:
+        counter = CounterMetricFamily(name, meaning, labels=["stream", label])
+        for status in statuses:
+            for value, count in getattr(status, attribute).items():
+                counter.add_metric([status.stream, value], count)
+        yield counter
 
 
 def _gauges(statuses: list[Status]) -> Iterator[Metric]:
