@@ -68,7 +68,7 @@ class Checkpoint:
             "model": self.model.family,
             "config": asdict(self.model.config),
             "signal": asdict(self.model.signal),
-            "site": _stored_site(self.site),
+            "site": {name: fact for name, fact in asdict(self.site).items() if name != "features"},  # in the signal
             "training": dict(self.training),
         }
         graph = self.model.stored_graph()
@@ -109,13 +109,14 @@ class Checkpoint:
             model = family.restored(meta["config"], signal, content["graph"], content["weights"])
             model.load_state_dict(content["weights"])
             site = from_mapping(Site, meta["site"] | {"features": signal.features})
+            sensors = len(site.sensor_ids)
+            if sensors != model.sensors:
+                raise CheckpointError(f"{sensors} sensors", f"{model.sensors} as in the graph", "train again")
             reference = Series(**{name: tensor.numpy() for name, tensor in content["stream"].items()}, site=site)
-            checkpoint = cls(model.eval(), reference, meta["training"])
-            checkpoint._check_sensors()
+            return cls(model.eval(), reference, meta["training"])
         except Exception as error:  # whatever the content lacks or holds too much of
             came = f"{path} contradicts itself ({_reason(error)})"
             raise CheckpointError(came, expected, "train again") from error
-        return checkpoint
 
     def with_fill(self, fill: str) -> Checkpoint:
         """Return a checkpoint with the same weights, none of which is of the fill, and this fill.
@@ -136,19 +137,6 @@ class Checkpoint:
         other = model.restored(asdict(model.config) | {"fill": fill}, model.signal, model.stored_graph(), weights)
         other.load_state_dict(weights)
         return replace(self, model=other.eval())
-
-    def _check_sensors(self) -> None:
-        if len(self.site.sensor_ids) != self.model.sensors:
-            raise CheckpointError(
-                f"{len(self.site.sensor_ids)} sensors", f"{self.model.sensors} as in the graph", "train again"
-            )
-
-
-def _stored_site(site: Site) -> dict[str, Any]:
-    """Return a site as the file holds it: without the features, which stand in the signal."""
-    stored = asdict(site)
-    del stored["features"]
-    return stored
 
 
 def _reason(error: Exception) -> str:

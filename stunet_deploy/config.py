@@ -20,7 +20,12 @@ SymmetriseMethod = Literal["max", "mean"]
 BasisForm = Literal["auto", "dense", "blocks"]
 
 
-def _require(valid: bool, name: str, value: object, expected: str) -> None:
+def require(valid: bool, name: str, value: object, expected: str) -> None:
+    """Refuse the value of a setting that is not valid.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
     if not valid:
         raise ConfigError(f"{name} = {value!r}", expected, f"correct {name} in the config file")
 
@@ -52,19 +57,19 @@ class Signal:
     def __post_init__(self) -> None:
         for name in ("mean", "std", "low", "high"):
             numbers = getattr(self, name)
-            _require(len(numbers) == len(self.features), name, numbers, f"one number for each of {self.features}")
-            _require(all(map(math.isfinite, numbers)), name, numbers, "finite numbers")
+            require(len(numbers) == len(self.features), name, numbers, f"one number for each of {self.features}")
+            require(all(map(math.isfinite, numbers)), name, numbers, "finite numbers")
         for name in ("features", "targets"):
             names = getattr(self, name)
-            _require(0 < len(names) == len(set(names)), name, names, "at least one name, none twice")
+            require(0 < len(names) == len(set(names)), name, names, "at least one name, none twice")
         if self.forecasts_features:
-            _require(set(self.targets) <= set(self.features), "targets", self.targets, f"features of {self.features}")
-        _require(all(std > 0 for std in self.std), "std", self.std, "positive numbers")
-        _require(all(0 < std < math.inf for std in self.target_std), "target_std", self.target_std, "positive numbers")
+            require(set(self.targets) <= set(self.features), "targets", self.targets, f"features of {self.features}")
+        require(all(std > 0 for std in self.std), "std", self.std, "positive numbers")
+        require(all(0 < std < math.inf for std in self.target_std), "target_std", self.target_std, "positive numbers")
         expected = 0 if self.forecasts_features else len(self.targets)
         for name in ("target_std", "target_units"):
-            _require(len(getattr(self, name)) == expected, name, getattr(self, name), f"{expected} entries")
-        _require(all(a < b for a, b in zip(self.low, self.high, strict=True)), "low", self.low, "low below high")
+            require(len(getattr(self, name)) == expected, name, getattr(self, name), f"{expected} entries")
+        require(all(a < b for a, b in zip(self.low, self.high, strict=True)), "low", self.low, "low below high")
 
     @property
     def forecasts_features(self) -> bool:
@@ -137,9 +142,9 @@ class STUNetConfig:
 
     def __post_init__(self) -> None:
         scales_valid = bool(self.scales) and all(pool >= 0 and dilation >= 1 for pool, dilation in self.scales)
-        _require(scales_valid, "scales", self.scales, "(pool levels ≥ 0, dilation ≥ 1) for at least one scale")
+        require(scales_valid, "scales", self.scales, "(pool levels ≥ 0, dilation ≥ 1) for at least one scale")
         for name in ("hidden", "chebyshev_order", "horizon", "window"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         check_choices(self)
 
 
@@ -202,25 +207,23 @@ class SRNNConfig:
 
     def __post_init__(self) -> None:
         for name in ("edge_hidden", "node_hidden", "horizon", "window"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("edge_embedding", "node_embedding", "head"):
-            _require(all(width >= 1 for width in getattr(self, name)), name, getattr(self, name), "positive widths")
+            require(all(width >= 1 for width in getattr(self, name)), name, getattr(self, name), "positive widths")
         check_choices(self)
         summed = self.edge_state == "summed"
-        _require(not (summed and self.combine == "attention"), "combine", self.combine, 'sum, or edge_state "per_edge"')
+        require(not (summed and self.combine == "attention"), "combine", self.combine, 'sum, or edge_state "per_edge"')
         differs = self.edge_features == "difference"
-        _require(not differs or self.presence, "edge_features", self.edge_features, "concat, or presence = true")
-        _require(not self.presence or self.fill == "mean", "fill", self.fill, '"mean" with presence = true')
+        require(not differs or self.presence, "edge_features", self.edge_features, "concat, or presence = true")
+        require(not self.presence or self.fill == "mean", "fill", self.fill, '"mean" with presence = true')
         classifies = self.output == "classification"
         distinct = all(len(names) == len(set(names)) > 1 for names in self.classes.values())
         valid = bool(self.classes) == classifies and distinct
-        _require(
-            valid, "classes", self.classes, 'two or more for each labelled node type, with output "classification"'
-        )
+        require(valid, "classes", self.classes, 'two or more for each labelled node type, with output "classification"')
         rolled = self.decoder == "recurrent"
-        _require(not (rolled and classifies), "decoder", self.decoder, "direct with classification")
+        require(not (rolled and classifies), "decoder", self.decoder, "direct with classification")
         plain = self.output == "regression" and not rolled
-        _require(not self.profile or plain, "profile", self.profile, "false, or regression with a direct decoder")
+        require(not self.profile or plain, "profile", self.profile, "false, or regression with a direct decoder")
 
 
 #: The paper's ablation, by configuration alone (its Table 3).
@@ -295,13 +298,13 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_choices(self)
         for name in ("chunk", "batch", "epochs", "decay_every", "loss_every", "patience"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("warm_up", "threads", "weight_decay", "sampling_decay", "time_jitter"):
-            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of 0 or more")
+            require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of 0 or more")
         for name in ("learning_rate", "decay", "clip_norm"):
-            _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a positive number")
+            require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a positive number")
         for name in ("dropout", "hide", "hide_sensors", "average"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a share in [0, 1)")
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a share in [0, 1)")
 
 
 @dataclass(frozen=True)

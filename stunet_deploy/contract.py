@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.errors import BundleError
+from stunet_deploy.config_mapping import from_mapping
+from stunet_deploy.errors import BundleError, ConfigError
 
 STATE = "state."
 NEXT_STATE = "next_state."
@@ -166,11 +167,7 @@ class StepContract:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form stored in a bundle's manifest."""
-        return {
-            "inputs": [spec.to_json() for spec in self.inputs],
-            "outputs": [spec.to_json() for spec in self.outputs],
-            "states": [spec.to_json() for spec in self.states],
-        }
+        return {name: [spec.to_json() for spec in getattr(self, name)] for name in ("inputs", "outputs", "states")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StepContract:
@@ -180,12 +177,8 @@ class StepContract:
             BundleError: if an entry is missing or malformed.
         """
         try:
-            return cls(
-                inputs=tuple(TensorSpec(**_spec_fields(entry)) for entry in data["inputs"]),
-                outputs=tuple(TensorSpec(**_spec_fields(entry)) for entry in data["outputs"]),
-                states=tuple(StateSpec(**_spec_fields(entry)) for entry in data["states"]),
-            )
-        except (KeyError, TypeError) as error:
+            return from_mapping(cls, data)
+        except ConfigError as error:
             raise BundleError(
                 f"a step contract that cannot be read ({error})",
                 "inputs, outputs and states as 'stunet-export' writes them",
@@ -195,10 +188,6 @@ class StepContract:
 
 def _renamed(spec: TensorSpec, name: str) -> TensorSpec:
     return TensorSpec(name, spec.axes, spec.shape, spec.dtype)
-
-
-def _spec_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
 
 
 def advance(lines: Lines, next_state: Mapping[str, NDArray[np.float32]]) -> Lines:

@@ -12,7 +12,9 @@ from stunet_deploy.array_files import load_npz
 from stunet_deploy.errors import DataError
 from stunet_deploy.graph.files import GRAPH_KINDS, read_graph
 from stunet_deploy.graph.sensor_graph import SensorGraph
+from stunet_deploy.series.files import read_head
 from stunet_deploy.series.series import Series, read_series
+from stunet_deploy.series.text import all_numbers
 
 _MOCAP_COLUMNS = 117  # 38 joints of CMU's skeleton and the root's position, three numbers each
 _NAMED_RECORDINGS = ("los_speed", "pemsd7_v")
@@ -42,11 +44,7 @@ def read_data_file(path: str | Path, *, timezone: str | None = None) -> DataFile
         DataError: the file is missing, damaged, or of no known kind.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise DataError(f"{path}, which cannot be read ({error.strerror})", "a data file", "check the path") from error
+    head = read_head(path)
     if head.startswith(b"PK"):
         return _npz(path, timezone)
     if head.startswith((b"\x80", b"\x93NUMPY")) or path.suffix in (".pkl", ".pickle"):
@@ -75,10 +73,9 @@ def _text(path: Path, timezone: str | None) -> DataFile:
     first = next(csv.reader(lines[:1]), [])
     names = {cell.strip().lower() for cell in first}
     named = path.name.lower().startswith(_NAMED_RECORDINGS)
-    of_graph = {"from", "to"} <= names or bool({"latitude", "lat"} & names)
-    if of_graph:
+    if {"from", "to"} <= names or {"latitude", "lat"} & names:
         return DataFile("graph", graph=read_graph(path))
-    if _all_numbers(first) and not named:
+    if first and all_numbers(first) and not named:
         try:
             return DataFile("graph", graph=read_graph(path))
         except DataError as refused:
@@ -109,13 +106,6 @@ def _first_lines(path: Path) -> list[str]:
     return lines
 
 
-def _all_numbers(cells: list[str]) -> bool:
-    try:
-        return bool([float(cell) for cell in cells])
-    except ValueError:
-        return False
-
-
 def _sensor_list(lines: list[str]) -> DataFile | None:
     """Ids alone: graph_sensor_ids.txt in one line, PEMS03.txt one a line."""
     cells = lines[0].split(",") if len(lines) == 1 else lines
@@ -127,7 +117,7 @@ def _sensor_list(lines: list[str]) -> DataFile | None:
 def _tracks(path: Path, lines: list[str]) -> DataFile | None:
     """ETH and UCY as SGAN distributes them: frame, pedestrian, x, y, parted by blanks."""
     rows = [line.split() for line in lines]
-    if not rows or any(len(row) != 4 or not _all_numbers(row) for row in rows):
+    if not rows or any(len(row) != 4 or not all_numbers(row) for row in rows):
         return None
     try:
         table = np.loadtxt(path, ndmin=2)
@@ -147,11 +137,8 @@ def _tracks(path: Path, lines: list[str]) -> DataFile | None:
 def _motion(path: Path, lines: list[str]) -> DataFile | None:
     """CMU's motion capture: a pose a line."""
     rows = [line.split(",") for line in lines]
-    if (
-        not rows
-        or len(rows) == _MOCAP_COLUMNS
-        or any(len(row) != _MOCAP_COLUMNS or not _all_numbers(row) for row in rows)
-    ):
+    poses = all(len(row) == _MOCAP_COLUMNS and all_numbers(row) for row in rows)
+    if not rows or len(rows) == _MOCAP_COLUMNS or not poses:
         return None
     with path.open(encoding="utf-8-sig") as file:
         frames = sum(1 for line in file if line.strip())

@@ -10,7 +10,9 @@ raise AssertionError naming the property, and belong in tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -90,8 +92,8 @@ def verify_step_contract(
     length = 2 * contract.slots + 1 if time is None else time
     names = {spec.name for spec in contract.inputs}
     masks = {name: mask for name, mask in masks.items() if {name, mask} <= names}
-    inputs = sample_inputs(contract, rng, batch, length, masks) if sample is None else sample(rng, batch, length)
-    check = _Check(contract, step, inputs, masks, tolerance, exact)
+    drawn = sample or partial(sample_inputs, contract, masks=masks)
+    check = _Check(contract, step, drawn(rng, batch, length), masks, tolerance, exact)
     check.pure()
     check.rows_independent(rng)
     check.unobserved_cannot_leak()
@@ -126,9 +128,8 @@ def verify_stateful_step(
     stepper = open_step(batch)
     contract = stepper.contract
     length = 2 * contract.slots + 1
-    inputs = (
-        sample_inputs(contract, rng, batch, 2 * length, masks) if sample is None else sample(rng, batch, 2 * length)
-    )
+    drawn = sample or partial(sample_inputs, contract, masks=masks)
+    inputs = drawn(rng, batch, 2 * length)
     first, second = _cut(inputs, 0, length), _cut(inputs, length, 2 * length)
 
     _equal(stepper.read_lines(), contract.initial_lines(batch), "a fresh backend starts from zero")
@@ -155,16 +156,8 @@ def verify_stateful_step(
         line[:, 0] = 0
     _equal(other.read_lines(), cleared, "a reset of one row zeroes that row and no other")
 
-    verify_step_contract(
-        contract,
-        as_step(open_step),
-        rng,
-        sample=sample,
-        masks=masks,
-        batch=batch,
-        tolerance=tolerance,
-        exact=exact,
-    )
+    step = as_step(open_step)
+    verify_step_contract(contract, step, rng, sample=sample, masks=masks, batch=batch, tolerance=tolerance, exact=exact)
 
 
 def as_step(open_step: Callable[[int], StatefulStep]) -> StepFunction:
@@ -172,7 +165,7 @@ def as_step(open_step: Callable[[int], StatefulStep]) -> StepFunction:
     opened: dict[int, StatefulStep] = {}
 
     def step(inputs: Arrays, lines: Lines) -> tuple[Arrays, Arrays]:
-        batch = len(next(iter(inputs.values())))
+        batch = _batch(inputs)
         if batch not in opened:
             opened[batch] = open_step(batch)
         opened[batch].write_lines(lines)
@@ -206,33 +199,25 @@ def run_steps(contract: StepContract, step: StepFunction, inputs: Arrays, lines:
     return {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}, lines
 
 
+@dataclass
 class _Check:
     """The properties of one step over one set of inputs [batch, time, ...]."""
 
-    def __init__(
-        self,
-        contract: StepContract,
-        step: StepFunction,
-        inputs: Arrays,
-        masks: Mapping[str, str],
-        tolerance: float,
-        exact: bool,
-    ) -> None:
-        self.contract = contract
-        self.step = step
-        self.inputs = inputs
-        self.masks = masks
-        self.tolerance = tolerance
-        self.exact = exact
-        self.batch = len(next(iter(inputs.values())))
+    contract: StepContract
+    step: StepFunction
+    inputs: Arrays
+    masks: Mapping[str, str]
+    tolerance: float
+    exact: bool
+
+    def __post_init__(self) -> None:
+        self.batch = _batch(self.inputs)
         self.well_formed()
-        self.outputs, self.lines = self.run(inputs)
+        self.outputs, self.lines = self.run(self.inputs)
 
     def run(self, inputs: Arrays, lines: Lines | None = None) -> tuple[Arrays, Lines]:
-        batch = len(next(iter(inputs.values())))
-        return run_steps(
-            self.contract, self.step, inputs, self.contract.initial_lines(batch) if lines is None else lines
-        )
+        before = self.contract.initial_lines(_batch(inputs)) if lines is None else lines
+        return run_steps(self.contract, self.step, inputs, before)
 
     def same(self, found: Arrays, expected: Arrays, what: str) -> None:
         if self.exact:
@@ -311,7 +296,7 @@ class _Check:
         for cut in cuts:
             lines = self.contract.initial_lines(self.batch)
             parts = []
-            for begin, end in _spans(cut, length):
+            for begin, end in pairwise([0, *map(int, cut), length]):
                 outputs, lines = forward(_cut(self.inputs, begin, end), lines)
                 parts.append(outputs)
             found = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
@@ -331,6 +316,10 @@ def _run_stateful(stepper: StatefulStep, inputs: Arrays) -> Arrays:
     return {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
 
 
+def _batch(inputs: Arrays) -> int:
+    return len(next(iter(inputs.values())))
+
+
 def _time(inputs: Arrays) -> int:
     return len(next(iter(inputs.values()))[0])
 
@@ -345,8 +334,3 @@ def _cut(inputs: Arrays, begin: int, end: int) -> Arrays:
 
 def _rows(arrays: Arrays, rows: Sequence[int], axis: int) -> Arrays:
     return {name: np.take(array, rows, axis=axis) for name, array in arrays.items()}
-
-
-def _spans(cut: Iterable[int], length: int) -> list[tuple[int, int]]:
-    borders = [0, *(int(t) for t in cut), length]
-    return list(pairwise(borders))

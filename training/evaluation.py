@@ -192,11 +192,7 @@ def to_json(
                 "model": result.model,
                 "protocol": result.protocol,
                 **({"target": result.target} if several else {}),
-                "horizon_minutes": _plain(result.horizon_minutes),
-                "mae": _plain(result.mae),
-                "mape": _plain(result.mape),
-                "rmse": _plain(result.rmse),
-                "count": result.count,
+                **{name: _plain(getattr(result, name)) for name in ("horizon_minutes", "mae", "mape", "rmse", "count")},
                 **({} if result.hidden is None else {"hidden": result.hidden}),
             }
             for result in results

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from stunet_deploy.config import SplitChoice
 from stunet_deploy.errors import ConfigError, DataError
-from stunet_deploy.series.series import Series
+from stunet_deploy.series.series import Series, runs
 from stunet_deploy.series.wall_clock import DAY_S, local_times
 
 
@@ -183,6 +182,4 @@ def _issue_rows(runs: list[slice], window: int, horizon: int) -> NDArray[np.int6
 def _days(series: Series) -> list[slice]:
     """Return the runs of consecutive intervals within one local day."""
     day = local_times(series.timestamps, series.timezone) // DAY_S
-    new_run = (np.diff(day) != 0) | (np.diff(series.timestamps) != series.interval_s)
-    borders = [0, *(np.flatnonzero(new_run) + 1).tolist(), len(day)]
-    return [slice(first, last) for first, last in pairwise(borders)]
+    return runs((np.diff(day) != 0) | (np.diff(series.timestamps) != series.interval_s))

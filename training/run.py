@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stunet_deploy.checkpoint import Checkpoint
@@ -295,14 +294,8 @@ def prepare_signal(series: Series, split: Split, targets: tuple[str, ...], *, li
     # Negative readings are only possible where training saw some.
     low = np.where(low < 0, HEADROOM * low, 0.0)
     high = np.maximum(high + (HEADROOM - 1) * np.abs(high), low + std)
-    return Signal(
-        series.features,
-        targets or series.features,
-        mean=_floats(mean),
-        std=_floats(std),
-        low=_floats(low),
-        high=_floats(high),
-    )
+    statistics = (tuple(column.tolist()) for column in (mean, std, low, high))
+    return Signal(series.features, targets or series.features, *statistics)
 
 
 def reference_stream(series: Series, split: Split) -> Series:
@@ -320,7 +313,3 @@ def reference_stream(series: Series, split: Split) -> Series:
     observed = series.observed[rows].copy()
     values = np.where(observed, series.values[rows], 0.0).astype(np.float32)
     return Series(values, observed, series.timestamps[rows].copy(), series.site, series.source)
-
-
-def _floats(column: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(float(number) for number in column)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib import metadata
 
 from stunet_deploy.cli import bench, build, data, demo, evaluate, export, inspect, run, train, verify
-from stunet_deploy.cli.console import Console, standard_console
+from stunet_deploy.cli.console import Console
 from stunet_deploy.errors import CheckFailed, StunetError
 
 VERBS = (data, train, evaluate, export, build, verify, run, bench, inspect, demo)
@@ -61,7 +62,7 @@ def _declare(parser: argparse.ArgumentParser, function: object) -> None:
 
 def _execute(arguments: argparse.Namespace) -> int:
     """Run the chosen verb; what a user can act on becomes three clauses and an exit code."""
-    console = standard_console(arguments.json)
+    console = Console(arguments.json, sys.stdout, sys.stderr)
     try:
         # A library that prints must not spoil the answer.
         with redirect_stdout(console.err):

@@ -98,10 +98,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def _report(path: Path, console: Console) -> int:
     """Draw a measurement beside its file."""
     from runtime.bench.summary import read_measurement, table
-    from stunet_deploy.cli.pictures.latency import write_latency
+    from stunet_deploy.cli.pictures.forecasts import save_png
+    from stunet_deploy.cli.pictures.latency import draw_latencies
 
     found, picture = read_measurement(path), path.with_suffix(".png")
-    write_latency(picture, found)
+    save_png(draw_latencies(found), picture)
     console.answer({"measurement": str(path), "picture": str(picture)}, f"{table(found)}\n\n{picture}")
     return 0
 

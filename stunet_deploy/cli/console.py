@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -49,8 +48,3 @@ class Console:
     def fail(self, error: StunetError) -> None:
         """Write an error as its three clauses."""
         self.say(f"error:    {error.came}\nexpected: {error.expected}\nto do:    {error.action}")
-
-
-def standard_console(json: bool) -> Console:
-    """Return the console of this process."""
-    return Console(json, sys.stdout, sys.stderr)

@@ -58,14 +58,8 @@ def _data(found: StepCost) -> dict[str, Any]:
         "step": found.step.summary(),
         "share_of_floor": found.floor_us / found.fastest_us,
         "nodes": [
-            {
-                "name": node.name,
-                "operator": node.operator,
-                "shapes": node.shapes,
-                "operations": node.operations,
-                "bytes": node.bytes,
-                "floor_us": ceilings.node_us(node.operations, node.bytes),
-            }
+            {name: getattr(node, name) for name in ("name", "operator", "shapes", "operations", "bytes")}
+            | {"floor_us": ceilings.node_us(node.operations, node.bytes)}
             for node in cost.nodes
         ],
     }

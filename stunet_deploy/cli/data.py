@@ -116,8 +116,6 @@ def _draw(found: DataFile, path: Path, plot: Path) -> None:
     if found.series is None and found.graph is None:
         raise ConfigError(f"--plot for {path.name}, which holds {found.kind}", "a recording or a graph", "leave it out")
     from stunet_deploy.cli.pictures.data import draw_data
-    from stunet_deploy.files import replacing
+    from stunet_deploy.cli.pictures.forecasts import save_png
 
-    figure = draw_data(found, path.name)
-    with replacing(plot) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, facecolor="white")
+    save_png(draw_data(found, path.name), plot)

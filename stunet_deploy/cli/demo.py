@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
+from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
 from stunet_deploy.errors import CheckFailed, ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stunet_deploy.bundle import Bundle
-    from stunet_deploy.config import RunConfig
     from stunet_deploy.series.series import Series
     from training.evaluation import Predictor
 
@@ -28,8 +28,11 @@ DATA = Path(__file__).resolve().parents[1] / "data" / "freeway.npz"
 #: The last days are streamed, after a day to warm up on.
 DAYS_STREAMED = 3
 #: Found by trial for one to two minutes of training; one thread, as two that wait for each other are slower.
-MODEL = {"hidden": 16, "profile": True}
-TRAINING = {"epochs": 20, "batch": 2, "warm_up": 12, "chunk": 48, "learning_rate": 1e-2, "threads": 1}
+CONFIG = RunConfig(
+    STUNetConfig(hidden=16, profile=True),
+    TrainingConfig(epochs=20, batch=2, warm_up=12, chunk=48, learning_rate=1e-2, threads=1),
+    targets=("speed",),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +46,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from export.bundle import export_bundle
     from runtime.predictor import StreamPredictor
     from runtime.verify import verify
-    from stunet_deploy.cli.report import DemoResult, write_report
+    from stunet_deploy.cli.report import DemoResult, percentiles, write_report
     from stunet_deploy.cli.training_log import TrainingLog
     from stunet_deploy.graph.files import read_graph
     from stunet_deploy.series.series import read_series
@@ -59,15 +62,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     stages = Stages(console)
     series = read_series(DATA)
     with stages.time(f"training for {arguments.minutes:g} minutes on {len(series.sensor_ids)} simulated detectors"):
-        config = demo_config()
-        with TrainingLog(out / "model.log.csv", console, config.training.epochs, False, None) as log:
-            checkpoint = TrainingRun(
-                series,
-                read_graph(DATA, series.sensor_ids),
-                config,
-                max_minutes=arguments.minutes,
-                report=log.report,
-            ).run()
+        graph = read_graph(DATA, series.sensor_ids)
+        with TrainingLog(out / "model.log.csv", console, CONFIG.training.epochs, False, None) as log:
+            checkpoint = TrainingRun(series, graph, CONFIG, max_minutes=arguments.minutes, report=log.report).run()
         checkpoint.save(out / "model.pt")
     with stages.time("exporting the step to ONNX"):
         bundle = export_bundle(checkpoint, out / "model.bundle")
@@ -76,7 +73,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         if not verification.passed:
             raise CheckFailed(f"verification: largest error {verification.max_abs_error:g}")
     targets = bundle.manifest.targets
-    split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
+    split = choose_protocol(series, CONFIG.protocol, CONFIG.model.window, CONFIG.model.horizon)
     with stages.time("scoring the bundle on the test span, beside the baselines"):
         predictors: list[Predictor] = [StreamPredictor(bundle), *baselines(series, split, targets)]
         results = evaluate(series, split, predictors, targets=targets)
@@ -107,9 +104,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         "latency": latency,
         "seconds": stages.seconds,
     }
-    shown = "  ".join(
-        f"{name.removesuffix('_us')} {latency[name]:.0f}" for name in LATENCIES if latency[name] is not None
-    )
+    shown = "  ".join(f"{name} {us:.0f}" for name, us in percentiles(latency))
     console.answer(
         data,
         f"\n{table(results)}\nMAE and RMSE in km/h, simulated traffic\n\n"
@@ -119,17 +114,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     )
     console.next("stunet train --data YOURS.csv --graph YOUR_EDGES.csv --timezone YOUR/ZONE --out model.pt")
     return 0
-
-
-LATENCIES = ("min_us", "median_us", "p90_us", "p95_us", "p99_us", "max_us")
-
-
-def demo_config() -> RunConfig:
-    """Return a config that reaches a useful model within a minute or two."""
-    from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
-    from stunet_deploy.config_mapping import from_mapping
-
-    return RunConfig(from_mapping(STUNetConfig, MODEL), from_mapping(TrainingConfig, TRAINING), targets=("speed",))
 
 
 def stream_last_days(bundle: Bundle, series: Series) -> tuple[int, NDArray[np.float32], NDArray[np.float64]]:

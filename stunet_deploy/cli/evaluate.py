@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Score and print the table."""
+    from stunet_deploy.series.series import read_series
     from training.baselines import baselines
     from training.evaluation import evaluate, table, to_json
     from training.hiding import evaluate_hidden
@@ -71,7 +72,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             "a model whose labels are in the recording",
             "score it where its labels are; 'stunet verify' checks a bundle of it",
         )
-    series = subject.read(arguments.data, arguments.timezone)
+    # As the model knows it: its sensors by id, its time zone, its meaning of a stamp.
+    series = read_series(arguments.data, timezone=arguments.timezone or subject.site.timezone).fitted_to(subject.site)
     split = choose_protocol(series, arguments.protocol or subject.protocol, subject.window, subject.horizon)
     console.say(f"data: {series.source}\nsplit {split.protocol}: {len(split.test)} forecasts to score")
 
@@ -124,16 +126,6 @@ class Subject:
     horizon: int
     protocol: SplitChoice
     missing: Literal["unobserved", "zeros"]
-
-    def read(self, data: Path, zone: str | None) -> Series:
-        """Read a recording as the model knows it: its sensors by id, its time zone, its meaning of a stamp.
-
-        Raises:
-            DataError: if the recording lacks sensors or features, or has another interval.
-        """
-        from stunet_deploy.series.series import read_series
-
-        return read_series(data, timezone=zone or self.site.timezone).fitted_to(self.site)
 
 
 def open_subject(path: Path, backend: str, precision: str) -> Subject:

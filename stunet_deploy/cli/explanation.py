@@ -65,7 +65,7 @@ def answer(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         )
     series = _recording(checkpoint, arguments.data, arguments.timezone)
     shown = arguments.intervals or max(1, 86_400 // series.interval_s)
-    start = _start(series)
+    start = series.segments()[-1].start  # after the last break: state is not carried over one
     rows = slice(max(start, len(series.timestamps) - shown - model.config.window), len(series.timestamps))
     seen = series.rows(rows)
     warm_up = max(0, min(model.config.window, len(seen.timestamps) - shown))
@@ -89,12 +89,6 @@ def _recording(checkpoint: Checkpoint, data: Path | None, zone: str | None) -> S
             raise ConfigError("--timezone without --data", "a recording", "add --data")
         return checkpoint.reference
     return read_series(data, timezone=zone or checkpoint.site.timezone).fitted_to(checkpoint.site)
-
-
-def _start(series: Series) -> int:
-    """Return the first row after the last break of a recording: state is not carried over one."""
-    start: int = series.segments()[-1].start
-    return start
 
 
 def _to_json(found: Explanation, seen: Series, warm_up: int, out: Path | None) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from stunet_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
     from stunet_deploy.contract import StepContract
-    from stunet_deploy.models.stunet.model import STUNet
 
 HELP = "Say what a bundle or a checkpoint forecasts, how large and how good it is, and what it needs; draw an st-graph."
 EXAMPLE = "example: stunet inspect model.bundle"
@@ -114,15 +113,15 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], str]:
         "training": dict(trained),
     }
     validation = trained.get("validation_mae")
+    graphs = []
+    if isinstance(model, STUNet):
+        levels = " → ".join(str(len(level.adjacency)) for level in model.hierarchy.levels)
+        graphs = [f"graphs     {levels} nodes, hidden width {model.config.hidden}"]
     lines = [
         f"{path.name}: {model.family}, {parameters:,} parameters, a checkpoint of {len(content) / 1e6:.1f} MB",
         f"forecasts  {', '.join(signal.targets)} at {len(site.sensor_ids)} sensors, {minutes:g} to "
         f"{config.horizon * minutes:g} minutes ahead, every {minutes:g} minutes",
-        *(
-            [f"graphs     {_levels(model)} nodes, hidden width {model.config.hidden}"]
-            if isinstance(model, STUNet)
-            else []
-        ),
+        *graphs,
         f"remembers  {len(contract.states)} states, {contract.state_bytes() / 1e3:.1f} kB a stream",
         f"trained    {trained.get('epochs', '?')} epochs on {trained.get('data', 'data that it does not name')}",
         f"accuracy   {'unknown' if validation is None else f'validation MAE {validation:.3f}'}; "
@@ -132,7 +131,3 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], str]:
     if isinstance(model, StructuralRNN):
         lines.append(_drawn(model.stored_graph(), contract))
     return data, "\n".join(lines)
-
-
-def _levels(model: STUNet) -> str:
-    return " → ".join(str(len(level.adjacency)) for level in model.hierarchy.levels)

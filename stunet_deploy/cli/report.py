@@ -6,11 +6,9 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from string import Template
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,14 +81,16 @@ def write_report(path: Path, result: DemoResult) -> None:
     """Write the report."""
     day = result.busiest_day()
     unit, latency = day.unit, result.latency()
-    date = datetime.fromtimestamp(int(day.times[0]), ZoneInfo(day.zone))
+    test_start = slice(result.split.test_start, result.split.test_start + 1)
+    (date,) = pictures.local_datetimes(day.times[:1], day.zone)
+    (first_test,) = pictures.local_datetimes(result.series.timestamps[test_start], day.zone)
     lead = min(day.ahead)
     corridors = {
         name: [node for node, sensor in enumerate(day.sensor_ids) if sensor.startswith(prefix) and "-" not in sensor]
         for name, prefix in CORRIDORS.items()
     }
     named = [replace(r, model=MODEL_NAMES.get(r.model, r.model)) for r in result.results]
-    marks = {"median": latency["median_us"], "p99": latency["p99_us"]}
+    marks = {name: us for name, us in percentiles(latency) if name in ("median", "p99")}
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         sensors=len(day.sensor_ids),
         date=f"{date:%A} {date.day} {date:%B %Y}",
@@ -103,15 +103,13 @@ def write_report(path: Path, result: DemoResult) -> None:
         corridors=pictures.to_svg(pictures.draw_corridors(day, corridors, lead)),
         horizons=pictures.to_svg(pictures.draw_horizons(named, unit)),
         accuracy=_accuracy(named),
-        latency=pictures.to_svg(
-            pictures.draw_latency(result.step_us, {name: us for name, us in marks.items() if us is not None})
-        ),
-        timings=_rows([(name.removesuffix("_us"), f"{us:.0f}") for name, us in _percentiles(latency)]),
+        latency=pictures.to_svg(pictures.draw_latency(result.step_us, marks)),
+        timings=_rows([(name, f"{us:.0f}") for name, us in percentiles(latency)]),
         count=latency["count"],
         stages=_rows([(title, f"{seconds:.1f} s") for title, seconds in result.stages.items()]),
         machine=html.escape(_machine()),
         source=html.escape(result.series.source),
-        first_test=f"{_local(result.series, result.split.test_start):%A %d %B}",
+        first_test=f"{first_test:%A %d %B}",
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -186,9 +184,10 @@ def _accuracy(results: Sequence[Result]) -> str:
     return f"<table><thead>{head}<tbody>{''.join(body)}</table>"
 
 
-def _percentiles(latency: Mapping[str, float | int | None]) -> list[tuple[str, float]]:
-    names = ("min_us", "median_us", "p90_us", "p95_us", "p99_us", "max_us")
-    return [(name, value) for name in names if (value := latency[name]) is not None]
+def percentiles(latency: Mapping[str, float | int | None]) -> list[tuple[str, float]]:
+    """Return (name, microseconds) of those percentiles of a latency that its samples determine."""
+    names = ("min", "median", "p90", "p95", "p99", "max")
+    return [(name, value) for name in names if (value := latency[f"{name}_us"]) is not None]
 
 
 def _rows(pairs: Sequence[tuple[str, str]]) -> str:
@@ -198,7 +197,3 @@ def _rows(pairs: Sequence[tuple[str, str]]) -> str:
 def _machine() -> str:
     found = environment()
     return f"{found['cpu']}, {found['cores_allowed'] or found['cores']} cores; ONNX Runtime {found['onnxruntime']}"
-
-
-def _local(series: Series, row: int) -> datetime:
-    return datetime.fromtimestamp(int(series.timestamps[row]), ZoneInfo(series.timezone))

@@ -14,7 +14,6 @@ from stunet_deploy.config import RUN_CONFIGS
 from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from stunet_deploy.checkpoint import Checkpoint
     from stunet_deploy.graph.files import SensorGraph
     from stunet_deploy.series.series import Series
 
@@ -53,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Train; the state for ``--resume`` is kept until the checkpoint is written."""
+    from stunet_deploy.checkpoint import Checkpoint
     from stunet_deploy.cli.training_log import TrainingLog
     from stunet_deploy.config_files import read_run_config
     from stunet_deploy.series.series import read_series
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     check_writable(out)
     state_file = out.with_name(f"{out.name}.state")
     _check_resumable(state_file, arguments.resume, console)
-    start = None if arguments.start_from is None else _start(arguments.start_from)
+    start = None if arguments.start_from is None else Checkpoint.load(arguments.start_from)
     config = read_run_config(arguments.config, arguments.model or ("stunet" if start is None else start.model.family))
     epochs = config.training.epochs if arguments.epochs is None else arguments.epochs
     types = None if arguments.types is None else read_sensor_types(arguments.types)
@@ -114,12 +114,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     zone = f" --timezone {arguments.timezone}" if arguments.timezone else ""
     console.next(f"stunet evaluate {out} --data {arguments.data}{zone}, then stunet-export {out}")
     return 0
-
-
-def _start(path: Path) -> Checkpoint:
-    from stunet_deploy.checkpoint import Checkpoint
-
-    return Checkpoint.load(path)
 
 
 def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:

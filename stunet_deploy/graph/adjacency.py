@@ -132,18 +132,22 @@ def checked_adjacency(adjacency: ArrayLike, name: str = "adjacency") -> NDArray[
         DataError: it is not square, is empty, or has a weight that is negative or not finite; names the cell.
     """
     matrix = np.array(adjacency, dtype=np.float64, order="C")
+    _check_square(matrix, name)
+    np.fill_diagonal(matrix, 0)  # also of non-finite values: a sensor's weight to itself is never used
+    valid = np.isfinite(matrix) & (matrix >= 0)
+    _check_cells(matrix, valid, name, "finite weights of at least 0", "use 0 where two sensors are not joined")
+    return matrix
+
+
+def _check_square(matrix: NDArray[np.float64], name: str) -> None:
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise DataError(f"{name} of shape {list(matrix.shape)}", "a square matrix", "give one row per sensor")
-    np.fill_diagonal(matrix, 0)  # also of non-finite values: a sensor's weight to itself is never used
-    bad = np.argwhere(~np.isfinite(matrix) | (matrix < 0))
-    if len(bad):
-        row, column = bad[0].tolist()
-        raise DataError(
-            f"{name}[{row}, {column}] is {matrix[row, column]}",
-            "finite weights of at least 0",
-            "use 0 where two sensors are not joined",
-        )
-    return matrix
+
+
+def _check_cells(matrix: NDArray[np.float64], valid: NDArray[np.bool_], name: str, expected: str, action: str) -> None:
+    if not valid.all():
+        row, column = np.argwhere(~valid)[0].tolist()
+        raise DataError(f"{name}[{row}, {column}] is {matrix[row, column]}", expected, action)
 
 
 def kernel_adjacency(
@@ -166,16 +170,9 @@ def kernel_adjacency(
 
     Source: Li et al., "DCRNN" (2018), section 4; Yu et al., "STGCN" (2018), Eq. (10).
     """
-    if distances.ndim != 2 or distances.shape[0] != distances.shape[1]:
-        raise DataError(f"distances of shape {list(distances.shape)}", "a square matrix", "give one row per sensor")
-    bad = np.argwhere(~(distances >= 0))
-    if len(bad):
-        row, column = bad[0].tolist()
-        raise DataError(
-            f"distances[{row}, {column}] is {distances[row, column]}",
-            "distances of at least 0",
-            "leave out pairs of sensors that are not joined",
-        )
+    _check_square(distances, "distances")
+    action = "leave out pairs of sensors that are not joined"
+    _check_cells(distances, distances >= 0, "distances", "distances of at least 0", action)
     listed = np.isfinite(distances)
     weights = np.zeros_like(distances)
     weights[listed] = _kernel(distances[listed], np.eye(len(distances), dtype=np.bool_)[listed], sigma, threshold)

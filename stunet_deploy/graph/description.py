@@ -90,20 +90,11 @@ def remark_on_graph(description: Mapping[str, Any]) -> list[str]:
 
 def components(adjacency: Adjacency) -> NDArray[np.int64]:
     """Number of the part of the graph that each node is in, ``[node]``, from 0, whatever the directions."""
-    neighbours: list[list[int]] = [[] for _ in range(len(adjacency))]
-    for source, target in zip(adjacency.source.tolist(), adjacency.target.tolist(), strict=True):
-        neighbours[source].append(target)
-        neighbours[target].append(source)
-    part = [-1] * len(adjacency)
-    number = 0
-    for start in range(len(adjacency)):
-        if part[start] >= 0:
-            continue
-        part[start], front = number, [start]
-        while front:
-            for node in neighbours[front.pop()]:
-                if part[node] < 0:
-                    part[node] = number
-                    front.append(node)
-        number += 1
-    return np.array(part, dtype=np.int64)
+    source, target = adjacency.source, adjacency.target
+    known, lowest = np.empty(0, dtype=np.int64), np.arange(len(adjacency))
+    while not np.array_equal(known, lowest):  # until every node knows the lowest node of its part
+        known, lowest = lowest, lowest.copy()
+        np.minimum.at(lowest, source, known[target])
+        np.minimum.at(lowest, target, known[source])
+        lowest = lowest[lowest]
+    return np.unique(lowest, return_inverse=True)[1].astype(np.int64)

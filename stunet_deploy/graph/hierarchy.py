@@ -5,9 +5,9 @@ Everything here is prepared once, in float64, before training; a checkpoint stor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import scipy.sparse
@@ -97,9 +97,8 @@ class Transition:
         column = np.arange(sizes.max())
         # Padding repeats a real member: exact for a maximum, and no mask is needed.
         pool = by_cluster[first[:, None] + np.where(column < sizes[:, None], column, 0)]
-        order = np.lexsort(
-            (-np.bincount(adjacency.target, minlength=len(cluster)), cluster)
-        )  # stable: ties stay in the order of ids
+        degree = np.bincount(adjacency.target, minlength=len(cluster))
+        order = np.lexsort((-degree, cluster))  # stable: ties stay in the order of ids
         ranks = np.empty_like(cluster)
         ranks[order] = np.arange(len(order)) - np.repeat(first, sizes)
         return cls(pool.astype(np.int64), cluster.astype(np.int64), ranks, _structure(cluster, adjacency))
@@ -200,10 +199,7 @@ class GraphHierarchy:
         for index, level in enumerate(self.levels):
             arrays |= {f"levels.{index}.{name}": array for name, array in _level_arrays(level).items()}
         for index, transition in enumerate(self.transitions):
-            arrays[f"transitions.{index}.pool"] = transition.pool
-            arrays[f"transitions.{index}.unpool"] = transition.unpool
-            arrays[f"transitions.{index}.ranks"] = transition.ranks
-            arrays[f"transitions.{index}.structure"] = transition.structure
+            arrays |= {f"transitions.{index}.{name}": getattr(transition, name) for name in TRANSITION_ARRAYS}
         return arrays
 
     @classmethod
@@ -229,16 +225,12 @@ class GraphHierarchy:
             _level_from({name.split(".")[2]: array for name, array in arrays.items() if name.startswith(prefix)})
             for prefix in (f"levels.{index}." for index in range(count))
         )
-        transitions = tuple(
-            Transition(
-                np.asarray(arrays[f"transitions.{index}.pool"], dtype=np.int64),
-                np.asarray(arrays[f"transitions.{index}.unpool"], dtype=np.int64),
-                np.asarray(arrays[f"transitions.{index}.ranks"], dtype=np.int64),
-                np.asarray(arrays[f"transitions.{index}.structure"], dtype=np.float32),
-            )
+        kinds = {name: np.float32 if name == "structure" else np.int64 for name in TRANSITION_ARRAYS}
+        transitions: Iterator[dict[str, Any]] = (
+            {name: np.asarray(arrays[f"transitions.{index}.{name}"], dtype=kind) for name, kind in kinds.items()}
             for index in range(count - 1)
         )
-        hierarchy = cls(levels, transitions)
+        hierarchy = cls(levels, tuple(Transition(**named) for named in transitions))
         hierarchy._check_shapes()
         return hierarchy
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.series.series import Series
-from stunet_deploy.series.times import format_time
-from stunet_deploy.series.wall_clock import DAY_S
+from stunet_deploy.series.times import format_time, parse_iso
+from stunet_deploy.series.wall_clock import DAY_S, find_zone
 
 WORST_SHOWN = 5
 #: Exact zeros are worth a remark from this share of the readings on.
@@ -175,8 +174,7 @@ def _share(share: float) -> str:
 
 
 def _local(text: str, zone: str) -> datetime:
-    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-    return moment if zone == "UTC" else moment.astimezone(ZoneInfo(zone))
+    return parse_iso(text).astimezone(find_zone(zone) or timezone.utc)
 
 
 def mean_day(series: Series, feature: int, slots: int) -> NDArray[np.float64]:

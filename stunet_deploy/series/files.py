@@ -23,13 +23,22 @@ def read_table(path: Path) -> FileTable:
     Raises:
         DataError: the file is missing, damaged, or of no known layout.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise DataError(f"{path}, which cannot be read ({error.strerror})", "a data file", "check the path") from error
+    head = read_head(path)
     with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, hence unobserved
         return _read(path, head)
+
+
+def read_head(path: Path) -> bytes:
+    """Return the first bytes of a data file, by which kinds of files are told apart.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(8)
+    except OSError as error:
+        raise DataError(f"{path}, which cannot be read ({error.strerror})", "a data file", "check the path") from error
 
 
 def _read(path: Path, head: bytes) -> FileTable:

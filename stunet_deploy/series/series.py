@@ -71,9 +71,7 @@ class Series(AtSite):
 
     def segments(self) -> list[slice]:
         """Runs of consecutive intervals as row slices, in order; one slice where nothing is missing."""
-        breaks = np.flatnonzero(np.diff(self.timestamps) != self.interval_s) + 1
-        borders = [0, *breaks.tolist(), len(self.timestamps)]
-        return [slice(first, last) for first, last in pairwise(borders)]
+        return runs(np.diff(self.timestamps) != self.interval_s)
 
     def rows(self, selection: slice) -> Series:
         """The same series cut to a contiguous range of rows; arrays are views."""
@@ -125,6 +123,12 @@ class Series(AtSite):
         site.check_interval(fitted.site, self.source or "a series")
         fitted = fitted.restamped(site.stamp)
         return replace(fitted, site=replace(fitted.site, timezone=site.timezone))
+
+
+def runs(breaks: NDArray[np.bool_]) -> list[slice]:
+    """Rows cut wherever one differs from the next, ``[time - 1]``, as slices in order."""
+    borders = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(breaks) + 1]
+    return [slice(first, last) for first, last in pairwise(borders)]
 
 
 def read_series(path: str | Path, *, timezone: str | None = None) -> Series:

@@ -30,7 +30,7 @@ def read_csv(path: Path) -> FileTable:
             lines = csv.reader(file)
             header = next(lines, [])
             _check_header(path.name, header)
-            if _all_numbers(header):
+            if all_numbers(header):
                 return _read_without_times(path, header, lines)
             names = [cell.strip() for cell in header]
             if "sensor_id" in names:
@@ -44,7 +44,8 @@ def read_csv(path: Path) -> FileTable:
         ) from error
 
 
-def _all_numbers(cells: Iterable[str]) -> bool:
+def all_numbers(cells: Iterable[str]) -> bool:
+    """Return whether every cell is a number."""
     try:
         for cell in cells:
             float(cell)

@@ -35,28 +35,20 @@ def draw_st_graph(graph: STGraph, contract: StepContract | None = None) -> str:
         graph: to draw.
         contract: of a model on this graph, for the sizes of its states; without it they are rows alone.
     """
-    lines = [
-        ", ".join(
-            [
-                f"{graph.name}: {_count(len(graph.nodes), 'node')}",
-                _count(len(graph.edges), "edge"),
-                _count(graph.channels, "channel"),
-            ]
-        ),
-        "nodes",
-    ]
-    kinds = [
-        (f"{name} × {len(graph.members(name))}", _count(graph.width(name), "channel"), _listed(_names(graph, name)))
-        for name in graph.node_types
-    ]
+    nodes, edges = _count(len(graph.nodes), "node"), _count(len(graph.edges), "edge")
+    lines = [f"{graph.name}: {nodes}, {edges}, {_count(graph.channels, 'channel')}", "nodes"]
+    kinds = []
+    for name in graph.node_types:
+        members = [graph.nodes[node].name for node in graph.members(name)]
+        kinds.append((f"{name} × {len(members)}", _count(graph.width(name), "channel"), _listed(members)))
     lines += _columns(kinds)
     lines.append("edges" if graph.edge_types else "no edge types")
     rows = []
     for kind in graph.edge_types:
         arrow = "→" if kind.directed else "–"
-        edges = [f"{edge.source} {arrow} {edge.target}" for edge in graph.edges if edge.type == kind.name]
+        of_kind = [f"{edge.source} {arrow} {edge.target}" for edge in graph.edges if edge.type == kind.name]
         between = f"{kind.between[0]} {arrow} {kind.between[1]}" + (", mean" if kind.mean else "")
-        rows.append((f"{kind.name} × {len(edges)}", between, _listed(edges, 3)))
+        rows.append((f"{kind.name} × {len(of_kind)}", between, _listed(of_kind, 3)))
     lines += _columns(rows)
     lines.append("factors, one set of weights each")
     lines += _columns([(name, f"shared by {sharers}") for name, sharers, _ in _factors(graph)])
@@ -78,20 +70,12 @@ def _factors(graph: STGraph) -> Iterator[tuple[str, str, int]]:
         edges = sum(edge.type == kind.name for edge in graph.edges)
         rows = len(hood.receivers)
         yield f"spatial {kind.name}", f"{_count(edges, 'edge')}, received by {_count(rows, 'node')}", rows
-    for name in graph.node_types:
-        count = len(graph.members(name))
+    members = {name: len(graph.members(name)) for name in graph.node_types}
+    for name, count in members.items():
         yield f"temporal {name}", f"{_count(count, 'node')}, now and one interval ago", count
-    for name in graph.node_types:
+    for name, count in members.items():
         received = ", ".join(kind.name for kind in graph.edge_types_at(name)) or "no edges"
-        yield (
-            f"node {name}",
-            f"{_count(len(graph.members(name)), 'node')}; receives {received}",
-            len(graph.members(name)),
-        )
-
-
-def _names(graph: STGraph, node_type: str) -> list[str]:
-    return [graph.nodes[node].name for node in graph.members(node_type)]
+        yield f"node {name}", f"{_count(count, 'node')}; receives {received}", count
 
 
 def _count(count: int, noun: str) -> str:

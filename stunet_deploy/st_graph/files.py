@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement, product
 from pathlib import Path
 
 from stunet_deploy.config_mapping import from_mapping
@@ -133,7 +133,7 @@ def st_graph_of_sensors(
     if directed is None:
         directed = adjacency.directed
     graph = adjacency if directed else adjacency.symmetrised()
-    between = [(a, b) for a in node_types for b in node_types] if directed else _unordered(node_types)
+    between = list(product(node_types, repeat=2) if directed else combinations_with_replacement(node_types, 2))
     names = ("upstream", "downstream") if directed else ("near",)
     edge_types = [EdgeType(_named(name, pair), pair, directed, mean=True) for name in names for pair in between]
     edges = []
@@ -172,10 +172,6 @@ def read_sensor_types(path: Path) -> dict[str, str]:
 
 def _named(name: str, pair: tuple[str, str]) -> str:
     return name if pair == (SENSOR, SENSOR) else f"{name}-{pair[0]}-{pair[1]}"
-
-
-def _unordered(node_types: tuple[str, ...]) -> list[tuple[str, str]]:
-    return [(a, b) for index, a in enumerate(node_types) for b in node_types[index:]]
 
 
 def _nodes(entry: _NodeTable, counts: Mapping[str, int]) -> list[Node]:

@@ -93,11 +93,6 @@ class Neighbourhood:
     neighbours: tuple[NDArray[np.int64], ...]
     weights: tuple[NDArray[np.float64], ...]
 
-    @property
-    def pairs(self) -> int:
-        """Number of (receiver, neighbour) pairs."""
-        return sum(map(len, self.neighbours))
-
 
 @dataclass(frozen=True)
 class STGraph:
@@ -132,10 +127,6 @@ class STGraph:
         """Return the number of channels of a node of this type."""
         first, after = self.nodes[self._members[node_type][0]].slice
         return after - first
-
-    def edge_type(self, name: str) -> EdgeType:
-        """Return an edge type by name."""
-        return self._edge_types[name]
 
     def edge_types_at(self, node_type: str) -> tuple[EdgeType, ...]:
         """Return the edge types whose states a node of this type receives, in declared order."""

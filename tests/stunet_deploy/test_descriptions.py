@@ -105,5 +105,5 @@ def test_a_graph_without_edges_and_one_that_joins_everything() -> None:
     )
     assert (full["share_joined"], full["directed"], full["components"]) == (1, False, 1)
     assert remark_on_graph(full) == [
-        "100 % of all pairs are joined: check the unit of the distances, or leave out what is not near"
+        "100 % of all pairs are joined: check the unit of the distances, or leave out pairs that are not near"
     ]

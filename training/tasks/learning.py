@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -54,7 +55,7 @@ def channel_signal(
 
 def as_inputs(values: Array, observed: NDArray[np.bool_] | None = None) -> StepInputs:
     """Return sequences [batch, time, node, feature] as a model's input; all observed by default."""
-    seen = np.ones(values.shape, dtype=bool) if observed is None else np.broadcast_to(observed, values.shape)
+    seen = np.broadcast_to(True if observed is None else observed, values.shape)
     return StepInputs(
         torch.from_numpy(values.astype(np.float32)),
         torch.from_numpy(seen.astype(np.float32)),
@@ -91,10 +92,7 @@ def label_loss(probabilities: Tensor, label: Tensor) -> Tensor:
 
 
 def fit(
-    model: StructuralRNN,
-    training: TaskTraining,
-    loss_at: Callable[[int], Tensor],
-    report: Report = silent,
+    model: StructuralRNN, training: TaskTraining, loss_at: Callable[[int], Tensor], report: Report = silent
 ) -> None:
     """Train a model in place: AdamW, a cosine to zero, clipped gradients.
 
@@ -144,13 +142,11 @@ def of_equal_size(config: SRNNConfig, graph: STGraph, signal: Signal, parameters
     def size(node_hidden: int) -> int:
         return count_parameters(StructuralRNN(scaled(node_hidden), graph, signal))
 
-    low, high = 1, config.node_hidden
+    high = config.node_hidden
     while size(high) < parameters:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if size(middle) < parameters else (low, middle)
-    return scaled(min((low, high), key=lambda hidden: abs(size(hidden) - parameters)))
+        high *= 2
+    enough = bisect_left(range(high), parameters, lo=1, key=size)
+    return scaled(min((max(1, enough - 1), enough), key=lambda hidden: abs(size(hidden) - parameters)))
 
 
 def count_parameters(model: torch.nn.Module) -> int:
@@ -172,7 +168,7 @@ def task_checkpoint(
     of the stream.
     """
     rows = slice(0, REFERENCE_INTERVALS)
-    seen = np.ones(values.shape, dtype=bool) if observed is None else np.broadcast_to(observed, values.shape)
+    seen = np.broadcast_to(True if observed is None else observed, values.shape)
     reference = Series(
         np.where(seen, values, 0.0)[rows].astype(np.float32),
         seen[rows].copy(),

@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stunet_deploy.config import SRNNConfig
+from stunet_deploy.config import SRNNConfig, require
 from stunet_deploy.config_mapping import from_mapping
-from stunet_deploy.errors import ConfigError
 from stunet_deploy.toml_files import read_toml
 
 
@@ -48,16 +47,13 @@ class TaskTraining:
 
     def __post_init__(self) -> None:
         for name in ("updates", "batch", "seed_frames", "rollout", "capacity", "sequences", "steps"):
-            if getattr(self, name) < 1:
-                raise _wrong(name, getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("learning_rate", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise _wrong(name, getattr(self, name), "a positive number")
-        if not 0 <= self.weight_decay < math.inf:
-            raise _wrong("weight_decay", self.weight_decay, "a number of 0 or more")
+            require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a positive number")
+        require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a number of 0 or more")
         starts = [start for start, _ in self.noise]
-        if starts != sorted(set(starts)) or any(std < 0 for _, std in self.noise):
-            raise _wrong("noise", self.noise, "pairs of a later and later update and a std of 0 or more")
+        rising = starts == sorted(set(starts)) and all(std >= 0 for _, std in self.noise)
+        require(rising, "noise", self.noise, "pairs of a later and later update and a std of 0 or more")
 
     def noise_std(self, update: int) -> float:
         """Return the standard deviation of the noise at an update, counted from 0."""
@@ -88,7 +84,3 @@ def read_task_config(path: Path) -> TaskConfig:
     if isinstance(data.get("st_graph"), str) and data["st_graph"].endswith(".toml"):
         data["st_graph"] = str(path.parent / data["st_graph"])
     return from_mapping(TaskConfig, data)
-
-
-def _wrong(name: str, value: object, expected: str) -> ConfigError:
-    return ConfigError(f"{name} = {value!r}", expected, f"correct {name} in the config file")

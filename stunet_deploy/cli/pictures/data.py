@@ -21,9 +21,9 @@ from stunet_deploy.series.wall_clock import DAY_S
 
 #: Cells of a picture in either direction; more would not be seen.
 MOST_CELLS = 1000
-#: Edges drawn on a map, the heaviest ones.
+#: Sensors of a graph that is drawn cell by cell; of a larger one the edges alone are.
 LARGEST_MATRIX = 2_000
-"""Sensors of a graph that is drawn cell by cell; of a larger one the edges alone are."""
+#: Edges drawn on a map, the heaviest ones.
 MOST_EDGES = 50_000
 HEARD_MAP = LinearSegmentedColormap.from_list("heard", ["#dc2626", "#fde68a", COLOURS[0]])
 WEIGHT_MAP = LinearSegmentedColormap.from_list("weight", ["#ffffff", COLOURS[0], INK])
@@ -64,8 +64,7 @@ def _draw_heard(axes: Axes, series: Series) -> None:
     axes.grid(False)
     axes.set_ylabel("sensor, in the file's order")
     axes.set_title(f"readings that came: {series.observed.mean():.1%}")
-    bar = axes.figure.colorbar(picture, ax=axes, shrink=0.6, pad=0.01)
-    bar.outline.set_visible(False)
+    axes.figure.colorbar(picture, ax=axes, shrink=0.6, pad=0.01).outline.set_visible(False)
 
 
 def _draw_day(axes: Axes, series: Series) -> None:
@@ -88,29 +87,26 @@ def _draw_day(axes: Axes, series: Series) -> None:
 def _draw_graph(axes: Axes, graph: SensorGraph, series: Series | None) -> None:
     """A map if anything says where the sensors are, otherwise the weights as a matrix."""
     holder: Any = graph if graph.latitude is not None else series
-    axes.set_title(f"graph: {len(graph.adjacency.weight):,} edges")
+    edges = graph.adjacency
+    axes.set_title(f"graph: {len(edges.weight):,} edges")
     if holder is None or holder.latitude is None:
         picture: Any
-        if len(graph.adjacency) <= LARGEST_MATRIX:
-            picture = axes.imshow(graph.adjacency.dense(), cmap=WEIGHT_MAP, interpolation="nearest", vmin=0)
+        if len(edges) <= LARGEST_MATRIX:
+            picture = axes.imshow(edges.dense(), cmap=WEIGHT_MAP, interpolation="nearest", vmin=0)
         else:
-            edges = graph.adjacency
             picture = axes.scatter(edges.target, edges.source, c=edges.weight, s=0.2, cmap=WEIGHT_MAP, vmin=0)
             axes.invert_yaxis()
         axes.grid(False)
         axes.set_xlabel("to sensor")
         axes.set_ylabel("from sensor")
-        bar = axes.figure.colorbar(picture, ax=axes, shrink=0.6, pad=0.01, label="weight")
-        bar.outline.set_visible(False)
+        axes.figure.colorbar(picture, ax=axes, shrink=0.6, pad=0.01, label="weight").outline.set_visible(False)
         return
     place = np.stack([holder.longitude, holder.latitude], axis=1)
-    start, end, weight = graph.adjacency.source, graph.adjacency.target, graph.adjacency.weight
-    drawn = np.argsort(weight, kind="stable")[-MOST_EDGES:]
-    segments = np.stack([place[start[drawn]], place[end[drawn]]], axis=1)
-    top = float(weight.max(initial=0)) or 1.0
-    lines = LineCollection(list(segments), colors=COLOURS[0], linewidths=0.8, alpha=(weight[drawn] / top).tolist())
-    axes.add_collection(lines)
-    alone = graph.adjacency.isolated
+    drawn = np.argsort(edges.weight, kind="stable")[-MOST_EDGES:]
+    segments = np.stack([place[edges.source[drawn]], place[edges.target[drawn]]], axis=1)
+    opacity = edges.weight[drawn] / (edges.weight.max(initial=0) or 1.0)
+    axes.add_collection(LineCollection(list(segments), colors=COLOURS[0], linewidths=0.8, alpha=opacity.tolist()))
+    alone = edges.isolated
     axes.scatter(place[~alone, 0], place[~alone, 1], s=6, color=INK, zorder=3)
     if alone.any():
         axes.scatter(place[alone, 0], place[alone, 1], s=14, color=COLOURS[1], zorder=4, label="without a neighbour")

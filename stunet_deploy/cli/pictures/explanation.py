@@ -12,8 +12,7 @@ from matplotlib.dates import DateFormatter, date2num
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stunet_deploy.cli.pictures.forecasts import COLOURS, STYLE, local_datetimes
-from stunet_deploy.files import replacing
+from stunet_deploy.cli.pictures.forecasts import COLOURS, STYLE, local_datetimes, save_png
 from stunet_deploy.models.srnn.explanation import Explanation
 
 #: Edges drawn: of contributions the largest, of states of single edges the first.
@@ -31,9 +30,7 @@ def write(path: Path, found: Explanation, timestamps: NDArray[np.int64], zone: s
         unit: of the forecast.
     """
     with mpl.rc_context(STYLE):
-        figure = draw(found, timestamps, zone, unit)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150, facecolor="white")
+        save_png(draw(found, timestamps, zone, unit), path)
 
 
 def draw(found: Explanation, timestamps: NDArray[np.int64], zone: str, unit: str) -> Figure:

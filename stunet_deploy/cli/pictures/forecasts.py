@@ -122,15 +122,13 @@ def align_forecasts(
         column: position of the target among the features.
         leads: lead times in intervals.
     """
-    rows = issue
-    observed = np.where(series.observed[rows, :, column], series.values[rows, :, column], np.float32("nan"))
+    observed = np.where(series.observed[issue, :, column], series.values[issue, :, column], np.float32("nan"))
     ahead = {}
     for lead in leads:
         shifted = np.full(observed.shape, np.nan, np.float32)
         shifted[lead:] = forecasts[:-lead, lead - 1, :, target]
         ahead[lead * series.interval_s / 60] = shifted
-    unit = series.units[column]
-    return Day(series.timestamps[rows], series.timezone, series.sensor_ids, observed, ahead, unit)
+    return Day(series.timestamps[issue], series.timezone, series.sensor_ids, observed, ahead, series.units[column])
 
 
 def draw_day(day: Day, nodes: Sequence[int], title: str) -> Figure:
@@ -246,10 +244,15 @@ def write_plots(
             f"error-by-horizon-{target}.png": draw_horizons([r for r in results if r.target == target], day.unit),
         }
         for name, figure in figures.items():
-            with replacing(folder / name) as temporary:
-                figure.savefig(temporary, format="png", dpi=150, facecolor="white")
+            save_png(figure, folder / name)
             paths.append(folder / name)
     return paths
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file, whole or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, facecolor="white")
 
 
 def to_svg(figure: Figure) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -15,19 +14,12 @@ from numpy.typing import NDArray
 
 from runtime.bench.summary import LOOPS, case_of, trace_of
 from stunet_deploy.cli.pictures.forecasts import COLOURS, QUIET, STYLE
-from stunet_deploy.files import replacing
 
 _TITLES = {
     "closed_loop": "Closed loop: each forecast begins when the one before is done",
     "open_loop": "Open loop: latency counts from when a forecast was due",
 }
 _PERCENTILES = (0, 50, 90, 99, 99.9, 99.99)
-
-
-def write_latency(path: Path, measurement: Mapping[str, Any]) -> None:
-    """Write a measurement as a PNG file."""
-    with replacing(path) as temporary:
-        draw_latencies(measurement).savefig(temporary, format="png", dpi=150, facecolor="white")
 
 
 def draw_latencies(measurement: Mapping[str, Any]) -> Figure:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from stunet_deploy.graph.blocks import BlockRows, Slots, cut_blocks, unpooled_polynomials
-from stunet_deploy.graph.hierarchy import GraphHierarchy, Level, SparseBasis, Transition
+from stunet_deploy.graph.hierarchy import Level, SparseBasis, Transition
 
 #: Numbers that are gathered at once where nothing is exported: more would not stay in a processor's cache.
 _GATHERED = 2**20
@@ -150,15 +150,6 @@ class NodeOrder(nn.Module):
 
 #: The polynomials T1 … T(K−1) of a graph: dense, [order, node, node], or in blocks.
 Basis = Tensor | BlockBasis
-
-
-def level_bases(hierarchy: GraphHierarchy) -> list[Basis]:
-    """Return the polynomials of every level; a level that is repeated has one basis."""
-    bases: dict[int, Basis] = {}
-    for level in hierarchy.levels:
-        if id(level) not in bases:
-            bases[id(level)] = level_basis(level)
-    return [bases[id(level)] for level in hierarchy.levels]
 
 
 def level_basis(level: Level) -> Basis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from typing import cast
 
@@ -12,7 +13,7 @@ from stunet_deploy.config import STUNetConfig
 from stunet_deploy.graph.hierarchy import GraphHierarchy
 from stunet_deploy.models.stunet.dilated import DilatedGCGRU
 from stunet_deploy.models.stunet.pooling import SpatialPool, SpatialUnpool, spatial_unpool
-from stunet_deploy.models.stunet.propagation import level_bases, unpooling_matrix
+from stunet_deploy.models.stunet.propagation import level_basis, unpooling_matrix
 
 #: Runs one recurrent layer on its projected input, for an interval or for a sequence, and keeps its state:
 #: (name of the state, layer, projected input) -> output.
@@ -41,7 +42,8 @@ class RecurrentUNet(nn.Module):
     ) -> None:
         super().__init__()
         width, dilations = config.hidden, [1, *(dilation for _, dilation in config.scales)]
-        bases = level_bases(hierarchy)
+        basis_of = cache(level_basis)  # a level that is repeated has one basis
+        bases = [basis_of(level) for level in hierarchy.levels]
         merged = 2 * width if config.skip else width
         self.skip = config.skip
         self.contracting = nn.ModuleList(

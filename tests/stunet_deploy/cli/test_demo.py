@@ -13,9 +13,10 @@ from tests.paths import ROOT
 SMALLER = """
 import sys
 from stunet_deploy.cli import demo, main
+from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
 
-demo.MODEL = {"hidden": 2}
-demo.TRAINING = {"epochs": 1, "batch": 32, "chunk": 96, "threads": 1}
+training = TrainingConfig(epochs=1, batch=32, chunk=96, threads=1)
+demo.CONFIG = RunConfig(STUNetConfig(hidden=2), training, targets=("speed",))
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -136,21 +136,21 @@ def windows(found: Recording, capacity: int) -> Windows:
                 f"at least {people_seen(found)} slots",
                 "raise the capacity",
             )
-        slots = slice(0, len(people))
-        placed = np.zeros((LENGTH, capacity, 2))
-        there = np.zeros((LENGTH, capacity), dtype=bool)
-        complete = np.zeros(capacity, dtype=bool)
-        placed[:, slots] = found.positions[rows][:, people]
-        there[:, slots] = present[:, people]
-        complete[slots] = whole[people]
+        placed, there = in_slots(found.positions[rows], present, people, capacity)
         positions.append(placed)
         presents.append(there)
-        scored.append(complete)
+        scored.append(np.pad(whole[people], (0, capacity - len(people))))
     return Windows(
         np.array(positions).reshape(-1, LENGTH, capacity, 2),
         np.array(presents, dtype=bool).reshape(-1, LENGTH, capacity),
         np.array(scored, dtype=bool).reshape(-1, capacity),
     )
+
+
+def in_slots(positions: Array, present: Mask, people: NDArray[np.int64], capacity: int) -> tuple[Array, Mask]:
+    """Return positions [interval, slot, 2] and presence of some people, in their order; further slots are empty."""
+    spare = (0, capacity - len(people))
+    return np.pad(positions[:, people], ((0, 0), spare, (0, 0))), np.pad(present[:, people], ((0, 0), spare))
 
 
 def _starts(found: Recording) -> list[int]:

@@ -26,6 +26,7 @@ from training.tasks.trajectories.data import (
     OBSERVED,
     Recording,
     Windows,
+    in_slots,
     people_seen,
     windows,
 )
@@ -95,10 +96,7 @@ def crowded(cut: Windows, window: int, capacity: int, rng: np.random.Generator) 
         away = np.linalg.norm(positions[OBSERVED - 1] - positions[OBSERVED - 1, centre], axis=-1)
         away[~present[OBSERVED - 1]] = np.inf
         people = people[np.argsort(away[people], kind="stable")[:capacity]]
-    placed = np.zeros((LENGTH, capacity, 2))
-    there = np.zeros((LENGTH, capacity), dtype=bool)
-    placed[:, : len(people)], there[:, : len(people)] = positions[:, people], present[:, people]
-    return placed, there
+    return in_slots(positions, present, people, capacity)
 
 
 def turned(positions: Array, rng: np.random.Generator) -> Array:
