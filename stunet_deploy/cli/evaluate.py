@@ -99,15 +99,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     unit = (
         series.units[series.features.index(subject.targets[0])] if len(subject.targets) == 1 else "each target's unit"
     )
-    report = to_json(series, split, results, missing=subject.missing)
+    missing: Literal["unobserved", "zeros"] = "zeros" if subject.fill == "zeros" else "unobserved"
+    report = to_json(series, split, results, missing=missing)
     if arguments.hide:
         report["hiding"] = {"block_hours": arguments.hide_blocks, "seed": arguments.seed}
     console.answer(
         report,
         f"{table(results)}\nMAE and RMSE in {unit or 'the unit of the data'}; protocol {split.protocol.upper()}; "
-        f"missing inputs are {subject.missing} ({MODES[subject.missing]} mode), missing labels do not count",
+        f"missing inputs are {missing} ({MODES[missing]} mode), missing labels do not count",
     )
-    if subject.is_bundle:
+    if arguments.model.is_dir():
         console.next(f"stunet run {arguments.model} --replay {arguments.data}")
     else:
         console.next(f"stunet-export {arguments.model}")
@@ -119,13 +120,12 @@ class Subject:
     """What is scored, and the network and clock that it knows."""
 
     predictor: Predictor
-    is_bundle: bool
     site: Site
     targets: tuple[str, ...]
     window: int
     horizon: int
     protocol: SplitChoice
-    missing: Literal["unobserved", "zeros"]
+    fill: str | None
 
 
 def open_subject(path: Path, backend: str, precision: str) -> Subject:
@@ -154,13 +154,12 @@ def _from_bundle(path: Path, backend: str, precision: str) -> Subject:
     manifest = bundle.manifest
     return Subject(
         predictor=StreamPredictor(bundle, backend, precision=precision),
-        is_bundle=True,
         site=manifest.site,
         targets=manifest.targets,
         window=manifest.window,
         horizon=manifest.horizon,
         protocol=manifest.training.get("protocol", "auto"),
-        missing=_missing(manifest.config.get("fill")),
+        fill=manifest.config.get("fill"),
     )
 
 
@@ -172,15 +171,10 @@ def _from_checkpoint(path: Path) -> Subject:
     model = checkpoint.model
     return Subject(
         predictor=TorchPredictor(model),
-        is_bundle=False,
         site=checkpoint.site,
         targets=model.signal.targets,
         window=model.config.window,
         horizon=model.config.horizon,
         protocol=checkpoint.training.get("protocol", "auto"),
-        missing=_missing(model.config.fill),
+        fill=model.config.fill,
     )
-
-
-def _missing(fill: str | None) -> Literal["unobserved", "zeros"]:
-    return "zeros" if fill == "zeros" else "unobserved"

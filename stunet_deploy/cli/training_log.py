@@ -6,7 +6,6 @@ import csv
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 COLUMNS = [field.name for field in fields(Epoch)]
 
 
-class TrainingLog:
+class TrainingLog(ExitStack):
     """Writer of epochs to CSV, console and TensorBoard; a context manager.
 
     Args:
@@ -31,6 +30,7 @@ class TrainingLog:
     """
 
     def __init__(self, path: Path, console: Console, epochs: int, resume: bool, tensorboard: Path | None) -> None:
+        super().__init__()
         self._path = path
         self._console = console
         self._epochs = epochs
@@ -39,23 +39,17 @@ class TrainingLog:
         self._tensorboard = tensorboard
         self._writer: Any = None
         self._progress: Progress | None = None
-        self._open = ExitStack()
 
     def __enter__(self) -> TrainingLog:
         if self._tensorboard is not None:
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(self._tensorboard))
-            self._open.callback(self._writer.close)
+            self.callback(self._writer.close)
         if self._console.interactive:
-            self._progress = self._open.enter_context(_progress(self._console))
+            self._progress = self.enter_context(_progress(self._console))
             self._progress.add_task("training", total=self._epochs, completed=len(self._rows))
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
 
     def report(self, epoch: Epoch) -> None:
         """Log one epoch; the CSV's own entries from there on belong to an abandoned run and are replaced."""

@@ -184,8 +184,7 @@ def _weekday_times(name: str, rows: int) -> NDArray[np.int64]:
         )
     weekdays = np.busday_offset(np.datetime64("2012-05-01"), np.arange(rows // per_day).tolist())
     days = weekdays.astype("datetime64[s]").astype(np.int64)
-    times: NDArray[np.int64] = (days[:, None] + PUBLIC_INTERVAL_S * np.arange(per_day)).ravel()
-    return times
+    return (days[:, None] + PUBLIC_INTERVAL_S * np.arange(per_day)).ravel()
 
 
 def _read_wide(name: str, header: list[str], lines: Any) -> FileTable:

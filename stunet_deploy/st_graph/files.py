@@ -21,19 +21,12 @@ SENSOR = "sensor"
 
 
 @dataclass(frozen=True)
-class _NodeTable:
-    name: str
-    type: str
-    slice: tuple[int, int]
+class _NodeTable(Node):
     count: int | None = None
 
 
 @dataclass(frozen=True)
-class _EdgeTypeTable:
-    name: str
-    between: tuple[str, str]
-    directed: bool = False
-    mean: bool = False
+class _EdgeTypeTable(EdgeType):
     complete: bool = False
 
 
@@ -133,7 +126,7 @@ def st_graph_of_sensors(
     if directed is None:
         directed = adjacency.directed
     graph = adjacency if directed else adjacency.symmetrised()
-    between = list(product(node_types, repeat=2) if directed else combinations_with_replacement(node_types, 2))
+    between = list(product(node_types, node_types) if directed else combinations_with_replacement(node_types, 2))
     names = ("upstream", "downstream") if directed else ("near",)
     edge_types = [EdgeType(_named(name, pair), pair, directed, mean=True) for name in names for pair in between]
     edges = []

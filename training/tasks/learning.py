@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,10 +29,6 @@ REFERENCE_INTERVALS = 1_000
 Array = NDArray[np.float64]
 #: Called after every update with its number and the loss.
 Report = Callable[[int, float], None]
-
-
-def silent(update: int, loss: float) -> None:
-    """Report nothing."""
 
 
 def channel_signal(
@@ -91,9 +86,7 @@ def label_loss(probabilities: Tensor, label: Tensor) -> Tensor:
     return -torch.log(probabilities.gather(-1, label[..., None]).squeeze(-1).clamp(min=1e-7))
 
 
-def fit(
-    model: StructuralRNN, training: TaskTraining, loss_at: Callable[[int], Tensor], report: Report = silent
-) -> None:
+def fit(model: StructuralRNN, training: TaskTraining, loss_at: Callable[[int], Tensor], report: Report) -> None:
     """Train a model in place: AdamW, a cosine to zero, clipped gradients.
 
     Args:
@@ -142,11 +135,13 @@ def of_equal_size(config: SRNNConfig, graph: STGraph, signal: Signal, parameters
     def size(node_hidden: int) -> int:
         return count_parameters(StructuralRNN(scaled(node_hidden), graph, signal))
 
-    high = config.node_hidden
+    low, high = 1, config.node_hidden
     while size(high) < parameters:
-        high *= 2
-    enough = bisect_left(range(high), parameters, lo=1, key=size)
-    return scaled(min((max(1, enough - 1), enough), key=lambda hidden: abs(size(hidden) - parameters)))
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if size(middle) < parameters else (low, middle)
+    return scaled(min((low, high), key=lambda hidden: abs(size(hidden) - parameters)))
 
 
 def count_parameters(model: torch.nn.Module) -> int:

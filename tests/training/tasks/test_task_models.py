@@ -146,7 +146,8 @@ def test_activity_at_the_sizes_of_cad_120() -> None:
     model = StructuralRNN(settings.model, graph, signal)
     inputs = as_inputs(np.random.default_rng(0).normal(size=(1, 2, 1, count)))
 
-    fit(model, TaskTraining(updates=1), lambda update: -torch.log(forecast(model, inputs)).mean())
+    once = TaskTraining(updates=1)
+    fit(model, once, lambda update: -torch.log(forecast(model, inputs)).mean(), lambda update, loss: None)
 
     found = forecast_all(model, inputs)
     assert found.shape == (1, 2, 2, 1, 10 + 5 * 12)

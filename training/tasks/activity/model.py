@@ -19,7 +19,6 @@ from training.tasks.learning import (
     forecast,
     forecast_all,
     label_loss,
-    silent,
     without_edges,
 )
 from training.tasks.settings import TaskConfig
@@ -45,7 +44,7 @@ def train_activity(
     model: StructuralRNN,
     train: Activities,
     seed: int,
-    report: Report = silent,
+    report: Report = lambda update, loss: None,
 ) -> None:
     """Train a model in place: cross-entropy of both heads, of the step itself and of the next, all weighted alike."""
     inputs = as_inputs(channels_of(train)[:, :, None])

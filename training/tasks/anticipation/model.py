@@ -24,7 +24,6 @@ from training.tasks.learning import (
     label_loss,
     of_equal_size,
     one_node,
-    silent,
 )
 from training.tasks.settings import TaskConfig
 
@@ -54,7 +53,7 @@ def train_anticipation(
     model: StructuralRNN,
     train: Drives,
     seed: int,
-    report: Report = silent,
+    report: Report = lambda update, loss: None,
 ) -> None:
     """Train a model in place: the logarithm of the label's probability at every step, weighted by time."""
     inputs = as_inputs(train.features[:, :, None])

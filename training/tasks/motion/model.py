@@ -21,7 +21,6 @@ from training.tasks.learning import (
     forecast_all,
     of_equal_size,
     one_node,
-    silent,
 )
 from training.tasks.motion.data import CHANNELS, GLOBAL_CHANNELS, MotionSplit, Scale, windows
 from training.tasks.settings import TaskConfig, TaskTraining
@@ -51,7 +50,7 @@ def train_motion(
     split: MotionSplit,
     scale: Scale,
     seed: int,
-    report: Report = silent,
+    report: Report = lambda update, loss: None,
 ) -> StructuralRNN:
     """Train a model and return it.
 

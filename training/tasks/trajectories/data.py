@@ -177,8 +177,7 @@ def constant_velocity(cut: Windows) -> Array:
     known = cut.present[:, OBSERVED - 1] & cut.present[:, OBSERVED - 2]
     velocity = np.where(known[..., None], last - before, 0.0)
     steps = np.arange(1, FORECAST + 1).reshape(-1, 1, 1)
-    forecast: Array = last[:, None] + steps * velocity[:, None]
-    return forecast
+    return last[:, None] + steps * velocity[:, None]
 
 
 def displacement_errors(forecast: Array, cut: Windows) -> tuple[Array, Array]:

@@ -17,7 +17,6 @@ from training.tasks.learning import (
     fit,
     forecast,
     forecast_all,
-    silent,
     without_edges,
 )
 from training.tasks.settings import TaskConfig
@@ -59,7 +58,7 @@ def train_trajectories(
     model: StructuralRNN,
     recordings: list[Recording],
     seed: int,
-    report: Report = silent,
+    report: Report = lambda update, loss: None,
 ) -> None:
     """Train a model in place: 8 intervals seen, 12 rolled out, the distance averaged over all who are present.
 
@@ -103,8 +102,7 @@ def turned(positions: Array, rng: np.random.Generator) -> Array:
     """Return positions [..., 2] turned by a random angle, mirrored or not, scaled by a random factor near one."""
     angle, mirror, scale = rng.uniform(0, 2 * np.pi), rng.choice([-1.0, 1.0]), rng.uniform(0.8, 1.2)
     matrix = scale * np.array([[np.cos(angle), np.sin(angle)], [-mirror * np.sin(angle), mirror * np.cos(angle)]])
-    result: Array = positions @ matrix
-    return result
+    return positions @ matrix
 
 
 def forecast_trajectories(config: TaskConfig, model: str, trained: StructuralRNN, cut: Windows) -> Array:
