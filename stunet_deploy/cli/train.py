@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from stunet_deploy.checkpoint import Checkpoint
     from stunet_deploy.cli.training_log import TrainingLog
     from stunet_deploy.config_files import read_run_config
+    from stunet_deploy.graph.description import remark_on_cut
     from stunet_deploy.series.series import read_series
     from stunet_deploy.st_graph.files import read_sensor_types
     from training.run import TrainingRun
@@ -70,6 +71,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     series = read_series(arguments.data, timezone=arguments.timezone)
     graph = find_graph(arguments.graph, arguments.data, series)
     console.say(f"data:  {series.source}\ngraph: {graph.source}")
+    for remark in [] if graph.cut is None else remark_on_cut(graph.cut):
+        console.say(f"look at: {remark}")
     started = time.perf_counter()
     log_file = out.with_name(f"{out.stem}.log.csv")
     try:

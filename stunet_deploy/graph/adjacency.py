@@ -183,15 +183,17 @@ def _kernel(
     distances: NDArray[np.float64], itself: NDArray[np.bool_], sigma: float | None, threshold: float
 ) -> NDArray[np.float64]:
     """Return the weights of listed distances, [edge]; those of a sensor to itself are 0 but count in the scale."""
+    return _cut_kernel(distances, itself, _scale(distances, itself, threshold) if sigma is None else sigma, threshold)
+
+
+def _scale(distances: NDArray[np.float64], itself: NDArray[np.bool_], threshold: float) -> float:
+    """Return the spread of listed distances, or their root mean square where the spread would cut every weight."""
     if not distances.size:
-        return np.zeros_like(distances)
-    if sigma is not None:
-        return _cut_kernel(distances, itself, sigma, threshold)
+        return 1.0
     spread = float(distances.std())
-    weights = _cut_kernel(distances, itself, spread, threshold) if spread else np.zeros_like(distances)
-    if not weights.any():
-        weights = _cut_kernel(distances, itself, float(np.sqrt(np.square(distances).mean())) or 1.0, threshold)
-    return weights
+    if spread and _cut_kernel(distances, itself, spread, threshold).any():
+        return spread
+    return float(np.sqrt(np.square(distances).mean())) or 1.0
 
 
 def _cut_kernel(
@@ -211,17 +213,20 @@ def adjacency_from_edges(sensor_ids: Sequence[str], edges: Iterable[tuple[str, s
     return Adjacency.from_edges(len(sensor_ids), *_edge_arrays(sensor_ids, edges, np.maximum))
 
 
-def adjacency_from_distances(sensor_ids: Sequence[str], edges: Iterable[tuple[str, str, float]]) -> Adjacency:
-    """Directed graph of (from, to, distance) with the weights of DCRNN's kernel, see `kernel_adjacency`.
+def adjacency_from_distances(
+    sensor_ids: Sequence[str], edges: Iterable[tuple[str, str, float]]
+) -> tuple[Adjacency, float]:
+    """Directed graph of (from, to, distance) with the weights of DCRNN's kernel, and the kernel's scale.
 
-    The shortest distance of a repeated edge counts.
+    The shortest distance of a repeated edge counts. For the scale see `kernel_adjacency`.
 
     Raises:
         DataError: an edge names a sensor that is not in ``sensor_ids``.
     """
     source, target, distance = _edge_arrays(sensor_ids, edges, np.minimum)
-    weight = _kernel(distance, source == target, None, DCRNN_THRESHOLD)
-    return Adjacency.from_edges(len(sensor_ids), source, target, weight)
+    sigma = _scale(distance, source == target, DCRNN_THRESHOLD)
+    weight = _kernel(distance, source == target, sigma, DCRNN_THRESHOLD)
+    return Adjacency.from_edges(len(sensor_ids), source, target, weight), sigma
 
 
 def _edge_arrays(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.graph.adjacency import Adjacency
-from stunet_deploy.graph.sensor_graph import SensorGraph
+from stunet_deploy.graph.sensor_graph import EdgeCut, SensorGraph
 
 ISOLATED_SHOWN = 5
 #: A graph that joins more of all pairs than this says little about who is near whom.
 MANY_EDGES = 0.3
+#: A kernel that cuts more of the listed edges than this was not made for such a list.
+MANY_CUT = 1 / 3
 
 
 def describe_graph(graph: SensorGraph) -> dict[str, Any]:
@@ -34,6 +37,7 @@ def describe_graph(graph: SensorGraph) -> dict[str, Any]:
         "made_from": graph.made_from,
         "distances": None if graph.distances is None else list(graph.distances),
         "unit": graph.unit,
+        "cut": None if graph.cut is None else asdict(graph.cut),
         "weights": {
             "minimum": float(weights.min()),
             "median": float(np.median(weights)),
@@ -76,7 +80,7 @@ def explain_graph(description: Mapping[str, Any]) -> list[str]:
 
 def remark_on_graph(description: Mapping[str, Any]) -> list[str]:
     """Return likely mistakes in a described graph, each with its remedy."""
-    remarks = []
+    remarks = [] if description["cut"] is None else remark_on_cut(EdgeCut(**description["cut"]))
     if isolated := description["isolated"]:
         named = ", ".join(isolated[:ISOLATED_SHOWN]) + (", …" if len(isolated) > ISOLATED_SHOWN else "")
         remarks.append(f"{len(isolated)} sensor(s) without a neighbour learn from themselves alone ({named})")
@@ -86,6 +90,17 @@ def remark_on_graph(description: Mapping[str, Any]) -> list[str]:
             "or leave out pairs that are not near"
         )
     return remarks
+
+
+def remark_on_cut(cut: EdgeCut) -> list[str]:
+    """Return a warning where the kernel cuts many of the listed edges, or all of a sensor's."""
+    lost = cut.listed - cut.kept
+    if not (cut.left_alone or lost > MANY_CUT * cut.listed):
+        return []
+    return [
+        f"{lost} of {cut.listed} edges are too long for the kernel (sigma = {cut.sigma:.3g}, in the file's unit) and "
+        "were dropped; give from,to,weight to keep them"
+    ]
 
 
 def components(adjacency: Adjacency) -> NDArray[np.int64]:

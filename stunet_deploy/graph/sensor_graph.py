@@ -26,6 +26,20 @@ LARGEST_WEIGHT = 100
 """A weight above this is a distance in the wrong place."""
 
 
+@dataclass(frozen=True)
+class EdgeCut:
+    """The effect of DCRNN's kernel on a list of distances."""
+
+    listed: int
+    """Edges in the list, each direction counted, without repetitions and edges of a sensor to itself."""
+    kept: int
+    """Edges whose weight is not cut."""
+    left_alone: int
+    """Sensors with an edge in the list and none in the graph."""
+    sigma: float
+    """Scale of the kernel, in the unit of the distances."""
+
+
 @dataclass(frozen=True, eq=False)
 class SensorGraph:
     """A graph as its file gives it, one node per sensor."""
@@ -46,6 +60,8 @@ class SensorGraph:
     """Shortest and longest distance between two sensors in the file, if it holds distances."""
     unit: str = ""
     """Unit of the distances, where it is known; of an edge list only their ratios count."""
+    cut: EdgeCut | None = None
+    """The edges kept and cut, if the file lists distances edge by edge."""
 
 
 def in_order(graph: SensorGraph, wanted: tuple[str, ...], name: str) -> SensorGraph:
@@ -141,8 +157,8 @@ def require_present(wanted: Sequence[str], known: set[str], name: str) -> None:
         named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(
             f"{name}: {len(missing)} of {len(wanted)} sensors are not in the graph ({named})",
-            "every sensor of the series",
-            "add them to the graph file, or take them out of the series"
+            "every sensor of the recording",
+            "add them to the graph file, or take them out of the recording"
             if len(missing) < len(wanted)
             else "give the graph of the recording's own network, with the recording's ids",
         )

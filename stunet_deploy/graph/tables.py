@@ -19,6 +19,7 @@ from stunet_deploy.graph.adjacency import (
     adjacency_from_edges,
 )
 from stunet_deploy.graph.sensor_graph import (
+    EdgeCut,
     SensorGraph,
     graph_from_matrix,
     require_present,
@@ -202,11 +203,11 @@ def _from_edges(
     values = [value for _, _, value in edges]
     if are_distances is None:
         are_distances = max(values, default=0) > 1
-    description = f"{table.name}: {len(edges)} edges between {len(nodes)} sensors"
     if not are_distances:
         start, end, largest = max(edges, key=lambda edge: edge[2], default=("", "", 0.0))
         require_weights(largest, f"{table.name}, from {start} to {end}")
-        return SensorGraph(adjacency_from_edges(nodes, edges), nodes, None, None, f"{description} with weights")
+        description = f"{table.name}: {len(edges)} edges between {len(nodes)} sensors with weights"
+        return SensorGraph(adjacency_from_edges(nodes, edges), nodes, None, None, description)
     itself = [edge for edge in edges if edge[0] == edge[1] and edge[2]]
     if itself and max(values) <= 1:
         raise DataError(
@@ -214,15 +215,22 @@ def _from_edges(
             "distances, 0 from a sensor to itself",
             "name the column weight if near sensors have the larger values",
         )
-    between = [distance for start, end, distance in edges if start != end]
+    distances = [distance for start, end, distance in edges if start != end]
+    between = {(start, end) for start, end, _ in edges if start != end}
+    adjacency, sigma = adjacency_from_distances(nodes, edges)
+    kept = len(adjacency.weight)
+    listed = {sensor for pair in between for sensor in pair}
+    alone = sum(sensor in listed for sensor, isolated in zip(nodes, adjacency.isolated, strict=True) if isolated)
     return SensorGraph(
-        adjacency_from_distances(nodes, edges),
+        adjacency,
         nodes,
         None,
         None,
-        f"{description} with distances, DCRNN kernel, cut below {DCRNN_THRESHOLD}",
+        f"{table.name}: {len(edges)} edges listed, {kept} kept, between {len(nodes)} sensors with distances, "
+        f"DCRNN kernel, cut below {DCRNN_THRESHOLD}",
         "distances",
-        (min(between), max(between)) if between else None,
+        (min(distances), max(distances)) if distances else None,
+        cut=EdgeCut(len(between), kept, alone, sigma),
     )
 
 

@@ -86,8 +86,9 @@ def test_repeated_edges_count_by_the_nearest():
     edges = [("a", "b", 2.0), ("b", "a", 1.0), ("a", "b", 3.0)]
     assert adjacency_from_edges(["a", "b", "c"], edges).dense().tolist() == [[0, 3, 0], [1, 0, 0], [0, 0, 0]]
     # The shortest are 2 and 1: their spread would cut both, their mean square is 2.5.
-    nearest = adjacency_from_distances(["a", "b"], edges).dense()
-    np.testing.assert_allclose(nearest, [[0, np.exp(-4 / 2.5)], [np.exp(-1 / 2.5), 0]], rtol=1e-14)
+    nearest, sigma = adjacency_from_distances(["a", "b"], edges)
+    assert sigma == pytest.approx(np.sqrt(2.5), rel=1e-14)
+    np.testing.assert_allclose(nearest.dense(), [[0, np.exp(-4 / 2.5)], [np.exp(-1 / 2.5), 0]], rtol=1e-14)
     with pytest.raises(DataError, match="sensor 'c'"):
         adjacency_from_edges(["a", "b"], [("a", "c", 1.0)])
 

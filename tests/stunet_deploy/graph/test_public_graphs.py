@@ -59,7 +59,8 @@ def test_pems_edge_lists_by_position(name, nodes, edges):
     path = LAYOUTS / f"PEMS{name}.csv"
     series = [f"s{index}" for index in range(nodes)]
     graph = read_graph(path, series)
-    assert graph.source.startswith(f"PEMS{name}.csv: {edges} edges between {nodes} sensors with distances")
+    kept = np.count_nonzero(graph.adjacency.dense())
+    assert graph.source.startswith(f"PEMS{name}.csv: {edges} edges listed, {kept} kept, between {nodes} sensors with")
     assert graph.sensor_ids == tuple(series)
     assert np.array_equal(graph.adjacency.dense(), read_graph(path).adjacency.dense())
     assert 0 < np.count_nonzero(graph.adjacency.dense()) <= edges

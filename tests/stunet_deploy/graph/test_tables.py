@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.graph.description import describe_graph, remark_on_graph
 from stunet_deploy.graph.files import read_graph
+from stunet_deploy.graph.sensor_graph import EdgeCut
 
 OFF_DIAGONAL = [[0, 0.5, 0], [0.25, 0, 0], [0, 0.75, 0]]
 
@@ -91,6 +93,21 @@ def test_edge_list_with_distances_gets_the_dcrnn_kernel(tmp_path, header):
     expected[1, 2] = np.exp(-((100 / spread) ** 2))
     np.testing.assert_allclose(graph.adjacency.dense(), expected, rtol=1e-14)  # exp(-(300 / 125)^2) is below 0.1
     assert "distances, DCRNN kernel" in graph.source
+
+
+def test_cut_edges_are_counted_and_remarked(tmp_path):
+    cut = read_graph(write(tmp_path, "from,to,distance\na,b,900\nb,c,1000\nc,d,1100\nd,e,100\ne,a,300\n"))
+    spread = np.std([900, 1000, 1100, 100, 300])
+    assert cut.cut == EdgeCut(5, 2, 2, pytest.approx(spread))  # b and c lose both of their edges
+    assert "5 edges listed, 2 kept, between 5 sensors" in cut.source
+    assert remark_on_graph(describe_graph(cut))[0] == (
+        f"3 of 5 edges are too long for the kernel (sigma = {spread:.3g}, in the file's unit) and were dropped; "
+        "give from,to,weight to keep them"
+    )
+
+    whole = read_graph(write(tmp_path, "from,to,distance\na,b,400\nb,a,400\nb,c,400\n"))
+    assert whole.cut == EdgeCut(3, 3, 0, 400)
+    assert remark_on_graph(describe_graph(whole)) == []
 
 
 def test_edge_list_with_a_header_is_not_judged_by_its_values(tmp_path):
