@@ -1,4 +1,4 @@
-"""The detectors' side of 03_service.toml: sends three intervals and prints the forecasts: 03_mqtt.py BUNDLE [PORT]."""
+"""The detectors' side of 03_service.toml: sends three intervals and prints forecasts: 03_mqtt.py BUNDLE [PORT]."""
 
 import json
 import sys
@@ -25,6 +25,11 @@ for ago in (3, 2, 1):
     interval = {"timestamp": over - ago * manifest.interval_s, "values": values}
     client.publish("detectors/interval", json.dumps(interval), qos=1)
     forecast = json.loads(forecasts.get(timeout=60))
-    print(forecast["issued_at"], forecast["values"], *forecast["reasons"])
+    # The next interval at three sensors: a forecast holds every horizon at every sensor.
+    three = {
+        target: {forecast["sensors"][node]: round(steps[0][node], 1) for node in range(3)}
+        for target, steps in forecast["values"].items()
+    }
+    print(forecast["issued_at"], three, *forecast["reasons"])
 
 client.loop_stop()

@@ -18,6 +18,7 @@ def test_the_page_shows_sensors_forecasts_and_health(look, process, recent, draw
     page = look()
 
     assert drawn(page) == 5
+    assert text(page, "#unplaced") == "no coordinates: sensors in the file's order"
     assert re.fullmatch(r"Observed at \d\d:\d\d", text(page, "#map-title"))
     assert text(page, "#health") == "✓ well"
     assert page.locator("#notes").is_hidden()
