@@ -62,9 +62,9 @@ def replay_series(series: Series, manifest: Manifest, *, ignore_unknown: bool = 
     lacking = [feature for feature in manifest.features if feature not in series.features]
     if lacking:
         raise DataError(
-            f"a series of {list(series.features)} without {lacking}",
-            f"the features {list(manifest.features)}",
-            "add them, or rename the columns",
+            f"{series.source or 'a series'} with {', '.join(series.features)} and without {', '.join(lacking)}",
+            f"{', '.join(manifest.features)}, which the bundle reads",
+            "add the missing columns, or give the bundle's names to those that are there",
         )
     columns = {sensor: column for column, sensor in enumerate(series.sensor_ids)}
     unknown = [sensor for sensor in series.sensor_ids if sensor not in set(manifest.sensor_ids)]

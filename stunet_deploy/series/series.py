@@ -198,7 +198,9 @@ def _without_skipped_hour(table: FileTable, zone: str) -> FileTable:
     if not skipped.any() or np.isfinite(table.values[skipped]).any():
         return table
     note = f"{int(skipped.sum())} rows without a reading in an hour that clocks skip left out"
-    return replace(table, values=table.values[~skipped], times=table.times[~skipped], notes=(*table.notes, note))
+    lines = None if table.lines is None else table.lines[~skipped]
+    notes = (*table.notes, note)
+    return replace(table, values=table.values[~skipped], times=table.times[~skipped], notes=notes, lines=lines)
 
 
 def _utc_times(table: FileTable, zone: str) -> NDArray[np.int64]:
@@ -224,12 +226,14 @@ def _check_increasing(seconds: NDArray[np.int64], table: FileTable, action: str)
     before, after = (format_time(table.times[index]).rstrip("Z") for index in (row, row + 1))
     if table.times[row] == table.times[row + 1]:
         raise DataError(
-            f"{table.name}: time {after} occurs twice (row {row + 2})",
+            f"{table.name}: time {after} occurs twice ({table.place(row + 1)})",
             "one row per time",
             "drop the repeated row; for the hour that occurs twice when clocks are set back, "
             "write the times with their UTC offset",
         )
-    raise DataError(f"{table.name}: {before} is followed by {after} (row {row + 2})", "increasing times", action)
+    raise DataError(
+        f"{table.name}: {before} is followed by {after} ({table.place(row + 1)})", "increasing times", action
+    )
 
 
 def _grid(utc: NDArray[np.int64], table: FileTable) -> tuple[NDArray[np.int64], NDArray[np.int64], int, list[str]]:
@@ -243,7 +247,7 @@ def _grid(utc: NDArray[np.int64], table: FileTable) -> tuple[NDArray[np.int64], 
     if len(uneven):
         row = int(uneven[0])
         raise DataError(
-            f"{table.name}: {format_time(utc[row])} and then {format_time(utc[row + 1])} (row {row + 2})",
+            f"{table.name}: {format_time(utc[row])} and then {format_time(utc[row + 1])} ({table.place(row + 1)})",
             f"times that are whole intervals of {interval_s} s apart, as most of them are",
             "round the times to the interval, or aggregate the readings per interval",
         )

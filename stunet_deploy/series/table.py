@@ -49,6 +49,8 @@ class FileTable:
     longitude: NDArray[np.float64] | None = None
     notes: tuple[str, ...] = ()
     """What the reader assumed."""
+    lines: NDArray[np.int64] | None = None
+    """Line in the file of every row, where the file has such lines; for messages."""
 
     def __post_init__(self) -> None:
         shape = (len(self.times), len(self.sensor_ids), len(self.features))
@@ -67,6 +69,10 @@ class FileTable:
                 "seconds since 1970-01-01 later than 1973, or ISO 8601 text",
                 "convert row numbers, milliseconds or nanoseconds",
             )
+
+    def place(self, row: int) -> str:
+        """Return the place of a row in the file, for messages."""
+        return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
 
 
 def pivoted(

@@ -190,14 +190,18 @@ def _weekday_times(name: str, rows: int) -> NDArray[np.int64]:
 def _read_wide(name: str, header: list[str], lines: Any) -> FileTable:
     sensor_ids = tuple(header[1:])
     texts: list[str] = []
+    line_numbers: list[int] = []
     rows: list[NDArray[np.float32]] = []
     for row in lines:
         if row:
             texts.append(row[0])
+            line_numbers.append(lines.line_num)
             rows.append(_numbers(row[1:], name, lines.line_num, sensor_ids))
-    times, local = parse_times(texts, name)
+    times, local = parse_times(texts, name, line_numbers)
     values = _stack(rows, len(sensor_ids))[..., None]
-    return FileTable(name, "CSV, one column per sensor", values, times, local, sensor_ids)
+    return FileTable(
+        name, "CSV, one column per sensor", values, times, local, sensor_ids, lines=np.array(line_numbers, np.int64)
+    )
 
 
 def _read_long(name: str, header: list[str], lines: Any) -> FileTable:
@@ -211,6 +215,7 @@ def _read_long(name: str, header: list[str], lines: Any) -> FileTable:
     features = [cell for cell in header if cell not in ("timestamp", "sensor_id")]
     feature_columns = [header.index(cell) for cell in features]
     texts: list[str] = []
+    line_numbers: list[int] = []
     sensors: list[str] = []
     rows: list[NDArray[np.float32]] = []
     for row in lines:
@@ -219,7 +224,8 @@ def _read_long(name: str, header: list[str], lines: Any) -> FileTable:
         if len(row) != len(header):
             _numbers(row, name, lines.line_num, header)  # raises: the count is wrong
         texts.append(row[time_column])
+        line_numbers.append(lines.line_num)
         sensors.append(row[sensor_column].strip())
         rows.append(_numbers([row[index] for index in feature_columns], name, lines.line_num, features))
-    times, local = parse_times(texts, name)
+    times, local = parse_times(texts, name, line_numbers)
     return pivoted(name, "CSV, long form", times, local, sensors, _stack(rows, len(features)), features)

@@ -33,12 +33,13 @@ def parse_iso(text: str) -> datetime:
     return datetime.fromisoformat(text) + timedelta(seconds=leap)
 
 
-def parse_times(texts: Sequence[str], where: str) -> tuple[NDArray[np.int64], bool]:
+def parse_times(texts: Sequence[str], where: str, lines: Sequence[int] | None = None) -> tuple[NDArray[np.int64], bool]:
     """Return the seconds of ISO 8601 texts or epoch seconds, and whether they are wall-clock times without an offset.
 
     Args:
         texts: all in one form.
         where: the file or flag, for messages.
+        lines: line in the file of every text, for messages; without it they count the texts.
 
     Raises:
         DataError: a text is no time, or some have an offset and some have none.
@@ -49,8 +50,9 @@ def parse_times(texts: Sequence[str], where: str) -> tuple[NDArray[np.int64], bo
         try:
             seconds[index], is_local = _seconds(text)
         except (ValueError, OverflowError) as error:
+            place = f"row {index + 1}" if lines is None else f"line {lines[index]}"
             raise DataError(
-                f"{where}: {text[:40]!r} as a time (row {index + 1})",
+                f"{where}: {text[:40]!r} as a time ({place})",
                 "ISO 8601 such as 2012-03-01T00:05 or 2012-03-01T00:05:00+01:00, or epoch seconds",
                 "convert the time column",
             ) from error

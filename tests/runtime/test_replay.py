@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -54,8 +56,9 @@ def test_stamps_are_brought_to_the_convention_of_the_bundle(example, readings):
 
 def test_foreign_series_are_refused(example, readings):
     manifest = example.bundle.manifest
-    with pytest.raises(DataError, match="without \\['trend'\\]"):
-        replay_series(make_series(readings, features=("speed",)), manifest)
+    speeds = replace(make_series(readings, features=("speed",)), source="speeds.csv")
+    with pytest.raises(DataError, match=r"speeds\.csv with speed and without trend; expected speed, trend"):
+        replay_series(speeds, manifest)
     with pytest.raises(DataError, match=r"1 of 3 sensors .* 's9'"):
         replay_series(make_series(readings, sensors=("s0", "s9", "s1")), manifest)
     with pytest.raises(DataError, match="1 of 1 sensors"):
