@@ -182,6 +182,17 @@ def test_what_looks_wrong_is_remarked(files: Path, answer: Answer) -> None:
         assert any(words in remark for remark in remarks), words
 
 
+def test_edges_that_are_cut_are_remarked_before_training_too(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "line.csv").write_text("from,to,distance\nA,B,100\nB,C,900\nC,A,1000\n")
+    pair = [str(files / "speeds.csv"), "--graph", str(files / "line.csv"), "--timezone", "Europe/Berlin"]
+    remark = "2 of 3 edges are too long for the kernel (sigma = 403, in the file's unit) and were dropped"
+
+    assert main(["data", "inspect", *pair]) == 0
+    assert remark in capsys.readouterr().out
+    assert main(["train", "--data", *pair, "--out", str(files / "model.pt"), "--device", "none"]) == 2
+    assert remark in capsys.readouterr().err
+
+
 def test_a_file_alone_names_what_it_lacks_and_the_next_command(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, lacks, command in (
         ("speeds.csv", "graph      none in this file", f"inspect {files}/speeds.csv --graph GRAPH"),
