@@ -177,7 +177,7 @@ class StepContract:
             BundleError: if an entry is missing or malformed.
         """
         try:
-            return from_mapping(cls, data)
+            return from_mapping(cls, {name: data[name] for name in ("inputs", "outputs", "states") if name in data})
         except ConfigError as error:
             raise BundleError(
                 f"a step contract that cannot be read ({error})",

@@ -15,6 +15,13 @@ from benchmarks.faults.network import small_bundle
 from tests.sharing import Shared
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the benchmarks' short forms to .ci/run."""
+    for item in items:
+        if "run_benchmark" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def run_benchmark(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], shapes_unchecked: None, exported_once: None

@@ -15,7 +15,10 @@ from benchmarks.faults.__main__ import PARTS
 from stunet_deploy.bundle import Bundle
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL and no select on pipes on this system")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL and no select on pipes on this system"),
+]
 
 
 @pytest.fixture

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 
-
-@pytest.mark.slow
 def test_every_way_is_timed_in_the_same_rounds(run_benchmark: Callable[..., tuple[Any, str]]) -> None:
     result, page = run_benchmark("speed.bench_step")
     (network,) = result["networks"].values()

@@ -28,6 +28,7 @@ def cost_of_a_grid(side: int) -> GraphCost:
     return graph_cost(export_step(STUNet(STUNetConfig(hidden=4, horizon=3), hierarchy, SPEED).eval(), {}))
 
 
+@pytest.mark.slow
 def test_work_and_size_grow_with_the_nodes_and_not_with_their_square():
     small, large = cost_of_a_grid(36), cost_of_a_grid(72)
     assert 3.2 < large.multiplications / small.multiplications < 4.8
@@ -37,7 +38,6 @@ def test_work_and_size_grow_with_the_nodes_and_not_with_their_square():
     assert large.constant_bytes < dense_bases / 20
 
 
-@pytest.mark.slow
 def test_the_benchmark_writes_its_page(run_benchmark: Callable[..., tuple[Any, str]]) -> None:
     result, page = run_benchmark("speed.large_graphs")
     steps, memory = result["graphs"]["METR-LA"], result["memory"]

@@ -9,12 +9,10 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnxruntime
-import pytest
 
 from benchmarks.speed.literal_graph import unshared
 
 
-@pytest.mark.slow
 def test_the_benchmark_writes_its_page(run_benchmark: Callable[..., tuple[Any, str]]) -> None:
     result, page = run_benchmark("speed.step_floor")
     (model,) = result["models"]

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.paths import ROOT
 
 SMALLER = """
@@ -21,6 +23,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_the_demo_leaves_a_verified_bundle_and_a_self_contained_report(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SMALLER, "demo", "--out", str(tmp_path / "demo"), "--json"],

@@ -32,7 +32,14 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize(("model", "training"), OPTIONS.values(), ids=OPTIONS)
+#: In `make test` the one that has most of the paper's parts.
+QUICK = "recurrent decoder, ordered deconvolution, profile, filled by forecasts"
+
+
+@pytest.mark.parametrize(
+    ("model", "training"),
+    [pytest.param(*o, id=name, marks=[] if name == QUICK else pytest.mark.slow) for name, o in OPTIONS.items()],
+)
 def test_the_whole_way(
     model: str,
     training: str,
