@@ -103,7 +103,15 @@ def activity() -> Checkpoint:
     return task_checkpoint(model, ["scene"], ["1"] * channels.shape[-1], channels, None, {})
 
 
-@pytest.mark.parametrize("make", [motion, trajectories, anticipation, activity], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(motion, id="motion", marks=pytest.mark.slow),
+        pytest.param(trajectories, id="trajectories", marks=pytest.mark.slow),
+        pytest.param(anticipation, id="anticipation"),
+        pytest.param(activity, id="activity"),
+    ],
+)
 def test_a_task_streams_from_its_bundle(tmp_path: Path, make: object) -> None:
     checkpoint: Checkpoint = make()  # type: ignore[operator]
     checkpoint.save(tmp_path / "model.pt")

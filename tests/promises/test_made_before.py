@@ -43,7 +43,9 @@ def readings(step: int) -> list[tuple[str, dict[str, float]]]:
     return made
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "stunet" else pytest.mark.slow) for name in MODELS]
+)
 def test_a_checkpoint_gives_the_bundle_that_it_gave(name: str, tmp_path: Path) -> None:
     checkpoint = Checkpoint.load(FILES / f"{name}.pt")
     made = export_bundle(checkpoint, tmp_path / "again.bundle")

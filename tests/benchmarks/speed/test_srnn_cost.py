@@ -14,6 +14,8 @@ from stunet_deploy.config import SRNNConfig
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
 
+pytestmark = pytest.mark.slow
+
 SUMMED: dict[str, Any] = {}
 ATTENTION: dict[str, Any] = {"edge_state": "per_edge", "combine": "attention"}
 
@@ -37,9 +39,7 @@ def cost(edges: list[tuple[int, int]], count: int, options: dict[str, Any]) -> G
     return graph_cost(export_step(StructuralRNN(SRNNConfig(**options), graph, SPEED).eval(), {}))
 
 
-@pytest.mark.parametrize(
-    ("edges_of", "options"), [(ring, SUMMED), pytest.param(hub, SUMMED, marks=pytest.mark.slow), (hub, ATTENTION)]
-)
+@pytest.mark.parametrize(("edges_of", "options"), [(ring, SUMMED), (hub, SUMMED), (hub, ATTENTION)])
 def test_cost_grows_with_nodes_and_edges(edges_of: Any, options: dict[str, Any]) -> None:
     counts = (50, 2000)
     sizes = {count: count + len(edges_of(count)) for count in counts}

@@ -84,7 +84,7 @@ found |= {name: status[name].strip() for name in ("CapBnd", "CapEff", "NoNewPriv
 Path("/var/lib/stunet/found.json").write_text(json.dumps(found))
 """
 
-pytestmark = pytest.mark.needs_system_package("systemd-analyze")
+pytestmark = [pytest.mark.slow, pytest.mark.needs_system_package("systemd-analyze")]
 
 
 class Machine:
