@@ -16,9 +16,9 @@ from tests.sharing import Shared
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the benchmarks' short forms to .ci/run."""
+    """Leave the benchmarks' short forms, and the forecasts of the live example's excerpt, to .ci/run."""
     for item in items:
-        if "run_benchmark" in getattr(item, "fixturenames", ()):
+        if "run_benchmark" in getattr(item, "fixturenames", ()) or "live/test_excerpt" in item.nodeid:
             item.add_marker(pytest.mark.slow)
 
 

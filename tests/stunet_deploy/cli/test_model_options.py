@@ -32,8 +32,8 @@ OPTIONS = {
 }
 
 
-#: In `make test` the one that has most of the paper's parts.
-QUICK = "recurrent decoder, ordered deconvolution, profile, filled by forecasts"
+#: In `make test` the paper's decoder and loss.
+QUICK = "recurrent decoder without tricks"
 
 
 @pytest.mark.parametrize(
