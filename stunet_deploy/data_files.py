@@ -23,7 +23,7 @@ _LINES_LOOKED_AT = 200
 
 @dataclass(frozen=True)
 class DataFile:
-    """What a file holds."""
+    """The content of a data file: a recording, a graph, both, or neither."""
 
     kind: str
     """In words, such as ``recording`` or ``pedestrian tracks``."""

@@ -16,7 +16,7 @@ def shown(value: object) -> str:
 class StunetError(Exception):
     """An error in what the user gave or in the environment; the command line exits with code 2.
 
-    The message has three clauses, so that nobody has to read a traceback:
+    The message has three clauses, so that no traceback has to be read:
 
     Args:
         came: what was given or found, with the offending name or value.

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from stunet_deploy.errors import DataError
 
 STGCN_EPSILON = 1e-5
-"""What STGCN adds to a label before it divides by it (protocol B)."""
+"""The constant that STGCN adds to a label before it divides by it (protocol B)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ EXTREMES = np.array([3e38, -3e38, np.finfo(np.float32).max, 1e-45, -1e-45, 0.0, 
 
 
 class StatefulStep(Protocol):
-    """What a backend looks like to :func:`verify_stateful_step`."""
+    """The interface of a backend to :func:`verify_stateful_step`."""
 
     @property
     def contract(self) -> StepContract:

@@ -126,7 +126,7 @@ def ways(check: Check) -> Iterator[tuple[str, Callable[[], Backend]]]:
         for backend in GPU_BACKENDS:
             for precision in bundle.manifest.precisions:
                 yield f"{backend} {precision}", partial(gpu_backend, bundle, backend, precision)
-    # Last, since a fault on the GPU would cost whatever comes after it: nobody but us captures PyTorch like this.
+    # Last, since a fault on the GPU would cost whatever comes after it: no other way here captures PyTorch like this.
     yield "torch graph, CudaDevice", lambda: torch_backend(check, cuda_device=True)
 
 

@@ -1,4 +1,4 @@
-"""What a verb writes: its answer on standard output, everything else on standard error."""
+"""The output of a verb: its answer on standard output, everything else on standard error."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is scored, and the network and clock that it knows."""
+    """A checkpoint or a bundle to score, with its network and clock."""
 
     predictor: Predictor
     site: Site

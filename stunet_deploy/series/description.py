@@ -1,4 +1,4 @@
-"""What a recording holds and what it lacks, as numbers for programs and in plain words."""
+"""The content and the gaps of a recording, as numbers for programs and in plain words."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def explain_series(description: Mapping[str, Any]) -> list[str]:
 
 
 def remark_on_series(description: Mapping[str, Any]) -> list[str]:
-    """What in a described recording is likely to be a mistake, and what to do about it."""
+    """Return the likely mistakes in a described recording, and what to do about them."""
     remarks = []
     for feature in description["features"]:
         name = feature["name"]

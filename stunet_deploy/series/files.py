@@ -14,7 +14,7 @@ from stunet_deploy.series.table import FileTable
 from stunet_deploy.series.text import read_csv
 
 SERIES_KINDS = "a CSV or Parquet table, an npz of a known layout, or an HDF5 file written by pandas"
-"""What `read_table` reads, in the words of its error messages."""
+"""The layouts that `read_table` reads, in the words of its error messages."""
 
 
 def read_table(path: Path) -> FileTable:

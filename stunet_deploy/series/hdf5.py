@@ -19,7 +19,7 @@ _LARGEST_NAME = re.compile(r"_his(_raw)?_\d{4}")
 
 
 class _Frame(NamedTuple):
-    """What both formats hold."""
+    """The part that both formats share."""
 
     format: str
     values: NDArray[np.float32]

@@ -105,7 +105,7 @@ def _week(name: str, archive: Any) -> FileTable:
         (start,), local = parse_times([meta["start"]], name)
         times = start + interval_s * np.arange(len(speed))
     if "observed" in archive.files:
-        # -1 marks cells nobody could check: they count as measured, as the upstream authors published them.
+        # -1 marks cells that could not be checked: they count as measured, as the upstream authors published them.
         speed = np.where(archive["observed"] != 0, speed, np.float32("nan"))
     return FileTable(
         name,

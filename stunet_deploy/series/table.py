@@ -1,4 +1,4 @@
-"""What a series file says before its times are put on a grid."""
+"""The table of a series file, before its times are put on a grid."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FileTable:
     latitude: NDArray[np.float64] | None = None
     longitude: NDArray[np.float64] | None = None
     notes: tuple[str, ...] = ()
-    """What the reader assumed."""
+    """Assumptions of the reader."""
     lines: NDArray[np.int64] | None = None
     """Line in the file of every row, where the file has such lines; for messages."""
 

@@ -1,1 +1,1 @@
-"""What else a Structural-RNN forecasts: human motion, crowds, a driver's next manoeuvre, human-object activities."""
+"""Further tasks of a Structural-RNN: human motion, crowds, a driver's next manoeuvre, human-object activities."""
