@@ -24,7 +24,7 @@ demo: $(READY) ## Train, export, verify and stream on the data in the package; r
 	@$(BIN)/stunet demo --out demo
 
 test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(QUICK)
+	@$(BIN)/python -m pytest -n logical --dist worksteal $(QUICK)
 
 check: $(READY) ## Check format, lint, types, import rules and Python 3.10
 	@echo "ruff format"; $(BIN)/ruff format --check --quiet .

@@ -45,11 +45,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than cores: many tests wait for a process, a broker or a browser."""
-    return (os.cpu_count() or 1) + 1
-
-
 def has_gpu() -> bool:
     """Whether the NVIDIA driver is there and finds a device; asked without any framework."""
     try:

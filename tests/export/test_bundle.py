@@ -65,6 +65,7 @@ def test_its_manifest_says_what_the_checkpoint_is(exported_bundle, checkpoint):
     assert manifest.parity["fp32"]["max_abs_error"] == verify(exported_bundle).max_abs_error
 
 
+@pytest.mark.slow
 def test_the_same_checkpoint_gives_the_same_bytes_in_another_process(exported_bundle, run_export, tmp_path):
     again = run_export(tmp_path / "again.bundle", "2")
 

@@ -108,7 +108,7 @@ def activity() -> Checkpoint:
     [
         pytest.param(motion, id="motion", marks=pytest.mark.slow),
         pytest.param(trajectories, id="trajectories", marks=pytest.mark.slow),
-        pytest.param(anticipation, id="anticipation"),
+        pytest.param(anticipation, id="anticipation", marks=pytest.mark.slow),
         pytest.param(activity, id="activity"),
     ],
 )

@@ -57,6 +57,7 @@ def test_a_cpu_names_what_computes_bf16(place: Place, tmp_path: Path, capsys: py
     assert "to do:    use '--precision fp32', or on a GPU '--backend tensorrt'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_precision_that_loses_too_much_ends_with_the_code_of_a_failed_check(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

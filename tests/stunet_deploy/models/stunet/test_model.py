@@ -174,6 +174,7 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(
     config=settings_of_a_model(),
