@@ -58,9 +58,10 @@ def say(port, text):
     """Send bytes and return all that comes back."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         parts = []
-        with suppress(ConnectionError):  # it did not want to hear the rest
+        with suppress(OSError):  # the rest is not read, and the connection perhaps reset already
             client.sendall(text)
             client.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
             while part := client.recv(65536):
                 parts.append(part)
         return b"".join(parts)
@@ -169,7 +170,9 @@ def test_rubbish_is_refused_and_the_next_request_answered(serve, text, status, c
     port = serve()
     head = say(port, text).partition(b"\r\n")[0]
 
-    assert head.partition(b" ")[2].startswith(status) if status else head == b""
+    # Of a head beyond the limit a part is never read, which may reset the connection before the answer has arrived.
+    lost = head == b"" and (not status or len(text) > 16_000)
+    assert lost or (status and head.partition(b" ")[2].startswith(status))
     assert ask(port)[0] == 200
     assert caplog.records == [record for record in caplog.records if record.levelname == "INFO"]
 
