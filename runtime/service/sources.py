@@ -167,22 +167,26 @@ class StdinSource:
 
     def start(self, inbox: Inbox, stopped: threading.Event, last_s: int | None) -> None:
         """Read in a thread of its own; see :class:`Source`."""
-        _start("stdin", self._read, inbox, stopped)
+        # The thread looks a while after the stop; another file may have the descriptor's number by then.
+        _start("stdin", self._read, inbox, os.dup(self._descriptor), stopped)
 
-    def _read(self, inbox: Inbox, stopped: threading.Event) -> None:
-        for line in self._lines(stopped):
-            if line.strip() and not inbox.put(Delivery(line), stopped):
-                inbox.put_now(Delivery(line))  # a line cannot be read twice
+    def _read(self, inbox: Inbox, descriptor: int, stopped: threading.Event) -> None:
+        try:
+            for line in self._lines(descriptor, stopped):
+                if line.strip() and not inbox.put(Delivery(line), stopped):
+                    inbox.put_now(Delivery(line))  # a line cannot be read twice
+        finally:
+            os.close(descriptor)
         inbox.end()
 
-    def _lines(self, stopped: threading.Event) -> Iterator[bytes]:
+    def _lines(self, descriptor: int, stopped: threading.Event) -> Iterator[bytes]:
         """Yield lines, the last one with or without its break, until the end or the stop."""
         line, too_long = bytearray(), False
         while not stopped.is_set():
             # A thread blocked in a read could not be stopped.
-            if not select.select([self._descriptor], [], [], 10 * _PAUSE_S)[0]:
+            if not select.select([descriptor], [], [], 10 * _PAUSE_S)[0]:
                 continue
-            data = os.read(self._descriptor, 2**16)
+            data = os.read(descriptor, 2**16)
             first, *others = data.split(b"\n")
             for part, broken in [(first, False), *((other, True) for other in others)]:
                 if broken:

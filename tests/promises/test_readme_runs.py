@@ -20,6 +20,7 @@ from runtime.messages import read_json_line
 from runtime.stream import Stream
 from tests.commands import installed, run, run_commands, run_python, write_cut
 from tests.paths import ROOT
+from tests.sharing import Shared
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DATA = Path("stunet_deploy/data/freeway.npz")
@@ -34,15 +35,19 @@ def blocks(language: str, heading: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def quick_start(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+def quick_start(shared: Shared) -> tuple[Path, dict[str, str]]:
     """The folder in which the quick start's commands ran, in order, and the answer of each."""
-    folder = tmp_path_factory.mktemp("readme")
-    (commands,) = blocks("sh", "Quick start")
-    (config,) = blocks("toml", "Quick start")
-    write_cut(folder / DATA, SENSORS, DAYS)
-    # Fewer epochs than a reader trains for; everything else is as the README has it.
-    (folder / "config.toml").write_text(config + "\n[training]\nepochs = 1\n", encoding="utf-8")
-    return folder, run_commands(commands.splitlines(), folder)
+
+    def follow(folder: Path) -> None:
+        (commands,) = blocks("sh", "Quick start")
+        (config,) = blocks("toml", "Quick start")
+        write_cut(folder / DATA, SENSORS, DAYS)
+        # Fewer epochs than a reader trains for; everything else is as the README has it.
+        (folder / "config.toml").write_text(config + "\n[training]\nepochs = 1\n", encoding="utf-8")
+        (folder / "answers.json").write_text(json.dumps(run_commands(commands.splitlines(), folder)))
+
+    folder = shared.folder("quick-start", follow)
+    return folder, json.loads((folder / "answers.json").read_text())
 
 
 def test_the_quick_start_goes_from_a_recording_to_forecast_lines(quick_start: tuple[Path, dict[str, str]]) -> None:

@@ -41,6 +41,21 @@ def test_lines_come_whole_however_they_are_cut(pipe):
     assert end.error is None
 
 
+def test_a_file_that_gets_the_number_of_a_closed_pipe_is_not_read(pipe, tmp_path):
+    read, write = pipe
+    inbox, stopped = Inbox(100), threading.Event()
+    StdinSource(read).start(inbox, stopped, None)
+    other = tmp_path / "other"
+    other.write_bytes(b"of another\n")
+    with other.open("rb", buffering=0) as file:
+        os.dup2(file.fileno(), read)
+    write.write(b"one\n")
+    write.close()
+
+    assert everything(inbox)[0] == [b"one"]
+    assert os.read(read, 100) == b"of another\n"
+
+
 def test_a_line_that_would_fill_the_memory_is_cut(pipe, monkeypatch):
     monkeypatch.setattr(sources, "LONGEST_LINE", 2000)
     read, write = pipe
