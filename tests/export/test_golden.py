@@ -26,7 +26,9 @@ def test_about_a_tenth_of_the_observed_cells_is_hidden_and_none_invented(make):
     np.testing.assert_array_equal(stream.timestamps, reference.timestamps)
 
 
-@pytest.mark.parametrize("name", ["ST-UNet", "two scales", "T-UNet", "recurrent", "recurrent profile"])
+@pytest.mark.parametrize(
+    "name", ["ST-UNet", "two scales", "T-UNet", "recurrent", pytest.param("recurrent profile", marks=pytest.mark.slow)]
+)
 def test_the_forecasts_are_those_of_the_step_in_float64(make, name):
     checkpoint = make(name, 230)  # more than two pieces of the sequence form
 

@@ -128,7 +128,11 @@ def make_checkpoint(name: str, intervals: int = 120) -> Checkpoint:
     return Checkpoint(model, Series(values, observed.copy(), timestamps, site), {"seed": 8})
 
 
-@pytest.fixture(params=NETWORKS, scope="module")
+@pytest.fixture(
+    # Per edge and by attention is the crowd, too.
+    params=[pytest.param(name, marks=pytest.mark.slow if name == "attention" else ()) for name in NETWORKS],
+    scope="module",
+)
 def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
     return make_checkpoint(request.param)
 
@@ -210,7 +214,7 @@ def test_the_step_graph_is_the_model_over_a_thousand_intervals(checkpoint: Check
 
 
 @pytest.mark.parametrize(
-    "name", ["roll-out", *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS if name != "roll-out")]
+    "name", ["sensors", *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS if name != "sensors")]
 )
 def test_tensorrt_builds_the_step_in_every_precision(name: str, shared: Shared, rtx: Flavor, tmp_path: Path) -> None:
     model = make_checkpoint(name).model

@@ -16,10 +16,13 @@ from stunet_deploy.errors import BundleError, ConfigError
 
 
 @pytest.fixture(scope="module")
-def precise(make, tmp_path_factory) -> Bundle:
-    """Return a bundle with every precision."""
-    folder = tmp_path_factory.mktemp("bisect") / "model.bundle"
-    return export_bundle(make(), folder, precisions=["fp16", "bf16", "int8", "tf32"], max_loss=1.0)
+def precise(make, shared) -> Bundle:
+    """Return a bundle with every precision; tests must not change its files."""
+
+    def export(folder: Path) -> None:
+        export_bundle(make(), folder / "model.bundle", precisions=["fp16", "bf16", "int8", "tf32"], max_loss=1.0)
+
+    return Bundle.load(shared.folder("precise", export) / "model.bundle")
 
 
 def ruin(bundle: Bundle, name: str, factor: float, folder: Path) -> Bundle:

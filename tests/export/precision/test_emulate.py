@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +10,8 @@ from export.precision.emulate import emulate_tf32, round_tf32
 from export.step_graph import check_step
 from runtime.backends.onnxruntime.session import open_cpu_session
 from stunet_deploy.testing import sample_inputs
+
+from ..conftest import NETWORKS
 
 
 def bits_rounded(array: np.ndarray) -> np.ndarray:
@@ -49,6 +52,9 @@ def test_a_product_rounds_its_operands_and_not_its_result():
     assert np.abs(found - x @ weight).max() > 1e-5
 
 
+@pytest.mark.parametrize(
+    "name", ["two scales", *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS if name != "two scales")]
+)
 def test_every_network_runs_and_is_near_its_float32_step(export, name):
     exported = export(name)
     contract = exported.checkpoint.model.contract
