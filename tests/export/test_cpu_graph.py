@@ -86,7 +86,9 @@ def carried(graph: onnx.ModelProto, checkpoint: Checkpoint, batch: int) -> tuple
     return forecasts, lines
 
 
-@pytest.mark.parametrize("polynomials", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "polynomials", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_it_is_the_same_step(exported, polynomials, batch):
     checkpoint, step, lighter = exported(polynomials)

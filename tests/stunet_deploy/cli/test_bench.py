@@ -27,7 +27,13 @@ KEYS = {
 }
 
 
-def test_the_answer_has_the_agreed_keys_and_files_hold_the_same(place: Place, answer: Answer, tmp_path: Path) -> None:
+def test_the_answer_has_the_agreed_keys_and_files_hold_the_same_and_are_compared_and_drawn(
+    place: Place,
+    answer: Answer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     files = {name: tmp_path / name for name in ("out.json", "times.json")}
     written = ("--out", files["out.json"], "--export-times", files["times.json"])
 
@@ -39,6 +45,25 @@ def test_the_answer_has_the_agreed_keys_and_files_hold_the_same(place: Place, an
     assert (found["sensors"], len(found["runs"])) == (len(SENSORS), 2)
     assert json.loads(files["out.json"].read_text()) == found
     assert len(json.loads(files["times.json"].read_text())) == 100
+    assert_compared_and_drawn(files["out.json"], answer)
+    monkeypatch.delitem(sys.modules, "stunet_deploy.cli.pictures.latency")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["bench", "--report", str(files["out.json"])]) == 2
+    assert "stunet-deploy[train]" in capsys.readouterr().err
+
+
+def assert_compared_and_drawn(path: Path, answer: Answer) -> None:
+    """A measurement does not differ from itself, and is drawn beside its file."""
+    found = answer("bench", "--compare", path, path)
+    drawn = answer("bench", "--report", path)
+    figure = draw_latencies(json.loads(path.read_text()))
+
+    assert found["differs"] is False
+    of_each_run = [("closed_loop", 50.0), ("open_loop", 50.0)]
+    assert [(each["loop"], each["percent"]) for each in found["differences"]] == 2 * of_each_run
+    assert drawn == {"measurement": str(path), "picture": str(path.with_suffix(".png"))}
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert [len(axes.lines[0].get_ydata()) for axes in figure.axes if axes.get_xlabel() == "forecast"] == [100, 100]
 
 
 def test_a_missed_deadline_is_exit_code_1(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,36 +78,6 @@ def test_a_percentile_that_so_many_forecasts_cannot_know_is_refused(
 ) -> None:
     assert main(["bench", str(place.bundle), "--count", "999", "--deadline", "1ms"]) == 2
     assert "--count 1000" in capsys.readouterr().err
-
-
-def test_a_measurement_does_not_differ_from_itself_and_is_drawn(
-    place: Place,
-    answer: Answer,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    path = tmp_path / "a.json"
-    answer("bench", place.bundle, *QUICK, "--out", path)
-
-    found = answer("bench", "--compare", path, path)
-
-    assert found["differs"] is False
-    assert [(each["loop"], each["percent"]) for each in found["differences"]] == [
-        ("closed_loop", 50.0),
-        ("open_loop", 50.0),
-    ]
-
-    drawn = answer("bench", "--report", path)
-
-    assert drawn == {"measurement": str(path), "picture": str(path.with_suffix(".png"))}
-    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    figure = draw_latencies(json.loads(path.read_text()))
-    assert [len(axes.lines[0].get_ydata()) for axes in figure.axes if axes.get_xlabel() == "forecast"] == [100, 100]
-    monkeypatch.delitem(sys.modules, "stunet_deploy.cli.pictures.latency")
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert main(["bench", "--report", str(path)]) == 2
-    assert "stunet-deploy[train]" in capsys.readouterr().err
 
 
 def test_nothing_to_measure_and_nothing_to_compare_are_refused(

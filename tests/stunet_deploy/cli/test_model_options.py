@@ -32,14 +32,8 @@ OPTIONS = {
 }
 
 
-#: In `make test` the paper's decoder and loss.
-QUICK = "recurrent decoder without tricks"
-
-
-@pytest.mark.parametrize(
-    ("model", "training"),
-    [pytest.param(*o, id=name, marks=[] if name == QUICK else pytest.mark.slow) for name, o in OPTIONS.items()],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "training"), OPTIONS.values(), ids=OPTIONS)
 def test_the_whole_way(
     model: str,
     training: str,
