@@ -28,7 +28,9 @@ from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 
-SCHEMA = 3
+SCHEMA = 4
+#: What checkpoints of schema 3 could not choose, as they have it, by model family.
+_SCHEMA_3: Mapping[str, Mapping[str, Any]] = {"stunet": {"damped": False, "lags": 0}, "srnn": {"damped": False}}
 FORMAT = "stunet-deploy checkpoint"
 #: Arrays of the reference stream, as the file names them.
 _STREAM = ("timestamps", "values", "observed")
@@ -98,15 +100,16 @@ class Checkpoint:
             why = "not tensors and text alone" if "weights_only" in str(error) else _reason(error)
             came = f"{path} is not a readable checkpoint ({why})"
             raise CheckpointError(came, expected, "name a model.pt of 'stunet train', or train again") from error
-        if schema != SCHEMA:
+        if schema not in (3, SCHEMA):
             raise CheckpointError(
                 f"{path} has schema {schema}",
-                f"schema {SCHEMA}",
+                f"schema 3 or {SCHEMA}",
                 "train again with this version, or use the version that wrote it",
             )
         try:
             family, signal = FAMILIES[meta["model"]], from_mapping(Signal, meta["signal"])
-            model = family.restored(meta["config"], signal, content["graph"], content["weights"])
+            config = (_SCHEMA_3[family.family] if schema == 3 else {}) | meta["config"]
+            model = family.restored(config, signal, content["graph"], content["weights"])
             model.load_state_dict(content["weights"])
             site = from_mapping(Site, meta["site"] | {"features": signal.features})
             sensors = len(site.sensor_ids)

@@ -117,6 +117,11 @@ class STUNetConfig:
         mask_channel: feed the observed mask as further input channels; never with ``fill = "zeros"``.
         profile: feed each sensor's mean working and weekend day over the training span, a table in the graph, and let
             every forecast that is residual start between the present reading and its profile.
+        damped: with a profile, residual forecasts start at the damped departure (the profile ahead plus a share of how
+            far the present reading departs from the profile now, fitted before training); otherwise at the reading.
+        lags: with a direct decoder, so many last departures from the profile (readings, without one) of a sensor are
+            fed to a perceptron beside the final graph convolution; 0 for no perceptron.
+        head: width of that perceptron.
         horizon: number of intervals forecast.
         window: number of input intervals of the window protocol.
     """
@@ -137,14 +142,18 @@ class STUNetConfig:
     time_features: TimeFeatures = "week"
     mask_channel: bool = True
     profile: bool = False
+    damped: bool = True
+    lags: int = 12
+    head: int = 64
     horizon: int = 12
     window: int = 12
 
     def __post_init__(self) -> None:
         scales_valid = bool(self.scales) and all(pool >= 0 and dilation >= 1 for pool, dilation in self.scales)
         require(scales_valid, "scales", self.scales, "(pool levels ≥ 0, dilation ≥ 1) for at least one scale")
-        for name in ("hidden", "chebyshev_order", "horizon", "window"):
+        for name in ("hidden", "chebyshev_order", "head", "horizon", "window"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.lags >= 0, "lags", self.lags, "0 or more")
         check_choices(self)
 
 
@@ -179,6 +188,7 @@ class SRNNConfig:
         time_features: as in :class:`STUNetConfig`, fed to the nodeRNNs.
         mask_channel: the observed mask belongs to the features; never with ``fill = "zeros"`` or ``presence``.
         profile: as in :class:`STUNetConfig`, for a node per sensor and a direct decoder.
+        damped: as in :class:`STUNetConfig`.
         horizon: number of intervals forecast.
         window: number of input intervals of the window protocol.
     """
@@ -202,6 +212,7 @@ class SRNNConfig:
     time_features: TimeFeatures = "week"
     mask_channel: bool = True
     profile: bool = False
+    damped: bool = True
     horizon: int = 12
     window: int = 12
 

@@ -51,7 +51,7 @@ class Objective:
         inputs = inputs._replace(observed=self.hidden(inputs.observed))
         profile = None
         if self.tables is not None and self.model.profile is not None:
-            profile = self.tables.at(rows, inputs.time_of_week, self.model.profile)
+            profile = self.tables.at(rows, self.horizon)
         labels, observed = self.series.labels(rows, self.horizon)
         first = self.warm_up
         if self.config.loss_every > 1:

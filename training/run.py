@@ -167,6 +167,9 @@ class TrainingRun:
             directed=None if start is None else transfer.is_directed(start.graph),
             means=sensor_means(self.series, split.train_rows, signal) if isinstance(config, RunConfig) else None,
         )
+        if tables is not None and model.profile is not None and model.profile.damping is not None:
+            with torch.no_grad():
+                model.profile.damping.copy_(tables.damping(self.series, split, signal))
         if start is not None:
             transfer.take_weights(cast(StructuralRNN, model), start)
         return Prepared(config, split, model.to(self.device), tables)

@@ -21,16 +21,21 @@ class DailyProfile(nn.Module):
     Args:
         table: normalised means, [time of day, node, target]: of a working day, then of a weekend day.
         horizon: number of intervals forecast.
-        residual: whether forecasts start from the present reading, and so may start towards the profile instead.
+        residual: whether forecasts have a start, see :meth:`start`.
+        damped: whether they start at the damped departure; otherwise at the present reading.
     """
 
     table: Tensor
 
-    def __init__(self, table: Float[Tensor, "time_of_day node target"], horizon: int, residual: bool = True) -> None:
+    def __init__(
+        self, table: Float[Tensor, "time_of_day node target"], horizon: int, residual: bool = True, damped: bool = False
+    ) -> None:
         super().__init__()
         self.register_buffer("table", table)
-        # How far each forecast starts from the present reading towards its profile: not at all before training.
-        self.blend = nn.Parameter(torch.zeros(horizon, 1, 1)) if residual else None
+        # The share of the way from the present reading to the profile ahead, and of the present departure that is kept.
+        ways = torch.ones if damped else torch.zeros
+        self.blend = nn.Parameter(ways(horizon, 1, 1)) if residual else None
+        self.damping = nn.Parameter(torch.zeros(horizon, 1, table.shape[-1])) if residual and damped else None
         self.per_day = len(table) // KINDS_OF_DAY
         self.horizon = horizon
 
@@ -46,7 +51,7 @@ class DailyProfile(nn.Module):
             raise ConfigError(
                 f"model.profile = {config.profile} with {found}", "both or neither", "train the model again"
             )
-        return None if table is None else cls(table, config.horizon, config.residual)
+        return None if table is None else cls(table, config.horizon, config.residual, config.damped)
 
     @property
     def channels(self) -> int:
@@ -70,12 +75,18 @@ class DailyProfile(nn.Module):
         return torch.unflatten(rows, -1, self.table.shape[1:])
 
     def start(
-        self, base: Float[Tensor, "*batch 1 node target"], ahead: Float[Tensor, "*batch horizon node target"]
+        self, base: Float[Tensor, "*batch 1 node target"], deviations: Float[Tensor, "*batch ahead node target"]
     ) -> Float[Tensor, "*batch horizon node target"]:
-        """Return the start of forecasts, between the present reading and the profile.
+        """Return the start of forecasts.
+
+        With a blend of one this is the damped departure: the profile ahead, plus a share of how far the present
+        reading departs from the profile now. Without damping it lies between the reading and the profile ahead.
 
         Args:
             base: the present reading.
-            ahead: the profile at every horizon minus the present reading.
+            deviations: the profile minus the present reading, now and at every horizon.
         """
-        return base if self.blend is None else base + self.blend * ahead
+        if self.blend is None:
+            return base
+        start = base + self.blend * deviations[..., 1:, :, :]
+        return start if self.damping is None else start - self.damping * deviations[..., :1, :, :]

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from stunet_deploy.config import Signal
-from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
-from training.profile import SMOOTHING_SLOTS, ProfileTables, sensor_means
+from training.profile import PRIOR_DAYS, ProfileTables, sensor_means
+from training.protocols import protocol_a
 
 INTERVAL_S = 3600
 SLOTS = 24
 DAYS = 9
+REACH = 1
 MONDAY = 1_741_564_800  # 2025-03-10T00:00:00Z
 SIGNAL = Signal(("flow", "speed"), ("speed",), (0.0, 50.0), (1.0, 10.0), (0.0, 0.0), (9.0, 120.0))
 
@@ -32,19 +33,20 @@ def series() -> Series:
 
 
 def literal_mean(series: Series, slot: int, weekend: bool, node: int, rows: slice, without: int | None = None) -> float:
-    """Normalised mean of the observed readings within the smoothing distance of a slot, day by day."""
-    found = []
+    """Profile at a slot, reading by reading: that of both kinds of day is drawn to any time's, each kind's to it."""
+    at_any_time, of_both, of_kind = [], [], []
     for row in range(*rows.indices(len(series.timestamps))):
         day, hour = divmod(row, SLOTS)
-        distance = min((hour - slot) % SLOTS, (slot - hour) % SLOTS)
-        if (
-            (day % 7 >= 5) == weekend
-            and distance <= SMOOTHING_SLOTS
-            and day != without
-            and series.observed[row, node, 1]
-        ):
-            found.append((float(series.values[row, node, 1]) - 50) / 10)
-    return float(np.mean(found))
+        if day != without and series.observed[row, node, 1]:
+            reading = (float(series.values[row, node, 1]) - 50) / 10
+            at_any_time.append(reading)
+            if min((hour - slot) % SLOTS, (slot - hour) % SLOTS) <= REACH:
+                of_both.append(reading)
+                of_kind += [reading] if (day % 7 >= 5) == weekend else []
+    weight = PRIOR_DAYS * (2 * REACH + 1)
+    any_time = float(np.mean(at_any_time)) if at_any_time else 0.0
+    both = (sum(of_both) + weight * any_time) / (len(of_both) + weight)
+    return (sum(of_kind) + weight * both) / (len(of_kind) + weight)
 
 
 def test_sensor_means_are_those_of_the_training_span_where_something_was_observed(series: Series) -> None:
@@ -66,19 +68,57 @@ def test_tables_are_the_smoothed_means_of_the_training_span(series: Series) -> N
     tables = ProfileTables.of(series, rows, SIGNAL)
 
     assert tables.whole.shape == (2 * SLOTS, 3, 1)
-    for slot, weekend, node in ((0, False, 0), (7, False, 1), (23, True, 0)):
+    assert tables.smoothing_minutes == 60 * REACH  # readings without a pattern: the more are averaged, the better
+    for slot, weekend, node in ((0, False, 0), (7, False, 1), (23, True, 0), (12, True, 2)):
         expected = literal_mean(series, slot, weekend, node, rows)
         assert float(tables.whole[slot + SLOTS * weekend, node, 0]) == pytest.approx(expected, abs=1e-5)
-        expected = literal_mean(series, slot, weekend, node, rows, without=5 if weekend else 2)
-        found = tables.without_day[5 if weekend else 2, slot + SLOTS * weekend, node, 0]
-        assert float(found) == pytest.approx(expected, abs=1e-5)
-    assert (tables.whole[:, 2] == 0).all()  # never observed: the training mean
+        day = 5 if weekend else 2
+        expected = literal_mean(series, slot, weekend, node, rows, without=day)
+        assert float(tables.of_row[day * SLOTS + slot, node, 0]) == pytest.approx(expected, abs=1e-5)
+    after = slice(8 * SLOTS, None)  # a Tuesday: all days of the training span count
+    torch.testing.assert_close(tables.of_row[after], tables.whole[:SLOTS])
+
+
+def test_the_smoothing_is_the_best_on_days_left_out() -> None:
+    """A day of sharp steps without noise is not smoothed, one of noise is."""
+    times = MONDAY + 300 * np.arange(5 * 288)
+    steps = np.where(np.arange(288) // 2 % 2 == 0, 30.0, 70.0)
+    noise = np.random.default_rng(1).normal(50, 10, len(times))
+    site = Site(("a",), ("flow", "speed"), ("", "km/h"), 300)
+    chosen = []
+    for speed in (np.tile(steps, 5), noise):
+        values = np.stack([speed, speed], axis=-1).astype(np.float32)[:, None]
+        series = Series(values, np.ones(values.shape, bool), times, site)
+        chosen.append(ProfileTables.of(series, slice(0, len(times)), SIGNAL).smoothing_minutes)
+
+    assert chosen == [0, 60]
+
+
+def test_the_damping_is_the_share_of_a_departure_that_is_left() -> None:
+    """Departures of a process that keeps 0.9 of itself in an interval: 0.9 of it is left after one, 0.81 after two."""
+    rng = np.random.default_rng(2)
+    departure = np.zeros(60 * 48)
+    for t in range(1, len(departure)):
+        departure[t] = 0.9 * departure[t - 1] + rng.normal()
+    values = np.repeat((50 + 3 * departure)[:, None, None], 2, axis=-1).astype(np.float32)
+    times = MONDAY + 1800 * np.arange(len(values))
+    series = Series(values, np.ones(values.shape, bool), times, Site(("a",), ("flow", "speed"), ("", "km/h"), 1800))
+    split = protocol_a(series, 4, 3)
+    tables = ProfileTables.of(series, split.train_rows, SIGNAL)
+
+    found = tables.damping(series, split, SIGNAL)
+
+    assert found.shape == (3, 1, 1)
+    assert found.flatten().tolist() == pytest.approx([0.9, 0.81, 0.73], abs=0.08)
 
 
 def test_a_kind_of_day_never_seen_takes_the_other_one(series: Series) -> None:
-    tables = ProfileTables.of(series, slice(0, 4 * SLOTS), SIGNAL)
+    rows = slice(0, 4 * SLOTS)
 
-    torch.testing.assert_close(tables.whole[:SLOTS], tables.whole[SLOTS:])
+    saturday = ProfileTables.of(series, rows, SIGNAL).whole[SLOTS + 7, 0, 0]
+
+    assert float(saturday) == pytest.approx(literal_mean(series, 7, True, 0, rows), abs=1e-5)
+    assert float(saturday) == pytest.approx(literal_mean(series, 7, False, 0, rows), abs=0.1)
 
 
 def test_what_training_sees_never_holds_the_day_at_hand(series: Series) -> None:
@@ -88,10 +128,12 @@ def test_what_training_sees_never_holds_the_day_at_hand(series: Series) -> None:
     tables = ProfileTables.of(series, rows, SIGNAL)
     other = ProfileTables.of(replace(series, values=changed), rows, SIGNAL)
     chunk = torch.arange(2 * SLOTS, 2 * SLOTS + 10)[None]
-    time = torch.from_numpy(series.time_of_week())[chunk][..., None]
-    profile = DailyProfile(tables.whole, 4)
 
-    assert torch.equal(tables.at(chunk, time, profile), other.at(chunk, time, profile))
+    found = tables.at(chunk, 4)
+
+    assert found.shape == (1, 10, 5, 3, 1)
+    assert torch.equal(found[0, 3, 2], tables.of_row[2 * SLOTS + 5])
+    torch.testing.assert_close(found, other.at(chunk, 4))
     assert not torch.equal(tables.whole, other.whole)
 
 

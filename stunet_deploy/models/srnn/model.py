@@ -198,7 +198,7 @@ class StructuralRNN(Forecaster):
         deviations = self.deviations(inputs.time_of_week, filled, profile)
         if base is None or self.profile is None or deviations is None:
             return base
-        start = self.profile.start(self.targets(base), deviations[..., 1:, :, :])
+        start = self.profile.start(self.targets(base), deviations)
         return with_targets(base.expand(*start.shape[:-1], base.shape[-1]), start, self.signal)
 
     def _frame(

@@ -21,26 +21,42 @@ Recent = Mapping[str, Sequence[Tensor]]
 
 
 class DirectDecoder(nn.Module):
-    """A final graph convolution that emits all horizons at once."""
+    """A final graph convolution that emits all horizons at once, and beside it a perceptron of every sensor alone.
 
-    def __init__(self, config: STUNetConfig, hierarchy: GraphHierarchy, targets: int) -> None:
+    Args:
+        config, hierarchy: of the model.
+        targets: number of forecast features.
+        own: channels of a sensor that the perceptron receives beside the encoder's output; 0 for no perceptron.
+    """
+
+    def __init__(self, config: STUNetConfig, hierarchy: GraphHierarchy, targets: int, own: int = 0) -> None:
         super().__init__()
         self.horizon, self.targets = config.horizon, targets
         self.head = GraphConvolution(level_basis(hierarchy.levels[0]), config.hidden, config.horizon * targets)
-        nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base: persistence
+        nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base
+        self.perceptron: nn.Sequential | None = None
+        if own:
+            last = nn.Linear(config.head, config.horizon * targets, bias=False)
+            nn.init.zeros_(last.weight)
+            self.perceptron = nn.Sequential(nn.Linear(config.hidden + own, config.head), nn.ReLU(), last)
 
     def forward(
         self,
         encoded: Float[Tensor, "*batch node hidden"],
         base: Float[Tensor, "*batch ahead node target"] | None,
+        own: Float[Tensor, "*batch node own"] | None = None,
     ) -> Float[Tensor, "*batch horizon node target"]:
-        """Return the forecast: the output of the convolution, added to the base where there is one.
+        """Return the forecast: the output of convolution and perceptron, added to the base where there is one.
 
         Args:
             encoded: output of the encoder.
             base: forecasts to start from, for every horizon or one for all.
+            own: channels of every sensor for the perceptron.
         """
-        head = torch.unflatten(self.head(encoded), -1, (self.horizon, self.targets)).movedim(-2, -3)
+        emitted = self.head(encoded)
+        if self.perceptron is not None and own is not None:
+            emitted = emitted + self.perceptron(torch.cat([encoded, own], dim=-1))
+        head = torch.unflatten(emitted, -1, (self.horizon, self.targets)).movedim(-2, -3)
         return head if base is None else head + base
 
 

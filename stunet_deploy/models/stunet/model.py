@@ -24,6 +24,7 @@ from stunet_deploy.models.forecaster import (
     forecaster_contract,
     picked,
 )
+from stunet_deploy.models.lags import LAGS, Lags
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.signal import ForecastOutput, SignalInput
 from stunet_deploy.models.stunet.decoders import DirectDecoder, Recent, RecurrentDecoder
@@ -71,7 +72,13 @@ class STUNet(Forecaster):
         direct = config.decoder == "direct"
         self.encoder = RecurrentUNet(config, hierarchy, channels, output_read=direct)
         self.decoder: DirectDecoder | RecurrentDecoder
-        if direct:
+        self.lags = (
+            Lags(config.lags, targets * (2 if self.input.mask_channel else 1)) if direct and config.lags else None
+        )
+        if self.lags is not None:
+            profiled = 0 if self.profile is None else self.profile.channels
+            self.decoder = DirectDecoder(config, hierarchy, targets, self.lags.width + profiled)
+        elif direct:
             self.decoder = DirectDecoder(config, hierarchy, targets)
         else:
             self.decoder = RecurrentDecoder(config, hierarchy, targets, 0 if self.profile is None else targets)
@@ -132,7 +139,11 @@ class STUNet(Forecaster):
                 ]
                 for name, layer in self.encoder.layers.items()
             }
-        forecast = self._decode(encoded, recent, filled, deviations, None)
+        own = None
+        if self.lags is not None:
+            own, remembered = self.lags.step(self._lagged(inputs, filled, deviations), state.get(STATE + LAGS))
+            written |= remembered
+        forecast = self._decode(encoded, recent, filled, deviations, None, own)
         written |= self.fill.written(filled, self._outlook(inputs.observed, forecast, deviations))
         return StepOutputs(self.output(self.order.back(forecast))), written
 
@@ -182,12 +193,19 @@ class STUNet(Forecaster):
 
         deviations = self.deviations(inputs.time_of_week, filled, profile)
         encoded = self.encoder(self._channels(inputs, filled, deviations), run_layer)
+        own = None
+        if self.lags is not None:
+            earlier = lines[LAGS][0] if LAGS in lines else None
+            own, remembered = self.lags.sequence(self._lagged(inputs, filled, deviations), earlier)
+            own = picked(own, issued)
+            final |= {name: tensor[None] for name, tensor in remembered.items()}
         forecast = self._decode(
             picked(encoded, issued),
             recent,
             picked(filled, issued),
             None if deviations is None else picked(deviations, issued),
             None if teacher is None else teacher.mapped(lambda labels: self.arranged(picked(labels, issued))),
+            own,
         )
         last = slice(-1, None)
         outlook = self._outlook(
@@ -210,17 +228,32 @@ class STUNet(Forecaster):
         x = self.input.channelise(filled, inputs.observed, inputs.time_of_week)
         return x if deviations is None else torch.cat([x, deviations.movedim(-3, -2).flatten(-2)], dim=-1)
 
+    def _lagged(self, inputs: StepInputs, filled: Tensor, deviations: Tensor | None) -> Tensor:
+        """Return what is remembered of an interval: departures from the profile, or readings, with their mask."""
+        departed = self.targets(filled) if deviations is None else -deviations[..., 0, :, :]
+        if not self.input.mask_channel:
+            return departed
+        return torch.cat([departed, (self.targets(inputs.observed) > 0.5).to(departed.dtype)], dim=-1)
+
     def _decode(
-        self, encoded: Tensor, recent: Recent, filled: Tensor, deviations: Tensor | None, teacher: Teacher | None
+        self,
+        encoded: Tensor,
+        recent: Recent,
+        filled: Tensor,
+        deviations: Tensor | None,
+        teacher: Teacher | None,
+        own: Tensor | None,
     ) -> Tensor:
         """Return the normalised forecast [*batch, horizon, node, target]."""
         targets = self.targets(filled)
         base = targets.unsqueeze(-3) if self.config.residual else None
         ahead = None if deviations is None else deviations[..., 1:, :, :]
-        if base is not None and ahead is not None and self.profile is not None:
-            base = self.profile.start(base, ahead)
+        if base is not None and deviations is not None and self.profile is not None:
+            base = self.profile.start(base, deviations)
         if isinstance(self.decoder, DirectDecoder):
-            forecast: Tensor = self.decoder(encoded, base)
+            if own is not None and deviations is not None:
+                own = torch.cat([own, deviations.movedim(-3, -2).flatten(-2)], dim=-1)
+            forecast: Tensor = self.decoder(encoded, base, own)
         else:
             forecast = self.decoder(recent, torch.zeros_like(targets), base, ahead, teacher)
         return forecast
@@ -231,6 +264,7 @@ class STUNet(Forecaster):
     def _contract(self) -> StepContract:
         level = self.hierarchy.levels[0]
         states = list(self.fill.states(len(level.slots.nodes)))
+        states += [] if self.lags is None else self.lags.states(len(level.slots.nodes))
         for name, layer in self.encoder.layers.items():
             axes, shape = ("batch", "node", "channel"), (None, *layer.state_shape)
             taps = tuple(range(layer.dilation, 0, -1)) if self.config.decoder == "recurrent" else ()

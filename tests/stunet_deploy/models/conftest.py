@@ -194,7 +194,7 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
     # Every state since the beginning, oldest first: h(t - age) is history[-age] before interval t has written.
     history = {name: list(line) for name, line in lines.items()}
     delay = {name: len(line) for name, line in lines.items()}
-    layers = [name.removeprefix("encoder.") for name in lines if name != "substitute"]
+    layers = [name.removeprefix("encoder.") for name in lines if name.startswith("encoder.")]
     forecasts = []
     for t, (raw, seen, second) in enumerate(zip(values, observed, seconds, strict=True)):
         normalised = (np.clip(raw, low, high) - mean) / std
@@ -212,11 +212,23 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
             history[f"encoder.{name}"].append(state)
         base = [filled[:, targets] if config.residual else 0.0] * config.horizon
         if config.profile and config.residual:
-            blend = model.profile.blend.detach().double().numpy()
-            base = [base[h] + blend[h] * deviations[h + 1] for h in range(config.horizon)]
+            start = tree(model.profile)
+            base = [base[h] + start["blend"][h] * deviations[h + 1] for h in range(config.horizon)]
+            if config.damped:
+                base = [base[h] - start["damping"][h] * deviations[0] for h in range(config.horizon)]
         steps = []
         if config.decoder == "direct":
             out = graph_convolution(graph.levels[0].basis, encoded, head["weight"], head["bias"])
+            if config.lags:
+                lagged = [-deviations[0] if config.profile else filled[:, targets]]
+                lagged += [seen[:, targets]] if config.mask_channel and config.fill != "zeros" else []
+                own = [*lagged, history["lags"][-1]] if config.lags > 1 else lagged
+                own = np.concatenate(own, axis=1)
+                if config.lags > 1:
+                    history["lags"].append(own[:, : history["lags"][-1].shape[1]])
+                own = np.concatenate([encoded, own, *(deviations if config.profile else [])], axis=1)
+                first, last = (tree(model.decoder.perceptron[layer]) for layer in (0, 2))
+                out = out + np.maximum(own @ first["weight"].T + first["bias"], 0) @ last["weight"].T
             steps = [base[h] + out[:, h * len(targets) : (h + 1) * len(targets)] for h in range(config.horizon)]
         else:
             # The decoder goes on with a copy of the states, as if its intervals were those to come.

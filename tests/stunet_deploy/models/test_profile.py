@@ -54,13 +54,17 @@ def test_a_network_with_a_profile_holds_the_step_contract(build_model, as_numpy)
     verify_step_contract(model.contract, step, np.random.default_rng(0), forward=forward, tolerance=1e-3)
 
 
-def test_a_blend_of_one_forecasts_the_profile(build_model) -> None:
-    config = STUNetConfig(hidden=3, scales=((0, 1),), horizon=12, profile=True, fill="mean")
+@pytest.mark.parametrize("damping", [None, 0.0, 0.4])
+def test_an_untrained_network_forecasts_the_damped_departure(build_model, damping: float | None) -> None:
+    damped = damping is not None
+    config = STUNetConfig(hidden=3, scales=((0, 1),), horizon=12, profile=True, fill="mean", damped=damped)
     profile = make_profile(nodes=2)
     model = build_model(config, np.array([[0.0, 1], [1, 0]]), profile=profile.table)
-    for parameter in model.decoder.head.parameters():
-        torch.nn.init.zeros_(parameter)
+    for parameter in model.decoder.parameters():
+        torch.nn.init.zeros_(parameter)  # as in training
     torch.nn.init.ones_(model.profile.blend)
+    if damping is not None:
+        torch.nn.init.constant_(model.profile.damping, damping)
     values = torch.full((1, 1, 2, len(model.signal.features)), 50.0)
     time = torch.tensor([[[90_000.0]]])
 
@@ -68,7 +72,9 @@ def test_a_blend_of_one_forecasts_the_profile(build_model) -> None:
         forecast, _ = model(StepInputs(values, torch.ones_like(values), time), model.initial_lines(1))
 
     column = model.signal.target_index[0]
-    expected = profile(time)[0, 0, 1:, :, 0] * model.signal.std[column] + model.signal.mean[column]
+    mean, std = model.signal.mean[column], model.signal.std[column]
+    now, ahead = profile(time)[0, 0, :1, :, 0], profile(time)[0, 0, 1:, :, 0]
+    expected = (ahead + (damping or 0.0) * ((50 - mean) / std - now)) * std + mean
     expected = expected.clamp(model.signal.low[column], model.signal.high[column])
     torch.testing.assert_close(forecast[0, 0, ..., 0], expected)
 

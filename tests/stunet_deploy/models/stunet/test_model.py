@@ -239,6 +239,7 @@ def test_the_contract_names_every_state_with_its_delay(build_model):
     model = build_model(STUNetConfig(scales=((1, 2), (1, 4)), hidden=4), ring(8), signal=TWO)
     assert {state.name: (state.delay, state.shape) for state in model.contract.states} == {
         "substitute": (1, (None, 8, 2)),
+        "lags": (1, (None, 8, 22)),  # of one target and its mask, eleven intervals
         "encoder.contracting.0.hidden": (1, (None, 8, 4)),
         "encoder.contracting.1.hidden": (2, (None, 4, 4)),
         "encoder.contracting.2.hidden": (4, (None, 2, 4)),

@@ -1,0 +1,66 @@
+"""The last readings of every sensor as a state, fed to the head directly."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stunet_deploy.contract import StateSpec
+
+#: State entry: the channels of the intervals before this one, newest first.
+LAGS = "lags"
+
+
+class Lags:
+    """A window over the last ``length`` intervals, this one included, of some channels of every node.
+
+    A recurrent state must learn to remember a reading; here the last ones are simply at hand.
+
+    Args:
+        length: intervals in the window.
+        channels: per node and interval.
+    """
+
+    def __init__(self, length: int, channels: int) -> None:
+        self.length, self.channels = length, channels
+
+    @property
+    def width(self) -> int:
+        """Number of channels of the window."""
+        return self.length * self.channels
+
+    @property
+    def _remembered(self) -> int:
+        return self.width - self.channels
+
+    def states(self, nodes: int) -> tuple[StateSpec, ...]:
+        """Return the state entry, if the window is longer than the present interval, for a node axis of this length."""
+        spec = StateSpec(LAGS, ("batch", "node", "channel"), (None, nodes, self._remembered))
+        return (spec,) if self._remembered else ()
+
+    def step(
+        self, now: Float[Tensor, "*batch node channel"], earlier: Float[Tensor, "*batch node lag"] | None
+    ) -> tuple[Float[Tensor, "*batch node window"], dict[str, Float[Tensor, "*batch node lag"]]]:
+        """Return the window, newest first, and the state entry after an interval by name.
+
+        Args:
+            now: channels of this interval.
+            earlier: the state entry; None where there is none.
+        """
+        if earlier is None:
+            return now, {}
+        window = torch.cat([now, earlier], dim=-1)
+        return window, {LAGS: window[..., : self._remembered]}
+
+    def sequence(
+        self, now: Float[Tensor, "batch time node channel"], earlier: Float[Tensor, "batch node lag"] | None
+    ) -> tuple[Float[Tensor, "batch time node window"], dict[str, Float[Tensor, "batch node lag"]]]:
+        """Return the window of every interval of a sequence, and the state entry after the last."""
+        if earlier is None:
+            return now, {}
+        oldest_first = earlier.unflatten(-1, (self.length - 1, self.channels)).movedim(-2, 1).flip(1)
+        history = torch.cat([oldest_first, now], dim=1)
+        time = now.shape[1]
+        window = torch.cat([history[:, last - time : last] for last in range(history.shape[1], time - 1, -1)], dim=-1)
+        return window, {LAGS: window[:, -1, :, : self._remembered]}
