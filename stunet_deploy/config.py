@@ -94,7 +94,7 @@ class STUNetConfig:
     Attributes:
         scales: (pool levels, dilation) from the finest to the coarsest scale. Pool levels are matchings since the
             previous scale (each halves the graph at best); dilations are absolute, in intervals.
-        hidden: channels of every recurrent layer.
+        hidden: channels of every recurrent layer; 0 for no encoder: the perceptron alone forecasts, without a graph.
         chebyshev_order: K, the number of Chebyshev polynomials T0 … T(K−1) of a graph convolution.
         partition: how matchings are found: ``gpa`` (Global Path Algorithm) or ``pga`` (the paper's Algorithm 1).
         symmetrise: how a directed adjacency becomes symmetric: ``max`` or ``mean``.
@@ -151,8 +151,11 @@ class STUNetConfig:
     def __post_init__(self) -> None:
         scales_valid = bool(self.scales) and all(pool >= 0 and dilation >= 1 for pool, dilation in self.scales)
         require(scales_valid, "scales", self.scales, "(pool levels ≥ 0, dilation ≥ 1) for at least one scale")
-        for name in ("hidden", "chebyshev_order", "head", "horizon", "window"):
+        for name in ("chebyshev_order", "head", "horizon", "window"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        alone = self.decoder == "direct" and self.lags > 0
+        hidden = "at least 1, or 0 for a direct decoder with lags" if not alone else "0 or more"
+        require(self.hidden >= (0 if alone else 1), "hidden", self.hidden, hidden)
         require(self.lags >= 0, "lags", self.lags, "0 or more")
         check_choices(self)
 
@@ -257,6 +260,8 @@ class TrainingConfig:
         chunk: intervals of a chunk with a loss.
         batch: chunks (or windows) per update; the paper's is 50.
         epochs: passes over the training span; the paper's is 80.
+        alone_epochs: passes over the training windows in which the perceptron of an ST-UNet is trained first, without
+            the encoder; at most three tenths of a limited time.
         learning_rate: Adam's; the paper's is 1e-2.
         decay, decay_every: the learning rate is multiplied by ``decay`` every ``decay_every`` epochs (0.7 and 8 in
             the paper); ignored by the cosine schedule.
@@ -287,6 +292,7 @@ class TrainingConfig:
     chunk: int = 36
     batch: int = 16
     epochs: int = 80
+    alone_epochs: int = 60
     learning_rate: float = 3e-3
     decay: float = 0.7
     decay_every: int = 8
@@ -310,7 +316,7 @@ class TrainingConfig:
         check_choices(self)
         for name in ("chunk", "batch", "epochs", "decay_every", "loss_every", "patience"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("warm_up", "threads", "weight_decay", "sampling_decay", "time_jitter"):
+        for name in ("warm_up", "alone_epochs", "threads", "weight_decay", "sampling_decay", "time_jitter"):
             require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of 0 or more")
         for name in ("learning_rate", "decay", "clip_norm"):
             require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a positive number")

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.errors import DataError
 from stunet_deploy.series.series import Series
-from stunet_deploy.series.wall_clock import DAY_S, local_times
 from training.protocols import Split
+from training.usual_days import UsualDays, sensor_means
 
 _CHUNK = 256
 
@@ -35,7 +34,7 @@ class Baseline:
 
 
 def baselines(series: Series, split: Split, targets: Sequence[str] | None = None) -> tuple[Baseline, ...]:
-    """Persistence, historical average and time-of-day average, fitted on the training span.
+    """Persistence, historical and time-of-day average and damped departure, fitted on the training span.
 
     Args:
         series: the recording that is evaluated.
@@ -45,10 +44,12 @@ def baselines(series: Series, split: Split, targets: Sequence[str] | None = None
     Raises:
         DataError: a target is no feature of the series, or was never observed in the training span.
     """
+    days = UsualDays.of(series, split.train_rows, targets)
     return (
         persistence(series, split, targets),
         historical_average(series, split, targets),
-        time_of_day_average(series, split, targets),
+        time_of_day_average(series, split, targets, days),
+        damped_departure(series, split, targets, days),
     )
 
 
@@ -62,7 +63,7 @@ def persistence(series: Series, split: Split, targets: Sequence[str] | None = No
     row = np.arange(len(observed)).reshape(-1, 1, 1)
     last = np.maximum.accumulate(np.where(observed, row, -1), axis=0)
     held = np.take_along_axis(series.values[..., columns], np.maximum(last, 0), axis=0)
-    held = np.where(last < 0, _sensor_mean(series, split, columns), held).astype(np.float32)
+    held = np.where(last < 0, sensor_means(series, split.train_rows, targets), held).astype(np.float32)
 
     def predict(issue: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.repeat(held[issue][:, None], split.horizon, axis=1)
@@ -76,7 +77,7 @@ def historical_average(series: Series, split: Split, targets: Sequence[str] | No
     (DCRNN's and STGCN's "HA" average the same time of earlier days or weeks: that is nearer to
     :func:`time_of_day_average` here.) A sensor never observed there gets the mean of all sensors.
     """
-    mean = _sensor_mean(series, split, series.site.feature_indices(targets)).astype(np.float32)
+    mean = sensor_means(series, split.train_rows, targets).astype(np.float32)
 
     def predict(issue: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.broadcast_to(mean, (len(issue), split.horizon, *mean.shape)).copy()
@@ -84,48 +85,32 @@ def historical_average(series: Series, split: Split, targets: Sequence[str] | No
     return Baseline("historical_average", predict)
 
 
-def time_of_day_average(series: Series, split: Split, targets: Sequence[str] | None = None) -> Baseline:
-    """Every horizon is the sensor's training mean in the forecast interval's slot of the local day.
+def time_of_day_average(
+    series: Series, split: Split, targets: Sequence[str] | None = None, days: UsualDays | None = None
+) -> Baseline:
+    """Every horizon is the sensor's usual reading at that time of a working day or of a day of the weekend.
 
-    A slot never observed at a sensor gets the sensor's mean, a sensor never observed the mean of all.
+    Args:
+        series, split, targets: as in :func:`baselines`.
+        days: of the training span, if they are known.
     """
-    columns = series.site.feature_indices(targets)
-    train = split.train_rows
-    observed = series.observed[train][..., columns]
-    values = np.where(observed, series.values[train][..., columns], 0).astype(np.float64)
-    slots = -(-DAY_S // series.interval_s)
-
-    def slot_of(timestamps: NDArray[np.int64]) -> NDArray[np.int64]:
-        return local_times(timestamps, series.timezone) % DAY_S // series.interval_s
-
-    sums = np.zeros((slots, *values.shape[1:]))
-    counts = np.zeros(sums.shape)
-    slot = slot_of(series.timestamps[train])
-    np.add.at(sums, slot, values)
-    np.add.at(counts, slot, observed)
-    mean = np.broadcast_to(_sensor_mean(series, split, columns), sums.shape).copy()
-    np.divide(sums, counts, out=mean, where=counts > 0)
-    profile = mean.astype(np.float32)
-    ahead = series.interval_s * np.arange(1, split.horizon + 1)
-
-    def predict(issue: NDArray[np.int64]) -> NDArray[np.float32]:
-        return profile[slot_of(series.timestamps[issue][:, None] + ahead)]
-
-    return Baseline("time_of_day_average", predict)
+    usual = UsualDays.of(series, split.train_rows, targets) if days is None else days
+    return Baseline("time_of_day_average", lambda issue: usual.ahead(issue, split.horizon))
 
 
-def _sensor_mean(series: Series, split: Split, columns: list[int]) -> NDArray[np.float64]:
-    """Mean of the observed training readings ``[node, target]``; of all sensors where one has none."""
-    observed = series.observed[split.train_rows][..., columns]
-    values = np.where(observed, series.values[split.train_rows][..., columns], 0).astype(np.float64)
-    count = observed.sum(axis=0)
-    if (count.sum(axis=0) == 0).any():
-        raise DataError(
-            "a target without any reading in the training span",
-            "readings to average",
-            "give a longer recording",
-        )
-    overall = values.sum(axis=(0, 1)) / count.sum(axis=0)
-    mean = np.broadcast_to(overall, count.shape).copy()
-    np.divide(values.sum(axis=0), count, out=mean, where=count > 0)
-    return mean
+def damped_departure(
+    series: Series, split: Split, targets: Sequence[str] | None = None, days: UsualDays | None = None
+) -> Baseline:
+    """The usual reading at every horizon, and a share of how far the last reading departs from the usual one.
+
+    There is one share a horizon, fitted by least squares; see :meth:`training.usual_days.UsualDays.damping`.
+
+    Args:
+        series, split, targets: as in :func:`baselines`.
+        days: of the training span, if they are known.
+    """
+    usual = UsualDays.of(series, split.train_rows, targets) if days is None else days
+    share, present = usual.damping(split), usual.present()
+    return Baseline(
+        "damped_departure", lambda issue: usual.ahead(issue, split.horizon) + share * present[issue][:, None]
+    )

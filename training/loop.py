@@ -20,7 +20,6 @@ from stunet_deploy.series.series import Series
 from training.data import ChunkSampler, TensorSeries
 from training.history import Epoch, seconds_spent
 from training.objective import Objective
-from training.profile import ProfileTables
 from training.protocols import Split
 from training.resume import StateFile
 from training.schedule import Schedule
@@ -43,7 +42,7 @@ class Trainer:
             other work of the machine.
         state_file: written after every epoch, for :meth:`resume`.
         report: called after every epoch.
-        tables: the profiles of the training days; only for a model that has a profile.
+        usual: for a model that has a profile, see :class:`training.objective.Objective`.
 
     Raises:
         DataError: if the recording is too short to train or to validate on.
@@ -57,7 +56,7 @@ class Trainer:
     max_minutes: float | None = None
     state_file: StateFile | None = None
     report: Callable[[Epoch], None] = lambda epoch: None
-    tables: ProfileTables | None = None
+    usual: Tensor | None = None
     clock: Callable[[], float] = time.perf_counter
     history: list[Epoch] = field(default_factory=list)
 
@@ -82,7 +81,7 @@ class Trainer:
             min(warm_up, self.sampler.length - 1),
             self.config,
             self.generator,
-            None if self.tables is None else self.tables.to(self.device),
+            None if self.usual is None else self.usual.to(self.device),
         )
         self.schedule = Schedule(self.config, self.max_minutes)
         self.validation = Validation.of(self.series, self.split, self.config.regime)

@@ -12,7 +12,6 @@ from torch import Tensor
 from stunet_deploy.config import TrainingConfig
 from stunet_deploy.models.forecaster import Forecaster, Teacher
 from training.data import TensorSeries
-from training.profile import ProfileTables
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,8 @@ class Objective:
         warm_up: rows of a chunk before its first loss.
         config: which loss, and how the inputs are changed at random.
         generator: source of randomness.
-        tables: profiles of the training days on the device of the model, for a model that has a profile.
+        usual: for a model that has a profile, the normalised one at the time of every row, that of a training row made
+            without its day, [time, node, target], on the device of the model.
     """
 
     model: Forecaster
@@ -35,7 +35,7 @@ class Objective:
     warm_up: int
     config: TrainingConfig
     generator: torch.Generator
-    tables: ProfileTables | None = None
+    usual: Float[Tensor, "time node target"] | None = None
 
     def loss(self, rows: Int64[Tensor, "batch time"], teacher_chance: float = 0.0) -> Float[Tensor, ""]:
         """Return the loss of the given rows.
@@ -50,8 +50,8 @@ class Objective:
             inputs = inputs._replace(time_of_week=inputs.time_of_week + shift.to(rows.device))
         inputs = inputs._replace(observed=self.hidden(inputs.observed))
         profile = None
-        if self.tables is not None and self.model.profile is not None:
-            profile = self.tables.at(rows, self.horizon)
+        if self.usual is not None:
+            profile = self.usual[rows[..., None] + torch.arange(self.horizon + 1, device=rows.device)]
         labels, observed = self.series.labels(rows, self.horizon)
         first = self.warm_up
         if self.config.loss_every > 1:

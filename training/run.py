@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stunet_deploy.checkpoint import Checkpoint
@@ -25,14 +26,16 @@ from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
 from stunet_deploy.st_graph.files import st_graph_of_sensors
 from training import transfer
-from training.history import Epoch, best_epoch
+from training.history import Epoch, best_epoch, seconds_spent
 from training.loop import Trainer
-from training.profile import ProfileTables, sensor_means
 from training.protocols import Split, choose_protocol, normalisation
 from training.resume import StateFile, run_identity
+from training.usual_days import UsualDays, sensor_means
 
 REFERENCE_INTERVALS = 1_300
 REFERENCE_BYTES = 64_000_000
+#: Windows an update while a network without encoder is trained, and its share of a limited training time.
+ALONE_BATCH, ALONE_SHARE = 32, 0.3
 #: Physical limits lie this factor beyond the extremes of the training span.
 HEADROOM = 1.2
 
@@ -45,13 +48,13 @@ class Prepared:
         config: with the architecture, targets and epochs of this run, and the fill of its checkpoint.
         split: of the recording.
         model: with its first weights, on the device of the run.
-        tables: profiles of the training days, for a model that has a profile.
+        usual: for a model that has a profile, see :class:`training.objective.Objective`.
     """
 
     config: RunConfig | SRNNRunConfig
     split: Split
     model: Forecaster
-    tables: ProfileTables | None
+    usual: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class TrainingRun:
             torch.set_num_threads(config.training.threads)
         split = choose_protocol(self.series, config.protocol, config.model.window, config.model.horizon)
         signal = prepare_signal(self.series, split, config.targets, literature=config.model.fill == "zeros")
-        tables = ProfileTables.of(self.series, split.train_rows, signal) if config.model.profile else None
+        days = UsualDays.of(self.series, split.train_rows, signal.targets) if config.model.profile else None
         start = None if self.start is None else transfer.structural(self.start)
         trained = config
         if isinstance(config, RunConfig) and config.model.fill == "forecast":
@@ -162,17 +165,18 @@ class TrainingRun:
             self.graph,
             self.series.sensor_ids,
             signal,
-            profile=None if tables is None else tables.whole,
+            profile=None if days is None else _normalised(days.table, signal, signal.target_index),
             types=self.types,
             directed=None if start is None else transfer.is_directed(start.graph),
-            means=sensor_means(self.series, split.train_rows, signal) if isinstance(config, RunConfig) else None,
+            means=_normalised(sensor_means(self.series, split.train_rows), signal, range(len(signal.features))),
         )
-        if tables is not None and model.profile is not None and model.profile.damping is not None:
+        if days is not None and model.profile is not None and model.profile.damping is not None:
             with torch.no_grad():
-                model.profile.damping.copy_(tables.damping(self.series, split, signal))
+                model.profile.damping.copy_(torch.from_numpy(days.damping(split)))
         if start is not None:
             transfer.take_weights(cast(StructuralRNN, model), start)
-        return Prepared(config, split, model.to(self.device), tables)
+        usual = None if days is None else _normalised(days.of_row, signal, signal.target_index)
+        return Prepared(config, split, model.to(self.device), usual)
 
     def fit(self, prepared: Prepared) -> Fit:
         """Train the prepared model in place; with 0 epochs only validate it."""
@@ -182,16 +186,19 @@ class TrainingRun:
             origin = "" if self.start is None else transfer.weights_hash(transfer.structural(self.start))
             identity = run_identity(model, self.series, split, training, self.seed, origin)
             state_file = StateFile(self.state_file, identity)
+        minutes = self.max_minutes
+        if not self.resume and self.epochs != 0 and (alone := self._fit_alone(prepared)) and minutes is not None:
+            minutes -= alone / 60
         trainer = Trainer(
             model,
             self.series,
             split,
             training,
             self.seed,
-            max_minutes=self.max_minutes,
+            max_minutes=minutes,
             state_file=state_file,
             report=self.report,
-            tables=prepared.tables,
+            usual=prepared.usual,
             clock=self.clock,
         )
         if self.resume:
@@ -201,6 +208,28 @@ class TrainingRun:
         history = trainer.run()
         best = best_epoch(history)
         return Fit(history, best.epoch, best.validation_mae)
+
+    def _fit_alone(self, prepared: Prepared) -> float:
+        """Train the part of an ST-UNet that knows a sensor alone, from windows; return the seconds that it took.
+
+        It learns from many issue times at once what the recurrent layers would take long to find.
+        """
+        training = prepared.config.training
+        alone = prepared.model.alone() if isinstance(prepared.model, STUNet) else None
+        if alone is None or not training.alone_epochs:
+            return 0.0
+        trainer = Trainer(
+            alone.to(self.device),
+            self.series,
+            prepared.split,
+            replace(training, regime="window", batch=ALONE_BATCH, epochs=training.alone_epochs, dropout=0.0),
+            self.seed,
+            max_minutes=None if self.max_minutes is None else ALONE_SHARE * self.max_minutes,
+            usual=prepared.usual,
+            clock=self.clock,
+            report=self.report,
+        )
+        return seconds_spent(trainer.run())
 
     def checkpoint(self, prepared: Prepared, fit: Fit) -> Checkpoint:
         """Return the fitted model with its site, reference stream and provenance."""
@@ -247,9 +276,9 @@ def build_model(
         graph: of the sensors ``sensor_ids``.
         sensor_ids: in the order of the node axis.
         signal: normalisation, targets and limits.
-        profile: table of a model that has a profile; see :class:`training.profile.ProfileTables`.
+        profile: table of a model that has a profile; see :class:`training.usual_days.UsualDays`.
         types, directed: see :func:`stunet_deploy.st_graph.files.st_graph_of_sensors`.
-        means: for an ST-UNet, see :func:`training.profile.sensor_means`.
+        means: for an ST-UNet, the normalised mean reading of every sensor, see :class:`STUNet`.
 
     Raises:
         ConfigError: types of sensors for a family that has none.
@@ -269,6 +298,12 @@ def build_model(
         basis=config.model.basis,
     )
     return STUNet(config.model, hierarchy, signal, profile, means)
+
+
+def _normalised(physical: NDArray[np.floating], signal: Signal, features: Sequence[int]) -> Tensor:
+    """Return readings [..., feature] of the named features in normalised units."""
+    mean, std = (np.array(each)[list(features)] for each in (signal.mean, signal.std))
+    return torch.from_numpy(((physical - mean) / std).astype(np.float32))
 
 
 def _check_device(device: str) -> None:

@@ -50,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="hide whole sensors for that many hours at a time, not single readings",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of what --hide hides (default: 0)")
+    parser.add_argument(
+        "--gate",
+        action="store_true",
+        help="exit with 1 unless the model is better than every baseline at every horizon",
+    )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write pictures: forecast against observation")
 
 
@@ -60,6 +65,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from training.evaluation import evaluate, table, to_json
     from training.hiding import evaluate_hidden
     from training.protocols import choose_protocol
+    from training.verdict import Verdict
 
     if arguments.hide_blocks is not None and not arguments.hide:
         raise ConfigError("--hide-blocks without --hide", "the shares to hide", "add for instance --hide 0.1 0.3 0.5")
@@ -103,16 +109,20 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     report = to_json(series, split, results, missing=missing)
     if arguments.hide:
         report["hiding"] = {"block_hours": arguments.hide_blocks, "seed": arguments.seed}
+    verdict = Verdict.of(results, subject.predictor.name)
+    report["verdict"] = verdict.to_json()
     console.answer(
         report,
         f"{table(results)}\nMAE and RMSE in {unit or 'the unit of the data'}; protocol {split.protocol.upper()}; "
-        f"missing inputs are {missing} ({MODES[missing]} mode), missing labels do not count",
+        f"missing inputs are {missing} ({MODES[missing]} mode), missing labels do not count\n{verdict}",
     )
-    if arguments.model.is_dir():
+    if not verdict.worth_deploying:
+        console.next("train longer, on a longer recording or with another config; see docs/guide/training.md")
+    elif arguments.model.is_dir():
         console.next(f"stunet run {arguments.model} --replay {arguments.data}")
     else:
         console.next(f"stunet-export {arguments.model}")
-    return 0
+    return 1 if arguments.gate and not verdict.worth_deploying else 0
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ MODEL_NAMES = {
     "persistence": "persistence",
     "historical_average": "historical average",
     "time_of_day_average": "time-of-day average",
+    "damped_departure": "damped departure",
 }
 
 

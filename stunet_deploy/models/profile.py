@@ -8,11 +8,7 @@ from torch import Tensor, nn
 
 from stunet_deploy.config import SRNNConfig, STUNetConfig
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.series.wall_clock import DAY_S, WEEK_S
-
-#: A working day and a day of the weekend have a table each.
-KINDS_OF_DAY = 2
-_WORKING_DAYS = 5
+from stunet_deploy.series.wall_clock import DAY_S, KINDS_OF_DAY, WEEK_S, WORKING_DAYS
 
 
 class DailyProfile(nn.Module):
@@ -66,7 +62,7 @@ class DailyProfile(nn.Module):
         day = week - DAY_S * torch.floor(week / DAY_S)
         interval = torch.floor(day / (DAY_S / self.per_day)) + torch.arange(self.horizon + 1, device=week.device)
         interval = interval - self.per_day * torch.floor(interval / self.per_day)
-        weekend = (week >= _WORKING_DAYS * DAY_S).to(interval.dtype)
+        weekend = (week >= WORKING_DAYS * DAY_S).to(interval.dtype)
         return (interval + self.per_day * weekend).long()
 
     def forward(self, time_of_week: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch ahead node target"]:

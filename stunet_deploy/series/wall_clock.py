@@ -12,6 +12,8 @@ from stunet_deploy.errors import DataError
 
 DAY_S = 86_400
 WEEK_S = 7 * DAY_S
+#: Working days and days of the weekend, by the number of the former in a week.
+KINDS_OF_DAY, WORKING_DAYS = 2, 5
 _MONDAY_S = 3 * DAY_S  # 1970-01-01 was a Thursday
 
 

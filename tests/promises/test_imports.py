@@ -24,6 +24,7 @@ WITHOUT_TORCH_AND_ONNX = (
     "training.baselines",
     "training.evaluation",
     "training.hiding",
+    "training.verdict",
     "export.engine",
     "stunet_deploy.cli.build",
 )

@@ -1,6 +1,8 @@
 """Baselines against values worked out by hand and by plain loops."""
 
+import datetime as dt
 from dataclasses import replace
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from stunet_deploy.series.series import Series
 from stunet_deploy.series.times import parse_time
 from stunet_deploy.series.wall_clock import local_times
 from stunet_deploy.site import Site
-from training.baselines import baselines, historical_average, persistence, time_of_day_average
+from training.baselines import baselines, damped_departure, historical_average, persistence, time_of_day_average
 from training.protocols import Split, protocol_a, protocol_b
+from training.usual_days import UsualDays
 
 
 def make_series(rows: int = 5 * 24, *, zone: str = "UTC", start: str = "2012-03-01") -> Series:
@@ -76,18 +79,30 @@ def test_historical_average_is_the_training_mean_of_each_sensor() -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
-def test_time_of_day_average_takes_the_slot_that_is_forecast(zone: str) -> None:
-    series = make_series(zone=zone)
+def test_time_of_day_average_is_the_usual_reading_at_the_time_that_is_forecast(zone: str) -> None:
+    series = make_series(20 * 24, zone=zone)
     split = protocol_a(series)
     forecast = time_of_day_average(series, split, ("flow",)).predict(split.test)
-    hour = local_times(series.timestamps, zone) // 3600 % 24
-    train = np.arange(len(hour))[split.train_rows]
+    table = UsualDays.of(series, split.train_rows, ("flow",)).table
     for place, row in enumerate(split.test):
         for ahead in range(1, 13):
-            same = train[hour[train] == hour[row + ahead]]
-            seen = series.observed[same, 2, 1]
-            expected = series.values[same, 2, 1][seen].astype(np.float64).mean()
-            assert forecast[place, ahead - 1, 2, 0] == pytest.approx(expected, rel=1e-6)
+            local = dt.datetime.fromtimestamp(int(series.timestamps[row + ahead]), ZoneInfo(zone))
+            slot = local.hour + 24 * (local.weekday() >= 5)
+            assert forecast[place, ahead - 1, 2, 0] == table[slot, 2, 0]
+
+
+def test_damped_departure_adds_a_share_of_the_last_departure() -> None:
+    series = make_series(20 * 24)
+    split = protocol_a(series)
+    days = UsualDays.of(series, split.train_rows)
+    usual = time_of_day_average(series, split).predict(split.test)
+    forecast = damped_departure(series, split).predict(split.test)
+    for place, row in enumerate(split.test[:20]):
+        for node in range(3):
+            last = max(t for t in range(row + 1) if series.observed[t, node, 1])
+            departed = series.values[last, node, 1] - days.of_row[last, node, 1]
+            left = days.damping(split)[:, 0, 1] * departed
+            np.testing.assert_allclose(forecast[place, :, node, 1], usual[place, :, node, 1] + left, rtol=1e-6)
 
 
 def test_time_of_day_follows_the_wall_clock_over_a_clock_change() -> None:

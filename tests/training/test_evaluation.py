@@ -154,7 +154,7 @@ def test_both_regimes_score_the_same_labels() -> None:
     series = make_series(9, weekdays=True)
     split = protocol_b(series, (2, 1, 3), window=6, horizon=4)
     results = evaluate(series, split, baselines(series, split))
-    assert len(results) == 3 * 2 * 3
+    assert len(results) == 4 * 2 * 3
     window, stream = ([r for r in results if r.protocol == regime] for regime in ("window", "stream"))
     assert_same_scores(window, stream)
 
@@ -206,6 +206,7 @@ def test_json_has_the_promised_keys_and_no_nan() -> None:
         "persistence",
         "historical_average",
         "time_of_day_average",
+        "damped_departure",
     }
     for result in report["results"]:
         assert list(result) == ["model", "protocol", "horizon_minutes", "mae", "mape", "rmse", "count"]
@@ -217,7 +218,7 @@ def test_table_lines_up() -> None:
     split = protocol_a(series, window=6, horizon=4)
     results = evaluate(series, split, baselines(series, split))
     lines = table(results).splitlines()
-    assert len(lines) == 2 + 3 * 2
+    assert len(lines) == 2 + 4 * 2
     assert len({len(line) for line in lines[1:]}) == 1
     assert [minutes in lines[0] for minutes in ("60 min", "120 min", "240 min")] == [True] * 3
     assert f"{results[0].mae:.2f}" in lines[2]

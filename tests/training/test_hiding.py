@@ -195,7 +195,7 @@ def test_table_and_json_say_the_share() -> None:
     rows = to_json(series, split, results)["results"]
     assert [row["hidden"] for row in rows] == [0] * (len(rows) // 2) + [0.1] * (len(rows) // 2)
     lines = table(results).splitlines()
-    assert len(lines) == 2 + 2 * 3 * 2
+    assert len(lines) == 2 + 2 * 4 * 2
     assert len({len(line) for line in lines[1:]}) == 1
     assert sum("persistence, 10 % hidden" in line for line in lines) == 2
     assert sum("persistence, 0 % hidden" in line for line in lines) == 2

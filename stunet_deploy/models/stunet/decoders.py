@@ -27,37 +27,73 @@ class DirectDecoder(nn.Module):
         config, hierarchy: of the model.
         targets: number of forecast features.
         own: channels of a sensor that the perceptron receives beside the encoder's output; 0 for no perceptron.
+
+    Attributes:
+        head: the graph convolution; None for a network without encoder.
+        perceptron: None where there is none.
     """
 
     def __init__(self, config: STUNetConfig, hierarchy: GraphHierarchy, targets: int, own: int = 0) -> None:
         super().__init__()
         self.horizon, self.targets = config.horizon, targets
-        self.head = GraphConvolution(level_basis(hierarchy.levels[0]), config.hidden, config.horizon * targets)
-        nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base
-        self.perceptron: nn.Sequential | None = None
-        if own:
-            last = nn.Linear(config.head, config.horizon * targets, bias=False)
-            nn.init.zeros_(last.weight)
-            self.perceptron = nn.Sequential(nn.Linear(config.hidden + own, config.head), nn.ReLU(), last)
+        self.head: GraphConvolution | None = None
+        if config.hidden:
+            self.head = GraphConvolution(level_basis(hierarchy.levels[0]), config.hidden, config.horizon * targets)
+            nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base
+        self.perceptron = Perceptron(own, config.hidden, config.head, config.horizon * targets) if own else None
 
     def forward(
         self,
-        encoded: Float[Tensor, "*batch node hidden"],
+        encoded: Float[Tensor, "*batch node hidden"] | None,
         base: Float[Tensor, "*batch ahead node target"] | None,
         own: Float[Tensor, "*batch node own"] | None = None,
     ) -> Float[Tensor, "*batch horizon node target"]:
         """Return the forecast: the output of convolution and perceptron, added to the base where there is one.
 
         Args:
-            encoded: output of the encoder.
+            encoded: output of the encoder, if there is one.
             base: forecasts to start from, for every horizon or one for all.
             own: channels of every sensor for the perceptron.
         """
-        emitted = self.head(encoded)
-        if self.perceptron is not None and own is not None:
-            emitted = emitted + self.perceptron(torch.cat([encoded, own], dim=-1))
+        parts = [] if self.head is None else [self.head(encoded)]
+        if self.perceptron is not None:
+            parts.append(self.perceptron(own, encoded))
+        emitted = sum(parts[1:], parts[0])
         head = torch.unflatten(emitted, -1, (self.horizon, self.targets)).movedim(-2, -3)
         return head if base is None else head + base
+
+
+class Perceptron(nn.Module):
+    """Two layers from what is known of a sensor alone, and from the encoder's output where there is one.
+
+    Both begin without effect: the last layer is zero, and so is what the encoder adds to the first.
+
+    Args:
+        own: channels of a sensor.
+        encoded: channels of the encoder; 0 for none.
+        width: units of the hidden layer.
+        outputs: channels that are emitted.
+    """
+
+    def __init__(self, own: int, encoded: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.own = nn.Linear(own, width)
+        self.encoded: nn.Linear | None = None
+        if encoded:
+            self.encoded = nn.Linear(encoded, width, bias=False)
+            nn.init.zeros_(self.encoded.weight)
+        self.out = nn.Linear(width, outputs, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(
+        self, own: Float[Tensor, "*batch node own"], encoded: Float[Tensor, "*batch node hidden"] | None
+    ) -> Float[Tensor, "*batch node output"]:
+        """Return the output of every node."""
+        hidden = self.own(own)
+        if self.encoded is not None:
+            hidden = hidden + self.encoded(encoded)
+        out: Tensor = self.out(torch.relu(hidden))
+        return out
 
 
 class RecurrentDecoder(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ from stunet_deploy.models.signal import ForecastOutput, SignalInput
 from stunet_deploy.models.stunet.decoders import DirectDecoder, Recent, RecurrentDecoder
 from stunet_deploy.models.stunet.dilated import DilatedGCGRU, final_line, recent_states
 from stunet_deploy.models.stunet.propagation import NodeOrder
-from stunet_deploy.models.stunet.unet import RecurrentUNet
+from stunet_deploy.models.stunet.unet import RecurrentUNet, RunLayer
 
 #: Prefix of the encoder's state entries and of its parameters.
 ENCODER = "encoder."
@@ -70,7 +70,9 @@ class STUNet(Forecaster):
         self.profile = DailyProfile.of(config, profile)
         channels = self.input.channels + (0 if self.profile is None else self.profile.channels)
         direct = config.decoder == "direct"
-        self.encoder = RecurrentUNet(config, hierarchy, channels, output_read=direct)
+        self.encoder: RecurrentUNet | None = None
+        if config.hidden:
+            self.encoder = RecurrentUNet(config, hierarchy, channels, output_read=direct)
         self.decoder: DirectDecoder | RecurrentDecoder
         self.lags = (
             Lags(config.lags, targets * (2 if self.input.mask_channel else 1)) if direct and config.lags else None
@@ -109,6 +111,21 @@ class STUNet(Forecaster):
             )
         return cls(settings, hierarchy, signal, weights.get("profile.table"))
 
+    def alone(self) -> STUNet | None:
+        """Return the network without encoder, which shares every other weight; None where it would not be another."""
+        if self.encoder is None or self.lags is None:
+            return None
+        table = None if self.profile is None else self.profile.table
+        other = STUNet(replace(self.config, hidden=0), self.hierarchy, self.signal, table, self.sensor_mean)
+        other.profile = self.profile
+        assert isinstance(self.decoder, DirectDecoder)
+        assert isinstance(other.decoder, DirectDecoder)
+        ours, theirs = self.decoder.perceptron, other.decoder.perceptron
+        assert ours is not None
+        assert theirs is not None
+        theirs.own, theirs.out = ours.own, ours.out
+        return other
+
     def stored_graph(self) -> dict[str, Tensor]:
         """Return the prepared hierarchy by array name."""
         return {name: torch.from_numpy(array) for name, array in self.hierarchy.to_arrays().items()}
@@ -128,9 +145,10 @@ class STUNet(Forecaster):
             return output
 
         deviations = self.deviations(inputs.time_of_week, filled, None)
-        encoded = self.encoder(self._channels(inputs, filled, deviations), run_layer)
+        encoded = self._encode(inputs, filled, deviations, run_layer)
         recent: Recent = {}
         if isinstance(self.decoder, RecurrentDecoder):
+            assert self.encoder is not None
             taps = {(tap.state.name, tap.age): state[tap.name] for tap in self.contract.taps}
             recent = {
                 name: [
@@ -192,7 +210,7 @@ class STUNet(Forecaster):
             return result
 
         deviations = self.deviations(inputs.time_of_week, filled, profile)
-        encoded = self.encoder(self._channels(inputs, filled, deviations), run_layer)
+        encoded = self._encode(inputs, filled, deviations, run_layer)
         own = None
         if self.lags is not None:
             earlier = lines[LAGS][0] if LAGS in lines else None
@@ -200,7 +218,7 @@ class STUNet(Forecaster):
             own = picked(own, issued)
             final |= {name: tensor[None] for name, tensor in remembered.items()}
         forecast = self._decode(
-            picked(encoded, issued),
+            None if encoded is None else picked(encoded, issued),
             recent,
             picked(filled, issued),
             None if deviations is None else picked(deviations, issued),
@@ -223,10 +241,17 @@ class STUNet(Forecaster):
     def _arranged(self, inputs: StepInputs) -> StepInputs:
         return StepInputs(self.order(inputs.values), self.order(inputs.observed), inputs.time_of_week)
 
-    def _channels(self, inputs: StepInputs, filled: Tensor, deviations: Tensor | None) -> Tensor:
-        """Return the encoder's input, [*batch, node, channel]."""
+    def _encode(
+        self, inputs: StepInputs, filled: Tensor, deviations: Tensor | None, run_layer: RunLayer
+    ) -> Tensor | None:
+        """Return the encoder's output, [*batch, node, hidden]; None for a network without encoder."""
+        if self.encoder is None:
+            return None
         x = self.input.channelise(filled, inputs.observed, inputs.time_of_week)
-        return x if deviations is None else torch.cat([x, deviations.movedim(-3, -2).flatten(-2)], dim=-1)
+        if deviations is not None:
+            x = torch.cat([x, deviations.movedim(-3, -2).flatten(-2)], dim=-1)
+        encoded: Tensor = self.encoder(x, run_layer)
+        return encoded
 
     def _lagged(self, inputs: StepInputs, filled: Tensor, deviations: Tensor | None) -> Tensor:
         """Return what is remembered of an interval: departures from the profile, or readings, with their mask."""
@@ -237,7 +262,7 @@ class STUNet(Forecaster):
 
     def _decode(
         self,
-        encoded: Tensor,
+        encoded: Tensor | None,
         recent: Recent,
         filled: Tensor,
         deviations: Tensor | None,
@@ -265,7 +290,7 @@ class STUNet(Forecaster):
         level = self.hierarchy.levels[0]
         states = list(self.fill.states(len(level.slots.nodes)))
         states += [] if self.lags is None else self.lags.states(len(level.slots.nodes))
-        for name, layer in self.encoder.layers.items():
+        for name, layer in ({} if self.encoder is None else self.encoder.layers).items():
             axes, shape = ("batch", "node", "channel"), (None, *layer.state_shape)
             taps = tuple(range(layer.dilation, 0, -1)) if self.config.decoder == "recurrent" else ()
             states.append(StateSpec(ENCODER + name, axes, shape, delay=layer.dilation, taps=taps))

@@ -21,7 +21,7 @@ from .conftest import INTERVALS, SENSORS, Place, run_stunet, write_speeds
 
 Answer = Callable[..., Any]
 RESULT = {"model", "protocol", "horizon_minutes", "mae", "mape", "rmse", "count"}
-MODELS = ["stunet", "persistence", "historical_average", "time_of_day_average"]
+MODELS = ["stunet", "persistence", "historical_average", "time_of_day_average", "damped_departure"]
 FORECAST_LINE = [
     "bundle_id", "stream", "issued_at", "interval_s", "horizons_min", "sensors", "values", "quantiles",
     "observed_share", "degraded", "reasons", "step_us",

@@ -226,9 +226,11 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                 own = np.concatenate(own, axis=1)
                 if config.lags > 1:
                     history["lags"].append(own[:, : history["lags"][-1].shape[1]])
-                own = np.concatenate([encoded, own, *(deviations if config.profile else [])], axis=1)
-                first, last = (tree(model.decoder.perceptron[layer]) for layer in (0, 2))
-                out = out + np.maximum(own @ first["weight"].T + first["bias"], 0) @ last["weight"].T
+                own = np.concatenate([own, *(deviations if config.profile else [])], axis=1)
+                weights = tree(model.decoder.perceptron)
+                hidden = own @ weights["own.weight"].T + weights["own.bias"]
+                hidden = hidden + encoded @ weights["encoded.weight"].T
+                out = out + np.maximum(hidden, 0) @ weights["out.weight"].T
             steps = [base[h] + out[:, h * len(targets) : (h + 1) * len(targets)] for h in range(config.horizon)]
         else:
             # The decoder goes on with a copy of the states, as if its intervals were those to come.

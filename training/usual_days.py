@@ -1,19 +1,16 @@
-"""Mean and mean days of every sensor over the training span; in training a row's own day is left out."""
+"""The usual day of every sensor: mean working and weekend days of the training span, and what departs from them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int64
 from numpy.typing import NDArray
-from torch import Tensor
 
-from stunet_deploy.config import Signal
-from stunet_deploy.models.profile import KINDS_OF_DAY
+from stunet_deploy.errors import DataError
 from stunet_deploy.series.series import Series
-from stunet_deploy.series.wall_clock import DAY_S, local_times
+from stunet_deploy.series.wall_clock import DAY_S, KINDS_OF_DAY, WORKING_DAYS, local_times
 from training.protocols import Split
 
 #: Minutes on either side of a time of day that may be averaged with it; the best is chosen on days left out.
@@ -25,63 +22,72 @@ _DECIDING_DAYS = 30
 
 
 @dataclass(frozen=True)
-class ProfileTables:
-    """Profiles of a training span, normalised.
+class UsualDays:
+    """Means by time of day over the training span, in physical units.
 
     Attributes:
-        whole: over all training days, [slot, node, target]; a slot is a time of a working day, then of a weekend day.
-        of_row: the profile at the time of every row of the recording, [time, node, target]; that of a training row is
-            made without its day.
-        smoothing_minutes: on either side of a time of day.
+        table: over all training days, [slot, node, target]; a slot is a time of a working day, then of a weekend day.
+        of_row: the usual reading at the time of every row of the recording, [time, node, target]; that of a training
+            row is made without its day, which would hold a part of the answer.
+        slot: of every row.
+        smoothing_minutes: on either side of a time of day that are averaged with it.
+        departure: readings minus the usual ones, 0 where unobserved, [time, node, target].
+        observed: which readings there are, [time, node, target].
     """
 
-    whole: Float[Tensor, "slot node target"]
-    of_row: Float[Tensor, "time node target"]
+    table: NDArray[np.float32]
+    of_row: NDArray[np.float32]
+    slot: NDArray[np.int64]
     smoothing_minutes: float
+    departure: NDArray[np.float32]
+    observed: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, series: Series, train_rows: slice, signal: Signal) -> ProfileTables:
+    def of(cls, series: Series, train_rows: slice, targets: Sequence[str] | None = None) -> UsualDays:
         """Average the observed training readings by kind of day and time of day.
 
         The smoothing is the one with the smallest mean absolute error on training days that are left out.
+
+        Args:
+            series: the recording.
+            train_rows: its training span.
+            targets: features; None means all.
         """
-        days = _Days.of(series, train_rows, signal)
-        deciding = days.training[:: -(-len(days.training) // _DECIDING_DAYS)]
+        days = _Days.of(series, train_rows, series.site.feature_indices(targets))
+        deciding = days.training[:: max(1, -(-len(days.training) // _DECIDING_DAYS))]
         spans = dict.fromkeys(round(60 * minutes / series.interval_s) for minutes in SMOOTHINGS_MIN)
         reach = min(spans, key=lambda span: days.error(deciding, span))
-        whole = days.table(days.sums, days.counts, reach)
-        of_row = whole[days.slot]
+        table = days.table(days.sums, days.counts, reach)
+        of_row = table[days.slot]
         for day in days.training:
             rows = days.rows(day)
             of_row[rows] = days.without(rows, reach)[days.slot[rows]]
-        minutes = reach * series.interval_s / 60
-        return cls(torch.from_numpy(whole), torch.from_numpy(of_row), minutes)
+        departure = np.where(days.observed, days.values - of_row, 0).astype(np.float32)
+        return cls(table, of_row, days.slot, reach * series.interval_s / 60, departure, days.observed)
 
-    def to(self, device: torch.device) -> ProfileTables:
-        """Copy the tables to a device."""
-        return ProfileTables(self.whole.to(device), self.of_row.to(device), self.smoothing_minutes)
+    def ahead(self, issue: NDArray[np.int64], horizon: int) -> NDArray[np.float32]:
+        """Return the usual readings of the ``horizon`` rows after each, [issue, horizon, node, target]."""
+        return np.asarray(self.of_row[issue[:, None] + np.arange(1, horizon + 1)])
 
-    def at(self, rows: Int64[Tensor, "batch time"], horizon: int) -> Float[Tensor, "batch time ahead node target"]:
-        """Return the profile at these rows and the ``horizon`` after each, all of them rows of the recording."""
-        return self.of_row[rows[..., None] + torch.arange(horizon + 1, device=rows.device)]
+    def present(self) -> NDArray[np.float32]:
+        """Return the departure of the last reading up to every row, [time, node, target]; 0 before the first."""
+        row = np.arange(len(self.observed)).reshape(-1, 1, 1)
+        last = np.maximum.accumulate(np.where(self.observed, row, 0), axis=0)
+        return np.asarray(np.take_along_axis(self.departure, last, axis=0))
 
-    def damping(self, series: Series, split: Split, signal: Signal) -> Float[Tensor, "horizon 1 target"]:
-        """Return the share of the present departure from the profile that is left at every horizon, in [0, 1].
+    def damping(self, split: Split) -> NDArray[np.float32]:
+        """Return the share of the present departure that is left at every horizon, in [0, 1], [horizon, 1, target].
 
-        It is fitted by least squares over the training windows, where the departure is that of the last reading.
+        It is fitted by least squares over the training windows.
         """
-        normalised, observed = _targets(series, signal)
-        departure = np.where(observed, normalised - self.of_row.cpu().numpy(), 0.0).astype(np.float32)
-        row = np.arange(len(observed)).reshape(-1, 1, 1)
-        last = np.maximum.accumulate(np.where(observed, row, 0), axis=0)
-        present = np.take_along_axis(departure, last, axis=0)[split.train]
+        present = self.present()[split.train]
         shares = []
         for ahead in range(1, split.horizon + 1):
-            labelled, later = observed[split.train + ahead], departure[split.train + ahead]
+            labelled, later = self.observed[split.train + ahead], self.departure[split.train + ahead]
             size = np.where(labelled, present**2, 0.0).sum((0, 1), dtype=np.float64)
             kept = (present * later).sum((0, 1), dtype=np.float64)
             shares.append(np.clip(np.divide(kept, size, out=np.zeros_like(kept), where=size > 0), 0, 1))
-        return torch.from_numpy(np.stack(shares).astype(np.float32)).unsqueeze(1)
+        return np.stack(shares).astype(np.float32)[:, None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class _Days:
     """Sums and counts of the observed training readings by slot, from which any day can be taken away.
 
     Attributes:
-        values, observed: of the whole recording, [time, node, target]; values are normalised, 0 where unobserved.
+        values, observed: of the whole recording, [time, node, target]; values are 0 where unobserved.
         day, slot: of every row.
         train: which rows are of the training span.
         sums, counts: over the training rows, [slot, node, target].
@@ -104,12 +110,12 @@ class _Days:
     counts: NDArray[np.float64]
 
     @classmethod
-    def of(cls, series: Series, train_rows: slice, signal: Signal) -> _Days:
-        normalised, observed = _targets(series, signal)
-        values = np.where(observed, normalised, 0).astype(np.float32)
+    def of(cls, series: Series, train_rows: slice, columns: list[int]) -> _Days:
+        observed = series.observed[..., columns]
+        values = np.where(observed, series.values[..., columns], 0).astype(np.float32)
         local = local_times(series.timestamps, series.timezone)
         per_day = max(1, DAY_S // series.interval_s)
-        weekend = series.time_of_week() >= 5 * DAY_S
+        weekend = series.time_of_week() >= WORKING_DAYS * DAY_S
         slot = local % DAY_S * per_day // DAY_S + per_day * weekend
         train = np.zeros(len(slot), np.bool_)
         train[train_rows] = True
@@ -145,26 +151,33 @@ class _Days:
         by_kind = [_smoothed(np.stack(np.split(array, KINDS_OF_DAY)), reach) for array in (sums, counts)]
         prior = PRIOR_DAYS * (2 * reach + 1)
         seen = counts.sum(0)
-        any_time = np.divide(sums.sum(0), seen, out=np.zeros_like(seen), where=seen > 0)  # 0 is the mean of all sensors
+        any_sensor = sums.sum((0, 1)) / np.maximum(counts.sum((0, 1)), 1)
+        any_time = np.divide(sums.sum(0), seen, out=np.zeros_like(seen) + any_sensor, where=seen > 0)
         either = (by_kind[0].sum(0) + prior * any_time) / (by_kind[1].sum(0) + prior)
         means = (by_kind[0] + prior * either) / (by_kind[1] + prior)
         return np.concatenate(list(means)).astype(np.float32)
 
 
-def sensor_means(series: Series, train_rows: slice, signal: Signal) -> Float[Tensor, "node feature"]:
-    """Return the normalised mean training reading of every sensor; 0, the overall mean, for one without readings."""
-    observed = series.observed[train_rows]
-    values = np.where(observed, (series.values[train_rows] - np.array(signal.mean)) / np.array(signal.std), 0.0)
-    seen = observed.sum(0)
-    means = np.divide(values.sum(0), seen, out=np.zeros(seen.shape), where=seen > 0)
-    return torch.from_numpy(means.astype(np.float32))
+def sensor_means(series: Series, train_rows: slice, targets: Sequence[str] | None = None) -> NDArray[np.float64]:
+    """Return the mean training reading of every sensor, [node, target]; that of all sensors for one without readings.
 
-
-def _targets(series: Series, signal: Signal) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the normalised targets of a recording and which of them were observed, [time, node, target]."""
-    columns = list(signal.target_index)
-    mean, std = (np.array(each)[columns] for each in (signal.mean, signal.std))
-    return (series.values[..., columns] - mean) / std, series.observed[..., columns]
+    Raises:
+        DataError: a target without a single reading in the training span.
+    """
+    columns = series.site.feature_indices(targets)
+    observed = series.observed[train_rows][..., columns]
+    values = np.where(observed, series.values[train_rows][..., columns], 0).astype(np.float64)
+    count = observed.sum(axis=0)
+    if (count.sum(axis=0) == 0).any():
+        raise DataError(
+            "a target without any reading in the training span",
+            "readings to average",
+            "give a longer recording",
+        )
+    overall = values.sum(axis=(0, 1)) / count.sum(axis=0)
+    mean = np.broadcast_to(overall, count.shape).copy()
+    np.divide(values.sum(axis=0), count, out=mean, where=count > 0)
+    return mean
 
 
 def _added(
