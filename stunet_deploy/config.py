@@ -260,8 +260,9 @@ class TrainingConfig:
         chunk: intervals of a chunk with a loss.
         batch: chunks (or windows) per update; the paper's is 50.
         epochs: passes over the training span; the paper's is 80.
-        alone_epochs: passes over the training windows in which the perceptron of an ST-UNet is trained first, without
-            the encoder; at most three tenths of a limited time.
+        updates: training ends after so many updates, if that is before ``epochs``; 0 for no limit.
+        alone: updates, of 32 windows each, in which the perceptron of an ST-UNet is trained first, without the encoder:
+            at most ``epochs`` passes and three tenths of a limited time.
         learning_rate: Adam's; the paper's is 1e-2.
         decay, decay_every: the learning rate is multiplied by ``decay`` every ``decay_every`` epochs (0.7 and 8 in
             the paper); ignored by the cosine schedule.
@@ -292,7 +293,8 @@ class TrainingConfig:
     chunk: int = 36
     batch: int = 16
     epochs: int = 80
-    alone_epochs: int = 60
+    updates: int = 0
+    alone: int = 3000
     learning_rate: float = 3e-3
     decay: float = 0.7
     decay_every: int = 8
@@ -316,7 +318,7 @@ class TrainingConfig:
         check_choices(self)
         for name in ("chunk", "batch", "epochs", "decay_every", "loss_every", "patience"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("warm_up", "alone_epochs", "threads", "weight_decay", "sampling_decay", "time_jitter"):
+        for name in ("warm_up", "updates", "alone", "threads", "weight_decay", "sampling_decay", "time_jitter"):
             require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of 0 or more")
         for name in ("learning_rate", "decay", "clip_norm"):
             require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a positive number")

@@ -1,22 +1,51 @@
-"""Config files of training runs."""
+"""Config files of training runs, and the presets that they begin from."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stunet_deploy.config import RUN_CONFIGS, RunConfig, SRNNRunConfig
 from stunet_deploy.config_mapping import from_mapping
+from stunet_deploy.errors import ConfigError
 from stunet_deploy.toml_files import read_toml
 
+_FOLDER = Path(__file__).with_name("presets")
+#: Of every model family, the one that a run begins from without a choice first.
+PRESETS: Mapping[str, tuple[str, ...]] = {"stunet": ("default", "small", "paper"), "srnn": ("default",)}
 
-def read_run_config(path: Path | None, family: str = "stunet") -> RunConfig | SRNNRunConfig:
-    """Read the config of a training run on sensors (targets, protocol, [model], [training]); the defaults without one.
+
+def read_run_config(
+    path: Path | None, family: str = "stunet", preset: str = "default", *, continued: bool = False
+) -> RunConfig | SRNNRunConfig:
+    """Read the config of a training run on sensors: a preset, and what a file says otherwise.
 
     Args:
-        path: a TOML file.
+        path: a TOML file of targets, protocol, [model] and [training]; None for the preset alone.
         family: a key of :data:`stunet_deploy.config.RUN_CONFIGS`.
+        preset: one of the family's :data:`PRESETS`.
+        continued: the architecture is that of a model to start from, so the preset has none.
 
     Raises:
-        ConfigError: it cannot be read, or holds something unknown.
+        ConfigError: no such preset; the file cannot be read, or holds something unknown.
     """
-    return RUN_CONFIGS[family]() if path is None else from_mapping(RUN_CONFIGS[family], read_toml(path))
+    if preset not in PRESETS[family]:
+        raise ConfigError(f"--preset {preset} for {family}", " or ".join(PRESETS[family]), "choose one of them")
+    settings = read_toml(_FOLDER / f"{family}-{preset}.toml")
+    if continued:
+        del settings["model"]
+    return from_mapping(RUN_CONFIGS[family], settings if path is None else _over(settings, read_toml(path)))
+
+
+def _over(settings: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with those of a file in their place, table by table."""
+    merged = {**settings, **file}
+    for name, table in settings.items():
+        if isinstance(table, Mapping) and isinstance(merged[name], Mapping):
+            merged[name] = {**table, **merged[name]}
+    # A file that counts epochs does not want the preset's updates.
+    training = file.get("training")
+    if isinstance(training, Mapping) and "epochs" in training and "updates" not in training:
+        merged["training"] = {**merged["training"], "updates": 0}
+    return merged

@@ -88,6 +88,10 @@ class ChunkSampler:
         starts = [np.arange(run.start, run.stop - length - horizon + 1) for run in runs]
         return cls(np.concatenate(starts).astype(np.int64), length)
 
+    def draws(self, batch: int, scored: int) -> int:
+        """Return the number of draws in an epoch; see :meth:`epoch`."""
+        return max(1, -(-len(self.starts) // (batch * max(1, scored))))
+
     def epoch(self, batch: int, scored: int, generator: torch.Generator) -> Iterator[Int64[Tensor, "batch time"]]:
         """Yield the rows of random chunks until about as many rows were scored as there are starts.
 
@@ -97,7 +101,6 @@ class ChunkSampler:
             generator: source of randomness.
         """
         starts = torch.from_numpy(self.starts)
-        draws = max(1, -(-len(starts) // (batch * max(1, scored))))
-        for _ in range(draws):
+        for _ in range(self.draws(batch, scored)):
             chosen = starts[torch.randint(len(starts), (batch,), generator=generator)]
             yield chosen[:, None] + torch.arange(self.length)

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import cast
 
 import torch
@@ -83,6 +83,9 @@ class Trainer:
             self.generator,
             None if self.usual is None else self.usual.to(self.device),
         )
+        if self.config.updates:
+            per_epoch = self.sampler.draws(self.config.batch, self._scored)
+            self.config = replace(self.config, epochs=min(self.config.epochs, -(-self.config.updates // per_epoch)))
         self.schedule = Schedule(self.config, self.max_minutes)
         self.validation = Validation.of(self.series, self.split, self.config.regime)
 
@@ -145,8 +148,7 @@ class Trainer:
         """Train one epoch and return its mean loss."""
         self.model.train()
         losses = []
-        scored = self.sampler.length - self.objective.warm_up
-        updates = list(self.sampler.epoch(self.config.batch, scored, self.generator))
+        updates = list(self.sampler.epoch(self.config.batch, self._scored, self.generator))
         for done, rows in enumerate(updates):
             epochs_done = len(self.history) + done / len(updates)
             progress = self.schedule.progress(epochs_done, seconds_spent(self.history) + self.clock() - started)
@@ -162,6 +164,11 @@ class Trainer:
                 self.average.update_parameters(self.model)
             losses.append(loss.item())
         return sum(losses) / len(losses)
+
+    @property
+    def _scored(self) -> int:
+        """Rows of a chunk that count."""
+        return self.sampler.length - self.objective.warm_up
 
     def _evaluated(self) -> Forecaster:
         """Return the weights that are validated and kept: the moving average where there is one."""

@@ -146,7 +146,7 @@ class TrainingRun:
         """Return split, normalisation, profiles and the model with its first weights; see :meth:`run` for errors."""
         config = self.config
         if self.epochs:
-            config = replace(config, training=replace(config.training, epochs=self.epochs))
+            config = replace(config, training=replace(config.training, epochs=self.epochs, updates=0))
         if self.start is not None:
             config = transfer.continued(config, self.start, self.series)
         if config.training.threads:
@@ -186,16 +186,14 @@ class TrainingRun:
             origin = "" if self.start is None else transfer.weights_hash(transfer.structural(self.start))
             identity = run_identity(model, self.series, split, training, self.seed, origin)
             state_file = StateFile(self.state_file, identity)
-        minutes = self.max_minutes
-        if not self.resume and self.epochs != 0 and (alone := self._fit_alone(prepared)) and minutes is not None:
-            minutes -= alone / 60
+        spent = 0.0 if self.resume or self.epochs == 0 else self._fit_alone(prepared)
         trainer = Trainer(
             model,
             self.series,
             split,
             training,
             self.seed,
-            max_minutes=minutes,
+            max_minutes=None if self.max_minutes is None else self.max_minutes - spent / 60,
             state_file=state_file,
             report=self.report,
             usual=prepared.usual,
@@ -216,18 +214,17 @@ class TrainingRun:
         """
         training = prepared.config.training
         alone = prepared.model.alone() if isinstance(prepared.model, STUNet) else None
-        if alone is None or not training.alone_epochs:
+        if alone is None or not training.alone:
             return 0.0
         trainer = Trainer(
             alone.to(self.device),
             self.series,
             prepared.split,
-            replace(training, regime="window", batch=ALONE_BATCH, epochs=training.alone_epochs, dropout=0.0),
+            replace(training, regime="window", batch=ALONE_BATCH, updates=training.alone, dropout=0.0),
             self.seed,
             max_minutes=None if self.max_minutes is None else ALONE_SHARE * self.max_minutes,
             usual=prepared.usual,
             clock=self.clock,
-            report=self.report,
         )
         return seconds_spent(trainer.run())
 

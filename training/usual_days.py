@@ -57,9 +57,11 @@ class UsualDays:
         deciding = days.training[:: max(1, -(-len(days.training) // _DECIDING_DAYS))]
         spans = dict.fromkeys(round(60 * minutes / series.interval_s) for minutes in SMOOTHINGS_MIN)
         reach = min(spans, key=lambda span: days.error(deciding, span))
+        if len(days.training) == 1:  # nothing to leave out
+            reach = 0
         table = days.table(days.sums, days.counts, reach)
         of_row = table[days.slot]
-        for day in days.training:
+        for day in days.training if len(days.training) > 1 else ():
             rows = days.rows(day)
             of_row[rows] = days.without(rows, reach)[days.slot[rows]]
         departure = np.where(days.observed, days.values - of_row, 0).astype(np.float32)

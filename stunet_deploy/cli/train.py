@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_data
 from stunet_deploy.config import RUN_CONFIGS
+from stunet_deploy.config_files import PRESETS, read_run_config
 from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -41,7 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with --epochs 0 use it here as it is",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="model.pt", help="checkpoint to write")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with targets, [model] and [training]")
+    presets = sorted({preset for names in PRESETS.values() for preset in names})
+    parser.add_argument(
+        "--preset", choices=presets, default="default", help="settings to begin from (default: default)"
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML with targets, [model] and [training], in place of the preset's",
+    )
     parser.add_argument("--epochs", type=_epochs, metavar="N", help="passes over the data (default: the config's)")
     parser.add_argument("--max-minutes", type=_minutes, metavar="M", help="stop after this much training time")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of all randomness (default: 0)")
@@ -54,7 +64,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Train; the state for ``--resume`` is kept until the checkpoint is written."""
     from stunet_deploy.checkpoint import Checkpoint
     from stunet_deploy.cli.training_log import TrainingLog
-    from stunet_deploy.config_files import read_run_config
     from stunet_deploy.graph.description import remark_on_cut
     from stunet_deploy.series.series import read_series
     from stunet_deploy.st_graph.files import read_sensor_types
@@ -65,8 +74,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     state_file = out.with_name(f"{out.name}.state")
     _check_resumable(state_file, arguments.resume, console)
     start = None if arguments.start_from is None else Checkpoint.load(arguments.start_from)
-    config = read_run_config(arguments.config, arguments.model or ("stunet" if start is None else start.model.family))
-    epochs = config.training.epochs if arguments.epochs is None else arguments.epochs
+    family = arguments.model or ("stunet" if start is None else start.model.family)
+    config = read_run_config(arguments.config, family, arguments.preset, continued=start is not None)
+    epochs = arguments.epochs
+    if epochs is None and not config.training.updates:
+        epochs = config.training.epochs
     types = None if arguments.types is None else read_sensor_types(arguments.types)
     series = read_series(arguments.data, timezone=arguments.timezone)
     graph = find_graph(arguments.graph, arguments.data, series)
@@ -100,7 +112,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     trained = checkpoint.training
     data: dict[str, Any] = {
         "model": str(out),
-        "log": str(log_file) if epochs else None,
+        "log": str(log_file) if epochs != 0 else None,
         "epochs": trained["epochs"],
         "best_epoch": trained["best_epoch"],
         "best_validation_mae": trained["validation_mae"],
@@ -110,7 +122,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     text = (
         f"{data['epochs']} epochs, best validation MAE {data['best_validation_mae']:.3f} "
         f"after epoch {data['best_epoch']}; log in {log_file}"
-        if epochs
+        if epochs != 0
         else f"as {arguments.start_from} was trained, validation MAE {data['best_validation_mae']:.3f} here"
     )
     console.answer(data, f"{out}: {text}")

@@ -24,12 +24,14 @@ class TrainingLog(ExitStack):
     Args:
         path: the CSV, written whole after every epoch.
         console: for the progress.
-        epochs: planned number.
+        epochs: planned number, if it is known.
         resume: keep the lines that the interrupted run wrote.
         tensorboard: folder of TensorBoard's log, or None.
     """
 
-    def __init__(self, path: Path, console: Console, epochs: int, resume: bool, tensorboard: Path | None) -> None:
+    def __init__(
+        self, path: Path, console: Console, epochs: int | None, resume: bool, tensorboard: Path | None
+    ) -> None:
         super().__init__()
         self._path = path
         self._console = console
@@ -63,8 +65,9 @@ class TrainingLog(ExitStack):
                 self._writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
         better = epoch.validation_mae < self._best
         self._best = min(self._best, epoch.validation_mae)
+        planned = "" if self._epochs is None else f"/{self._epochs}"
         line = (
-            f"epoch {epoch.epoch:3d}/{self._epochs}  loss {epoch.loss:.4f}  validation MAE {epoch.validation_mae:.3f}"
+            f"epoch {epoch.epoch:3d}{planned}  loss {epoch.loss:.4f}  validation MAE {epoch.validation_mae:.3f}"
             f"{' *' if better else '  '}  {epoch.seconds:.1f} s"
         )
         if self._progress is None:

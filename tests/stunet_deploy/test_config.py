@@ -34,7 +34,7 @@ SIGNAL = {
 OUT_OF_RANGE = {
     STUNetConfig: {
         "scales": [(), ((-1, 2),), ((2, 0),), ((2, 2), (1, 0))],
-        "hidden": [0, -1],
+        "hidden": [-1],
         "chebyshev_order": [0],
         "partition": ["metis"],
         "symmetrise": ["sum"],
@@ -44,6 +44,8 @@ OUT_OF_RANGE = {
         "decoder": ["seq2seq"],
         "fill": ["zero"],
         "time_features": ["hour"],
+        "lags": [-1],
+        "head": [0],
         "horizon": [0],
         "window": [0],
     },
@@ -53,6 +55,8 @@ OUT_OF_RANGE = {
         "chunk": [0],
         "batch": [0],
         "epochs": [0],
+        "updates": [-1],
+        "alone": [-1],
         "learning_rate": [0.0, -1e-3, math.nan, math.inf],
         "decay": [0.0, math.nan],
         "decay_every": [0],
@@ -113,7 +117,7 @@ def complete(kind: type, changed: dict[str, object]) -> dict[str, object]:
 
 
 def test_every_restricted_field_is_among_the_cases():
-    free = {"skip", "residual", "layer_norm", "mask_channel", "profile"}  # any bool will do
+    free = {"skip", "residual", "layer_norm", "mask_channel", "profile", "damped"}  # any bool will do
     free |= {"edge_skip", "presence"}
     free |= {"model", "training", "targets"}  # tables of their own, and any names
     for kind, cases in OUT_OF_RANGE.items():

@@ -64,14 +64,14 @@ class DirectDecoder(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Two layers from what is known of a sensor alone, and from the encoder's output where there is one.
+    """Two hidden layers from what is known of a sensor alone, and from the encoder's output where there is one.
 
     Both begin without effect: the last layer is zero, and so is what the encoder adds to the first.
 
     Args:
         own: channels of a sensor.
         encoded: channels of the encoder; 0 for none.
-        width: units of the hidden layer.
+        width: units of a hidden layer.
         outputs: channels that are emitted.
     """
 
@@ -82,6 +82,7 @@ class Perceptron(nn.Module):
         if encoded:
             self.encoded = nn.Linear(encoded, width, bias=False)
             nn.init.zeros_(self.encoded.weight)
+        self.hidden = nn.Linear(width, width)
         self.out = nn.Linear(width, outputs, bias=False)
         nn.init.zeros_(self.out.weight)
 
@@ -92,7 +93,7 @@ class Perceptron(nn.Module):
         hidden = self.own(own)
         if self.encoded is not None:
             hidden = hidden + self.encoded(encoded)
-        out: Tensor = self.out(torch.relu(hidden))
+        out: Tensor = self.out(torch.relu(self.hidden(torch.relu(hidden))))
         return out
 
 

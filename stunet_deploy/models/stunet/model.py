@@ -123,7 +123,7 @@ class STUNet(Forecaster):
         ours, theirs = self.decoder.perceptron, other.decoder.perceptron
         assert ours is not None
         assert theirs is not None
-        theirs.own, theirs.out = ours.own, ours.out
+        theirs.own, theirs.hidden, theirs.out = ours.own, ours.hidden, ours.out
         return other
 
     def stored_graph(self) -> dict[str, Tensor]:
@@ -272,7 +272,6 @@ class STUNet(Forecaster):
         """Return the normalised forecast [*batch, horizon, node, target]."""
         targets = self.targets(filled)
         base = targets.unsqueeze(-3) if self.config.residual else None
-        ahead = None if deviations is None else deviations[..., 1:, :, :]
         if base is not None and deviations is not None and self.profile is not None:
             base = self.profile.start(base, deviations)
         if isinstance(self.decoder, DirectDecoder):
@@ -280,6 +279,7 @@ class STUNet(Forecaster):
                 own = torch.cat([own, deviations.movedim(-3, -2).flatten(-2)], dim=-1)
             forecast: Tensor = self.decoder(encoded, base, own)
         else:
+            ahead = None if deviations is None else deviations[..., 1:, :, :]
             forecast = self.decoder(recent, torch.zeros_like(targets), base, ahead, teacher)
         return forecast
 

@@ -68,7 +68,7 @@ def test_the_graph_may_come_with_the_recording(tmp_path: Path, answer: Answer, p
 def test_evaluate_prints_the_agreed_results(place: Place, answer: Answer) -> None:
     found = answer("evaluate", place.model, "--data", place.speeds)
 
-    assert set(found) == {"data", "split", "results"}
+    assert set(found) == {"data", "split", "results", "verdict"}
     assert all(set(result) == RESULT for result in found["results"])
     lines = [(r["model"], r["protocol"], r["horizon_minutes"]) for r in found["results"]]
     assert lines == [(m, p, h) for m in MODELS for p in ("window", "stream") for h in (10, 15, 30)]
@@ -303,4 +303,14 @@ def test_each_verb_names_the_next_command(verb: str, place: Place, capsys: pytes
 
     assert main([verb, str(place.bundle), *rest.get(verb, [])]) == 0
 
-    assert "next: stunet" in capsys.readouterr().err
+    # The model of two epochs is not worth deploying.
+    assert ("next: train longer" if verb == "evaluate" else "next: stunet") in capsys.readouterr().err
+
+
+def test_the_gate_is_exit_code_1(place: Place, answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", str(place.bundle), "--data", str(place.speeds)]
+
+    assert main([*arguments, "--gate"]) == 1
+
+    assert "not worth deploying: carried MAE at " in capsys.readouterr().out
+    assert answer(*arguments)["verdict"]["worth_deploying"] is False

@@ -230,6 +230,7 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                 weights = tree(model.decoder.perceptron)
                 hidden = own @ weights["own.weight"].T + weights["own.bias"]
                 hidden = hidden + encoded @ weights["encoded.weight"].T
+                hidden = np.maximum(hidden, 0) @ weights["hidden.weight"].T + weights["hidden.bias"]
                 out = out + np.maximum(hidden, 0) @ weights["out.weight"].T
             steps = [base[h] + out[:, h * len(targets) : (h + 1) * len(targets)] for h in range(config.horizon)]
         else:
