@@ -30,7 +30,7 @@ NODES = 7
 ZONE = "America/Los_Angeles"
 SPEED = Signal(("speed",), ("speed",), (45.0,), (12.0,), (0.0,), (90.0,))
 SPEED_AND_FLOW = Signal(("flow", "speed"), ("speed",), (30.0, 45.0), (4.0, 12.0), (0.0, 0.0), (60.0, 90.0))
-SMALL = {"hidden": 4, "horizon": 3, "window": 6}
+SMALL = {"hidden": 4, "horizon": 3, "window": 6, "lags": 3, "head": 5}
 #: A roll-out of two steps: every one takes seconds to export.
 ROLLED = {"hidden": 4, "horizon": 2, "window": 6}
 
@@ -41,7 +41,9 @@ NETWORKS: Mapping[str, tuple[STUNetConfig, Signal]] = {
     "T-UNet": (STUNetConfig(**VARIANTS["T-UNet"], **SMALL, fill="mean", time_features="fraction"), SPEED),
     "S-UNet": (STUNetConfig(**VARIANTS["S-UNet"], **SMALL, pooling="mean", layer_norm=False, fill="zeros"), SPEED),
     "two scales": (
-        STUNetConfig(scales=((1, 2), (1, 4)), hidden=5, chebyshev_order=2, horizon=2, window=4, time_features="day"),
+        STUNetConfig(
+            scales=((1, 2), (1, 4)), hidden=5, chebyshev_order=2, horizon=2, window=4, time_features="day", lags=0
+        ),
         SPEED_AND_FLOW,
     ),
     "recurrent": (

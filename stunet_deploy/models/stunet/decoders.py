@@ -77,24 +77,28 @@ class Perceptron(nn.Module):
 
     def __init__(self, own: int, encoded: int, width: int, outputs: int) -> None:
         super().__init__()
-        self.own = nn.Linear(own, width)
-        self.encoded: nn.Linear | None = None
-        if encoded:
-            self.encoded = nn.Linear(encoded, width, bias=False)
-            nn.init.zeros_(self.encoded.weight)
-        self.hidden = nn.Linear(width, width)
-        self.out = nn.Linear(width, outputs, bias=False)
-        nn.init.zeros_(self.out.weight)
+        self.own_weight = nn.Parameter(torch.empty(own, width))
+        self.own_bias = nn.Parameter(torch.zeros(width))
+        self.encoded_weight = nn.Parameter(torch.zeros(encoded, width)) if encoded else None
+        self.hidden_weight = nn.Parameter(torch.empty(width, width))
+        self.hidden_bias = nn.Parameter(torch.zeros(width))
+        self.out_weight = nn.Parameter(torch.zeros(width, outputs))
+        for weight in (self.own_weight, self.hidden_weight):
+            nn.init.xavier_uniform_(weight)
+
+    def share(self, other: Perceptron) -> None:
+        """Take over the parameters of another one, except what is for its encoder."""
+        for name in ("own_weight", "own_bias", "hidden_weight", "hidden_bias", "out_weight"):
+            setattr(self, name, getattr(other, name))
 
     def forward(
         self, own: Float[Tensor, "*batch node own"], encoded: Float[Tensor, "*batch node hidden"] | None
     ) -> Float[Tensor, "*batch node output"]:
         """Return the output of every node."""
-        hidden = self.own(own)
-        if self.encoded is not None:
-            hidden = hidden + self.encoded(encoded)
-        out: Tensor = self.out(torch.relu(self.hidden(torch.relu(hidden))))
-        return out
+        hidden = own @ self.own_weight + self.own_bias
+        if self.encoded_weight is not None and encoded is not None:
+            hidden = hidden + encoded @ self.encoded_weight
+        return torch.relu(torch.relu(hidden) @ self.hidden_weight + self.hidden_bias) @ self.out_weight
 
 
 class RecurrentDecoder(nn.Module):

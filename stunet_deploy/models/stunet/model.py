@@ -123,7 +123,7 @@ class STUNet(Forecaster):
         ours, theirs = self.decoder.perceptron, other.decoder.perceptron
         assert ours is not None
         assert theirs is not None
-        theirs.own, theirs.hidden, theirs.out = ours.own, ours.hidden, ours.out
+        theirs.share(ours)
         return other
 
     def stored_graph(self) -> dict[str, Tensor]:

@@ -228,10 +228,9 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                     history["lags"].append(own[:, : history["lags"][-1].shape[1]])
                 own = np.concatenate([own, *(deviations if config.profile else [])], axis=1)
                 weights = tree(model.decoder.perceptron)
-                hidden = own @ weights["own.weight"].T + weights["own.bias"]
-                hidden = hidden + encoded @ weights["encoded.weight"].T
-                hidden = np.maximum(hidden, 0) @ weights["hidden.weight"].T + weights["hidden.bias"]
-                out = out + np.maximum(hidden, 0) @ weights["out.weight"].T
+                hidden = own @ weights["own_weight"] + weights["own_bias"] + encoded @ weights["encoded_weight"]
+                hidden = np.maximum(hidden, 0) @ weights["hidden_weight"] + weights["hidden_bias"]
+                out = out + np.maximum(hidden, 0) @ weights["out_weight"]
             steps = [base[h] + out[:, h * len(targets) : (h + 1) * len(targets)] for h in range(config.horizon)]
         else:
             # The decoder goes on with a copy of the states, as if its intervals were those to come.
