@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="adj_mx.pkl, a square weight matrix, from,to,weight|distance or sensor_id,latitude,longitude "
         "(default: the graph or coordinates in the recording)",
+    )
+    parser.add_argument(
+        "--targets", nargs="+", metavar="NAME", help="features to forecast (default: the config's, otherwise all)"
     )
     parser.add_argument("--model", choices=list(RUN_CONFIGS), help="model family (default: stunet)")
     parser.add_argument("--types", type=Path, metavar="FILE", help="CSV of sensor_id,type, for --model srnn")
@@ -76,6 +80,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     start = None if arguments.start_from is None else Checkpoint.load(arguments.start_from)
     family = arguments.model or ("stunet" if start is None else start.model.family)
     config = read_run_config(arguments.config, family, arguments.preset, continued=start is not None)
+    if arguments.targets is not None:
+        config = replace(config, targets=tuple(arguments.targets))
     epochs = arguments.epochs
     if epochs is None and not config.training.updates:
         epochs = config.training.epochs
