@@ -35,6 +35,16 @@ def test_an_ablation_has_every_row_and_repeats_no_run(run_benchmark: Run, capsys
     assert all(f"| {row} |" in page for row in (*rows, "*persistence*"))
 
 
+def test_presets_stand_beside_the_baselines_and_no_run_is_repeated(run_benchmark: Run) -> None:
+    result, page = run_benchmark("accuracy.five_sets")
+    again, _ = run_benchmark("accuracy.five_sets")
+
+    assert [run["preset"] for run in result["runs"]] == ["default", "small"]
+    assert again["runs"] == result["runs"]
+    rows = ("ST-UNet, preset default", "ST-UNet, preset small", "time_of_day_average", "damped_departure")
+    assert all(f"| {row} |" in page for row in rows)
+
+
 def test_a_transfer_has_every_way_to_begin(run_benchmark: Run) -> None:
     result, page = run_benchmark("accuracy.transfer")
 
