@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     )
     console.answer(data, f"{out}: {text}")
     zone = f" --timezone {arguments.timezone}" if arguments.timezone else ""
-    console.next(f"stunet evaluate {out} --data {arguments.data}{zone}, then stunet-export {out}")
+    console.next(f"stunet evaluate {out} --data {arguments.data}{zone}")
     return 0
 
 
