@@ -89,6 +89,8 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         {"decoder": "recurrent", "residual": False, "unpooling": "ordered_deconv", "fill": "mean", "horizon": 1},
         {"residual": False, "unpooling": "weighted_deconv"},
         {"profile": True},
+        {"profile": True, "damped": False, "lags": 0},
+        {"profile": True, "lags": 1, "head": 3},
         {"profile": True, "decoder": "recurrent", "fill": "zeros"},
         {"profile": True, "decoder": "recurrent", "residual": False, "fill": "last"},
         {"decoder": "recurrent", "pooling": "mean", "partition": "pga", "skip": False},
@@ -102,6 +104,8 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         "recurrent, ordered",
         "weighted",
         "profile",
+        "profile, as before",
+        "profile, one lag",
         "profile, recurrent",
         "profile, values",
         "recurrent, pga",
@@ -150,6 +154,40 @@ def test_every_kind_of_graph_keeps_the_contract(build_model, as_numpy, graph, sc
     verify_step_contract(model.contract, step, np.random.default_rng(2), forward=forward, time=5, tolerance=ROUND_OFF)
 
 
+@pytest.mark.parametrize("profile", [False, True])
+def test_a_network_without_encoder_keeps_the_contract_and_knows_no_neighbour(build_model, as_numpy, profile):
+    rng = np.random.default_rng(4)
+    table = random_profile(rng, 6) if profile else None
+    model = build_model(STUNetConfig(hidden=0, horizon=3, lags=4, head=5, profile=profile), ring(6), profile=table)
+    step, forward = as_numpy(model)
+
+    verify_step_contract(model.contract, step, rng, forward=forward, time=7, tolerance=ROUND_OFF)
+
+    assert {state.name for state in model.contract.states} == {"substitute", "lags"}
+    values = torch.full((1, 5, 6, 1), 50.0)
+    other = values.clone()
+    other[:, :, 2] = 70.0
+    inputs = (torch.ones_like(values), torch.zeros(1, 5, 1))
+    with torch.no_grad():
+        first, second = (model(StepInputs(one, *inputs), model.initial_lines(1))[0] for one in (values, other))
+    changed = (first != second).any(dim=(0, 1, 2, 4))
+    assert changed.tolist() == [node == 2 for node in range(6)]
+
+
+def test_the_network_without_encoder_shares_the_other_weights(build_model):
+    table = random_profile(np.random.default_rng(4), 6)
+    model = build_model(STUNetConfig(hidden=4, horizon=3, profile=True), ring(6), profile=table)
+    alone = model.alone()
+
+    ours, theirs = dict(model.named_parameters()), dict(alone.named_parameters())
+    assert theirs.keys() == {name for name in ours if name.startswith("profile") or "perceptron" in name} - {
+        "decoder.perceptron.encoded_weight"
+    }
+    assert all(parameter is ours[name] for name, parameter in theirs.items())
+    for config in (STUNetConfig(hidden=4, lags=0), STUNetConfig(hidden=0), STUNetConfig(decoder="recurrent")):
+        assert build_model(config, ring(6)).alone() is None
+
+
 @st.composite
 def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
     scale = st.tuples(st.integers(0, 3), st.integers(1, 4))
@@ -170,6 +208,9 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
         time_features=draw(st.sampled_from(["week", "day", "fraction", "none"])),
         mask_channel=draw(st.booleans()),
         profile=draw(st.booleans()),
+        damped=draw(st.booleans()),
+        lags=draw(st.sampled_from([0, 1, 5])),
+        head=draw(st.integers(1, 6)),
         horizon=draw(st.integers(1, 4)),
     )
 

@@ -1,0 +1,55 @@
+"""Presets, and config files over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stunet_deploy.config import RunConfig, SRNNConfig, SRNNRunConfig
+from stunet_deploy.config_files import PRESETS, read_run_config
+from stunet_deploy.errors import ConfigError
+
+EVERY = [(family, preset) for family, presets in PRESETS.items() for preset in presets]
+
+
+@pytest.mark.parametrize(("family", "preset"), EVERY)
+def test_every_preset_is_read_and_is_another(family: str, preset: str) -> None:
+    config = read_run_config(None, family, preset)
+
+    assert isinstance(config, RunConfig if family == "stunet" else SRNNRunConfig)
+    assert [other for other in PRESETS[family] if read_run_config(None, family, other) == config] == [preset]
+
+
+def test_a_file_replaces_what_it_names_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('targets = ["speed"]\n[model]\nhidden = 7\n', encoding="utf-8")
+
+    config, preset = read_run_config(file), read_run_config(None)
+
+    assert (config.targets, config.model.hidden) == (("speed",), 7)
+    assert config.model.profile
+    assert config.training == preset.training
+
+
+def test_a_file_that_counts_epochs_has_no_limit_of_updates(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    for text, expected in (("epochs = 3", (3, 0)), ("epochs = 3\nupdates = 9", (3, 9)), ("updates = 9", (1000, 9))):
+        file.write_text(f"[training]\n{text}\n", encoding="utf-8")
+        training = read_run_config(file).training
+        assert (training.epochs, training.updates) == expected
+
+
+def test_a_model_to_start_from_brings_its_architecture() -> None:
+    assert read_run_config(None, "srnn").model != SRNNConfig()
+    assert read_run_config(None, "srnn", continued=True).model == SRNNConfig()
+
+
+def test_wrong_tables_and_unknown_presets_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--preset small for srnn; expected default"):
+        read_run_config(None, "srnn", "small")
+    file = tmp_path / "config.toml"
+    for text, named in (("model = 3", "model = 3"), ("[model]\nhiden = 3", "hiden"), ("[trainin]\n", "trainin")):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match=named):
+            read_run_config(file)
