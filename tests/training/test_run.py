@@ -9,6 +9,7 @@ import torch
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import ConfigError, DataError
 from training import run
+from training.baselines import damped_departure
 from training.protocols import normalisation, protocol_a, protocol_b
 from training.run import TrainingRun, prepare_signal, reference_stream
 from training.torch_predictor import TorchPredictor
@@ -207,3 +208,33 @@ def test_a_recording_that_is_too_short_is_refused(wave, graph, config):
 def test_a_regime_that_does_not_exist_is_refused(config):
     with pytest.raises(ConfigError, match="regime = 'mixed'"):
         config(regime="mixed")
+
+
+def test_the_perceptron_is_trained_first_and_alone(series, graph, config, monkeypatch):
+    settings = config(epochs=2, learning_rate=1e-2)
+    whole = TrainingRun(series, graph, settings, seed=3)
+    prepared = whole.prepare()
+    before = {name: weight.detach().clone() for name, weight in prepared.model.named_parameters()}
+
+    whole._fit_alone(prepared)
+
+    changed = {name for name, weight in prepared.model.named_parameters() if not torch.equal(weight, before[name])}
+    assert changed == {
+        f"decoder.perceptron.{name}"
+        for name in ("own_weight", "own_bias", "hidden_weight", "hidden_bias", "out_weight")
+    }
+    assert whole._fit_alone(replace(prepared, config=config(alone=0))) == 0
+
+
+def test_forecasts_begin_at_the_fitted_damped_departure(series, graph, config):
+    settings = config()
+    settings = replace(settings, model=replace(settings.model, profile=True))
+    whole = TrainingRun(series, graph, settings)
+    prepared = whole.prepare()
+    split = prepared.split
+
+    (forecast,) = TorchPredictor(prepared.model.eval()).window(series, split.test[-1:], 6)
+
+    (expected,) = damped_departure(series, split).window(series, split.test[-1:], 6)
+    seen = series.observed[split.test[-1], :, 0]
+    np.testing.assert_allclose(forecast[0, :, seen], expected[0, :, seen], atol=1e-3)
