@@ -30,7 +30,7 @@ threads = 1
 """
 OPTIONS = {
     "two types of sensors, profile": "horizon = 2\nprofile = true",
-    "roll-out, attention": 'horizon = 2\ndecoder = "recurrent"\ncell = "gru"\n'
+    "roll-out, attention": 'horizon = 2\nprofile = false\ndecoder = "recurrent"\ncell = "gru"\n'
     'edge_state = "per_edge"\ncombine = "attention"',
 }
 
