@@ -122,7 +122,11 @@ def test_equal_steps_give_equal_bytes_and_the_step_is_left_alone(exported):
 
 
 @pytest.mark.parametrize(
-    "adjacency", [ladder(20, np.random.default_rng(1)), np.random.default_rng(2).random((60, 60))], ids=["few", "full"]
+    "adjacency",
+    [
+        pytest.param(ladder(20, np.random.default_rng(1)), id="few"),
+        pytest.param(np.random.default_rng(2).random((60, 60)), id="full", marks=pytest.mark.slow),
+    ],
 )
 def test_a_graph_for_which_dense_bases_cost_least_has_none(shared, adjacency):
     assert cpu_graph(shared.step(make_checkpoint(adjacency).model, {})) is None

@@ -27,7 +27,13 @@ def test_about_a_tenth_of_the_observed_cells_is_hidden_and_none_invented(make):
 
 
 @pytest.mark.parametrize(
-    "name", ["ST-UNet", "two scales", "T-UNet", "recurrent", pytest.param("recurrent profile", marks=pytest.mark.slow)]
+    "name",
+    [
+        "ST-UNet",
+        "two scales",
+        "T-UNet",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("recurrent", "recurrent profile")),
+    ],
 )
 def test_the_forecasts_are_those_of_the_step_in_float64(make, name):
     checkpoint = make(name, 230)  # more than two pieces of the sequence form

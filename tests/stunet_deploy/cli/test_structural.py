@@ -44,13 +44,8 @@ def trained(place: Any, run_stunet: Callable[[list[str]], str], tmp_path_factory
     return folder / "model.pt"
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        pytest.param(OPTIONS["two types of sensors, profile"], id="two types of sensors, profile"),
-        pytest.param(OPTIONS["roll-out, attention"], id="roll-out, attention", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", OPTIONS.values(), ids=OPTIONS)
 def test_the_whole_way(
     model: str, place: Any, answer: Callable[..., Any], tmp_path: Path, run_stunet: Callable[[list[str]], str]
 ) -> None:

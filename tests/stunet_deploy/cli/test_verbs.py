@@ -126,6 +126,7 @@ def test_hiding_is_a_matter_of_seed_and_worse_for_persistence(place: Place, answ
     assert min(first[0.6], other[0.6]) > first[0]
 
 
+@pytest.mark.slow
 def test_the_literature_mode_is_trained_exported_and_reported(
     place: Place, tmp_path: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
 ) -> None:
