@@ -29,7 +29,6 @@ class UsualDays:
         table: over all training days, [slot, node, target]; a slot is a time of a working day, then of a weekend day.
         of_row: the usual reading at the time of every row of the recording, [time, node, target]; that of a training
             row is made without its day, which would hold a part of the answer.
-        slot: of every row.
         smoothing_minutes: on either side of a time of day that are averaged with it.
         departure: readings minus the usual ones, 0 where unobserved, [time, node, target].
         observed: which readings there are, [time, node, target].
@@ -37,7 +36,6 @@ class UsualDays:
 
     table: NDArray[np.float32]
     of_row: NDArray[np.float32]
-    slot: NDArray[np.int64]
     smoothing_minutes: float
     departure: NDArray[np.float32]
     observed: NDArray[np.bool_]
@@ -65,7 +63,7 @@ class UsualDays:
             rows = days.rows(day)
             of_row[rows] = days.without(rows, reach)[days.slot[rows]]
         departure = np.where(days.observed, days.values - of_row, 0).astype(np.float32)
-        return cls(table, of_row, days.slot, reach * series.interval_s / 60, departure, days.observed)
+        return cls(table, of_row, reach * series.interval_s / 60, departure, days.observed)
 
     def ahead(self, issue: NDArray[np.int64], horizon: int) -> NDArray[np.float32]:
         """Return the usual readings of the ``horizon`` rows after each, [issue, horizon, node, target]."""

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness.command import Command
-from benchmarks.harness.page import commit, page, table
+from benchmarks.harness.page import commit, errors_cell, page, table
 from benchmarks.harness.store import Store
 from benchmarks.harness.weeks import WEEKS, Week
 from runtime.timing import environment
@@ -152,14 +152,8 @@ def measure(options: Namespace) -> dict[str, Any]:
 
 
 def cell(results: Sequence[Mapping[str, Any]], protocol: str) -> str:
-    """Return "15 / 30 / 60" of the MAE, each a mean over the runs with its standard deviation."""
-    chosen = [one for one in results if one["protocol"] == protocol]
-    parts = []
-    for minutes in sorted({one["horizon_minutes"] for one in chosen}):
-        errors = [one["mae"] for one in chosen if one["horizon_minutes"] == minutes]
-        spread = f" ±{np.std(errors, ddof=1):.2f}" if len(errors) > 1 else ""
-        parts.append(f"{np.mean(errors):.2f}{spread}")
-    return " / ".join(parts) or "–"
+    """Return the MAE of a protocol by horizon."""
+    return errors_cell([one for one in results if one["protocol"] == protocol])
 
 
 def report(result: dict[str, Any]) -> str:

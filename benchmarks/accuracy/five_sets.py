@@ -12,7 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness.command import Command
-from benchmarks.harness.page import machine, measured_on, page, table
+from benchmarks.harness.page import errors_cell, machine, measured_on, page, table
 from benchmarks.harness.store import Store
 from benchmarks.harness.weeks import small_recording
 from benchmarks.harness.workbench import SHARED
@@ -167,16 +167,6 @@ def measure(options: Namespace) -> dict[str, Any]:
     }
 
 
-def cell(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return the MAE at each horizon, a mean over the runs with its standard deviation."""
-    parts = []
-    for minutes in sorted({one["horizon_minutes"] for one in results}):
-        errors = [one["mae"] for one in results if one["horizon_minutes"] == minutes]
-        spread = f" ±{np.std(errors, ddof=1):.2f}" if len(errors) > 1 else ""
-        parts.append(f"{np.mean(errors):.2f}{spread}")
-    return " / ".join(parts) or "–"
-
-
 def report(result: dict[str, Any]) -> str:
     """Return the tables as a page."""
     blocks = []
@@ -186,11 +176,11 @@ def report(result: dict[str, Any]) -> str:
         for preset in dict.fromkeys(one["preset"] for one in runs):
             of_preset = [one for one in runs if one["preset"] == preset]
             scored = [score for one in of_preset for score in one["results"]]
-            cells = [cell([score for score in scored if score["protocol"] == regime]) for regime in REGIMES]
+            cells = [errors_cell([score for score in scored if score["protocol"] == regime]) for regime in REGIMES]
             seconds = np.mean([one["cpu_seconds"] for one in of_preset])
             rows.append([f"ST-UNet, preset {preset}", *cells, len(of_preset), f"{seconds / 60:.1f}"])
         for model in dict.fromkeys(score["model"] for score in still):
-            rows.append([model, cell([score for score in still if score["model"] == model]), "", "", ""])
+            rows.append([model, errors_cell([score for score in still if score["model"] == model]), "", "", ""])
         horizons = " / ".join(f"{minutes:g}" for minutes in sorted({score["horizon_minutes"] for score in still}))
         blocks.append(f"## {known['title']}")
         columns = [f"MAE at {horizons} minutes", "carried", "windows", "seeds", "CPU minutes"]

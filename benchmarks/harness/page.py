@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from runtime.timing import environment, installed_version
@@ -28,6 +29,16 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
 def number(value: float | None, form: str = ".2f") -> str:
     """Return a number as a cell; a dash where there is none."""
     return "–" if value is None else format(value, form)
+
+
+def errors_cell(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return "15 / 30 / 60" of the MAE as a cell, each a mean over the runs with its standard deviation."""
+    parts = []
+    for minutes in sorted({one["horizon_minutes"] for one in results}):
+        errors = [one["mae"] for one in results if one["horizon_minutes"] == minutes]
+        spread = f" ±{stdev(errors):.2f}" if len(errors) > 1 else ""
+        parts.append(f"{mean(errors):.2f}{spread}")
+    return " / ".join(parts) or "–"
 
 
 def milliseconds(microseconds: float | None, form: str = ".2f") -> str:

@@ -87,6 +87,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         epochs = config.training.epochs
     types = None if arguments.types is None else read_sensor_types(arguments.types)
     series = read_series(arguments.data, timezone=arguments.timezone)
+    series.site.feature_indices(arguments.targets)  # a name that is no feature is refused as what it is
     graph = find_graph(arguments.graph, arguments.data, series)
     console.say(f"data:  {series.source}\ngraph: {graph.source}")
     for remark in [] if graph.cut is None else remark_on_cut(graph.cut):

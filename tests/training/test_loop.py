@@ -262,13 +262,6 @@ def test_a_short_training_beats_persistence_on_validation(make_trainer, series, 
         assert errors["stunet", minutes] < 0.7 * errors["persistence", minutes]
 
 
-def test_updates_end_a_training_before_its_epochs(make_trainer, series, graph, config):
-    per_epoch = len(list(make_trainer(series, graph, config()).sampler.epoch(8, 4, torch.Generator())))
-    for updates, epochs in ((0, 50), (1, 1), (per_epoch + 1, 2), (10**6, 50)):
-        trainer = make_trainer(series, graph, config(epochs=50, updates=updates, batch=8, chunk=4))
-        assert trainer.config.epochs == epochs
-
-
 def test_a_training_that_diverges_at_once_says_so(make_trainer, series, graph, config):
     trainer = make_trainer(series, graph, config(epochs=3, patience=1, average=0.0))
     with torch.no_grad():

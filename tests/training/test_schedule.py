@@ -69,3 +69,10 @@ def test_a_recurrent_decoder_is_taught_ever_more_rarely(make_trainer, series, gr
         trainer.objective.loss(rows, chance).backward()
     assert [teacher is not None for teacher in told] == [chance > 0 for chance in found]
     assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.model.parameters())
+
+
+def test_updates_end_a_training_before_its_epochs(make_trainer, series, graph, config):
+    per_epoch = len(list(make_trainer(series, graph, config()).sampler.epoch(8, 4, torch.Generator())))
+    for updates, epochs in ((0, 50), (1, 1), (per_epoch + 1, 2), (10**6, 50)):
+        trainer = make_trainer(series, graph, config(epochs=50, updates=updates, batch=8, chunk=4))
+        assert trainer.config.epochs == epochs

@@ -113,17 +113,14 @@ class STUNet(Forecaster):
 
     def alone(self) -> STUNet | None:
         """Return the network without encoder, which shares every other weight; None where it would not be another."""
-        if self.encoder is None or self.lags is None:
+        if self.encoder is None or not isinstance(self.decoder, DirectDecoder) or self.decoder.perceptron is None:
             return None
         table = None if self.profile is None else self.profile.table
         other = STUNet(replace(self.config, hidden=0), self.hierarchy, self.signal, table, self.sensor_mean)
         other.profile = self.profile
-        assert isinstance(self.decoder, DirectDecoder)
         assert isinstance(other.decoder, DirectDecoder)
-        ours, theirs = self.decoder.perceptron, other.decoder.perceptron
-        assert ours is not None
-        assert theirs is not None
-        theirs.share(ours)
+        assert other.decoder.perceptron is not None
+        other.decoder.perceptron.share(self.decoder.perceptron)
         return other
 
     def stored_graph(self) -> dict[str, Tensor]:

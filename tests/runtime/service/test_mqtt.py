@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import random
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
+from benchmarks.faults.live import free_port
 from runtime.service.logs import LOG
 from stunet_deploy.cli import main
 from tests.paths import ROOT
@@ -30,15 +30,6 @@ from paho.mqtt.properties import Properties  # noqa: E402
 pytestmark = pytest.mark.needs_system_package("mosquitto")
 SOURCE, SINK = 'kind = "mqtt"\ntopics = ["detectors/+", "intervals"]', 'kind = "mqtt"'
 FORECAST, STATUS = "stunet/ring/forecast", "stunet/controller/status"
-
-
-def free_port():
-    """Return a free port below those that clients get: one that keeps trying such a port could connect to itself."""
-    for port in random.sample(range(20_000, 32_000), 100):
-        with suppress(OSError), socket.socket() as free:
-            free.bind(("127.0.0.1", port))
-            return port
-    pytest.fail("no free port")
 
 
 class Mosquitto:

@@ -304,3 +304,8 @@ def test_a_description_counts_what_a_drawing_shows() -> None:
         "node driver": 1,
         "node road": 2,
     }
+
+
+def test_a_damaged_graph_is_refused() -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        STGraph.from_json('{"node_types": ["a"]}')
