@@ -56,12 +56,15 @@ class DailyProfile(nn.Module):
 
     def index(self, time_of_week: Float[Tensor, "*batch 1"]) -> Int64[Tensor, "*batch ahead"]:
         """Return the table's rows of the present interval and of the ``horizon`` after it; valid for any time."""
+        slot_s = DAY_S / self.per_day
         week = time_of_week - WEEK_S * torch.floor(time_of_week / WEEK_S)
         # Garbage in one row must not stop the others: not even a NaN may point outside the table.
         week = torch.where(week >= 0, torch.clamp(week, max=WEEK_S - 1), 0.0)
+        week = week + slot_s * torch.arange(self.horizon + 1, device=week.device)
+        week = week - WEEK_S * torch.floor(week / WEEK_S)
         day = week - DAY_S * torch.floor(week / DAY_S)
-        interval = torch.floor(day / (DAY_S / self.per_day)) + torch.arange(self.horizon + 1, device=week.device)
-        interval = interval - self.per_day * torch.floor(interval / self.per_day)
+        # Round-off just before midnight may give a whole day.
+        interval = torch.clamp(torch.floor(day / slot_s), max=self.per_day - 1)
         weekend = (week >= WORKING_DAYS * DAY_S).to(interval.dtype)
         return (interval + self.per_day * weekend).long()
 

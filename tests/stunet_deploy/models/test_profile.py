@@ -30,9 +30,8 @@ def test_every_interval_of_the_week_finds_its_slots() -> None:
     index = profile.index(seconds)
 
     for row in (0, 1, 287, 288, 1439, 1440, 1727, 2015):
-        moment = MONDAY + dt.timedelta(seconds=300 * row)
-        slot = (moment.hour * 60 + moment.minute) // 5
-        expected = [(slot + ahead) % SLOTS + SLOTS * (moment.weekday() >= 5) for ahead in range(4)]
+        moments = [MONDAY + dt.timedelta(seconds=300 * (row + ahead)) for ahead in range(4)]
+        expected = [(at.hour * 60 + at.minute) // 5 + SLOTS * (at.weekday() >= 5) for at in moments]
         assert index[row].tolist() == expected
     assert torch.equal(profile.index(seconds.double()), index)
 
