@@ -28,9 +28,13 @@ from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 
-SCHEMA = 4
-#: What checkpoints of schema 3 could not choose, as they have it, by model family.
-_SCHEMA_3: Mapping[str, Mapping[str, Any]] = {"stunet": {"damped": False, "lags": 0}, "srnn": {"damped": False}}
+SCHEMA = 5
+_SAME = {"static_features": False, "sensor_scale": False}
+#: What checkpoints of earlier schemas could not choose, as they have it, by schema and model family.
+_EARLIER: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
+    3: {"stunet": {"damped": False, "lags": 0, **_SAME}, "srnn": {"damped": False}},
+    4: {"stunet": _SAME, "srnn": {}},
+}
 FORMAT = "stunet-deploy checkpoint"
 #: Arrays of the reference stream, as the file names them.
 _STREAM = ("timestamps", "values", "observed")
@@ -100,15 +104,15 @@ class Checkpoint:
             why = "not tensors and text alone" if "weights_only" in str(error) else _reason(error)
             came = f"{path} is not a readable checkpoint ({why})"
             raise CheckpointError(came, expected, "name a model.pt of 'stunet train', or train again") from error
-        if schema not in (3, SCHEMA):
+        if schema not in (*_EARLIER, SCHEMA):
             raise CheckpointError(
                 f"{path} has schema {schema}",
-                f"schema 3 or {SCHEMA}",
+                f"schema {min(_EARLIER)} to {SCHEMA}",
                 "train again with this version, or use the version that wrote it",
             )
         try:
             family, signal = FAMILIES[meta["model"]], from_mapping(Signal, meta["signal"])
-            config = (_SCHEMA_3[family.family] if schema == 3 else {}) | meta["config"]
+            config = {**_EARLIER.get(schema, {}).get(family.family, {}), **meta["config"]}
             model = family.restored(config, signal, content["graph"], content["weights"])
             model.load_state_dict(content["weights"])
             site = from_mapping(Site, meta["site"] | {"features": signal.features})

@@ -139,7 +139,11 @@ def build_model() -> Callable[..., STUNet]:
             for parameter in model.parameters():
                 width = parameter.shape[-2] if parameter.ndim > 1 else 4
                 parameter += torch.randn(parameter.shape, generator=generator) / width**0.5
-            model.sensor_mean.add_(torch.randn(model.sensor_mean.shape, generator=generator))
+            for statistic in (model.sensor_mean, model.static):
+                if statistic is not None:
+                    statistic.add_(torch.randn(statistic.shape, generator=generator))
+            if model.scale is not None:
+                model.scale.mul_(torch.rand(model.scale.shape, generator=generator) + 0.5)
         return model
 
     return build

@@ -21,6 +21,7 @@ from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.graph.files import SensorGraph
 from stunet_deploy.graph.hierarchy import GraphHierarchy
 from stunet_deploy.models.forecaster import Forecaster
+from stunet_deploy.models.sensors import SensorStatistics
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
@@ -30,7 +31,8 @@ from training.history import Epoch, best_epoch, seconds_spent
 from training.loop import Trainer
 from training.protocols import Split, choose_protocol, normalisation
 from training.resume import StateFile, run_identity
-from training.usual_days import UsualDays, sensor_means
+from training.sensors import sensor_statistics
+from training.usual_days import UsualDays
 
 REFERENCE_INTERVALS = 1_300
 REFERENCE_BYTES = 64_000_000
@@ -168,7 +170,7 @@ class TrainingRun:
             profile=None if days is None else _normalised(days.table, signal, signal.target_index),
             types=self.types,
             directed=None if start is None else transfer.is_directed(start.graph),
-            means=_normalised(sensor_means(self.series, split.train_rows), signal, range(len(signal.features))),
+            sensors=sensor_statistics(self.series, split.train_rows, signal, days),
         )
         if days is not None and model.profile is not None and model.profile.damping is not None:
             with torch.no_grad():
@@ -264,7 +266,7 @@ def build_model(
     profile: Float[Tensor, "slot node target"] | None = None,
     types: Mapping[str, str] | None = None,
     directed: bool | None = None,
-    means: Float[Tensor, "node feature"] | None = None,
+    sensors: SensorStatistics | None = None,
 ) -> Forecaster:
     """Return an untrained model on the graph of a sensor network.
 
@@ -275,7 +277,7 @@ def build_model(
         signal: normalisation, targets and limits.
         profile: table of a model that has a profile; see :class:`training.usual_days.UsualDays`.
         types, directed: see :func:`stunet_deploy.st_graph.files.st_graph_of_sensors`.
-        means: for an ST-UNet, the normalised mean reading of every sensor, see :class:`STUNet`.
+        sensors: for an ST-UNet, statistics of every sensor.
 
     Raises:
         ConfigError: types of sensors for a family that has none.
@@ -294,7 +296,7 @@ def build_model(
         symmetrise=config.model.symmetrise,
         basis=config.model.basis,
     )
-    return STUNet(config.model, hierarchy, signal, profile, means)
+    return STUNet(config.model, hierarchy, signal, profile, sensors)
 
 
 def _normalised(physical: NDArray[np.floating], signal: Signal, features: Sequence[int]) -> Tensor:

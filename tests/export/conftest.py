@@ -87,6 +87,10 @@ def make_checkpoint(name: str = "ST-UNet", intervals: int = 120) -> Checkpoint:
         for parameter in model.parameters():
             parameter.copy_(torch.from_numpy(rng.normal(0, 0.4, parameter.shape)))
         model.sensor_mean.copy_(torch.linspace(-1, 1, model.sensor_mean.numel()).reshape(model.sensor_mean.shape))
+        if model.static is not None:
+            model.static.copy_(torch.from_numpy(rng.normal(0, 1, model.static.shape)))
+        if model.scale is not None:
+            model.scale.copy_(torch.from_numpy(rng.uniform(0.5, 2, model.scale.shape)))
     shape = (intervals, NODES, len(signal.features))
     observed = rng.random(shape) > 0.15
     values = np.where(observed, rng.uniform(5, 80, shape), 0).astype(np.float32)

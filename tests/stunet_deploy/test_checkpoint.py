@@ -195,7 +195,7 @@ def edited(path: Path, edit) -> Path:
 def test_another_schema_is_refused_by_its_number(saved, schema):
     refused(
         edited(saved, lambda content, meta: meta.update(schema=schema)),
-        f"has schema {schema}; expected schema 3 or {SCHEMA}",
+        f"has schema {schema}; expected schema 3 to {SCHEMA}",
     )
 
 

@@ -27,39 +27,48 @@ class DirectDecoder(nn.Module):
         config, hierarchy: of the model.
         targets: number of forecast features.
         own: channels of a sensor that the perceptron receives beside the encoder's output; 0 for no perceptron.
+        static: channels of a sensor that are the same at every interval, for the perceptron.
 
     Attributes:
         head: the graph convolution; None for a network without encoder.
         perceptron: None where there is none.
     """
 
-    def __init__(self, config: STUNetConfig, hierarchy: GraphHierarchy, targets: int, own: int = 0) -> None:
+    def __init__(
+        self, config: STUNetConfig, hierarchy: GraphHierarchy, targets: int, own: int = 0, static: int = 0
+    ) -> None:
         super().__init__()
         self.horizon, self.targets = config.horizon, targets
         self.head: GraphConvolution | None = None
         if config.hidden:
             self.head = GraphConvolution(level_basis(hierarchy.levels[0]), config.hidden, config.horizon * targets)
             nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base
-        self.perceptron = Perceptron(own, config.hidden, config.head, config.horizon * targets) if own else None
+        self.perceptron: Perceptron | None = None
+        if own:
+            self.perceptron = Perceptron(own, config.hidden, static, config.head, config.horizon * targets)
 
     def forward(
         self,
         encoded: Float[Tensor, "*batch node hidden"] | None,
         base: Float[Tensor, "*batch ahead node target"] | None,
         own: Float[Tensor, "*batch node own"] | None = None,
+        static: Float[Tensor, "node static"] | None = None,
+        scale: Float[Tensor, "node target"] | None = None,
     ) -> Float[Tensor, "*batch horizon node target"]:
         """Return the forecast: the output of convolution and perceptron, added to the base where there is one.
 
         Args:
             encoded: output of the encoder, if there is one.
             base: forecasts to start from, for every horizon or one for all.
-            own: channels of every sensor for the perceptron.
+            own, static: channels of every sensor for the perceptron.
+            scale: unit of the output, of every sensor.
         """
         parts = [] if self.head is None else [self.head(encoded)]
         if self.perceptron is not None:
-            parts.append(self.perceptron(own, encoded))
+            parts.append(self.perceptron(own, encoded, static))
         emitted = sum(parts[1:], parts[0])
         head = torch.unflatten(emitted, -1, (self.horizon, self.targets)).movedim(-2, -3)
+        head = head if scale is None else head * scale
         return head if base is None else head + base
 
 
@@ -71,15 +80,17 @@ class Perceptron(nn.Module):
     Args:
         own: channels of a sensor.
         encoded: channels of the encoder; 0 for none.
+        static: channels of a sensor that are the same at every interval; 0 for none.
         width: units of a hidden layer.
         outputs: channels that are emitted.
     """
 
-    def __init__(self, own: int, encoded: int, width: int, outputs: int) -> None:
+    def __init__(self, own: int, encoded: int, static: int, width: int, outputs: int) -> None:
         super().__init__()
         self.own_weight = nn.Parameter(torch.empty(own, width))
         self.own_bias = nn.Parameter(torch.zeros(width))
         self.encoded_weight = nn.Parameter(torch.zeros(encoded, width)) if encoded else None
+        self.static_weight = nn.Parameter(torch.zeros(static, width)) if static else None
         self.hidden_weight = nn.Parameter(torch.empty(width, width))
         self.hidden_bias = nn.Parameter(torch.zeros(width))
         self.out_weight = nn.Parameter(torch.zeros(width, outputs))
@@ -88,14 +99,20 @@ class Perceptron(nn.Module):
 
     def share(self, other: Perceptron) -> None:
         """Take over the parameters of another one, except what is for its encoder."""
-        for name in ("own_weight", "own_bias", "hidden_weight", "hidden_bias", "out_weight"):
+        for name in ("own_weight", "own_bias", "static_weight", "hidden_weight", "hidden_bias", "out_weight"):
             setattr(self, name, getattr(other, name))
 
     def forward(
-        self, own: Float[Tensor, "*batch node own"], encoded: Float[Tensor, "*batch node hidden"] | None
+        self,
+        own: Float[Tensor, "*batch node own"],
+        encoded: Float[Tensor, "*batch node hidden"] | None,
+        static: Float[Tensor, "node static"] | None = None,
     ) -> Float[Tensor, "*batch node output"]:
         """Return the output of every node."""
-        hidden = own @ self.own_weight + self.own_bias
+        bias: Tensor = self.own_bias  # of every sensor a constant one: in a step graph it costs nothing
+        if self.static_weight is not None and static is not None:
+            bias = bias + static @ self.static_weight
+        hidden = own @ self.own_weight + bias
         if self.encoded_weight is not None and encoded is not None:
             hidden = hidden + encoded @ self.encoded_weight
         return torch.relu(torch.relu(hidden) @ self.hidden_weight + self.hidden_bias) @ self.out_weight

@@ -26,6 +26,7 @@ from stunet_deploy.models.forecaster import (
 )
 from stunet_deploy.models.lags import LAGS, Lags
 from stunet_deploy.models.profile import DailyProfile
+from stunet_deploy.models.sensors import STATIC_FEATURES, SensorStatistics
 from stunet_deploy.models.signal import ForecastOutput, SignalInput
 from stunet_deploy.models.stunet.decoders import DirectDecoder, Recent, RecurrentDecoder
 from stunet_deploy.models.stunet.dilated import DilatedGCGRU, final_line, recent_states
@@ -44,8 +45,7 @@ class STUNet(Forecaster):
         hierarchy: the prepared graphs; ``hierarchy.levels`` has one more entry than ``config.scales``.
         signal: features, limits and normalisation.
         profile: the table of :class:`DailyProfile`, [time of day, node, target], if ``config.profile`` is set.
-        sensor_mean: normalised mean reading of every sensor, [node, feature], to which the fill ``forecast`` returns;
-            by default zeros, the mean of all sensors.
+        sensors: statistics of every sensor; by default all are alike. To their mean the fill ``forecast`` returns.
 
     Raises:
         ConfigError: if ``config.profile`` is set without a table, or the other way round.
@@ -54,6 +54,8 @@ class STUNet(Forecaster):
     family = "stunet"
     config: STUNetConfig
     usual: Tensor
+    static: Tensor | None
+    scale: Tensor | None
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class STUNet(Forecaster):
         hierarchy: GraphHierarchy,
         signal: Signal,
         profile: Tensor | None = None,
-        sensor_mean: Tensor | None = None,
+        sensors: SensorStatistics | None = None,
     ) -> None:
         super().__init__()
         self.config, self.hierarchy, self.signal = config, hierarchy, signal
@@ -79,7 +81,8 @@ class STUNet(Forecaster):
         )
         if self.lags is not None:
             profiled = 0 if self.profile is None else self.profile.channels
-            self.decoder = DirectDecoder(config, hierarchy, targets, self.lags.width + profiled)
+            static = STATIC_FEATURES * targets if config.static_features else 0
+            self.decoder = DirectDecoder(config, hierarchy, targets, self.lags.width + profiled, static)
         elif direct:
             self.decoder = DirectDecoder(config, hierarchy, targets)
         else:
@@ -87,9 +90,12 @@ class STUNet(Forecaster):
         self.output = ForecastOutput(signal)
         self.order = NodeOrder(hierarchy.levels[0].slots)
         self.fill = Fill(config.fill, self.input, self.output, config.horizon)
-        mean_of_all = torch.zeros(len(hierarchy.levels[0].adjacency), len(signal.features))
+        nodes = len(hierarchy.levels[0].adjacency)
+        known = sensors or SensorStatistics.neutral(nodes, len(signal.features), targets)
         # Its name in checkpoints and step graphs is older than that of `sensor_mean`, and stays.
-        self.register_buffer("usual", mean_of_all if sensor_mean is None else sensor_mean)
+        self.register_buffer("usual", known.mean)
+        self.register_buffer("static", known.static if self.lags is not None and config.static_features else None)
+        self.register_buffer("scale", known.scale if direct and config.residual and config.sensor_scale else None)
         self.contract = self._contract()
 
     @property
@@ -116,7 +122,8 @@ class STUNet(Forecaster):
         if self.encoder is None or not isinstance(self.decoder, DirectDecoder) or self.decoder.perceptron is None:
             return None
         table = None if self.profile is None else self.profile.table
-        other = STUNet(replace(self.config, hidden=0), self.hierarchy, self.signal, table, self.sensor_mean)
+        other = STUNet(replace(self.config, hidden=0), self.hierarchy, self.signal, table)
+        other.usual, other.static, other.scale = self.usual, self.static, self.scale
         other.profile = self.profile
         assert isinstance(other.decoder, DirectDecoder)
         assert other.decoder.perceptron is not None
@@ -246,13 +253,21 @@ class STUNet(Forecaster):
             return None
         x = self.input.channelise(filled, inputs.observed, inputs.time_of_week)
         if deviations is not None:
-            x = torch.cat([x, deviations.movedim(-3, -2).flatten(-2)], dim=-1)
+            x = torch.cat([x, self._as_channels(deviations)], dim=-1)
         encoded: Tensor = self.encoder(x, run_layer)
         return encoded
 
+    def _scaled(self, departures: Float[Tensor, "*batch node target"]) -> Float[Tensor, "*batch node target"]:
+        """Return departures in units of the sensors' own."""
+        return departures if self.scale is None else departures / self.arranged(self.scale)
+
+    def _as_channels(self, deviations: Float[Tensor, "*batch ahead node target"]) -> Float[Tensor, "*batch node own"]:
+        """Return the deviations of every node side by side, in units of its own."""
+        return self._scaled(deviations).movedim(-3, -2).flatten(-2)
+
     def _lagged(self, inputs: StepInputs, filled: Tensor, deviations: Tensor | None) -> Tensor:
         """Return what is remembered of an interval: departures from the profile, or readings, with their mask."""
-        departed = self.targets(filled) if deviations is None else -deviations[..., 0, :, :]
+        departed = self._scaled(self.targets(filled) if deviations is None else -deviations[..., 0, :, :])
         if not self.input.mask_channel:
             return departed
         return torch.cat([departed, (self.targets(inputs.observed) > 0.5).to(departed.dtype)], dim=-1)
@@ -273,8 +288,9 @@ class STUNet(Forecaster):
             base = self.profile.start(base, deviations)
         if isinstance(self.decoder, DirectDecoder):
             if own is not None and deviations is not None:
-                own = torch.cat([own, deviations.movedim(-3, -2).flatten(-2)], dim=-1)
-            forecast: Tensor = self.decoder(encoded, base, own)
+                own = torch.cat([own, self._as_channels(deviations)], dim=-1)
+            static, scale = (None if known is None else self.arranged(known) for known in (self.static, self.scale))
+            forecast: Tensor = self.decoder(encoded, base, own, static, scale)
         else:
             ahead = None if deviations is None else deviations[..., 1:, :, :]
             forecast = self.decoder(recent, torch.zeros_like(targets), base, ahead, teacher)

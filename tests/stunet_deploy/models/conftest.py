@@ -204,8 +204,10 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
         channels = [filled, *([seen] if config.mask_channel and config.fill != "zeros" else [])]
         channels.append(np.tile(time_channels(config.time_features, second), (len(filled), 1)))
         deviations = profile_ahead(model, second) - filled[:, targets] if config.profile else None
+        scaled = config.sensor_scale and config.residual and config.decoder == "direct"
+        scale = model.scale.double().numpy() if scaled else np.ones((len(filled), len(targets)))
         if config.profile:
-            channels += list(deviations)
+            channels += [ahead / scale for ahead in deviations]
         states = {name: history[f"encoder.{name}"][-delay[f"encoder.{name}"]] for name in layers}
         encoded, written = u_network(config, graph, model.encoder, np.concatenate(channels, axis=1), states)
         for name, state in written.items():
@@ -220,18 +222,22 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
         if config.decoder == "direct":
             out = graph_convolution(graph.levels[0].basis, encoded, head["weight"], head["bias"])
             if config.lags:
-                lagged = [-deviations[0] if config.profile else filled[:, targets]]
+                lagged = [(-deviations[0] if config.profile else filled[:, targets]) / scale]
                 lagged += [seen[:, targets]] if config.mask_channel and config.fill != "zeros" else []
                 own = [*lagged, history["lags"][-1]] if config.lags > 1 else lagged
                 own = np.concatenate(own, axis=1)
                 if config.lags > 1:
                     history["lags"].append(own[:, : history["lags"][-1].shape[1]])
-                own = np.concatenate([own, *(deviations if config.profile else [])], axis=1)
+                own = np.concatenate(
+                    [own, *(ahead / scale for ahead in (deviations if config.profile else []))], axis=1
+                )
                 weights = tree(model.decoder.perceptron)
                 hidden = own @ weights["own_weight"] + weights["own_bias"] + encoded @ weights["encoded_weight"]
+                if config.static_features:
+                    hidden = hidden + model.static.double().numpy() @ weights["static_weight"]
                 hidden = np.maximum(hidden, 0) @ weights["hidden_weight"] + weights["hidden_bias"]
                 out = out + np.maximum(hidden, 0) @ weights["out_weight"]
-            steps = [base[h] + out[:, h * len(targets) : (h + 1) * len(targets)] for h in range(config.horizon)]
+            steps = [base[h] + scale * out[:, h * len(targets) : (h + 1) * len(targets)] for h in range(config.horizon)]
         else:
             # The decoder goes on with a copy of the states, as if its intervals were those to come.
             future = {name: list(history[f"encoder.{name}"]) for name in layers}

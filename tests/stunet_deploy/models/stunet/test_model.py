@@ -89,8 +89,8 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         {"decoder": "recurrent", "residual": False, "unpooling": "ordered_deconv", "fill": "mean", "horizon": 1},
         {"residual": False, "unpooling": "weighted_deconv"},
         {"profile": True},
-        {"profile": True, "damped": False, "lags": 0},
-        {"profile": True, "lags": 1, "head": 3},
+        {"profile": True, "damped": False, "lags": 0, "sensor_scale": False},
+        {"profile": True, "lags": 1, "head": 3, "static_features": False},
         {"profile": True, "decoder": "recurrent", "fill": "zeros"},
         {"profile": True, "decoder": "recurrent", "residual": False, "fill": "last"},
         {"decoder": "recurrent", "pooling": "mean", "partition": "pga", "skip": False},
@@ -211,6 +211,8 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
         damped=draw(st.booleans()),
         lags=draw(st.sampled_from([0, 1, 5])),
         head=draw(st.integers(1, 6)),
+        static_features=draw(st.booleans()),
+        sensor_scale=draw(st.booleans()),
         horizon=draw(st.integers(1, 4)),
     )
 
@@ -361,9 +363,9 @@ def test_the_forecasts_that_are_wanted_are_those_of_the_whole_sequence(build_mod
                 torch.testing.assert_close(same_final[name], line, rtol=0, atol=1e-10)
 
 
-def test_the_state_dict_holds_weights_and_the_usual_readings_alone(build_model):
+def test_the_state_dict_holds_weights_and_sensor_statistics_alone(build_model):
     model = build_model(STUNetConfig(hidden=4), ring(5))
-    assert model.state_dict().keys() == dict(model.named_parameters()).keys() | {"usual"}
+    assert model.state_dict().keys() == dict(model.named_parameters()).keys() | {"usual", "static", "scale"}
 
 
 @pytest.mark.parametrize("fill", ["last", "mean", "forecast", "zeros"])
