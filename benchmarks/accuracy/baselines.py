@@ -146,7 +146,8 @@ def report(result: dict[str, Any]) -> str:
         "Splits: protocol A (70/10/20 of the windows), for PeMSD7(M) B (days 5/1/1). MAE over observed labels; "
         "± is the standard deviation over seeds. A forecast is for one issue time and all sensors, readings already "
         "filled and normalised: the median of its CPU time in Python. LSVR, ridge regression and trees forecast the "
-        "three horizons, the others every interval up to the last. The first two sets are one week of sets that are "
+        "three horizons, the others every interval up to the last. GCGRU is scored with its state carried and timed on "
+        "a whole window; carried, a forecast takes one step of it. The first two sets are one week of sets that are "
         "published whole: the figures do not compare with published ones.",
         *blocks,
     )

@@ -1,4 +1,4 @@
-"""Linear models of a sensor's own window: ridge regression and support vector regression."""
+"""Linear models of a sensor alone: ridge regression and support vector regression."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ SVR_ROWS, SVR_PASSES = 20_000, 300
 
 
 def ridge(task: Task) -> Peer:
-    """Fit a ridge regression for each sensor and scored horizon on the sensor's last readings.
+    """Fit a ridge regression for each sensor and scored horizon: of its last readings and its usual one at the horizon.
 
     The penalty is one for all, chosen on the validation span. Source: Hoerl, Kennard: Ridge Regression (1970), Eq. 2.1.
     """
-    windows = task.readings.windows(task.split.train, task.split.window)
+    windows, usual = task.readings.windows(task.split.train, task.split.window), task.readings.usual
     labels, observed = task.labels(task.split.train)
 
     def fit(penalty: float) -> Forecast:
-        weights = _no_weights(task, task.sensors)
+        weights = np.full((task.split.horizon, task.sensors, task.split.window + 2), np.nan, np.float32)
         for ahead in task.horizons:
+            regressors = np.concatenate([windows, usual[task.split.train + ahead, None]], axis=1)
             for node in range(task.sensors):
                 seen = observed[:, ahead - 1, node]
                 weights[ahead - 1, node] = 0  # without labels: the mean of all
                 if seen.any():
-                    one = Ridge(penalty).fit(windows[seen, :, node], labels[seen, ahead - 1, node])
+                    one = Ridge(penalty).fit(regressors[seen, :, node], labels[seen, ahead - 1, node])
                     weights[ahead - 1, node] = [*one.coef_, one.intercept_]
         return _linear(weights)
 
@@ -49,7 +50,7 @@ def lsvr(task: Task) -> Peer:
     labels, observed = task.labels(task.split.train)
 
     def fit(cost: float) -> Forecast:
-        weights = _no_weights(task, 1)
+        weights = np.full((task.split.horizon, 1, task.split.window + 2), np.nan, np.float32)
         for ahead in task.horizons:
             issue, nodes = np.nonzero(observed[:, ahead - 1])
             kept = generator.permutation(len(issue))[:SVR_ROWS]
@@ -59,24 +60,21 @@ def lsvr(task: Task) -> Peer:
             with warnings.catch_warnings():  # what the solver has by then is judged by its error
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 one.fit(task.readings.values[rows, nodes[:, None]], labels[issue, ahead - 1, nodes])
-            weights[ahead - 1, 0] = [*one.coef_, *np.ravel(one.intercept_)]
+            weights[ahead - 1, 0] = [*one.coef_, 0, *np.ravel(one.intercept_)]
         return _linear(weights)
 
     return Peer("LSVR", task, best(task, map(fit, COSTS)))
 
 
-def _no_weights(task: Task, nodes: int) -> Floats:
-    """Return slopes and offset [horizon, node, window + 1], NaN."""
-    return np.full((task.split.horizon, nodes, task.split.window + 1), np.nan, np.float32)
-
-
 def _linear(weights: Floats) -> Forecast:
-    """Return the forecast by slopes and offset."""
-    slopes, offset = weights[..., :-1], weights[..., -1]
-    slopes = np.ascontiguousarray(slopes.transpose(1, 2, 0))  # [node, window, horizon]
+    """Return the forecast by slopes of a window and the usual reading, and an offset, [horizon, node, window + 2]."""
+    usual, offset = weights[..., -2], weights[..., -1]
+    slopes = np.ascontiguousarray(weights[..., :-2].transpose(1, 2, 0))  # [node, window, horizon]
+    ahead = np.arange(1, len(weights) + 1)
 
     def forecast(readings: Readings, issue: Rows) -> Floats:
         windows = readings.windows(issue, slopes.shape[1]).transpose(2, 0, 1)  # [node, issue, window]
-        return np.asarray((windows @ slopes).transpose(1, 2, 0) + offset)
+        known = (windows @ slopes).transpose(1, 2, 0) + offset
+        return np.asarray(known + usual * readings.usual[issue[:, None] + ahead] if usual.any() else known)
 
     return forecast

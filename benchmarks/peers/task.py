@@ -17,6 +17,7 @@ from stunet_deploy.series.series import Series
 from stunet_deploy.series.wall_clock import DAY_S
 from training.baselines import persistence
 from training.protocols import Split, normalisation
+from training.usual_days import UsualDays
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -34,11 +35,18 @@ class Readings:
         values: z-scores by the mean and deviation of the training span, [time, node].
         day: time of day in [0, 1), [time].
         weekday: 0 for Monday to 6, [time].
+        find_usual: returns :attr:`usual`.
     """
 
     values: Floats
     day: Floats
     weekday: Rows
+    find_usual: Callable[[], Floats]
+
+    @cached_property
+    def usual(self) -> Floats:
+        """The usual reading of every row as z-scores, [time, node]; see :class:`training.usual_days.UsualDays`."""
+        return self.find_usual()
 
     def windows(self, issue: Rows, length: int) -> Floats:
         """Return the last ``length`` values up to every issue row, [issue, length, node]; the first row is repeated."""
@@ -122,9 +130,14 @@ class Task:
         mean, std = self.scale
         seconds = series.time_of_week()
         weekday = (seconds // DAY_S).astype(np.int64)
-        return Readings(
-            (held - np.float32(mean)) / np.float32(std), seconds % np.float32(DAY_S) / np.float32(DAY_S), weekday
-        )
+
+        def scaled(values: Floats) -> Floats:
+            return np.asarray((values - np.float32(mean)) / np.float32(std))
+
+        def usual() -> Floats:
+            return scaled(UsualDays.of(series, self.split.train_rows, (self.target,)).of_row[..., 0])
+
+        return Readings(scaled(held), seconds % np.float32(DAY_S) / np.float32(DAY_S), weekday, usual)
 
     def labels(self, issue: Rows) -> tuple[Floats, NDArray[np.bool_]]:
         """Return the labels of issue rows as z-scores, and which of them were observed, [issue, horizon, node] each."""

@@ -148,6 +148,19 @@ def test_a_time_that_is_not_in_the_recording_has_no_reading(broken: Series) -> N
     np.testing.assert_allclose(last_week[1], cells.readings[31:34, 0] - cells.usual[128, 0], rtol=1e-4)
 
 
+def test_with_a_horizon_of_a_day_the_same_time_of_yesterday_has_not_come_yet(series: Series) -> None:
+    split = protocol_a(series, 6, 25)
+    row, nodes = int(split.test[0]), np.arange(6)
+    tables = [
+        Cells.of(one, split)[0].features(np.full(6, row), nodes, 24, "number")
+        for one in (series, later_changed(series, row))
+    ]
+
+    np.testing.assert_array_equal(*tables)
+    assert np.isnan(tables[0][:, 18]).all()
+    assert not np.isnan(tables[0][:, 16:18]).all()
+
+
 def test_settings_are_searched_within_the_time(series: Series, split: Split) -> None:
     ticks = iter(range(10**9))
     lines: list[str] = []
