@@ -96,7 +96,7 @@ class BoostedTrees:
     chosen: Mapping[str, Mapping[str, Any]]
     validation_mae: Mapping[str, float]
     name: str = "boosted_trees"
-    _prepared: tuple[Series, list[Cells]] | None = None
+    _prepared: tuple[Series, list[Cells]] | None = field(default=None, init=False, repr=False)
 
     def window(self, series: Series, issue: Rows, length: int) -> Iterator[Floats]:
         """Forecast at the issue rows; horizons that are not scored are NaN."""

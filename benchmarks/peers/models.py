@@ -62,7 +62,7 @@ def walks(task: Task) -> Tensor:
     return random_walks(task.graph.adjacency.dense() + np.eye(task.sensors))
 
 
-def gcgru(task: Task) -> Predictor:
+def gcgru(task: Task) -> Recent:
     """Train the graph GRU of the ST-UNet paper's ablation, on the stream and with this project's training.
 
     One graph GRU of 32 channels, without pooling, skip, profile or perceptron. Source: Seo, Defferrard, Vandergheynst,

@@ -177,7 +177,7 @@ class Peer:
     name: str
     task: Task
     forecast: Forecast
-    _read: tuple[Series, Readings] | None = None
+    _read: tuple[Series, Readings] | None = field(default=None, init=False, repr=False)
 
     def window(self, series: Series, issue: Rows, length: int) -> Iterator[Floats]:
         """Forecast at the issue rows in physical units."""

@@ -15,7 +15,7 @@ from benchmarks.peers import autoregression
 from benchmarks.peers.autoregression import arima, var
 from benchmarks.peers.linear import lsvr, ridge
 from benchmarks.peers.loop import Loop
-from benchmarks.peers.models import MODELS
+from benchmarks.peers.models import MODELS, gcgru
 from benchmarks.peers.networks import FCLSTM, FNN, STGCN, STID, GatedConvolution, STConvolution
 from benchmarks.peers.task import Task
 from stunet_deploy.errors import ConfigError
@@ -36,7 +36,7 @@ def test_a_model_forecasts_what_is_scored_and_does_not_look_ahead(
     name: str, make_task: MakeTask, shapes_unchecked: None
 ) -> None:
     torch.set_num_threads(1)
-    task = make_task(160, minutes=0.05, epochs=1)
+    task = make_task(100, minutes=0.05, epochs=1)
     predictor = MODELS[name].fit(task)
     row = int(task.split.test[3])
     issue = np.array([row])
@@ -52,6 +52,15 @@ def test_a_model_forecasts_what_is_scored_and_does_not_look_ahead(
     np.testing.assert_array_equal(forecast(predictor, changed, issue), before)
     values[row - 1 :] += 5
     assert (forecast(predictor, replace(changed, series=replace(task.series, values=values)), issue) != before).any()
+
+
+def test_a_graph_gru_is_given_no_more_rows_than_its_windows_have(make_task: MakeTask, shapes_unchecked: None) -> None:
+    task = make_task(100, minutes=0.05, epochs=1)
+    predictor = gcgru(task)
+
+    issue = task.split.test[2:9:3]
+    (expected,) = predictor.predictor.window(task.series, issue, task.split.window)
+    np.testing.assert_array_equal(forecast(predictor, task, issue), expected)
 
 
 @pytest.mark.parametrize("fit", [ridge, lsvr, arima, var])
