@@ -69,6 +69,7 @@ def run(recording: Recording, model: str, seed: int, minutes: float, forecasts: 
     return {
         **identify(recording, model, seed, minutes),
         "cpu_seconds": seconds,
+        "chosen": getattr(predictor, "chosen", {}),  # on the validation span; some models have nothing to choose
         "forecast_us": single_forecasts(predictor, task, forecasts),
         "environment": measured_on(*LIBRARIES),
         "results": [asdict(result) for result in found],

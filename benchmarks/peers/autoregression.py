@@ -29,7 +29,8 @@ def arima(task: Task) -> Peer:
     chosen on the validation span. Source: Box, Jenkins, Reinsel: Time Series Analysis (2008), Eq. 4.1.3 and 5.1.1;
     Hannan, Rissanen: Recursive Estimation of Mixed Autoregressive-Moving Average Order (1982).
     """
-    return Peer("ARIMA", task, best(task, (_arima(task, *order) for order in ORDERS)))
+    order, forecast = best(task, ORDERS, lambda order: _arima(task, *order))
+    return Peer("ARIMA", task, forecast, {"order": order})
 
 
 def _arima(task: Task, p: int, d: int, q: int) -> Forecast:
@@ -104,4 +105,5 @@ def var(task: Task) -> Peer:
         return forecast
 
     possible = [lags for lags in VAR_LAGS if lags * (len(changing) + 1) < len(training)] or [1]
-    return Peer("VAR", task, best(task, map(fit, possible)))
+    lags, forecast = best(task, possible, fit)
+    return Peer("VAR", task, forecast, {"lags": lags})

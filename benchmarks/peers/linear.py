@@ -37,7 +37,8 @@ def ridge(task: Task) -> Peer:
                     weights[ahead - 1, node] = [*one.coef_, one.intercept_]
         return _linear(weights)
 
-    return Peer("ridge", task, best(task, map(fit, PENALTIES)))
+    penalty, forecast = best(task, PENALTIES, fit)
+    return Peer("ridge", task, forecast, {"penalty": penalty})
 
 
 def lsvr(task: Task) -> Peer:
@@ -63,7 +64,8 @@ def lsvr(task: Task) -> Peer:
             weights[ahead - 1, 0] = [*one.coef_, 0, *np.ravel(one.intercept_)]
         return _linear(weights)
 
-    return Peer("LSVR", task, best(task, map(fit, COSTS)))
+    cost, forecast = best(task, COSTS, fit)
+    return Peer("LSVR", task, forecast, {"cost": cost})
 
 
 def _linear(weights: Floats) -> Forecast:

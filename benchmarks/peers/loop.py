@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers.task import Floats, Forecast, Peer, Readings, Rows, Task
+from benchmarks.peers.task import Floats, Forecast, Peer, Readings, Rows, Task, best
 
 #: Share of the time in which learning rates are tried out.
 SEARCH = 0.2
@@ -46,9 +46,9 @@ class Loop:
         seconds, rate = 60 * task.minutes, self.rates[0]
         if len(self.rates) > 1:
             part = SEARCH * seconds / len(self.rates)
-            rate = min(self.rates, key=lambda one: task.error(self.train(task, one, part)))
+            rate, _ = best(task, self.rates, lambda one: self.train(task, one, part))
             seconds -= SEARCH * seconds
-        return Peer(name, task, self.train(task, rate, seconds))
+        return Peer(name, task, self.train(task, rate, seconds), {"learning_rate": rate})
 
     def train(self, task: Task, rate: float, seconds: float) -> Forecast:
         """Return the forecast of a network trained at a learning rate for so many seconds."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from training.usual_days import UsualDays
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
+Choice = TypeVar("Choice")
 
 #: A choice is made on so many issue rows of the validation span at most, evenly spread.
 VALIDATION_ISSUES = 192
@@ -172,11 +174,13 @@ class Peer:
         name: in the results.
         task: that it was fitted on.
         forecast: what it learnt.
+        chosen: on the validation span.
     """
 
     name: str
     task: Task
     forecast: Forecast
+    chosen: Mapping[str, Any] = field(default_factory=dict)
     _read: tuple[Series, Readings] | None = field(default=None, init=False, repr=False)
 
     def window(self, series: Series, issue: Rows, length: int) -> Iterator[Floats]:
@@ -194,6 +198,6 @@ class Peer:
         return self.window(series, issue, self.task.split.window)
 
 
-def best(task: Task, forecasts: Iterable[Forecast]) -> Forecast:
-    """Return the forecast with the smallest validation error."""
-    return min(forecasts, key=task.error)
+def best(task: Task, choices: Iterable[Choice], fit: Callable[[Choice], Forecast]) -> tuple[Choice, Forecast]:
+    """Return the choice whose forecast has the smallest validation error, and that forecast."""
+    return min(((one, fit(one)) for one in choices), key=lambda pair: task.error(pair[1]))

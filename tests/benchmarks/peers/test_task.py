@@ -42,7 +42,9 @@ def test_a_choice_is_made_by_the_error_over_observed_labels_of_the_validation_sp
         return np.repeat(readings.values[issue][:, None], 3, axis=1)
 
     assert task.error(held) == pytest.approx(expected, rel=1e-5)
-    assert best(task, [lambda readings, issue: held(readings, issue) + 1, held]) is held
+    choice, chosen = best(task, (1, 0, -1), lambda more: lambda readings, issue: held(readings, issue) + more)
+    assert choice == 0
+    assert task.error(chosen) == task.error(held)
 
 
 def test_a_peer_is_a_predictor_of_any_recording_of_its_sensors(make_task: MakeTask) -> None:
