@@ -167,7 +167,10 @@ def boosted_trees(
         fit = _Fit(lightgbm, cells, split, settings, seconds)
         chosen[target] = fit.search(report)
         horizons = scored_horizons(split.horizon)
-        found = [fit.model(ahead, chosen[target], settings.rows, fit.left / len(horizons)) for ahead in horizons]
+        found = [
+            fit.model(ahead, chosen[target], settings.rows, fit.left / (len(horizons) - done))
+            for done, ahead in enumerate(horizons)
+        ]
         models |= {(target, ahead): model for ahead, (model, _) in zip(horizons, found, strict=True)}
         errors[target] = float(np.mean([error for _, error in found]))
         report(f"{target}: {chosen[target]}, validation MAE {errors[target]:.4g}")
