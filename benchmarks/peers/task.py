@@ -25,7 +25,7 @@ Rows = NDArray[np.int64]
 Choice = TypeVar("Choice")
 
 #: A choice is made on so many issue rows of the validation span at most, evenly spread.
-VALIDATION_ISSUES = 192
+VALIDATION_ISSUES = 128
 _CHUNK = 64
 
 
@@ -75,7 +75,7 @@ class Task:
         target: the feature that is forecast.
         graph: of the sensors.
         seed: of everything random.
-        minutes: for the fit, at most, where a model takes as long as it is given.
+        minutes: for the fit, where a model takes as long as it is given; its last validation comes on top.
         epochs: at most, of a network.
         clock: measures the time, in seconds.
 
