@@ -60,6 +60,6 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "$(PYTHON) is older than Python 3.10; choose another with PYTHON=python3.12")'
 	@echo "Making $(VENV) and installing into it, once (a minute or more) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[cpu,train,service,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[cpu,train,service,baselines,dev]'
 	@touch $@
 	@echo "$(VENV) is ready."

@@ -32,7 +32,7 @@ from benchmarks.harness.command import Command
 from benchmarks.harness.networks import recorded_checkpoint, st_unet
 from benchmarks.harness.page import write
 from benchmarks.harness.workbench import ROOT
-from benchmarks.speed.peer_models import DCRNN, GraphWaveNet, parameters, random_walks
+from benchmarks.peers.diffusion import DCRNN, GraphWaveNet, parameters, random_walks
 from benchmarks.speed.peer_report import headline, picture, report, write_headline
 from benchmarks.speed.ways import WindowForecast, burst, microseconds, streaming, window_call, window_inputs
 from export.bundle import export_bundle

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stunet_deploy.cli.console import Console
-from stunet_deploy.cli.options import add_backend, add_data
+from stunet_deploy.cli.options import add_backend, add_data, minutes
 from stunet_deploy.config import RunConfig, SplitChoice
 from stunet_deploy.config_mapping import choices
 from stunet_deploy.errors import ConfigError
@@ -17,6 +17,8 @@ from stunet_deploy.site import Site
 if TYPE_CHECKING:
     from stunet_deploy.series.series import Series
     from training.evaluation import Predictor
+    from training.protocols import Split
+    from training.trees import BoostedTrees
 
 HELP = (
     "Score a checkpoint or a bundle on the test span of a recording, by window and as a stream, beside the baselines."
@@ -49,7 +51,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOURS",
         help="hide whole sensors for that many hours at a time, not single readings",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of what --hide hides (default: 0)")
+    parser.add_argument(
+        "--trees",
+        type=minutes,
+        metavar="MINUTES",
+        help="also compare with gradient-boosted trees, fitted on the training span in so much CPU time; 3 are enough "
+        "for some hundred sensors (needs the extra baselines)",
+    )
+    parser.add_argument(
+        "--graph", type=Path, metavar="FILE", help="graph whose neighbours the trees know; without it they know none"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="seed of what --hide hides and of the trees (default: 0)"
+    )
     parser.add_argument(
         "--gate",
         action="store_true",
@@ -69,6 +83,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     if arguments.hide_blocks is not None and not arguments.hide:
         raise ConfigError("--hide-blocks without --hide", "the shares to hide", "add for instance --hide 0.1 0.3 0.5")
+    if arguments.graph is not None and arguments.trees is None:
+        raise ConfigError("--graph without --trees", "trees that know their neighbours", "add for instance --trees 3")
     if arguments.plots is not None:
         from stunet_deploy.cli.pictures import forecasts as pictures  # a missing matplotlib must not cost an evaluation
     subject = open_subject(arguments.model, arguments.backend, arguments.precision)
@@ -83,8 +99,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     split = choose_protocol(series, arguments.protocol or subject.protocol, subject.window, subject.horizon)
     console.say(f"data: {series.source}\nsplit {split.protocol}: {len(split.test)} forecasts to score")
 
+    trees: list[BoostedTrees] = []
+
     def predictors(seen: Series) -> list[Predictor]:
-        return [subject.predictor, *baselines(seen, split, subject.targets)]
+        if arguments.trees is not None and not trees:  # once, whatever is hidden: the training span is whole
+            trees.append(_trees(arguments, series, split, subject.targets, console))
+        return [subject.predictor, *baselines(seen, split, subject.targets), *trees]
 
     if arguments.hide:
         results = evaluate_hidden(
@@ -109,6 +129,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     report = to_json(series, split, results, missing=missing)
     if arguments.hide:
         report["hiding"] = {"block_hours": arguments.hide_blocks, "seed": arguments.seed}
+    for one in trees:
+        report["trees"] = {"settings": one.chosen, "validation_mae": one.validation_mae}
     verdict = Verdict.of(results, subject.predictor.name)
     report["verdict"] = verdict.to_json()
     console.answer(
@@ -123,6 +145,19 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     else:
         console.next(f"stunet-export {arguments.model}")
     return 1 if arguments.gate and not verdict.worth_deploying else 0
+
+
+def _trees(
+    arguments: argparse.Namespace, series: Series, split: Split, targets: tuple[str, ...], console: Console
+) -> BoostedTrees:
+    """Fit the trees."""
+    from stunet_deploy.graph.files import read_graph
+    from training.trees import TreeSettings, boosted_trees
+
+    adjacency = None if arguments.graph is None else read_graph(arguments.graph, series.sensor_ids).adjacency
+    settings = TreeSettings(minutes=arguments.trees, seed=arguments.seed)
+    console.say(f"fitting trees, about {arguments.trees:g} min ...")
+    return boosted_trees(series, split, targets, adjacency, settings, console.say)
 
 
 @dataclass(frozen=True)

@@ -36,3 +36,11 @@ def add_backend(parser: argparse.ArgumentParser, *, several: bool = False) -> No
         metavar="P",
         help="fp32 (default), tf32, fp16, bf16 or int8, as it was exported",
     )
+
+
+def minutes(text: str) -> float:
+    """Read a positive number of minutes."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} minutes; expected a positive number")
+    return number

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
-from stunet_deploy.cli.options import add_data
+from stunet_deploy.cli.options import add_data, minutes
 from stunet_deploy.config import RUN_CONFIGS
 from stunet_deploy.config_files import PRESETS, read_run_config
 from stunet_deploy.errors import ConfigError, DataError
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="TOML with targets, [model] and [training], in place of the preset's",
     )
     parser.add_argument("--epochs", type=_epochs, metavar="N", help="passes over the data (default: the config's)")
-    parser.add_argument("--max-minutes", type=_minutes, metavar="M", help="stop after this much training time")
+    parser.add_argument("--max-minutes", type=minutes, metavar="M", help="stop after this much training time")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of all randomness (default: 0)")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted training of the same model.pt")
     parser.add_argument("--device", default="cpu", help="torch device, such as cpu (default) or cuda")
@@ -193,10 +193,3 @@ def _epochs(text: str) -> int:
     if epochs < 0:
         raise argparse.ArgumentTypeError(f"{text} epochs; expected a number of 0 or more")
     return epochs
-
-
-def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not 0 < minutes < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} minutes; expected a positive number")
-    return minutes

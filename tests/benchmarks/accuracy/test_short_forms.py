@@ -45,6 +45,16 @@ def test_presets_stand_beside_the_baselines_and_no_run_is_repeated(run_benchmark
     assert all(f"| {row} |" in page for row in rows)
 
 
+def test_models_to_compare_with_are_fitted_scored_and_timed_once(run_benchmark: Run) -> None:
+    first, _ = run_benchmark("accuracy.baselines", "--model", "ridge", "fnn")
+    result, page = run_benchmark("accuracy.baselines", "--model", "trees", "fnn")
+
+    assert [run["model"] for run in result["runs"]] == ["ridge", "fnn", "trees"]
+    assert result["runs"][:2] == first["runs"]
+    assert all(len(run["results"]) == 3 and len(run["forecast_us"]) == 2 for run in result["runs"])
+    assert all(f"| {row} |" in page for row in ("ridge regression", "FNN", "boosted trees"))
+
+
 def test_a_transfer_has_every_way_to_begin(run_benchmark: Run) -> None:
     result, page = run_benchmark("accuracy.transfer")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.speed.peer_models import DCRNN, DiffusionConvolution, GraphWaveNet, parameters, random_walks
+from benchmarks.peers.diffusion import DCRNN, DiffusionConvolution, GraphWaveNet, parameters, random_walks
 from benchmarks.speed.peer_report import MARKS, RUNS_ON, headline, write_headline
 from tests.paths import ROOT
 

@@ -76,6 +76,20 @@ def test_evaluate_prints_the_agreed_results(place: Place, answer: Answer) -> Non
     assert found["data"]["timezone"] == "America/Los_Angeles"
 
 
+def test_trees_are_fitted_once_and_count_in_the_verdict(place: Place, answer: Answer) -> None:
+    found = answer(
+        *("evaluate", place.bundle, "--data", place.speeds, "--trees", 0.02, "--graph", place.edges, "--hide", 0.3)
+    )
+
+    lines = [(r["model"], r["hidden"], r["horizon_minutes"]) for r in found["results"] if r["protocol"] == "stream"]
+    assert lines == [(m, s, h) for s in (0, 0.3) for m in (*MODELS, "boosted_trees") for h in (10, 15, 30)]
+    assert set(found["trees"]["settings"]["speed"]) == {"sensor", "min_data_in_leaf", "num_leaves", "learning_rate"}
+    assert found["trees"]["validation_mae"]["speed"] > 0
+    best = {row["horizon_minutes"]: row["baseline_mae"] for row in found["verdict"]["horizons"]}
+    trees = [r for r in found["results"] if (r["model"], r["protocol"], r["hidden"]) == ("boosted_trees", "stream", 0)]
+    assert all(best[one["horizon_minutes"]] <= one["mae"] for one in trees)
+
+
 def test_a_bundle_scores_what_its_model_scores(place: Place, answer: Answer) -> None:
     model = answer("evaluate", place.model, "--data", place.speeds)
     bundle = answer("evaluate", place.bundle, "--data", place.speeds)

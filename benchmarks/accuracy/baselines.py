@@ -1,0 +1,158 @@
+"""How good the models are that one would compare with, on five real sets, and what a forecast costs.
+
+    python -m benchmarks.accuracy.baselines [--set metr-la …] [--model ridge trees …] [--seeds 3] [--minutes 10]
+
+Every model is fitted on the training span, its settings and its best epoch are chosen on the validation span, and it is
+scored once on the test span. The time is that of the processor, on one thread; that of a forecast is for one issue time
+and all sensors, readings already filled and normalised, in Python with numpy, LightGBM or torch. A run is kept as soon
+as it is done, and is on the page of later ones with as many minutes; runs found with the same set, model, seed and
+minutes are not repeated.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy.five_sets import NAMES, SETS, Recording
+from benchmarks.harness.command import Command
+from benchmarks.harness.page import errors_cell, machine, measured_on, page, table
+from benchmarks.harness.store import Store
+from benchmarks.harness.weeks import small_recording
+from benchmarks.peers.models import MODELS
+from benchmarks.peers.task import Task
+from stunet_deploy.graph.files import read_graph
+from training.evaluation import Predictor, evaluate
+from training.protocols import choose_protocol
+
+MODULE = "benchmarks.accuracy.baselines"
+#: Versions that the figures depend on beside those that every page names.
+LIBRARIES = ("lightgbm", "scikit-learn", "statsmodels")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do the runs that are missing and write the tables."""
+    command = Command(MODULE, __doc__)
+    command.option("--set", NAMES, "which recordings", choices=NAMES)
+    command.option("--model", tuple(MODELS), "which models", choices=MODELS)
+    command.option("--seeds", 3, "number of seeds of a model that is random", quick=1)
+    command.option("--minutes", 10.0, "CPU time of a fit, where it takes what it is given", quick=0.01)
+    command.option("--forecasts", 30, "how many single forecasts are timed", quick=2)
+    command.option("--jobs", 2, "runs at a time, one thread each")
+    command.run(measure, report, arguments)
+
+
+def identify(recording: Recording, model: str, seed: int, minutes: float) -> dict[str, Any]:
+    """Return what a run is known by."""
+    return {"set": recording.name, "model": model, "seed": seed, "minutes": minutes}
+
+
+def run(recording: Recording, model: str, seed: int, minutes: float, forecasts: int) -> dict[str, Any]:
+    """Fit, score and time one model."""
+    torch.set_num_threads(1)
+    series = recording.series()
+    graph, split = read_graph(recording.graph, series.sensor_ids), choose_protocol(series)
+    target = recording.targets[0] if recording.targets else series.features[0]
+    task = Task(series, split, target, graph, seed, minutes)
+    begin = time.process_time()
+    predictor = MODELS[model].fit(task)
+    seconds = time.process_time() - begin
+    found = evaluate(series, split, [predictor], targets=(target,), regimes=("stream",))
+    return {
+        **identify(recording, model, seed, minutes),
+        "cpu_seconds": seconds,
+        "chosen": getattr(predictor, "chosen", {}),  # on the validation span; some models have nothing to choose
+        "forecast_us": single_forecasts(predictor, task, forecasts),
+        "environment": measured_on(*LIBRARIES),
+        "results": [asdict(result) for result in found],
+    }
+
+
+def single_forecasts(predictor: Predictor, task: Task, number: int) -> list[float]:
+    """Return the CPU time of single forecasts of all sensors, in microseconds; the first, which prepares, is left out.
+
+    Args:
+        predictor: asked for one issue row of the test span at a time, by window.
+        task: with its recording.
+        number: of forecasts, evenly spread.
+    """
+    times = []
+    for issue in np.linspace(0, len(task.split.test) - 1, number + 1).astype(int):
+        begin = time.process_time_ns()
+        for _ in predictor.window(task.series, task.split.test[issue : issue + 1], task.split.window):
+            pass
+        times.append((time.process_time_ns() - begin) / 1000)
+    return times[1:]
+
+
+def measure(options: Namespace) -> dict[str, Any]:
+    """Do the runs that are not stored and return all."""
+    store = Store(options.out / "baselines.json")
+    recordings = [recording for recording in SETS if recording.name in options.set]
+    if options.quick:
+        shipped = small_recording(options.out / "data" / "baselines.npz")
+        recordings = [Recording("shipped", "Freeway, simulated (km/h, 5 minutes)", shipped, shipped, "Europe/Berlin")]
+    wanted = [
+        (recording, model, seed, options.minutes)
+        for seed in range(options.seeds)
+        for recording in recordings
+        for model in options.model
+        if MODELS[model].random or seed == 0
+    ]
+    todo = [job for job in wanted if not store.find(identify(*job))]
+    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [pool.submit(run, *job, options.forecasts) for job in todo]
+        for done, future in enumerate(as_completed(jobs), 1):
+            one = future.result()
+            store.add(one)
+            errors = errors_cell(one["results"])
+            print(f"{done}/{len(todo)} {one['set']}, {one['model']}: {errors}, {one['cpu_seconds']:.0f} s", flush=True)
+    known = {one["set"] for one in store.runs if one["minutes"] == options.minutes}
+    sets = {one.name: one.title for one in dict.fromkeys((*SETS, *recordings)) if one.name in known}
+    return {"minutes": options.minutes, "sets": sets, "runs": store.runs}
+
+
+def report(result: dict[str, Any]) -> str:
+    """Return a table for each set as a page."""
+    blocks, all_runs = [], [one for one in result["runs"] if one["minutes"] == result["minutes"]]
+    for name, title in result["sets"].items():
+        rows, of_set = [], [one for one in all_runs if one["set"] == name]
+        for key, model in MODELS.items():
+            if runs := [one for one in of_set if one["model"] == key]:
+                errors = errors_cell([score for one in runs for score in one["results"]])
+                seconds = np.mean([one["cpu_seconds"] for one in runs])
+                forecast = np.median([us for one in runs for us in one["forecast_us"]])
+                rows.append([model.title, errors, len(runs), f"{seconds:.0f}", f"{forecast:,.0f}"])
+        horizons = {
+            score["horizon_minutes"] for one in result["runs"] if one["set"] == name for score in one["results"]
+        }
+        at = " / ".join(f"{minutes:g}" for minutes in sorted(horizons))
+        blocks += [
+            f"## {title}",
+            table(["model", f"MAE at {at} minutes", "seeds", "CPU s to fit", "CPU µs a forecast"], rows),
+        ]
+    where = all_runs[-1]["environment"]
+    return page(
+        "The models that one would compare with, on five sets",
+        f"`{result['command']}`: at most {result['minutes']:g} CPU minutes a fit where a model takes what it is "
+        f"given, one thread. {machine(where, *LIBRARIES)}",
+        "Splits: protocol A (70/10/20 of the windows), for PeMSD7(M) B (days 5/1/1). MAE over observed labels; "
+        "± is the standard deviation over seeds. A forecast is for one issue time and all sensors, readings already "
+        "filled and normalised: the median of its CPU time in Python. LSVR, ridge regression and trees forecast the "
+        "three horizons, the others every interval up to the last. GCGRU is scored with its state carried and timed on "
+        "a whole window; carried, a forecast takes one step of it. The first two sets are one week of sets that are "
+        "published whole: the figures do not compare with published ones.",
+        *blocks,
+    )
+
+
+if __name__ == "__main__":
+    main()
