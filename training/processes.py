@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import ProcessException, ProcessExitedException, start_processes
 
 from stunet_deploy.errors import ConfigError, StunetError
 
@@ -61,7 +62,7 @@ class Processes:
             tensor.copy_(summed.view_as(tensor))
 
     def equalise(self, model: nn.Module) -> None:
-        """Give all processes the first one's model: another machine may compute a constant otherwise in the last bit."""
+        """Give all processes the first one's model: on another machine the last bit of a constant may differ."""
         if self.count > 1:
             for tensor in (*model.parameters(), *model.buffers()):
                 distributed.broadcast(tensor.detach(), 0)
@@ -72,8 +73,7 @@ class Processes:
             return compute()
         shared = [compute() if self.first else None]
         distributed.broadcast_object_list(shared, 0)
-        value: Any = shared[0]
-        return value
+        return cast(T, shared[0])
 
 
 @contextmanager
@@ -113,16 +113,14 @@ def launch(count: int, device: str, function: Callable[..., None], *arguments: o
     with tempfile.TemporaryDirectory(prefix="stunet-") as name:
         folder = Path(name)
         threads = max(1, torch.get_num_threads() // count)
-        started = torch.multiprocessing.start_processes(
-            _process, (count, device, folder, threads, function, arguments), count, join=False
-        )
+        started = start_processes(_process, (count, device, folder, threads, function, arguments), count, join=False)
         try:
             while not started.join(grace_period=_GRACE_S):
                 pass
-        except torch.multiprocessing.ProcessException as ended:
+        except ProcessException as ended:
             for error in _errors(folder, count):
                 raise error from None
-            if not isinstance(ended, torch.multiprocessing.ProcessExitedException):
+            if not isinstance(ended, ProcessExitedException):
                 raise
             how = ended.signal_name or f"exit code {ended.exit_code}"
             raise StunetError(

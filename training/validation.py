@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+
 from stunet_deploy.errors import DataError
 from stunet_deploy.models.forecaster import Forecaster
 from stunet_deploy.series.series import Series
@@ -12,7 +13,6 @@ from stunet_deploy.series.wall_clock import DAY_S
 from training.evaluation import Regime, Result, evaluate
 from training.protocols import Split
 from training.torch_predictor import TorchPredictor
-
 
 #: The part of a validation from which its time is estimated.
 PROBED = 1 / 16

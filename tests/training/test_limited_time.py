@@ -131,14 +131,14 @@ def test_a_run_that_its_time_ended_resumes_to_itself(limited, work, tmp_path):
 
 
 def test_a_resume_counts_the_time_before_and_the_time_of_the_perceptron_alone(limited, work, tmp_path):
-    class Interrupted(Exception):
+    class InterruptedTrainingError(Exception):
         pass
 
     def interrupt(epoch):
-        raise Interrupted
+        raise InterruptedTrainingError
 
     first = limited(350.0, path=tmp_path / "run.state", spent=150.0, report=interrupt)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedTrainingError):
         first.run()
     between = work.now
     work.now += 10_000.0  # nobody trains
