@@ -188,10 +188,10 @@ class Trainer:
             chance = self.schedule.teacher_chance(epochs_done, progress, len(updates))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.schedule.learning_rate(epochs_done, progress)
-            losses.append(self._update(self.objective.draw(rows.to(self.device), chance)))
+            losses.append(self.update(self.objective.draw(rows.to(self.device), chance)))
         return sum(losses) / len(losses)
 
-    def _update(self, draw: Draw) -> float:
+    def update(self, draw: Draw) -> float:
         """Take a step of the optimizer on a batch and return its loss."""
         share = draw.parts(self.processes.count)[self.processes.rank]
         parts = [part for part in share.parts(self.config.accumulate) if len(part.rows)]

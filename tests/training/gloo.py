@@ -66,9 +66,9 @@ def trained(series: Series, graph: SensorGraph, *, decoder: Any = "direct", **se
     found = Trained()
 
     class Recorded(Trainer):
-        def _update(self, draw: Any) -> float:
+        def update(self, draw: Any) -> float:
             found.batches.append([])
-            found.losses.append(super()._update(draw))
+            found.losses.append(super().update(draw))
             return found.losses[-1]
 
     def seen(module: STUNet, arguments: Any) -> None:
