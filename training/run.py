@@ -324,9 +324,10 @@ def prepare_signal(series: Series, split: Split, targets: tuple[str, ...], *, li
         literature: see :func:`training.protocols.normalisation`.
     """
     mean, std = normalisation(series, split, literature=literature)
-    values, observed = series.values[split.train_rows].astype(np.float64), series.observed[split.train_rows]
-    low = np.where(observed, values, np.inf).min((0, 1))
-    high = np.where(observed, values, -np.inf).max((0, 1))
+    values, observed = series.values[split.train_rows], series.observed[split.train_rows]
+    # No copies: a recording may be large.
+    low = values.min((0, 1), where=observed, initial=np.inf).astype(np.float64)
+    high = values.max((0, 1), where=observed, initial=-np.inf).astype(np.float64)
     # Negative readings are only possible where training saw some.
     low = np.where(low < 0, HEADROOM * low, 0.0)
     high = np.maximum(high + (HEADROOM - 1) * np.abs(high), low + std)

@@ -1,6 +1,6 @@
 """Training: this project's against the paper's equations taken interval by interval, and against DCRNN.
 
-    python -m benchmarks.speed.training [--data metr-la.npz] [--rounds 12]
+    python -m benchmarks.speed.training [--data metr-la.npz] [--rounds 12] [--compile]
 
 One process, one thread, whole updates (draw, loss, gradient, AdamW) timed in turn, so that a slow minute of the machine
 meets all alike:
@@ -8,6 +8,8 @@ meets all alike:
     ours     the sequence at once: inputs projected for all intervals, dilated chains side by side
     literal  Eq. 2 and 7 of Yu, Yin, Zhu (2019), one interval after the other, every Chebyshev product of its own;
              same weights, same chunks, same loss
+    bf16     ours with precision = "bf16"
+    compiled ours through torch.compile, in the window regime, with --compile: that takes minutes
     DCRNN    published size (Li et al. 2018), fed its own forecasts, on the same windows
 
 An interval is one row of one chunk that goes through the network. Memory is the peak of a process of its own that makes
@@ -16,18 +18,19 @@ three updates; what Python, torch and the recording take is part of it.
 
 from __future__ import annotations
 
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from benchmarks.harness.command import Command
 from benchmarks.harness.networks import randomised
-from benchmarks.harness.page import machine, page, table
+from benchmarks.harness.page import machine, milliseconds, number, page, table
 from benchmarks.speed.large_graphs import in_its_own_process, peak_mb
 from benchmarks.speed.literal_graph import with_literal_cells
 from benchmarks.speed.peer_models import DCRNN, random_walks
@@ -39,10 +42,12 @@ from stunet_deploy.models.forecaster import StepInputs, Teacher
 from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import read_series
 from stunet_deploy.series.wall_clock import DAY_S
+from training.evaluation import Regime
 from training.loop import Trainer
 from training.protocols import protocol_a
 from training.run import build_model, prepare_signal
 
+Precision = Literal["fp32", "bf16"]
 #: Updates of a process whose memory is measured.
 UPDATES = 3
 
@@ -55,17 +60,20 @@ class Case:
         regime: of the training.
         hidden: channels of every recurrent layer.
         batch: windows or chunks an update.
+        precision: of the training.
     """
 
-    regime: str
+    regime: Regime
     hidden: int
     batch: int
+    precision: Precision = "fp32"
 
     @property
     def config(self) -> RunConfig:
         """The run: the defaults, with the fill that training has, and nothing that one way could not do."""
         model = STUNetConfig(hidden=self.hidden, fill="last", basis="dense")
-        return RunConfig(model, TrainingConfig(regime=self.regime, batch=self.batch, average=0.0))  # type: ignore[arg-type]
+        training = TrainingConfig(regime=self.regime, batch=self.batch, precision=self.precision, average=0.0)
+        return RunConfig(model, training)
 
 
 class LiteralSTUNet(STUNet):
@@ -109,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.option("--hidden", (64, 32), "channels in the window and in the stream regime", quick=(4, 4))
     command.option("--batch", 50, "windows an update, ours and DCRNN's", quick=3)
     command.option("--rounds", 12, "how often each way is timed", quick=2)
+    command.option("--compile", False, "also time torch.compile, which takes minutes")
     command.run(measure, report, arguments)
 
 
@@ -168,15 +177,34 @@ def dcrnn(data: Path, batch: int) -> Callable[[], float]:
 
 def calls(data: Path, case: Case) -> dict[str, Callable[[], float]]:
     """Return an update of every way of a case, by name."""
-    found = {name: updating(trainer) for name, trainer in trainers(data, case).items()}
+    found = {name: update_of(data, case, name) for name in ("ours", "literal", "bf16")}
     if case.regime == "window":
-        found["DCRNN"] = dcrnn(data, case.batch)
+        found["DCRNN"] = update_of(data, case, "DCRNN")
     return found
+
+
+def update_of(data: Path, case: Case, way: str) -> Callable[[], float]:
+    """Return an update of one way of a case."""
+    if way == "DCRNN":
+        return dcrnn(data, case.batch)
+    if way == "bf16":
+        return updating(trainers(data, replace(case, precision="bf16"))["ours"])
+    return updating(trainers(data, case)[way])
+
+
+def compiled(data: Path, case: Case) -> tuple[Callable[[], float], float]:
+    """Return an update of our model compiled, and the seconds that the first one took."""
+    trainer = trainers(data, case)["ours"]
+    trainer.model.forward = torch.compile(trainer.model.forward)  # type: ignore[method-assign]
+    update = updating(trainer)
+    began = time.perf_counter()
+    update()
+    return update, time.perf_counter() - began
 
 
 def measure_memory(data: Path, case: Case, way: str) -> dict[str, Any]:
     """Return the peak memory of this process after some updates."""
-    update = dcrnn(data, case.batch) if way == "DCRNN" else updating(trainers(data, case)[way])
+    update = update_of(data, case, way)
     before = peak_mb()
     for _ in range(UPDATES):
         update()
@@ -186,10 +214,13 @@ def measure_memory(data: Path, case: Case, way: str) -> dict[str, Any]:
 def measure(options: Namespace) -> dict[str, Any]:
     """Time all ways in turn, and the memory of each."""
     torch.set_num_threads(1)
-    found = {}
+    found, seconds = {}, None
     for case in (Case("window", options.hidden[0], options.batch), Case("stream", options.hidden[1], 1)):
         ways = calls(options.data, case)
-        samples = interleave(ways, options.rounds, warm_up=1)
+        timed = dict(ways)
+        if options.compile and case.regime == "window":
+            timed["compiled"], seconds = compiled(options.data, case)
+        samples = interleave(timed, options.rounds, warm_up=1)
         length = trainers(options.data, case)["ours"].sampler.length
         found[case.regime] = {
             "hidden": case.hidden,
@@ -200,7 +231,7 @@ def measure(options: Namespace) -> dict[str, Any]:
             "memory": {name: in_its_own_process(measure_memory, options.data, case, name) for name in ways},
             "samples_us": microseconds(samples),
         }
-    return {"data": options.data.name, "cases": found}
+    return {"data": options.data.name, "cases": found, "compile_s": seconds}
 
 
 def report(result: dict[str, Any]) -> str:
@@ -208,11 +239,11 @@ def report(result: dict[str, Any]) -> str:
     rows = []
     for regime, case in result["cases"].items():
         for name, one in case["calls"].items():
-            speed, memory = case["intervals"] / one["median_us"] * 1e6, case["memory"][name]["peak_mb"]
+            speed, memory = case["intervals"] / one["median_us"] * 1e6, case["memory"].get(name, {}).get("peak_mb")
             ratio = f"{case['ratios'][name]:.2f} ×" if name in case["ratios"] else "1"
             size = "published" if name == "DCRNN" else case["hidden"]
-            time = f"{one['median_us'] / 1000:.0f}"
-            rows.append([regime, case["batch"], name, size, time, f"{speed:,.0f}", ratio, f"{memory:,.0f}"])
+            median = milliseconds(one["median_us"], ".0f")
+            rows.append([regime, case["batch"], name, size, median, f"{speed:,.0f}", ratio, number(memory, ",.0f")])
     columns = ["regime", "batch", "training", "hidden", "update ms", "intervals/s", "times ours (paired median)"]
     return page(
         "Training",
@@ -222,6 +253,7 @@ def report(result: dict[str, Any]) -> str:
         "`literal` takes Eq. 2 and 7 of the paper interval by interval, from the same weights and on the same chunks, "
         "with the same loss; a test compares losses and gradients. An interval is one row of one chunk. Peak memory is "
         "that of a process of its own.",
+        result["compile_s"] and f"`compiled`: the first update took {result['compile_s']:.0f} s.",
     )
 
 
