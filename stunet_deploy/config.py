@@ -265,6 +265,8 @@ class TrainingConfig:
         warm_up: intervals of a chunk before its first loss.
         chunk: intervals of a chunk with a loss.
         batch: chunks (or windows) per update; the paper's is 50.
+        accumulate: batches whose gradients are summed for one update, which is that of one batch of all their chunks
+            in the memory of one.
         epochs: passes over the training span; the paper's is 80.
         updates: training ends after so many updates, if that is before ``epochs``; 0 for no limit.
         alone: updates, of 32 windows each, in which the perceptron of an ST-UNet is trained first, without the encoder:
@@ -298,6 +300,7 @@ class TrainingConfig:
     warm_up: int = 12
     chunk: int = 36
     batch: int = 16
+    accumulate: int = 1
     epochs: int = 80
     updates: int = 0
     alone: int = 3000
@@ -322,7 +325,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("chunk", "batch", "epochs", "decay_every", "loss_every", "patience"):
+        for name in ("chunk", "batch", "accumulate", "epochs", "decay_every", "loss_every", "patience"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("warm_up", "updates", "alone", "threads", "weight_decay", "sampling_decay", "time_jitter"):
             require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of 0 or more")

@@ -55,7 +55,14 @@ class TensorSeries:
     ) -> tuple[Float[Tensor, "batch time horizon node target"], Bool[Tensor, "batch time horizon node target"]]:
         """Return the raw labels of the ``horizon`` rows after each issue row, and which of them were observed."""
         ahead = issue[..., None] + torch.arange(1, horizon + 1, device=issue.device)
-        return self.values[ahead][..., self.target_index], self.observed[ahead][..., self.target_index] > 0.5
+        return self.values[ahead][..., self.target_index], self.observed_labels(issue, horizon)
+
+    def observed_labels(
+        self, issue: Int64[Tensor, "batch time"], horizon: int
+    ) -> Bool[Tensor, "batch time horizon node target"]:
+        """Return which of the labels of :meth:`labels` were observed."""
+        ahead = issue[..., None] + torch.arange(1, horizon + 1, device=issue.device)
+        return self.observed[ahead][..., self.target_index] > 0.5
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -19,11 +20,15 @@ from stunet_deploy.models.forecaster import Forecaster
 from stunet_deploy.series.series import Series
 from training.data import ChunkSampler, TensorSeries
 from training.history import Epoch, seconds_spent
-from training.objective import Objective
+from training.objective import Draw, Objective
+from training.processes import Processes
 from training.protocols import Split
 from training.resume import StateFile
 from training.schedule import Schedule
 from training.validation import Validation
+
+#: Between the seeds of two processes.
+_APART = 1_000_003
 
 
 @dataclass
@@ -36,16 +41,22 @@ class Trainer:
             are not used.
         config: how to train.
         seed: of chunk choice, hidden cells and dropout.
-        max_minutes: stop after this much training time, annealing the learning rate towards it; the result then
-            depends on the machine's speed. None: all epochs, the same result on every run on one machine.
+        max_minutes: stop after this much training time, annealing the learning rate towards it; the last epoch ends
+            early enough to be validated. The result then depends on the machine's speed. None: all epochs, the same
+            result on every run on one machine.
         clock: measures training time, in seconds; with ``time.process_time`` and one thread a limit does not depend on
             other work of the machine.
         state_file: written after every epoch, for :meth:`resume`.
         report: called after every epoch.
         usual: for a model that has a profile, see :class:`training.objective.Objective`.
+        spent: seconds of ``max_minutes`` that were used before.
+
+    Of several processes (:class:`training.processes.Processes`), each computes its share of every batch; the first
+    measures the time, validates, reports and writes.
 
     Raises:
         DataError: if the recording is too short to train or to validate on.
+        ConfigError: a batch has fewer chunks than there are processes.
     """
 
     model: Forecaster
@@ -58,9 +69,19 @@ class Trainer:
     report: Callable[[Epoch], None] = lambda epoch: None
     usual: Tensor | None = None
     clock: Callable[[], float] = time.perf_counter
+    spent: float = 0.0
     history: list[Epoch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.processes = Processes.present()
+        self.chunks = self.config.batch * self.config.accumulate
+        if self.chunks < self.processes.count:
+            raise ConfigError(
+                f"{self.chunks} chunks an update for {self.processes.count} processes",
+                "at least one chunk for each",
+                "raise batch in the config file, or lower --processes",
+            )
+        self.processes.equalise(self.model)
         self.device = next(self.model.parameters()).device
         self.generator = torch.Generator().manual_seed(self.seed)
         for module in self.model.modules():
@@ -84,9 +105,9 @@ class Trainer:
             None if self.usual is None else self.usual.to(self.device),
         )
         if self.config.updates:
-            per_epoch = self.sampler.draws(self.config.batch, self._scored)
+            per_epoch = self.sampler.draws(self.chunks, self._scored)
             self.config = replace(self.config, epochs=min(self.config.epochs, -(-self.config.updates // per_epoch)))
-        self.schedule = Schedule(self.config, self.max_minutes)
+        self._plan()
         self.validation = Validation.of(self.series, self.split, self.config.regime)
 
     def run(self) -> list[Epoch]:
@@ -100,17 +121,23 @@ class Trainer:
             ConfigError: no epoch gave a finite validation error.
         """
         while not self.schedule.finished(self.history):
-            torch.manual_seed(self.seed + len(self.history))  # of dropout
+            # Of dropout, which no two processes share.
+            torch.manual_seed(self.seed + len(self.history) + _APART * self.processes.rank)
             started = self.clock()
+            if not self.history:
+                self._reserve(lambda: self.validation.expected_seconds(self._evaluated(), self.clock))
             loss = self._epoch(started)
-            error = self.validate()
-            seconds = self.clock() - started
+            updated = self.clock()
+            error = self.processes.of_first(self.validate)
+            self._reserve(partial(self._since, updated))
             rate = self.optimizer.param_groups[0]["lr"]
+            seconds = self.processes.of_first(partial(self._since, started))
             self.history.append(Epoch(len(self.history) + 1, loss, error, rate, seconds))
             if error < self.best:
                 self.best, self.best_weights = error, self._weights()
-            self._save()
-            self.report(self.history[-1])
+            if self.processes.first:
+                self._save()
+                self.report(self.history[-1])
         if not math.isfinite(self.best):
             raise ConfigError(
                 f"a training that diverged at once (learning_rate = {self.config.learning_rate})",
@@ -135,7 +162,8 @@ class Trainer:
             raise CheckpointError(
                 "nothing to resume from", "a state_file of the interrupted run", "name it, or train without resume"
             )
-        state = self.state_file.read(self.device)
+        state_file = self.state_file
+        state = self.processes.of_first(lambda: state_file.read(self.device))
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
@@ -143,27 +171,63 @@ class Trainer:
         self.generator.set_state(state["generator"].cpu())
         self.best, self.best_weights = state["best"], state["best_weights"]
         self.history = [Epoch(**entry) for entry in json.loads(state["history"])]
+        self.spent = state["spent"]
+        self._plan(state["reserve"])
 
     def _epoch(self, started: float) -> float:
-        """Train one epoch and return its mean loss."""
+        """Train one epoch, or what there is time for, at least one update; return its mean loss."""
         self.model.train()
-        losses = []
-        updates = list(self.sampler.epoch(self.config.batch, self._scored, self.generator))
+        losses = list[float]()
+        updates = list(self.sampler.epoch(self.chunks, self._scored, self.generator))
         for done, rows in enumerate(updates):
+            seconds = self._seconds(started)
+            if losses and self.schedule.time_is_up(seconds):
+                break
             epochs_done = len(self.history) + done / len(updates)
-            progress = self.schedule.progress(epochs_done, seconds_spent(self.history) + self.clock() - started)
+            progress = self.schedule.progress(epochs_done, seconds)
             chance = self.schedule.teacher_chance(epochs_done, progress, len(updates))
-            loss = self.objective.loss(rows.to(self.device), chance)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.schedule.learning_rate(epochs_done, progress)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-            self.optimizer.step()
-            if self.average is not None:
-                self.average.update_parameters(self.model)
-            losses.append(loss.item())
+            losses.append(self.update(self.objective.draw(rows.to(self.device), chance)))
         return sum(losses) / len(losses)
+
+    def update(self, draw: Draw) -> float:
+        """Take a step of the optimizer on a batch and return its loss."""
+        share = draw.parts(self.processes.count)[self.processes.rank]
+        parts = [part for part in share.parts(self.config.accumulate) if len(part.rows)]
+        labels = torch.stack([self.objective.labels(part) for part in parts]).sum()
+        self.processes.sum([labels])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=self.device)
+        for part in parts:
+            part_loss = self.objective.part_loss(part, labels)
+            part_loss.backward()
+            loss += part_loss.detach()
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        self.processes.sum([loss, *gradients])
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return loss.item()
+
+    def _since(self, began: float) -> float:
+        return self.clock() - began
+
+    def _seconds(self, started: float) -> float:
+        """Return the training time, with the present epoch's since ``started``; where it decides, that of the first."""
+        if self.max_minutes is None:
+            return 0.0
+        return seconds_spent(self.history) + self.processes.of_first(partial(self._since, started))
+
+    def _plan(self, reserve: float = 0.0) -> None:
+        minutes = None if self.max_minutes is None else max(self.max_minutes - self.spent / 60, 1e-3)
+        self.schedule = Schedule(self.config, minutes, reserve)
+
+    def _reserve(self, seconds: Callable[[], float]) -> None:
+        """Leave so much of a limited time for the next validation."""
+        if self.max_minutes is not None:
+            self.schedule = replace(self.schedule, reserve=self.processes.of_first(seconds))
 
     @property
     def _scored(self) -> int:
@@ -187,6 +251,8 @@ class Trainer:
                     "generator": self.generator.get_state(),
                     "best": self.best,
                     "best_weights": self.best_weights,
+                    "spent": self.spent,
+                    "reserve": self.schedule.reserve,
                     "history": json.dumps([asdict(epoch) for epoch in self.history]),
                 }
             )

@@ -6,12 +6,37 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stunet_deploy.config import TrainingConfig
 from stunet_deploy.models.forecaster import Forecaster, Teacher
 from training.data import TensorSeries
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A batch of chunks and what is random about it, drawn once for the whole, whatever parts it is computed in.
+
+    Attributes:
+        rows: consecutive rows of each chunk.
+        observed: mask of the inputs, with readings and sensors hidden at random.
+        shift: seconds by which the time of week of a chunk is shifted; None for none.
+        issued: intervals of a chunk with a loss.
+        coins: which steps of a recurrent decoder are fed the label; None for no step.
+    """
+
+    rows: Int64[Tensor, "batch time"]
+    observed: Float[Tensor, "batch time node feature"]
+    shift: Float[Tensor, "batch 1 1"] | None
+    issued: Int64[Tensor, " issue"]
+    coins: Bool[Tensor, " horizon"] | None
+
+    def parts(self, count: int) -> list[Draw]:
+        """Return the batch cut into so many parts of nearly equal size, in order; some are empty if it is small."""
+        shifts = [None] * count if self.shift is None else self.shift.tensor_split(count)
+        cut = zip(self.rows.tensor_split(count), self.observed.tensor_split(count), shifts, strict=True)
+        return [Draw(rows, observed, shift, self.issued, self.coins) for rows, observed, shift in cut]
 
 
 @dataclass(frozen=True)
@@ -38,37 +63,61 @@ class Objective:
     usual: Float[Tensor, "time node target"] | None = None
 
     def loss(self, rows: Int64[Tensor, "batch time"], teacher_chance: float = 0.0) -> Float[Tensor, ""]:
-        """Return the loss of the given rows.
+        """Return the loss of the given rows; see :meth:`draw`."""
+        draw = self.draw(rows, teacher_chance)
+        return self.part_loss(draw, self.labels(draw))
+
+    def draw(self, rows: Int64[Tensor, "batch time"], teacher_chance: float = 0.0) -> Draw:
+        """Return a batch with everything that is random about it.
 
         Args:
             rows: consecutive rows of each chunk, on the device of the model.
             teacher_chance: probability that a step of a recurrent decoder is fed the label; one coin per step.
         """
-        inputs = self.series.inputs(rows)
+        shift = None
         if self.config.time_jitter:
             shift = 60 * self.config.time_jitter * torch.randn((len(rows), 1, 1), generator=self.generator)
-            inputs = inputs._replace(time_of_week=inputs.time_of_week + shift.to(rows.device))
-        inputs = inputs._replace(observed=self.hidden(inputs.observed))
-        profile = None
-        if self.usual is not None:
-            profile = self.usual[rows[..., None] + torch.arange(self.horizon + 1, device=rows.device)]
-        labels, observed = self.series.labels(rows, self.horizon)
+            shift = shift.to(rows.device)
+        observed = self.hidden(self.series.observed[rows])
         first = self.warm_up
         if self.config.loss_every > 1:
             spare = min(self.config.loss_every, rows.shape[1] - first)
             first += int(torch.randint(spare, (), generator=self.generator))
         issued = torch.arange(first, rows.shape[1], self.config.loss_every, device=rows.device)
-        teacher = None
+        coins = None
         if self.model.config.decoder == "recurrent" and teacher_chance:
             coins = torch.rand(self.horizon, generator=self.generator) < teacher_chance
-            teacher = Teacher(self.model.output.normalise(labels), observed, coins.to(rows.device))
+            coins = coins.to(rows.device)
+        return Draw(rows, observed, shift, issued, coins)
+
+    def labels(self, draw: Draw) -> Int64[Tensor, ""]:
+        """Return the number of observed labels of a batch."""
+        return self.series.observed_labels(draw.rows[:, draw.issued], self.horizon).sum()
+
+    def part_loss(self, draw: Draw, labels: Int64[Tensor, ""]) -> Float[Tensor, ""]:
+        """Return what a part of a batch adds to the loss of the whole: the losses of all parts sum up to it.
+
+        Args:
+            draw: the part.
+            labels: observed ones of the whole batch.
+        """
+        inputs = self.series.inputs(draw.rows)._replace(observed=draw.observed)
+        if draw.shift is not None:
+            inputs = inputs._replace(time_of_week=inputs.time_of_week + draw.shift)
+        rows, issued = draw.rows, draw.issued
+        profile = None
+        if self.usual is not None:
+            profile = self.usual[rows[..., None] + torch.arange(self.horizon + 1, device=rows.device)]
+        labelled, observed = self.series.labels(rows, self.horizon)
+        teacher = None
+        if draw.coins is not None:
+            teacher = Teacher(self.model.output.normalise(labelled), observed, draw.coins)
         bf16 = self.config.precision == "bf16"
         with torch.autocast(rows.device.type, torch.bfloat16) if bf16 else nullcontext():
             forecast, _ = self.model(inputs, self.model.initial_lines(len(rows)), profile, issued, teacher)
-        labels, observed = labels[:, issued], observed[:, issued]
-        error = (forecast.float() - labels) / self.model.output.std
-        error = torch.where(observed, error, 0.0)
-        count = observed.sum().clamp(min=1)
+        error = (forecast.float() - labelled[:, issued]) / self.model.output.std
+        error = torch.where(observed[:, issued], error, 0.0)
+        count = labels.clamp(min=1)
         absolute = error.abs().sum() / count
         return absolute if self.config.loss == "mae" else (absolute + error.square().sum() / count) / 2
 

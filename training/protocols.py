@@ -164,7 +164,9 @@ def normalisation(
             f"no reading of {name!r} in the training span", "readings to train on", "give a longer recording"
         )
     mean = np.einsum("t,tnf->f", weight, values) / cells
-    deviation = np.where(observed, values - mean, 0.0)
+    deviation = values  # in its place: a recording may be large
+    deviation -= mean
+    deviation[~observed] = 0
     std = np.sqrt(np.einsum("t,tnf,tnf->f", weight, deviation, deviation) / cells)
     # A feature that never changes carries nothing; dividing by 1 keeps it finite.
     return mean, np.where(std > 0, std, 1.0)

@@ -195,7 +195,8 @@ class TrainingRun:
             split,
             training,
             self.seed,
-            max_minutes=None if self.max_minutes is None else max(self.max_minutes - spent / 60, 1e-3),
+            max_minutes=self.max_minutes,
+            spent=spent,
             state_file=state_file,
             report=self.report,
             usual=prepared.usual,
@@ -222,7 +223,7 @@ class TrainingRun:
             alone.to(self.device),
             self.series,
             prepared.split,
-            replace(training, regime="window", batch=ALONE_BATCH, updates=training.alone),
+            replace(training, regime="window", batch=ALONE_BATCH, accumulate=1, updates=training.alone),
             self.seed,
             max_minutes=None if self.max_minutes is None else ALONE_SHARE * self.max_minutes,
             usual=prepared.usual,
@@ -325,9 +326,10 @@ def prepare_signal(series: Series, split: Split, targets: tuple[str, ...], *, li
         literature: see :func:`training.protocols.normalisation`.
     """
     mean, std = normalisation(series, split, literature=literature)
-    values, observed = series.values[split.train_rows].astype(np.float64), series.observed[split.train_rows]
-    low = np.where(observed, values, np.inf).min((0, 1))
-    high = np.where(observed, values, -np.inf).max((0, 1))
+    values, observed = series.values[split.train_rows], series.observed[split.train_rows]
+    # No copies: a recording may be large.
+    low = values.min((0, 1), where=observed, initial=np.inf).astype(np.float64)
+    high = values.max((0, 1), where=observed, initial=-np.inf).astype(np.float64)
     # Negative readings are only possible where training saw some.
     low = np.where(low < 0, HEADROOM * low, 0.0)
     high = np.maximum(high + (HEADROOM - 1) * np.abs(high), low + std)

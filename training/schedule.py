@@ -19,10 +19,12 @@ class Schedule:
     Attributes:
         config: epochs, patience, and how the learning rate falls.
         max_minutes: limit of the training time; None for no limit.
+        reserve: seconds of a limited time that the last validation takes: updates end before.
     """
 
     config: TrainingConfig
     max_minutes: float | None = None
+    reserve: float = 0.0
 
     def progress(self, epochs_done: float, seconds: float) -> float:
         """Return the completed share of the training in [0, 1]: of the epochs or of the time, whichever is larger.
@@ -32,9 +34,18 @@ class Schedule:
             seconds: training time so far.
         """
         progress = epochs_done / self.config.epochs
-        if self.max_minutes is not None:
-            progress = max(progress, seconds / (60 * self.max_minutes))
+        if self.max_minutes is not None and seconds > 0:
+            # Without time for a single update the first one is the last.
+            progress = max(progress, seconds / max(60 * self.max_minutes - self.reserve, seconds))
         return min(progress, 1.0)
+
+    def time_is_up(self, seconds: float) -> bool:
+        """Return whether what is left of a limited time is needed to validate.
+
+        Args:
+            seconds: training time so far.
+        """
+        return self.max_minutes is not None and seconds + self.reserve >= 60 * self.max_minutes
 
     def learning_rate(self, epochs_done: float, progress: float) -> float:
         """Return Adam's learning rate: in steps of epochs, or along a cosine of the progress."""
@@ -54,15 +65,13 @@ class Schedule:
         return sampling_probability(progress * planned, sampling_decay(planned))
 
     def finished(self, history: Sequence[Epoch]) -> bool:
-        """Return whether epochs, patience or time are used up; the time is rounded to the nearest epoch."""
+        """Return whether epochs, patience or time are used up."""
         if not history:
             return False
         without_gain = len(history) - best_epoch(history).epoch
         if len(history) >= self.config.epochs or without_gain >= self.config.patience:
             return True
-        if self.max_minutes is None:
-            return False
-        return seconds_spent(history) + history[-1].seconds / 2 > 60 * self.max_minutes
+        return self.time_is_up(seconds_spent(history))
 
 
 def sampling_probability(update: float, decay: float) -> float:

@@ -31,8 +31,9 @@ class TorchPredictor:
 
     def window(self, series: Series, issue: NDArray[np.int64], length: int) -> Iterator[NDArray[np.float32]]:
         """Forecast at each row of ``issue`` from zero state over the last ``length`` rows."""
-        tensors = self._tensors(series)
-        rows = torch.from_numpy(issue)[:, None] + torch.arange(1 - length, 1)
+        first = int(issue.min()) - length + 1
+        tensors = self._tensors(series.rows(slice(first, int(issue.max()) + 1)))
+        rows = torch.from_numpy(issue - first)[:, None] + torch.arange(1 - length, 1)
         for some in rows.split(_WINDOWS_AT_ONCE):
             last = torch.tensor([length - 1])
             forecast, _ = self._forward(tensors.inputs(some), self.model.initial_lines(len(some)), last)
@@ -40,9 +41,10 @@ class TorchPredictor:
 
     def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         """Forecast at each row of ``issue`` with the state carried from zero at row ``start``."""
-        tensors, lines = self._tensors(series), self.model.initial_lines(1)
-        for rows in torch.arange(start, int(issue[-1]) + 1).split(_ROWS_AT_ONCE):
-            wanted = issue[(issue >= int(rows[0])) & (issue <= int(rows[-1]))] - int(rows[0])
+        tensors, lines = self._tensors(series.rows(slice(start, int(issue[-1]) + 1))), self.model.initial_lines(1)
+        for rows in torch.arange(len(tensors.values)).split(_ROWS_AT_ONCE):
+            within = issue - start - int(rows[0])
+            wanted = within[(within >= 0) & (within < len(rows))]
             forecast, lines = self._forward(tensors.inputs(rows[None]), lines, torch.from_numpy(wanted))
             if len(wanted):
                 yield forecast[0].cpu().numpy()

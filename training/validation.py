@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.models.forecaster import Forecaster
 from stunet_deploy.series.series import Series
-from training.evaluation import Regime, evaluate
+from stunet_deploy.series.wall_clock import DAY_S
+from training.evaluation import Regime, Result, evaluate
 from training.protocols import Split
 from training.torch_predictor import TorchPredictor
+
+#: The part of a validation from which its time is estimated.
+PROBED = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -43,18 +48,35 @@ class Validation:
             )
         return cls(series, replace(split, test=issue, test_start=int(issue[0]) - split.window + 1), regime)
 
+    def expected_seconds(self, model: Forecaster, clock: Callable[[], float]) -> float:
+        """Return about how long :meth:`mae` takes, from a small part of it.
+
+        Args:
+            model: in any state of its training.
+            clock: in seconds.
+        """
+        issue = self.split.test
+        first = issue[: math.ceil(PROBED * len(issue))]
+        began = clock()
+        self._results(model, replace(self.split, test=first))
+        # A stream steps through a warm-up before the first of the rows that are scored.
+        before = 0 if self.regime == "window" else DAY_S // self.series.interval_s
+        return (clock() - began) * (before + len(issue)) / (before + len(first))
+
     def mae(self, model: Forecaster) -> float:
         """Return the mean absolute error of a model, averaged over targets and scored horizons.
 
         Raises:
             DataError: no label of the validation span was observed.
         """
-        predictor, targets = TorchPredictor(model.eval()), model.signal.targets
-        results = evaluate(self.series, self.split, [predictor], targets=targets, regimes=[self.regime])
-        errors = [result.mae for result in results if result.count]
+        errors = [result.mae for result in self._results(model, self.split) if result.count]
         if not errors:
             raise DataError(
                 "a validation span without a reading", "readings to compare with", "give a longer recording"
             )
         mean = sum(errors) / len(errors)
         return mean if math.isfinite(mean) else math.inf  # NaN would compare as neither better nor worse
+
+    def _results(self, model: Forecaster, split: Split) -> list[Result]:
+        predictor, targets = TorchPredictor(model.eval()), model.signal.targets
+        return evaluate(self.series, split, [predictor], targets=targets, regimes=[self.regime])

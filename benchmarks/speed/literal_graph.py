@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import onnx
 import torch
@@ -12,6 +13,8 @@ from export.precision.graphs import PRODUCT
 from export.step_graph import export_step
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.models.stunet.graph_gru import GCGRUCell
+
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 class LiteralCell(GCGRUCell):
@@ -46,13 +49,18 @@ class LiteralCell(GCGRUCell):
         return keep * hidden + (1 - keep) * candidate
 
 
-def literal_step(checkpoint: Checkpoint) -> onnx.ModelProto:
-    """Return the step graph of the same model with literal cells."""
-    model = copy.deepcopy(checkpoint.model)
-    for module in model.modules():
+def with_literal_cells(model: Model) -> Model:
+    """Return a copy of a model with literal cells."""
+    copied = copy.deepcopy(model)
+    for module in copied.modules():
         if isinstance(module, GCGRUCell):
             module.__class__ = LiteralCell
-    return unshared(export_step(model, {}))
+    return copied
+
+
+def literal_step(checkpoint: Checkpoint) -> onnx.ModelProto:
+    """Return the step graph of the same model with literal cells."""
+    return unshared(export_step(with_literal_cells(checkpoint.model), {}))
 
 
 def unshared(step: onnx.ModelProto) -> onnx.ModelProto:

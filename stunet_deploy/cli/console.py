@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ class Console:
     json: bool
     out: TextIO
     err: TextIO
+
+    @classmethod
+    def silent(cls) -> Console:
+        """Return one that nobody reads."""
+        return cls(False, io.StringIO(), io.StringIO())
 
     @property
     def interactive(self) -> bool:

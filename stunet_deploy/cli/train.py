@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import time
 import zipfile
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,23 +63,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-minutes", type=minutes, metavar="M", help="stop after this much training time")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of all randomness (default: 0)")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted training of the same model.pt")
+    parser.add_argument(
+        "--processes",
+        type=_processes,
+        default=1,
+        metavar="N",
+        help="train in N processes that share every batch, on cuda one for each GPU (default: 1)",
+    )
     parser.add_argument("--device", default="cpu", help="torch device, such as cpu (default) or cuda")
     parser.add_argument("--tensorboard", type=Path, metavar="DIR", help="also log to TensorBoard")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Train; the state for ``--resume`` is kept until the checkpoint is written."""
+    """Train, in as many processes as are asked for or torchrun has started."""
+    from training.processes import joined, launch
+
+    check_writable(arguments.out)
+    if arguments.processes == 1:
+        with joined(arguments.device) as device:
+            return _train(arguments, console, device)
+    if "WORLD_SIZE" in os.environ:
+        raise ConfigError(
+            f"--processes {arguments.processes} under torchrun", "one of the two", "leave out --processes"
+        )
+    launch(arguments.processes, arguments.device, _train_here, arguments)
+    return 0
+
+
+def _train_here(arguments: argparse.Namespace) -> None:
+    """Train in a process that :func:`training.processes.launch` has started."""
+    from training.processes import joined
+
+    console = Console(arguments.json, sys.stdout, sys.stderr)
+    with joined(arguments.device) as device, redirect_stdout(console.err):
+        _train(arguments, console, device)
+
+
+def _train(arguments: argparse.Namespace, console: Console, device: str) -> int:
+    """Train; the state for ``--resume`` is kept until the checkpoint is written.
+
+    Args:
+        arguments: of the verb.
+        console: silent in all processes but the first, which alone writes.
+        device: of this process.
+    """
     from stunet_deploy.checkpoint import Checkpoint
     from stunet_deploy.cli.training_log import TrainingLog
     from stunet_deploy.graph.description import remark_on_cut
     from stunet_deploy.series.series import read_series
     from stunet_deploy.st_graph.files import read_sensor_types
+    from training.processes import Processes
     from training.run import TrainingRun
 
+    first = Processes.present().first
+    if not first:
+        console = Console.silent()
     out: Path = arguments.out
-    check_writable(out)
     state_file = out.with_name(f"{out.name}.state")
-    _check_resumable(state_file, arguments.resume, console)
+    if first:
+        _check_resumable(state_file, arguments.resume, console)
     start = None if arguments.start_from is None else Checkpoint.load(arguments.start_from)
     family = arguments.model or ("stunet" if start is None else start.model.family)
     config = read_run_config(arguments.config, family, arguments.preset, continued=start is not None)
@@ -95,7 +140,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     started = time.perf_counter()
     log_file = out.with_name(f"{out.stem}.log.csv")
     try:
-        with TrainingLog(log_file, console, epochs, arguments.resume, arguments.tensorboard) as log:
+        tensorboard = arguments.tensorboard if first else None
+        with TrainingLog(log_file, console, epochs, arguments.resume, tensorboard) as log:
             checkpoint = TrainingRun(
                 series,
                 graph,
@@ -108,14 +154,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
                 state_file=state_file,
                 resume=arguments.resume,
                 report=log.report,
-                device=arguments.device,
+                device=device,
             ).run()
     except KeyboardInterrupt:
-        if state_file.is_file():
+        if first and state_file.is_file():
             console.next("the same command with --resume continues after the last finished epoch")
         raise
-    checkpoint.save(out)
-    state_file.unlink(missing_ok=True)
+    if first:
+        checkpoint.save(out)
+        state_file.unlink(missing_ok=True)
     trained = checkpoint.training
     data: dict[str, Any] = {
         "model": str(out),
@@ -193,3 +240,10 @@ def _epochs(text: str) -> int:
     if epochs < 0:
         raise argparse.ArgumentTypeError(f"{text} epochs; expected a number of 0 or more")
     return epochs
+
+
+def _processes(text: str) -> int:
+    processes = int(text)
+    if processes < 1:
+        raise argparse.ArgumentTypeError(f"{text} processes; expected a number of 1 or more")
+    return processes

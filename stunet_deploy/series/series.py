@@ -160,9 +160,9 @@ def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
     timestamps, rows, interval_s, notes = _grid(utc, table)
     values = np.zeros((len(timestamps), *table.values.shape[1:]), np.float32)
     observed = np.zeros(values.shape, np.bool_)
-    present = np.isfinite(table.values)
-    values[rows] = np.where(present, table.values, np.float32(0))
-    observed[rows] = present
+    values[rows] = table.values
+    observed[rows] = np.isfinite(table.values)
+    values[~observed] = 0
     if not observed.any():
         raise DataError(
             f"{table.name} without a single reading",

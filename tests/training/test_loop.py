@@ -1,6 +1,5 @@
 """The training loop: its loss by hand, its promises about seeds, spans, patience and resuming."""
 
-import itertools
 import json
 import os
 import pickle
@@ -210,21 +209,6 @@ def test_training_stops_when_patience_is_out_and_keeps_the_best_weights(make_tra
     assert len(errors) == best + 1 + 2 < 30
     assert trainer.validate() == min(errors)
     assert not trainer.model.training
-
-
-def test_time_bounds_training_after_its_first_epoch(make_trainer, series, graph, config):
-    trainer = make_trainer(series, graph, config(epochs=50), max_minutes=1e-4)
-
-    assert len(trainer.run()) == 1
-
-
-@pytest.mark.usefixtures("shapes_unchecked")
-def test_the_time_is_that_of_the_clock_given(make_trainer, series, graph, config):
-    stopped = make_trainer(series, graph, config(epochs=3), max_minutes=1e-6, clock=lambda: 5.0)
-    minutes = itertools.count(0.0, 60.0)
-    leaping = make_trainer(series, graph, config(epochs=3), max_minutes=1e-6, clock=lambda: next(minutes))
-
-    assert (len(stopped.run()), len(leaping.run())) == (3, 1)
 
 
 @pytest.mark.parametrize("regime", ["stream", "window"])
