@@ -30,9 +30,9 @@ from torch import Tensor
 from benchmarks.harness.command import Command
 from benchmarks.harness.networks import randomised
 from benchmarks.harness.page import machine, milliseconds, number, page, table
+from benchmarks.peers.diffusion import DCRNN, random_walks
 from benchmarks.speed.large_graphs import in_its_own_process, peak_mb
 from benchmarks.speed.literal_graph import with_literal_cells
-from benchmarks.speed.peer_models import DCRNN, random_walks
 from benchmarks.speed.ways import microseconds
 from runtime.timing import interleave, paired_ratio
 from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
