@@ -122,8 +122,8 @@ class STUNetConfig:
         lags: with a direct decoder, so many last departures from the profile (readings, without one) of a sensor are
             fed to a perceptron beside the final graph convolution; 0 for no perceptron.
         head: width of that perceptron.
-        static_features: feed that perceptron statistics of each sensor's readings in the training span; they are no
-            weights, so that the model remains one for any sensor.
+        static_features: feed that perceptron statistics of each sensor's readings in the training span, and its present
+            reading beside the departures; they are no weights, so that the model remains one for any sensor.
         sensor_scale: with a direct decoder and residual forecasts, departures of a sensor count in units of their own
             size: more of a busy sensor is needed to mean the same.
         horizon: number of intervals forecast.

@@ -80,9 +80,11 @@ class STUNet(Forecaster):
             Lags(config.lags, targets * (2 if self.input.mask_channel else 1)) if direct and config.lags else None
         )
         if self.lags is not None:
+            # Without a profile the lags hold the present reading itself.
             profiled = 0 if self.profile is None else self.profile.channels
+            present = targets if self.profile is not None and config.static_features else 0
             static = STATIC_FEATURES * targets if config.static_features else 0
-            self.decoder = DirectDecoder(config, hierarchy, targets, self.lags.width + profiled, static)
+            self.decoder = DirectDecoder(config, hierarchy, targets, self.lags.width + profiled + present, static)
         elif direct:
             self.decoder = DirectDecoder(config, hierarchy, targets)
         else:
@@ -288,7 +290,9 @@ class STUNet(Forecaster):
             base = self.profile.start(base, deviations)
         if isinstance(self.decoder, DirectDecoder):
             if own is not None and deviations is not None:
-                own = torch.cat([own, self._as_channels(deviations)], dim=-1)
+                known = [own, self._as_channels(deviations)]
+                # Beside what is usual for a sensor, a reading by itself says how far it is from the sensor's limits.
+                own = torch.cat([*known, targets] if self.config.static_features else known, dim=-1)
             static, scale = (None if known is None else self.arranged(known) for known in (self.static, self.scale))
             forecast: Tensor = self.decoder(encoded, base, own, static, scale)
         else:

@@ -228,9 +228,9 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                 own = np.concatenate(own, axis=1)
                 if config.lags > 1:
                     history["lags"].append(own[:, : history["lags"][-1].shape[1]])
-                own = np.concatenate(
-                    [own, *(ahead / scale for ahead in (deviations if config.profile else []))], axis=1
-                )
+                if config.profile:
+                    own = [own, *(ahead / scale for ahead in deviations)]
+                    own = np.concatenate([*own, *([filled[:, targets]] if config.static_features else [])], axis=1)
                 weights = tree(model.decoder.perceptron)
                 hidden = own @ weights["own_weight"] + weights["own_bias"] + encoded @ weights["encoded_weight"]
                 if config.static_features:
