@@ -13,6 +13,7 @@ from runtime.backends.base import ONNXRUNTIME
 from runtime.options import StreamOptions
 from runtime.stream import Stream
 from stunet_deploy.bundle import FLOAT32, Bundle
+from stunet_deploy.contract import MEMORY_S
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.series import Series
 
@@ -59,9 +60,13 @@ class StreamPredictor:
     def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         """Yield forecasts [chunk, horizon, node, target] at the rows ``issue``, state carried from row ``start``.
 
+        A bundle whose memory lasts longer than a break of the recording steps through the rows before, too.
+
         Raises:
             DataError: if the series has other sensors or features.
         """
+        if self.bundle.manifest.contract.lasting:
+            start = series.row_since(start, MEMORY_S)
         return self._forecasts(series, start, issue, "carry")
 
     def _forecasts(

@@ -124,6 +124,8 @@ class STUNetConfig:
         head: width of that perceptron.
         static_features: feed that perceptron statistics of each sensor's readings in the training span, and its present
             reading beside the departures; they are no weights, so that the model remains one for any sensor.
+        memory: with that perceptron and a profile, remember the departures of the last week by the hour, and feed it
+            those of a day and of a week before what is forecast; for recordings of weeks.
         sensor_scale: with a direct decoder and residual forecasts, departures of a sensor count in units of their own
             size: more of a busy sensor is needed to mean the same.
         horizon: number of intervals forecast.
@@ -151,6 +153,7 @@ class STUNetConfig:
     head: int = 64
     static_features: bool = True
     sensor_scale: bool = True
+    memory: bool = False
     horizon: int = 12
     window: int = 12
 

@@ -14,10 +14,17 @@ from stunet_deploy.toml_files import read_toml
 _FOLDER = Path(__file__).with_name("presets")
 #: Of every model family, the one that a run begins from without a choice first.
 PRESETS: Mapping[str, tuple[str, ...]] = {"stunet": ("default", "small", "paper"), "srnn": ("default",)}
+#: A recording of so many days has what a preset's tables under [weeks] say; its training span is two weeks or more.
+WEEKS_DAYS = 20
 
 
 def read_run_config(
-    path: Path | None, family: str = "stunet", preset: str = "default", *, continued: bool = False
+    path: Path | None,
+    family: str = "stunet",
+    preset: str = "default",
+    *,
+    continued: bool = False,
+    days: float = 0.0,
 ) -> RunConfig | SRNNRunConfig:
     """Read the config of a training run on sensors: a preset, and what a file says otherwise.
 
@@ -26,6 +33,7 @@ def read_run_config(
         family: a key of :data:`stunet_deploy.config.RUN_CONFIGS`.
         preset: one of the family's :data:`PRESETS`.
         continued: the architecture is that of a model to start from, so the preset has none.
+        days: from the first to the last interval of the recording, which choose what a preset leaves open.
 
     Raises:
         ConfigError: no such preset; the file cannot be read, or holds something unknown.
@@ -33,6 +41,9 @@ def read_run_config(
     if preset not in PRESETS[family]:
         raise ConfigError(f"--preset {preset} for {family}", " or ".join(PRESETS[family]), "choose one of them")
     settings = read_toml(_FOLDER / f"{family}-{preset}.toml")
+    weeks = settings.pop("weeks", {})
+    if days >= WEEKS_DAYS:
+        settings = _over(settings, weeks)
     if continued:
         del settings["model"]
     return from_mapping(RUN_CONFIGS[family], settings if path is None else _over(settings, read_toml(path)))

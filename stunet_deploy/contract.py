@@ -25,6 +25,8 @@ from stunet_deploy.errors import BundleError, ConfigError
 
 STATE = "state."
 NEXT_STATE = "next_state."
+#: Seconds after which nothing of a reading is left in a lasting state that was written all the time.
+MEMORY_S = 8 * 86_400
 
 #: What a delay line looks like to a caller: one array [delay, batch, ...] per state entry, oldest interval first.
 Lines = dict[str, NDArray[np.float32]]
@@ -74,10 +76,12 @@ class StateSpec(TensorSpec):
     Attributes:
         delay: age in intervals at which the state is read (the dilation of a dilated layer).
         taps: all ages that the step reads, oldest first; the delay alone by default.
+        lasting: the state holds for any later time, so that a stream keeps it when a gap makes the others worthless.
     """
 
     delay: int = 1
     taps: tuple[int, ...] = ()
+    lasting: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,7 +97,8 @@ class StateSpec(TensorSpec):
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form read by :meth:`StepContract.from_json`."""
-        return super().to_json() | {"delay": self.delay, "taps": list(self.taps)}
+        lasting = {"lasting": True} if self.lasting else {}
+        return super().to_json() | {"delay": self.delay, "taps": list(self.taps)} | lasting
 
 
 class Tap(NamedTuple):
@@ -131,6 +136,11 @@ class StepContract:
             for state in self.states
             for age in state.taps
         )
+
+    @property
+    def lasting(self) -> tuple[str, ...]:
+        """Names of the state entries that a stream keeps after a gap."""
+        return tuple(state.name for state in self.states if state.lasting)
 
     @property
     def step_inputs(self) -> tuple[TensorSpec, ...]:

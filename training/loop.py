@@ -26,6 +26,7 @@ from training.protocols import Split
 from training.resume import StateFile
 from training.schedule import Schedule
 from training.validation import Validation
+from training.week_before import WeekBefore
 
 #: Between the seeds of two processes.
 _APART = 1_000_003
@@ -50,6 +51,7 @@ class Trainer:
         report: called after every epoch.
         usual: for a model that has a profile, see :class:`training.objective.Objective`.
         spent: seconds of ``max_minutes`` that were used before.
+        week_before: for a model with a memory, see :class:`training.objective.Objective`.
 
     Of several processes (:class:`training.processes.Processes`), each computes its share of every batch; the first
     measures the time, validates, reports and writes.
@@ -70,6 +72,7 @@ class Trainer:
     usual: Tensor | None = None
     clock: Callable[[], float] = time.perf_counter
     spent: float = 0.0
+    week_before: WeekBefore | None = None
     history: list[Epoch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -103,12 +106,15 @@ class Trainer:
             self.config,
             self.generator,
             None if self.usual is None else self.usual.to(self.device),
+            self.week_before,
         )
         if self.config.updates:
             per_epoch = self.sampler.draws(self.chunks, self._scored)
             self.config = replace(self.config, epochs=min(self.config.epochs, -(-self.config.updates // per_epoch)))
         self._plan()
-        self.validation = Validation.of(self.series, self.split, self.config.regime)
+        # A window alone has nothing to remember.
+        regime = "stream" if self.model.contract.lasting else self.config.regime
+        self.validation = Validation.of(self.series, self.split, regime)
 
     def run(self) -> list[Epoch]:
         """Train until the epochs, the patience or the time are used up; leave the best weights in the model.

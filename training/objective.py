@@ -12,6 +12,7 @@ from torch import Tensor
 from stunet_deploy.config import TrainingConfig
 from stunet_deploy.models.forecaster import Forecaster, Teacher
 from training.data import TensorSeries
+from training.week_before import WeekBefore
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Objective:
         generator: source of randomness.
         usual: for a model that has a profile, the normalised one at the time of every row, that of a training row made
             without its day, [time, node, target], on the device of the model.
+        week_before: for a model with a memory of the last week, what it holds at the beginning of a chunk.
     """
 
     model: Forecaster
@@ -61,6 +63,7 @@ class Objective:
     config: TrainingConfig
     generator: torch.Generator
     usual: Float[Tensor, "time node target"] | None = None
+    week_before: WeekBefore | None = None
 
     def loss(self, rows: Int64[Tensor, "batch time"], teacher_chance: float = 0.0) -> Float[Tensor, ""]:
         """Return the loss of the given rows; see :meth:`draw`."""
@@ -112,9 +115,12 @@ class Objective:
         teacher = None
         if draw.coins is not None:
             teacher = Teacher(self.model.output.normalise(labelled), observed, draw.coins)
+        lines = self.model.initial_lines(len(rows))
+        if self.week_before is not None:
+            lines |= self.week_before.lines(rows[:, 0])
         bf16 = self.config.precision == "bf16"
         with torch.autocast(rows.device.type, torch.bfloat16) if bf16 else nullcontext():
-            forecast, _ = self.model(inputs, self.model.initial_lines(len(rows)), profile, issued, teacher)
+            forecast, _ = self.model(inputs, lines, profile, issued, teacher)
         error = (forecast.float() - labelled[:, issued]) / self.model.output.std
         error = torch.where(observed[:, issued], error, 0.0)
         count = labels.clamp(min=1)

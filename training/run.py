@@ -33,6 +33,7 @@ from training.protocols import Split, choose_protocol, normalisation
 from training.resume import StateFile, run_identity
 from training.sensors import sensor_statistics
 from training.usual_days import UsualDays
+from training.week_before import WeekBefore
 
 REFERENCE_INTERVALS = 1_300
 REFERENCE_BYTES = 64_000_000
@@ -50,13 +51,14 @@ class Prepared:
         config: with the architecture, targets and epochs of this run, and the fill of its checkpoint.
         split: of the recording.
         model: with its first weights, on the device of the run.
-        usual: for a model that has a profile, see :class:`training.objective.Objective`.
+        usual, week_before: for a model that has a profile or a memory, see :class:`training.objective.Objective`.
     """
 
     config: RunConfig | SRNNRunConfig
     split: Split
     model: Forecaster
     usual: Tensor | None
+    week_before: WeekBefore | None
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,10 @@ class TrainingRun:
         if start is not None:
             transfer.take_weights(cast(StructuralRNN, model), start)
         usual = None if days is None else _normalised(days.of_row, signal, signal.target_index)
-        return Prepared(config, split, model.to(self.device), usual)
+        week_before = None
+        if days is not None and isinstance(model, STUNet) and model.memory is not None:
+            week_before = WeekBefore.of(model, model.memory, self.series, days)
+        return Prepared(config, split, model.to(self.device), usual, week_before)
 
     def fit(self, prepared: Prepared) -> Fit:
         """Train the prepared model in place; with 0 epochs only validate it."""
@@ -200,6 +205,7 @@ class TrainingRun:
             state_file=state_file,
             report=self.report,
             usual=prepared.usual,
+            week_before=prepared.week_before,
             clock=self.clock,
         )
         if self.resume:
@@ -227,6 +233,7 @@ class TrainingRun:
             self.seed,
             max_minutes=None if self.max_minutes is None else ALONE_SHARE * self.max_minutes,
             usual=prepared.usual,
+            week_before=prepared.week_before,
             clock=self.clock,
         )
         return seconds_spent(trainer.run())

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stunet_deploy.contract import MEMORY_S
 from stunet_deploy.models.forecaster import Forecaster, StepInputs
 from stunet_deploy.series.series import Series
 from training.data import TensorSeries
@@ -40,8 +41,15 @@ class TorchPredictor:
             yield forecast[:, 0].cpu().numpy()
 
     def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
-        """Forecast at each row of ``issue`` with the state carried from zero at row ``start``."""
+        """Forecast at each row of ``issue`` with the state carried from zero at row ``start``.
+
+        What lasts longer than a break of the recording is carried from the rows before.
+        """
         tensors, lines = self._tensors(series.rows(slice(start, int(issue[-1]) + 1))), self.model.initial_lines(1)
+        if self.model.contract.lasting:
+            before = self._tensors(series.rows(slice(series.row_since(start, MEMORY_S), start)))
+            with torch.inference_mode():
+                lines |= self.model.remembered(before.inputs(torch.arange(len(before.values))[None]), lines)
         for rows in torch.arange(len(tensors.values)).split(_ROWS_AT_ONCE):
             within = issue - start - int(rows[0])
             wanted = within[(within >= 0) & (within < len(rows))]

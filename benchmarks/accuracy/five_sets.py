@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def settings(recording: Recording, preset: str) -> RunConfig | SRNNRunConfig:
     """Return the configuration of a run."""
-    config = read_run_config(None, "stunet", preset)
+    config = read_run_config(None, "stunet", preset, days=recording.series().days)
     return replace(config, targets=recording.targets, training=replace(config.training, threads=1))
 
 

@@ -9,6 +9,7 @@ import time
 import zipfile
 from contextlib import redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,14 +125,16 @@ def _train(arguments: argparse.Namespace, console: Console, device: str) -> int:
         _check_resumable(state_file, arguments.resume, console)
     start = None if arguments.start_from is None else Checkpoint.load(arguments.start_from)
     family = arguments.model or ("stunet" if start is None else start.model.family)
-    config = read_run_config(arguments.config, family, arguments.preset, continued=start is not None)
+    read_config = partial(read_run_config, arguments.config, family, arguments.preset, continued=start is not None)
+    read_config()  # a fault in a config file is told before a long recording is read
+    types = None if arguments.types is None else read_sensor_types(arguments.types)
+    series = read_series(arguments.data, timezone=arguments.timezone)
+    config = read_config(days=series.days)
     if arguments.targets is not None:
         config = replace(config, targets=tuple(arguments.targets))
     epochs = arguments.epochs
     if epochs is None and not config.training.updates:
         epochs = config.training.epochs
-    types = None if arguments.types is None else read_sensor_types(arguments.types)
-    series = read_series(arguments.data, timezone=arguments.timezone)
     series.site.feature_indices(arguments.targets)  # a name that is no feature is refused as what it is
     graph = find_graph(arguments.graph, arguments.data, series)
     console.say(f"data:  {series.source}\ngraph: {graph.source}")

@@ -143,6 +143,15 @@ class Forecaster(nn.Module, ABC):
             The forecast after every interval that is wanted, and the lines after the last interval.
         """
 
+    def remembered(self, inputs: StepInputs, lines: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the lines of the contract's lasting entries after a sequence, without running the network.
+
+        Args:
+            inputs: readings with a time axis after ``batch``, in order, with gaps of any length.
+            lines: the states before them.
+        """
+        return {}
+
     @property
     def sensors(self) -> int:
         """Length of the node axis."""

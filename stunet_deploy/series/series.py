@@ -69,6 +69,15 @@ class Series(AtSite):
         """Seconds since local Monday 00:00 of every interval, ``[time]``."""
         return time_of_week(self.timestamps, self.timezone)
 
+    @property
+    def days(self) -> float:
+        """Days from the first to the last interval."""
+        return float(self.timestamps[-1] - self.timestamps[0]) / DAY_S
+
+    def row_since(self, row: int, seconds: int) -> int:
+        """Return the first row that is at most so many seconds older than a row."""
+        return int(np.searchsorted(self.timestamps, self.timestamps[row] - seconds))
+
     def segments(self) -> list[slice]:
         """Runs of consecutive intervals as row slices, in order; one slice where nothing is missing."""
         return runs(np.diff(self.timestamps) != self.interval_s)

@@ -58,7 +58,10 @@ NETWORKS: Mapping[str, tuple[STUNetConfig, Signal]] = {
         STUNetConfig(**VARIANTS["ST-UNet"], **ROLLED, decoder="recurrent", profile=True, residual=False),
         SPEED,
     ),
-    "blocks": (STUNetConfig(scales=((1, 2), (1, 3)), **SMALL, profile=True, basis="blocks"), SPEED_AND_FLOW),
+    "blocks": (
+        STUNetConfig(scales=((1, 2), (1, 3)), **SMALL, profile=True, memory=True, basis="blocks"),
+        SPEED_AND_FLOW,
+    ),
 }
 
 

@@ -116,6 +116,29 @@ def test_a_gap_beyond_the_limit_resets_and_says_so(example, readings):
     assert stream.counters.bridged == 0
 
 
+@pytest.mark.parametrize("mode", ["carry", "window"])
+def test_a_state_that_lasts_outlives_a_gap_and_nothing_else(example, readings, mode):
+    values, _, timestamps = readings
+    manifest = example.bundle.manifest
+    first, *others = manifest.contract.states
+    contract = replace(manifest.contract, states=(replace(first, lasting=True), *others))
+    bundle = Bundle(example.bundle.path, replace(manifest, contract=contract))
+    stream = Stream.open(bundle, mode=mode, options=StreamOptions(max_gap=0))
+    stream.warm_up(values[:6], timestamps[:6])
+    before = stream.read_lines()
+
+    stream.push(values[10], timestamps[10])
+
+    anew = Stream.open(bundle, mode=mode)
+    if mode == "carry":  # a window remembers nothing beyond itself
+        anew.write_lines(anew.read_lines() | {first.name: before[first.name]})
+    anew.push(values[10], timestamps[10])
+    for name, line in anew.read_lines().items():
+        np.testing.assert_array_equal(stream.read_lines()[name], line)
+    stream.reset()
+    assert not any(line.any() for line in stream.read_lines().values())
+
+
 def test_reasons_and_shares(example, readings):
     values, observed, timestamps = readings
     stream = Stream.open(example.bundle, options=StreamOptions(min_observed=0.3))

@@ -25,6 +25,7 @@ from stunet_deploy.models.forecaster import (
     picked,
 )
 from stunet_deploy.models.lags import LAGS, Lags
+from stunet_deploy.models.memory import WEEK, WeekMemory
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.sensors import STATIC_FEATURES, SensorStatistics
 from stunet_deploy.models.signal import ForecastOutput, SignalInput
@@ -32,6 +33,7 @@ from stunet_deploy.models.stunet.decoders import DirectDecoder, Recent, Recurren
 from stunet_deploy.models.stunet.dilated import DilatedGCGRU, final_line, recent_states
 from stunet_deploy.models.stunet.propagation import NodeOrder
 from stunet_deploy.models.stunet.unet import RecurrentUNet, RunLayer
+from stunet_deploy.series.wall_clock import DAY_S
 
 #: Prefix of the encoder's state entries and of its parameters.
 ENCODER = "encoder."
@@ -79,12 +81,16 @@ class STUNet(Forecaster):
         self.lags = (
             Lags(config.lags, targets * (2 if self.input.mask_channel else 1)) if direct and config.lags else None
         )
+        self.memory: WeekMemory | None = None
+        if config.memory and self.lags is not None and self.profile is not None:
+            self.memory = WeekMemory(DAY_S / self.profile.per_day, config.horizon, targets)
         if self.lags is not None:
             # Without a profile the lags hold the present reading itself.
             profiled = 0 if self.profile is None else self.profile.channels
             present = targets if self.profile is not None and config.static_features else 0
             static = STATIC_FEATURES * targets if config.static_features else 0
-            self.decoder = DirectDecoder(config, hierarchy, targets, self.lags.width + profiled + present, static)
+            own = self.lags.width + profiled + present + (0 if self.memory is None else self.memory.width)
+            self.decoder = DirectDecoder(config, hierarchy, targets, own, static)
         elif direct:
             self.decoder = DirectDecoder(config, hierarchy, targets)
         else:
@@ -165,8 +171,13 @@ class STUNet(Forecaster):
             }
         own = None
         if self.lags is not None:
-            own, remembered = self.lags.step(self._lagged(inputs, filled, deviations), state.get(STATE + LAGS))
-            written |= remembered
+            departed, seen = self._departed(inputs.observed, filled, deviations)
+            own, lagged = self.lags.step(self._marked(departed, seen), state.get(STATE + LAGS))
+            written |= lagged
+            if self.memory is not None:
+                looked, week = self.memory.step(departed * seen, inputs.time_of_week, state[STATE + WEEK])
+                own = torch.cat([own, looked], dim=-1)
+                written |= week
         forecast = self._decode(encoded, recent, filled, deviations, None, own)
         written |= self.fill.written(filled, self._outlook(inputs.observed, forecast, deviations))
         return StepOutputs(self.output(self.order.back(forecast))), written
@@ -220,8 +231,14 @@ class STUNet(Forecaster):
         own = None
         if self.lags is not None:
             earlier = lines[LAGS][0] if LAGS in lines else None
-            own, remembered = self.lags.sequence(self._lagged(inputs, filled, deviations), earlier)
+            departed, seen = self._departed(inputs.observed, filled, deviations)
+            own, remembered = self.lags.sequence(self._marked(departed, seen), earlier)
             own = picked(own, issued)
+            if self.memory is not None:
+                week_before = lines[WEEK][0]
+                looked, week = self.memory.sequence(departed * seen, inputs.time_of_week, week_before, issued)
+                own = torch.cat([own, looked], dim=-1)
+                remembered |= week
             final |= {name: tensor[None] for name, tensor in remembered.items()}
         forecast = self._decode(
             None if encoded is None else picked(encoded, issued),
@@ -243,6 +260,24 @@ class STUNet(Forecaster):
         """Return the rows of the sensors in the order that the network computes in."""
         ordered: Tensor = self.order(rows)
         return ordered
+
+    def remembered(self, inputs: StepInputs, lines: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the lasting lines after a sequence, without running the network."""
+        if self.memory is None:
+            return {}
+        inputs = self._arranged(inputs)
+        readings = self.input.normalise(inputs.values)
+        deviations = self.deviations(inputs.time_of_week, readings, None)
+        departed, seen = self._departed(inputs.observed, readings, deviations)
+        departed = torch.where(seen > 0, departed, 0.0)
+        none = torch.empty(0, dtype=torch.long)
+        _, week = self.memory.sequence(departed, inputs.time_of_week, lines[WEEK][0], none)
+        return {name: tensor[None] for name, tensor in week.items()}
+
+    def week_lines(self, departures: Float[Tensor, "batch node target slot"]) -> dict[str, Tensor]:
+        """Return the line of a memory that holds normalised departures by slot of the week, in the sensors' order."""
+        scaled = departures if self.scale is None else departures / self.scale[..., None]
+        return {WEEK: self.arranged(scaled.flatten(-2))[None]}
 
     def _arranged(self, inputs: StepInputs) -> StepInputs:
         return StepInputs(self.order(inputs.values), self.order(inputs.observed), inputs.time_of_week)
@@ -267,12 +302,13 @@ class STUNet(Forecaster):
         """Return the deviations of every node side by side, in units of its own."""
         return self._scaled(deviations).movedim(-3, -2).flatten(-2)
 
-    def _lagged(self, inputs: StepInputs, filled: Tensor, deviations: Tensor | None) -> Tensor:
-        """Return what is remembered of an interval: departures from the profile, or readings, with their mask."""
+    def _departed(self, observed: Tensor, filled: Tensor, deviations: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return departures from the profile, or readings, [*batch, node, target], and which were observed, 1 or 0."""
         departed = self._scaled(self.targets(filled) if deviations is None else -deviations[..., 0, :, :])
-        if not self.input.mask_channel:
-            return departed
-        return torch.cat([departed, (self.targets(inputs.observed) > 0.5).to(departed.dtype)], dim=-1)
+        return departed, (self.targets(observed) > 0.5).to(departed.dtype)
+
+    def _marked(self, departed: Tensor, seen: Tensor) -> Tensor:
+        return torch.cat([departed, seen], dim=-1) if self.input.mask_channel else departed
 
     def _decode(
         self,
@@ -307,6 +343,7 @@ class STUNet(Forecaster):
         level = self.hierarchy.levels[0]
         states = list(self.fill.states(len(level.slots.nodes)))
         states += [] if self.lags is None else self.lags.states(len(level.slots.nodes))
+        states += [] if self.memory is None else self.memory.states(len(level.slots.nodes))
         for name, layer in ({} if self.encoder is None else self.encoder.layers).items():
             axes, shape = ("batch", "node", "channel"), (None, *layer.state_shape)
             taps = tuple(range(layer.dilation, 0, -1)) if self.config.decoder == "recurrent" else ()

@@ -91,6 +91,7 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         {"profile": True},
         {"profile": True, "damped": False, "lags": 0, "sensor_scale": False},
         {"profile": True, "lags": 1, "head": 3, "static_features": False},
+        {"profile": True, "memory": True},
         {"profile": True, "decoder": "recurrent", "fill": "zeros"},
         {"profile": True, "decoder": "recurrent", "residual": False, "fill": "last"},
         {"decoder": "recurrent", "pooling": "mean", "partition": "pga", "skip": False},
@@ -106,6 +107,7 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         "profile",
         "profile, as before",
         "profile, one lag",
+        "profile, memory",
         "profile, recurrent",
         "profile, values",
         "recurrent, pga",
@@ -213,6 +215,7 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
         head=draw(st.integers(1, 6)),
         static_features=draw(st.booleans()),
         sensor_scale=draw(st.booleans()),
+        memory=draw(st.booleans()),
         horizon=draw(st.integers(1, 4)),
     )
 

@@ -1,0 +1,125 @@
+"""The departures of the last week by time of the week, as a state: what was unusual yesterday and a week ago."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from stunet_deploy.contract import StateSpec
+from stunet_deploy.series.wall_clock import DAY_S, WEEK_S
+
+#: State entry: the mean departure in every time slot of the week, when it was last that time.
+WEEK = "week"
+#: Seconds that a slot lasts at least.
+SHORTEST_SLOT_S = 3600
+
+
+class _Times(NamedTuple):
+    """Where an interval reads and writes: its slot, its place within the slot, and the slots of what is forecast."""
+
+    slot: Int64[Tensor, "*batch 1"]
+    place: Float[Tensor, "*batch 1"]
+    ahead: Int64[Tensor, "*batch ahead"]
+
+
+class WeekMemory:
+    """Remember mean departures by slot of the week, and look up those of a day and of a week before what is forecast.
+
+    A slot is an hour, or an interval that is longer. Its mean is over the intervals of its last occurrence so far.
+
+    Args:
+        interval_s: of the recording, at most a day.
+        horizon: intervals forecast.
+        targets: departures of a node.
+    """
+
+    def __init__(self, interval_s: float, horizon: int, targets: int) -> None:
+        self.interval_s, self.horizon, self.targets = interval_s, horizon, targets
+        self.slot_s = max(SHORTEST_SLOT_S, interval_s)
+        self.slots = max(1, int(WEEK_S // self.slot_s))
+
+    @property
+    def width(self) -> int:
+        """Number of channels that are looked up."""
+        return 2 * self.horizon * self.targets
+
+    def states(self, nodes: int) -> tuple[StateSpec, ...]:
+        """Return the state entry, for a node axis of this length."""
+        shape = (None, nodes, self.targets * self.slots)
+        return (StateSpec(WEEK, ("batch", "node", "channel"), shape, lasting=True),)
+
+    def times(self, time_of_week: Float[Tensor, "*batch 1"]) -> _Times:
+        """Return where intervals read and write; valid for any time."""
+        week = _within_week(time_of_week)
+        slot = self._slot(week)
+        place = torch.floor((week - slot * self.slot_s) / self.interval_s)
+        ahead = week + self.interval_s * torch.arange(1, self.horizon + 1, device=week.device)
+        earlier = torch.cat([_within_week(ahead + (WEEK_S - DAY_S)), _within_week(ahead)], dim=-1)
+        return _Times(slot.long(), place, self._slot(earlier).long())
+
+    def step(
+        self,
+        departed: Float[Tensor, "*batch node target"],
+        time_of_week: Float[Tensor, "*batch 1"],
+        earlier: Float[Tensor, "*batch node channel"],
+    ) -> tuple[Float[Tensor, "*batch node width"], dict[str, Float[Tensor, "*batch node channel"]]]:
+        """Return what is looked up after an interval, and the state entry by name.
+
+        Args:
+            departed: departures from the usual day, 0 where nothing was observed.
+            time_of_week: in seconds.
+            earlier: the state entry.
+        """
+        times = self.times(time_of_week)
+        memory = earlier.unflatten(-1, (self.targets, self.slots))
+        mean = self._mean(departed, times, memory)
+        present = torch.arange(self.slots, device=departed.device) == times.slot
+        memory = torch.where(present[..., None, None, :], mean[..., None], memory)
+        return self._look_up(memory, times), {WEEK: memory.flatten(-2)}
+
+    @torch.no_grad()  # nothing here is learnt
+    def sequence(
+        self,
+        departed: Float[Tensor, "batch time node target"],
+        time_of_week: Float[Tensor, "batch time 1"],
+        earlier: Float[Tensor, "batch node channel"],
+        issued: Int64[Tensor, " issue"] | None = None,
+    ) -> tuple[Float[Tensor, "batch issue node width"], dict[str, Float[Tensor, "batch node channel"]]]:
+        """Return what is looked up after the issued intervals of a sequence, and the state entry after the last."""
+        memory = earlier.clone().unflatten(-1, (self.targets, self.slots))
+        times = self.times(time_of_week)
+        batch, time = departed.shape[:2]
+        wanted = set(range(time) if issued is None else issued.tolist())
+        rows = torch.arange(batch, device=departed.device)
+        found = []
+        for t in range(time):
+            now = _Times(*(part[:, t] for part in times))
+            memory[rows, :, :, now.slot[:, 0]] = self._mean(departed[:, t], now, memory)
+            if t in wanted:
+                found.append(self._look_up(memory, now))
+        looked = torch.stack(found, dim=1) if found else departed.new_zeros(batch, 0, departed.shape[2], self.width)
+        return looked, {WEEK: memory.flatten(-2)}
+
+    def _mean(self, departed: Tensor, times: _Times, memory: Tensor) -> Tensor:
+        """Return the mean departure of the present slot with the present interval."""
+        slot = times.slot[..., None, None].expand(*memory.shape[:-1], 1)
+        before = torch.gather(memory, -1, slot)[..., 0]
+        place = times.place[..., None]
+        before = torch.where(place > 0, before, 0.0)
+        return before + (departed - before) / (place + 1)
+
+    def _look_up(self, memory: Tensor, times: _Times) -> Tensor:
+        index = times.ahead[..., None, None, :]
+        return torch.gather(memory, -1, index.expand(*memory.shape[:-1], index.shape[-1])).flatten(-2)
+
+    def _slot(self, week: Tensor) -> Tensor:
+        return torch.clamp(torch.floor(week / self.slot_s), max=self.slots - 1)
+
+
+def _within_week(seconds: Tensor) -> Tensor:
+    """Return times of the week in [0, a week); garbage in one row must not stop the others."""
+    week = seconds - WEEK_S * torch.floor(seconds / WEEK_S)
+    return torch.where(week >= 0, torch.clamp(week, max=WEEK_S - 1), 0.0)
