@@ -128,8 +128,10 @@ def test_weights_have_the_checkpoints_names_and_numbers(export, name):
 
     named = stored.keys() & weights.keys()
 
-    # Taken apart: narrow outputs, inputs of coarser graphs, matrices per rank, rows of tables. Not always needed: usual
+    # Taken apart: narrow outputs, inputs of coarser graphs, matrices per rank, rows of tables. Not always kept: usual.
+    # Put together: what is the same at every interval.
     apart = r"usual|profile\.table|decoder\.head\.weight|.*(expanding\.\d\.cell\.input_weight|unpools\.\d\..*)"
+    apart += r"|static|scale|decoder\.perceptron\.(static_weight|own_bias)"
     assert not [entry for entry in weights.keys() - named if not re.fullmatch(apart, entry)]
     for entry in named:
         np.testing.assert_array_equal(stored[entry], weights[entry])
