@@ -71,6 +71,7 @@ class WeekBefore:
         of_week = (self.slot[np.maximum(before, 0), None] - back) % slots
         known = torch.from_numpy(row >= 0)[..., None, None]
         found = torch.where(known, self.means[torch.from_numpy(np.maximum(row, 0))], 0.0)
-        ordered = torch.from_numpy(np.argsort(of_week, axis=1))[..., None, None].expand_as(found)
-        by_slot = torch.gather(found, 1, ordered).movedim(1, -1)  # [batch, node, target, slot]
-        return self.model.week_lines(by_slot.to(first.device))
+        ordered = torch.from_numpy(np.argsort(of_week, axis=1))
+        by_slot = torch.gather(found, 1, ordered[..., None, None].expand_as(found)).movedim(1, -1)
+        known_by_slot = torch.gather(known[..., 0, 0].to(found.dtype), 1, ordered)
+        return self.model.week_lines(by_slot.to(first.device), known_by_slot.to(first.device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 from stunet_deploy.contract import StateSpec
 from stunet_deploy.series.wall_clock import DAY_S, WEEK_S
 
-#: State entry: the mean departure in every time slot of the week, when it was last that time.
-WEEK = "week"
+#: State entries: the mean departure in every slot of the week, when it was last that time, and whether it ever was.
+WEEK, WEEK_KNOWN = "week", "week.known"
 #: Seconds that a slot lasts at least.
 SHORTEST_SLOT_S = 3600
 
@@ -27,6 +28,8 @@ class _Times(NamedTuple):
 
 class WeekMemory:
     """Remember mean departures by slot of the week, and look up those of a day and of a week before what is forecast.
+
+    Beside the departures is whether they are known: a stream begins without them.
 
     A slot is an hour, or an interval that is longer. Its mean is over the intervals of its last occurrence so far.
 
@@ -44,12 +47,15 @@ class WeekMemory:
     @property
     def width(self) -> int:
         """Number of channels that are looked up."""
-        return 2 * self.horizon * self.targets
+        return 2 * self.horizon * (self.targets + 1)
 
     def states(self, nodes: int) -> tuple[StateSpec, ...]:
-        """Return the state entry, for a node axis of this length."""
+        """Return the state entries, for a node axis of this length."""
         shape = (None, nodes, self.targets * self.slots)
-        return (StateSpec(WEEK, ("batch", "node", "channel"), shape, lasting=True),)
+        return (
+            StateSpec(WEEK, ("batch", "node", "channel"), shape, lasting=True),
+            StateSpec(WEEK_KNOWN, ("batch", "slot"), (None, self.slots), lasting=True),
+        )
 
     def times(self, time_of_week: Float[Tensor, "*batch 1"]) -> _Times:
         """Return where intervals read and write; valid for any time."""
@@ -64,32 +70,34 @@ class WeekMemory:
         self,
         departed: Float[Tensor, "*batch node target"],
         time_of_week: Float[Tensor, "*batch 1"],
-        earlier: Float[Tensor, "*batch node channel"],
-    ) -> tuple[Float[Tensor, "*batch node width"], dict[str, Float[Tensor, "*batch node channel"]]]:
-        """Return what is looked up after an interval, and the state entry by name.
+        earlier: Mapping[str, Tensor],
+    ) -> tuple[Float[Tensor, "*batch node width"], dict[str, Tensor]]:
+        """Return what is looked up after an interval, and the state entries by name.
 
         Args:
             departed: departures from the usual day, 0 where nothing was observed.
             time_of_week: in seconds.
-            earlier: the state entry.
+            earlier: the state entries by name.
         """
         times = self.times(time_of_week)
-        memory = earlier.unflatten(-1, (self.targets, self.slots))
+        memory = earlier[WEEK].unflatten(-1, (self.targets, self.slots))
         mean = self._mean(departed, times, memory)
         present = torch.arange(self.slots, device=departed.device) == times.slot
         memory = torch.where(present[..., None, None, :], mean[..., None], memory)
-        return self._look_up(memory, times), {WEEK: memory.flatten(-2)}
+        known = torch.where(present, 1.0, earlier[WEEK_KNOWN])
+        return self._look_up(memory, known, times), {WEEK: memory.flatten(-2), WEEK_KNOWN: known}
 
     @torch.no_grad()  # nothing here is learnt
     def sequence(
         self,
         departed: Float[Tensor, "batch time node target"],
         time_of_week: Float[Tensor, "batch time 1"],
-        earlier: Float[Tensor, "batch node channel"],
+        earlier: Mapping[str, Tensor],
         issued: Int64[Tensor, " issue"] | None = None,
-    ) -> tuple[Float[Tensor, "batch issue node width"], dict[str, Float[Tensor, "batch node channel"]]]:
-        """Return what is looked up after the issued intervals of a sequence, and the state entry after the last."""
-        memory = earlier.clone().unflatten(-1, (self.targets, self.slots))
+    ) -> tuple[Float[Tensor, "batch issue node width"], dict[str, Tensor]]:
+        """Return what is looked up after the issued intervals of a sequence, and the state entries after the last."""
+        memory = earlier[WEEK].clone().unflatten(-1, (self.targets, self.slots))
+        known = earlier[WEEK_KNOWN].clone()
         times = self.times(time_of_week)
         batch, time = departed.shape[:2]
         wanted = set(range(time) if issued is None else issued.tolist())
@@ -98,10 +106,11 @@ class WeekMemory:
         for t in range(time):
             now = _Times(*(part[:, t] for part in times))
             memory[rows, :, :, now.slot[:, 0]] = self._mean(departed[:, t], now, memory)
+            known[rows, now.slot[:, 0]] = 1.0
             if t in wanted:
-                found.append(self._look_up(memory, now))
+                found.append(self._look_up(memory, known, now))
         looked = torch.stack(found, dim=1) if found else departed.new_zeros(batch, 0, departed.shape[2], self.width)
-        return looked, {WEEK: memory.flatten(-2)}
+        return looked, {WEEK: memory.flatten(-2), WEEK_KNOWN: known}
 
     def _mean(self, departed: Tensor, times: _Times, memory: Tensor) -> Tensor:
         """Return the mean departure of the present slot with the present interval."""
@@ -111,9 +120,11 @@ class WeekMemory:
         before = torch.where(place > 0, before, 0.0)
         return before + (departed - before) / (place + 1)
 
-    def _look_up(self, memory: Tensor, times: _Times) -> Tensor:
+    def _look_up(self, memory: Tensor, known: Tensor, times: _Times) -> Tensor:
         index = times.ahead[..., None, None, :]
-        return torch.gather(memory, -1, index.expand(*memory.shape[:-1], index.shape[-1])).flatten(-2)
+        departures = torch.gather(memory, -1, index.expand(*memory.shape[:-1], index.shape[-1])).flatten(-2)
+        flags = torch.gather(known, -1, times.ahead)[..., None, :]
+        return torch.cat([departures, flags.expand(*departures.shape[:-1], flags.shape[-1])], dim=-1)
 
     def _slot(self, week: Tensor) -> Tensor:
         return torch.clamp(torch.floor(week / self.slot_s), max=self.slots - 1)

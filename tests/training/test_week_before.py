@@ -8,7 +8,6 @@ import torch
 
 from stunet_deploy.config import RunConfig, STUNetConfig
 from stunet_deploy.graph.hierarchy import GraphHierarchy
-from stunet_deploy.models.memory import WEEK
 from stunet_deploy.models.sensors import SensorStatistics
 from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
@@ -50,9 +49,11 @@ def test_the_memory_before_a_row_is_that_of_a_stream(interval_s: int, breaks: bo
 
     first = [0, 1, 5, 200 // (interval_s // 1200), len(series.timestamps) - 40]
     lines = week.lines(torch.tensor(first))
-    assert lines[WEEK].shape == (1, len(first), NODES, memory.slots)
+    nothing = {state.name: torch.zeros(state.with_batch(1)) for state in memory.states(NODES)}
+    assert {name: line.shape[1] for name, line in lines.items()} == dict.fromkeys(nothing, len(first))
     departed = torch.from_numpy(days.departure / signal.target_scale[0])[None] / model.scale
     seconds = torch.from_numpy(series.time_of_week())[None, :, None]
     for place, row in enumerate(first):
-        _, stream = memory.sequence(departed[:, :row], seconds[:, :row], torch.zeros(1, NODES, memory.slots))
-        torch.testing.assert_close(lines[WEEK][0, place], stream[WEEK][0], rtol=0, atol=1e-5)
+        _, stream = memory.sequence(departed[:, :row], seconds[:, :row], nothing)
+        for name, line in lines.items():
+            torch.testing.assert_close(line[0, place], stream[name][0], rtol=0, atol=1e-5)

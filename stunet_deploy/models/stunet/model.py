@@ -25,7 +25,7 @@ from stunet_deploy.models.forecaster import (
     picked,
 )
 from stunet_deploy.models.lags import LAGS, Lags
-from stunet_deploy.models.memory import WEEK, WeekMemory
+from stunet_deploy.models.memory import WEEK, WEEK_KNOWN, WeekMemory
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.sensors import STATIC_FEATURES, SensorStatistics
 from stunet_deploy.models.signal import ForecastOutput, SignalInput
@@ -175,7 +175,8 @@ class STUNet(Forecaster):
             own, lagged = self.lags.step(self._marked(departed, seen), state.get(STATE + LAGS))
             written |= lagged
             if self.memory is not None:
-                looked, week = self.memory.step(departed * seen, inputs.time_of_week, state[STATE + WEEK])
+                remembered = {name: state[STATE + name] for name in self.contract.lasting}
+                looked, week = self.memory.step(departed * seen, inputs.time_of_week, remembered)
                 own = torch.cat([own, looked], dim=-1)
                 written |= week
         forecast = self._decode(encoded, recent, filled, deviations, None, own)
@@ -235,8 +236,8 @@ class STUNet(Forecaster):
             own, remembered = self.lags.sequence(self._marked(departed, seen), earlier)
             own = picked(own, issued)
             if self.memory is not None:
-                week_before = lines[WEEK][0]
-                looked, week = self.memory.sequence(departed * seen, inputs.time_of_week, week_before, issued)
+                before = {name: lines[name][0] for name in self.contract.lasting}
+                looked, week = self.memory.sequence(departed * seen, inputs.time_of_week, before, issued)
                 own = torch.cat([own, looked], dim=-1)
                 remembered |= week
             final |= {name: tensor[None] for name, tensor in remembered.items()}
@@ -271,13 +272,16 @@ class STUNet(Forecaster):
         departed, seen = self._departed(inputs.observed, readings, deviations)
         departed = torch.where(seen > 0, departed, 0.0)
         none = torch.empty(0, dtype=torch.long)
-        _, week = self.memory.sequence(departed, inputs.time_of_week, lines[WEEK][0], none)
+        before = {name: lines[name][0] for name in self.contract.lasting}
+        _, week = self.memory.sequence(departed, inputs.time_of_week, before, none)
         return {name: tensor[None] for name, tensor in week.items()}
 
-    def week_lines(self, departures: Float[Tensor, "batch node target slot"]) -> dict[str, Tensor]:
-        """Return the line of a memory that holds normalised departures by slot of the week, in the sensors' order."""
+    def week_lines(
+        self, departures: Float[Tensor, "batch node target slot"], known: Float[Tensor, "batch slot"]
+    ) -> dict[str, Tensor]:
+        """Return the lines of a memory that holds normalised departures by slot of the week, in the sensors' order."""
         scaled = departures if self.scale is None else departures / self.scale[..., None]
-        return {WEEK: self.arranged(scaled.flatten(-2))[None]}
+        return {WEEK: self.arranged(scaled.flatten(-2))[None], WEEK_KNOWN: known[None]}
 
     def _arranged(self, inputs: StepInputs) -> StepInputs:
         return StepInputs(self.order(inputs.values), self.order(inputs.observed), inputs.time_of_week)

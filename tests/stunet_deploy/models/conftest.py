@@ -182,17 +182,21 @@ def u_network(config, graph, module, frame, states):
     return frame, written
 
 
-def week_memory(model, departed, second, week):
-    """Append the memory after an interval, [node, target * hour of the week]; departures a day and a week before."""
+def week_memory(model, departed, second, history):
+    """Append the memory after an interval, [node, target * hour] and [hour]; return what a perceptron sees of it."""
+    week, known = history["week"], history["week.known"]
     interval = 86_400 / model.profile.per_day
     hour, place = int(second // 3600), second % 3600 // interval
     hours = week[-1].copy().reshape(*departed.shape, 168)
     before = hours[..., hour] if place else 0.0
     hours[..., hour] = before + (departed - before) / (place + 1)
     week.append(hours.reshape(len(departed), -1))
+    known.append(known[-1].copy())
+    known[-1][hour] = 1
     ahead = [second + interval * step for step in range(1, model.config.horizon + 1)]
     looked = [int((time - day) // 3600) % 168 for day in (86_400, 7 * 86_400) for time in ahead]
-    return np.concatenate([hours[:, target][:, looked] for target in range(departed.shape[1])], axis=1)
+    seen = np.tile(known[-1][looked], (len(departed), 1))
+    return np.concatenate([*(hours[:, target][:, looked] for target in range(departed.shape[1])), seen], axis=1)
 
 
 def stunet(model, values, observed, seconds, lines, teacher=None):
@@ -245,7 +249,7 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                     own = [own, *(ahead / scale for ahead in deviations)]
                     own = np.concatenate([*own, *([filled[:, targets]] if config.static_features else [])], axis=1)
                 if config.memory:
-                    looked = week_memory(model, -deviations[0] / scale * seen[:, targets], second, history["week"])
+                    looked = week_memory(model, -deviations[0] / scale * seen[:, targets], second, history)
                     own = np.insert(own, [config.lags * 2 * len(targets)], looked, axis=1)
                 weights = tree(model.decoder.perceptron)
                 hidden = own @ weights["own_weight"] + weights["own_bias"] + encoded @ weights["encoded_weight"]

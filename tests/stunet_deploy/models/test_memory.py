@@ -21,12 +21,16 @@ def readings(interval_s: int, rows: int, targets: int = 2) -> tuple[torch.Tensor
     return torch.randn(2, rows, 3, targets, generator=generator), seconds[..., None].float()
 
 
+def nothing(memory: WeekMemory, batch: int, nodes: int) -> dict[str, torch.Tensor]:
+    return {state.name: torch.zeros(state.with_batch(batch)) for state in memory.states(nodes)}
+
+
 @pytest.mark.parametrize("interval_s", INTERVALS_S)
 def test_what_is_looked_up_is_in_a_diary_of_the_week(interval_s: int) -> None:
     memory = WeekMemory(float(interval_s), horizon=3, targets=2)
     departed, seconds = readings(interval_s, rows=min(2 * WEEK_S // interval_s, 700))
 
-    found, _ = memory.sequence(departed, seconds, torch.zeros(2, 3, 2 * memory.slots))
+    found, _ = memory.sequence(departed, seconds, nothing(memory, 2, 3))
 
     slot_s = max(3600, interval_s)
     for stream in range(2):
@@ -39,7 +43,8 @@ def test_what_is_looked_up_is_in_a_diary_of_the_week(interval_s: int) -> None:
             ahead = [second + interval_s * step for step in (1, 2, 3)]
             slots = [(time - back) % WEEK_S // slot_s for back in (86_400, 0) for time in ahead]
             expected = [sum(diary[slot]) / len(diary[slot]) if diary[slot] else torch.zeros(3, 2) for slot in slots]
-            looked = found[stream, row].unflatten(-1, (2, 6))
+            looked = found[stream, row, :, :12].unflatten(-1, (2, 6))
+            assert found[stream, row, :, 12:].tolist() == [[float(bool(diary[slot])) for slot in slots]] * 3
             torch.testing.assert_close(looked, torch.stack(expected, dim=-1), rtol=0, atol=1e-5)
 
 
@@ -47,17 +52,17 @@ def test_what_is_looked_up_is_in_a_diary_of_the_week(interval_s: int) -> None:
 def test_a_sequence_is_its_steps(interval_s: int) -> None:
     memory = WeekMemory(float(interval_s), horizon=4, targets=1)
     departed, seconds = readings(interval_s, rows=30, targets=1)
-    state = torch.randn(2, 3, memory.slots, generator=torch.Generator().manual_seed(1))
+    state = {name: torch.rand_like(part) for name, part in nothing(memory, 2, 3).items()}
 
     found, final = memory.sequence(departed, seconds, state, torch.arange(2, 30, 5))
 
     stepped = []
     for row in range(30):
-        looked, written = memory.step(departed[:, row], seconds[:, row], state)
-        state = written[WEEK]
+        looked, state = memory.step(departed[:, row], seconds[:, row], state)
         stepped.append(looked)
     assert found.equal(torch.stack(stepped[2::5], dim=1))
-    assert final[WEEK].equal(state)
+    assert final.keys() == state.keys()
+    assert all(final[name].equal(state[name]) for name in state)
 
 
 @pytest.mark.parametrize("seconds", [3.4e38, -3.4e38, -1.0, 604_800.0, 1e-45, float("nan"), float("inf")])
@@ -65,7 +70,7 @@ def test_a_sequence_is_its_steps(interval_s: int) -> None:
 def test_any_time_stays_within_the_memory(interval_s: int, seconds: float) -> None:
     memory = WeekMemory(float(interval_s), horizon=12, targets=1)
 
-    looked, written = memory.step(torch.ones(1, 2, 1), torch.tensor([[seconds]]), torch.zeros(1, 2, memory.slots))
+    looked, written = memory.step(torch.ones(1, 2, 1), torch.tensor([[seconds]]), nothing(memory, 1, 2))
 
     assert bool(looked.isfinite().all())
     assert bool(written[WEEK].isfinite().all())
