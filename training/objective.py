@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -13,6 +13,9 @@ from stunet_deploy.config import TrainingConfig
 from stunet_deploy.models.forecaster import Forecaster, Teacher
 from training.data import TensorSeries
 from training.week_before import WeekBefore
+
+#: Share of chunks that begin without memory, as a new stream does.
+NEW_STREAMS = 0.1
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Draw:
         shift: seconds by which the time of week of a chunk is shifted; None for none.
         issued: intervals of a chunk with a loss.
         coins: which steps of a recurrent decoder are fed the label; None for no step.
+        remembers: chunks that begin with the memory of the week before; None for a model without memory.
     """
 
     rows: Int64[Tensor, "batch time"]
@@ -32,12 +36,16 @@ class Draw:
     shift: Float[Tensor, "batch 1 1"] | None
     issued: Int64[Tensor, " issue"]
     coins: Bool[Tensor, " horizon"] | None
+    remembers: Bool[Tensor, " batch"] | None
 
     def parts(self, count: int) -> list[Draw]:
         """Return the batch cut into so many parts of nearly equal size, in order; some are empty if it is small."""
-        shifts = [None] * count if self.shift is None else self.shift.tensor_split(count)
-        cut = zip(self.rows.tensor_split(count), self.observed.tensor_split(count), shifts, strict=True)
-        return [Draw(rows, observed, shift, self.issued, self.coins) for rows, observed, shift in cut]
+        every = (self.rows, self.observed, self.shift, self.remembers)
+        cut = ([None] * count if tensor is None else tensor.tensor_split(count) for tensor in every)
+        return [
+            replace(self, rows=rows, observed=observed, shift=shift, remembers=remembers)
+            for rows, observed, shift, remembers in zip(*cut, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,10 @@ class Objective:
         if self.model.config.decoder == "recurrent" and teacher_chance:
             coins = torch.rand(self.horizon, generator=self.generator) < teacher_chance
             coins = coins.to(rows.device)
-        return Draw(rows, observed, shift, issued, coins)
+        remembers = None
+        if self.week_before is not None:
+            remembers = torch.rand(len(rows), generator=self.generator).to(rows.device) >= NEW_STREAMS
+        return Draw(rows, observed, shift, issued, coins, remembers)
 
     def labels(self, draw: Draw) -> Int64[Tensor, ""]:
         """Return the number of observed labels of a batch."""
@@ -117,7 +128,7 @@ class Objective:
             teacher = Teacher(self.model.output.normalise(labelled), observed, draw.coins)
         lines = self.model.initial_lines(len(rows))
         if self.week_before is not None:
-            lines |= self.week_before.lines(rows[:, 0])
+            lines |= self.week_before.lines(rows[:, 0], draw.remembers)
         bf16 = self.config.precision == "bf16"
         with torch.autocast(rows.device.type, torch.bfloat16) if bf16 else nullcontext():
             forecast, _ = self.model(inputs, lines, profile, issued, teacher)

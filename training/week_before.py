@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -59,8 +59,10 @@ class WeekBefore:
         last[number] = np.arange(len(number))
         return cls(model, torch.from_numpy(means), number, last, slot)
 
-    def lines(self, first: Int64[Tensor, " batch"]) -> dict[str, Tensor]:
-        """Return the lines of the memory before the given rows."""
+    def lines(
+        self, first: Int64[Tensor, " batch"], remembers: Bool[Tensor, " batch"] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the lines of the memory before the given rows; empty ones where nothing is remembered."""
         assert self.model.memory is not None
         slots = self.model.memory.slots
         before = first.cpu().numpy() - 1
@@ -68,6 +70,8 @@ class WeekBefore:
         number = self.number[np.maximum(before, 0), None] - back
         row = np.where((number >= 0) & (before >= 0)[:, None], self.last[np.maximum(number, 0)], -1)
         row[:, 0] = before  # of the present slot, the rows so far
+        if remembers is not None:
+            row[~remembers.cpu().numpy()] = -1
         of_week = (self.slot[np.maximum(before, 0), None] - back) % slots
         known = torch.from_numpy(row >= 0)[..., None, None]
         found = torch.where(known, self.means[torch.from_numpy(np.maximum(row, 0))], 0.0)

@@ -57,3 +57,7 @@ def test_the_memory_before_a_row_is_that_of_a_stream(interval_s: int, breaks: bo
         _, stream = memory.sequence(departed[:, :row], seconds[:, :row], nothing)
         for name, line in lines.items():
             torch.testing.assert_close(line[0, place], stream[name][0], rtol=0, atol=1e-5)
+    some = week.lines(torch.tensor(first), torch.tensor([False, True, False, True, False]))
+    for name, line in lines.items():
+        assert not some[name][0, ::2].any()
+        assert some[name][0, 1::2].equal(line[0, 1::2])
