@@ -81,10 +81,9 @@ class WeekMemory:
         """
         times = self.times(time_of_week)
         memory = earlier[WEEK].unflatten(-1, (self.targets, self.slots))
-        mean = self._mean(departed, times, memory)
-        present = torch.arange(self.slots, device=departed.device) == times.slot
-        memory = torch.where(present[..., None, None, :], mean[..., None], memory)
-        known = torch.where(present, 1.0, earlier[WEEK_KNOWN])
+        mean, slot = self._mean(departed, times, memory), times.slot[..., None, None]
+        memory = memory.scatter(-1, slot.expand(*memory.shape[:-1], 1), mean[..., None])
+        known = earlier[WEEK_KNOWN].scatter(-1, times.slot, 1.0)
         return self._look_up(memory, known, times), {WEEK: memory.flatten(-2), WEEK_KNOWN: known}
 
     @torch.no_grad()  # nothing here is learnt
