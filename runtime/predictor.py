@@ -60,13 +60,11 @@ class StreamPredictor:
     def stream(self, series: Series, start: int, issue: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         """Yield forecasts [chunk, horizon, node, target] at the rows ``issue``, state carried from row ``start``.
 
-        A bundle whose memory lasts longer than a break of the recording steps through the rows before, too.
+        What lasts longer than a break of the recording is carried from the rows before.
 
         Raises:
             DataError: if the series has other sensors or features.
         """
-        if self.bundle.manifest.contract.lasting:
-            start = series.row_since(start, MEMORY_S)
         return self._forecasts(series, start, issue, "carry")
 
     def _forecasts(
@@ -85,9 +83,12 @@ class StreamPredictor:
             fallback=False,  # the errors are those of the backend that was named
             options=StreamOptions(max_gap=0),
         )
+        remembers = mode == "carry" and manifest.contract.lasting
         chunk = []
         try:
-            for row in range(start, int(issue[-1]) + 1):
+            for row in range(series.row_since(start, MEMORY_S) if remembers else start, int(issue[-1]) + 1):
+                if row == start:
+                    stream.begin_anew()
                 forecast = stream.push(series.values[row], int(series.timestamps[row]), series.observed[row])
                 if row in wanted:
                     chunk.append(forecast.values)

@@ -228,6 +228,14 @@ class Stream:
         if self._flat_lines is not None:
             self._flat_lines.reset()
 
+    def begin_anew(self) -> None:
+        """Forget what a gap makes worthless, and keep the state entries that last."""
+        lasting = self.bundle.manifest.contract.lasting if self._mode.name == Carry.name else ()
+        kept = {name: line for name, line in self.read_lines().items() if name in lasting} if lasting else {}
+        self.reset()
+        if kept:
+            self.write_lines(self.bundle.manifest.contract.initial_lines(self.backend.batch) | kept)
+
     def snapshot(self) -> Snapshot:
         """Return a copy of the stream's memory."""
         flat = self._flat_lines
@@ -273,14 +281,6 @@ class Stream:
         """Give the backend's memory back; the stream must not be used afterwards."""
         self.backend.close()
 
-    def _begin_anew(self) -> None:
-        """Forget what a gap makes worthless, and keep the state entries that last."""
-        lasting = self.bundle.manifest.contract.lasting if self._mode.name == Carry.name else ()
-        kept = {name: line for name, line in self.read_lines().items() if name in lasting} if lasting else {}
-        self.reset()
-        if kept:
-            self.write_lines(self.bundle.manifest.contract.initial_lines(self.backend.batch) | kept)
-
     def _steps(self, accepted: Input, reasons: tuple[str, ...]) -> Steps[Forecast]:
         """Bridge the gap before an interval, run it and forecast."""
         manifest = self.bundle.manifest
@@ -292,7 +292,7 @@ class Stream:
             gap_reasons.append("reset after the clock went back")
         missing = 0 if self._last is None else (stamp - self._last[1].issued_s) // manifest.interval_s - 1
         if missing > self._options.max_gap:
-            self._begin_anew()
+            self.begin_anew()
             self.counters.resets += 1
             gap_reasons.append(f"reset after a gap of {missing} intervals")
             missing = 0

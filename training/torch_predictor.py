@@ -46,8 +46,9 @@ class TorchPredictor:
         What lasts longer than a break of the recording is carried from the rows before.
         """
         tensors, lines = self._tensors(series.rows(slice(start, int(issue[-1]) + 1))), self.model.initial_lines(1)
-        if self.model.contract.lasting:
-            before = self._tensors(series.rows(slice(series.row_since(start, MEMORY_S), start)))
+        earlier = slice(series.row_since(start, MEMORY_S), start)
+        if self.model.contract.lasting and earlier.start < start:
+            before = self._tensors(series.rows(earlier))
             with torch.inference_mode():
                 lines |= self.model.remembered(before.inputs(torch.arange(len(before.values))[None]), lines)
         for rows in torch.arange(len(tensors.values)).split(_ROWS_AT_ONCE):
