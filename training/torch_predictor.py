@@ -49,8 +49,9 @@ class TorchPredictor:
         earlier = slice(series.row_since(start, MEMORY_S), start)
         if self.model.contract.lasting and earlier.start < start:
             before = self._tensors(series.rows(earlier))
-            with torch.inference_mode():
-                lines |= self.model.remembered(before.inputs(torch.arange(len(before.values))[None]), lines)
+            for rows in torch.arange(len(before.values)).split(_ROWS_AT_ONCE):
+                with torch.inference_mode():
+                    lines |= self.model.remembered(before.inputs(rows[None]), lines)
         for rows in torch.arange(len(tensors.values)).split(_ROWS_AT_ONCE):
             within = issue - start - int(rows[0])
             wanted = within[(within >= 0) & (within < len(rows))]
