@@ -47,7 +47,7 @@ def test_the_literal_loop_has_the_same_loss_and_the_same_gradient(tmp_path: Path
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-5)
     for (name, mine), theirs in zip(ours.model.named_parameters(), literal.model.parameters(), strict=True):
         assert mine.grad is not None, name
-        assert mine.grad.abs().max() > 0, name
+        assert mine.grad.abs().max() > 0 or "static" in name, name  # of its sensors the model knows nothing
         torch.testing.assert_close(theirs.grad, mine.grad, rtol=1e-4, atol=1e-5)
 
 
