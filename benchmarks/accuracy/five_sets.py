@@ -15,6 +15,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.run(measure, report, arguments)
 
 
+@cache
 def settings(recording: Recording, preset: str) -> RunConfig | SRNNRunConfig:
     """Return the configuration of a run."""
     config = read_run_config(None, "stunet", preset, days=recording.series().days)
