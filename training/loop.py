@@ -21,7 +21,7 @@ from stunet_deploy.series.series import Series
 from training.data import ChunkSampler, TensorSeries
 from training.history import Epoch, seconds_spent
 from training.objective import Draw, Objective
-from training.processes import Processes
+from training.processes import Processes, check_shares
 from training.protocols import Split
 from training.resume import StateFile
 from training.schedule import Schedule
@@ -78,12 +78,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.processes = Processes.present()
         self.chunks = self.config.batch * self.config.accumulate
-        if self.chunks < self.processes.count:
-            raise ConfigError(
-                f"{self.chunks} chunks an update for {self.processes.count} processes",
-                "at least one chunk for each",
-                "raise batch in the config file, or lower --processes",
-            )
+        check_shares(self.config, self.processes.count)
         self.processes.equalise(self.model)
         self.device = next(self.model.parameters()).device
         self.generator = torch.Generator().manual_seed(self.seed)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException, start_processes
 
+from stunet_deploy.config import TrainingConfig
 from stunet_deploy.errors import ConfigError, StunetError
 
 T = TypeVar("T")
@@ -74,6 +75,21 @@ class Processes:
         shared = [compute() if self.first else None]
         distributed.broadcast_object_list(shared, 0)
         return cast(T, shared[0])
+
+
+def check_shares(config: TrainingConfig, processes: int) -> None:
+    """Check that a batch has a chunk for every process.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    chunks = config.batch * config.accumulate
+    if chunks < processes:
+        raise ConfigError(
+            f"{chunks} chunks an update for {processes} processes",
+            "at least one chunk for each",
+            "raise batch in the config file, or lower --processes",
+        )
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Train, in as many processes as are asked for or torchrun has started."""
-    from training.processes import joined, launch
+    from training.processes import check_shares, joined, launch
 
     check_writable(arguments.out)
     if arguments.processes == 1:
@@ -87,6 +87,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise ConfigError(
             f"--processes {arguments.processes} under torchrun", "one of the two", "leave out --processes"
         )
+    if arguments.start_from is None:  # told before many processes start; of a start its own settings decide
+        training = read_run_config(arguments.config, arguments.model or "stunet", arguments.preset).training
+        check_shares(training, arguments.processes)
     launch(arguments.processes, arguments.device, _train_here, arguments)
     return 0
 

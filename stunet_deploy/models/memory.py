@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from stunet_deploy.contract import StateSpec
+from stunet_deploy.models.signal import within_week
 from stunet_deploy.series.wall_clock import DAY_S, WEEK_S
 
 #: State entries: the mean departure in every slot of the week, when it was last that time, and whether it ever was.
@@ -59,11 +60,11 @@ class WeekMemory:
 
     def times(self, time_of_week: Float[Tensor, "*batch 1"]) -> _Times:
         """Return where intervals read and write; valid for any time."""
-        week = _within_week(time_of_week)
+        week = within_week(time_of_week)
         slot = self._slot(week)
         place = torch.floor((week - slot * self.slot_s) / self.interval_s)
         ahead = week + self.interval_s * torch.arange(1, self.horizon + 1, device=week.device)
-        earlier = torch.cat([_within_week(ahead + (WEEK_S - DAY_S)), _within_week(ahead)], dim=-1)
+        earlier = torch.cat([within_week(ahead + (WEEK_S - DAY_S)), within_week(ahead)], dim=-1)
         return _Times(slot.long(), place, self._slot(earlier).long())
 
     def step(
@@ -127,9 +128,3 @@ class WeekMemory:
 
     def _slot(self, week: Tensor) -> Tensor:
         return torch.clamp(torch.floor(week / self.slot_s), max=self.slots - 1)
-
-
-def _within_week(seconds: Tensor) -> Tensor:
-    """Return times of the week in [0, a week); garbage in one row must not stop the others."""
-    week = seconds - WEEK_S * torch.floor(seconds / WEEK_S)
-    return torch.where(week >= 0, torch.clamp(week, max=WEEK_S - 1), 0.0)

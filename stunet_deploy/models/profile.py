@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from stunet_deploy.config import SRNNConfig, STUNetConfig
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.models.signal import within_week
 from stunet_deploy.series.wall_clock import DAY_S, KINDS_OF_DAY, WEEK_S, WORKING_DAYS
 
 
@@ -57,10 +58,7 @@ class DailyProfile(nn.Module):
     def index(self, time_of_week: Float[Tensor, "*batch 1"]) -> Int64[Tensor, "*batch ahead"]:
         """Return the table's rows of the present interval and of the ``horizon`` after it; valid for any time."""
         slot_s = DAY_S / self.per_day
-        week = time_of_week - WEEK_S * torch.floor(time_of_week / WEEK_S)
-        # Garbage in one row must not stop the others: not even a NaN may point outside the table.
-        week = torch.where(week >= 0, torch.clamp(week, max=WEEK_S - 1), 0.0)
-        week = week + slot_s * torch.arange(self.horizon + 1, device=week.device)
+        week = within_week(time_of_week) + slot_s * torch.arange(self.horizon + 1, device=time_of_week.device)
         week = week - WEEK_S * torch.floor(week / WEEK_S)
         day = week - DAY_S * torch.floor(week / DAY_S)
         # Round-off just before midnight may give a whole day.

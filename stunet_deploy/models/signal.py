@@ -20,6 +20,12 @@ TIME_CHANNELS: dict[TimeFeatures, tuple[tuple[int, float], ...]] = {
 }
 
 
+def within_week(seconds: Float[Tensor, "*batch ahead"]) -> Float[Tensor, "*batch ahead"]:
+    """Return times in seconds of the week, in [0, a week): garbage in one row, even NaN, must not stop the others."""
+    week = seconds - WEEK_S * torch.floor(seconds / WEEK_S)
+    return torch.where(week >= 0, torch.clamp(week, max=WEEK_S - 1), 0.0)
+
+
 class SignalInput(nn.Module):
     """Clip and normalise the readings of an interval, and add mask and time channels to the filled ones.
 
