@@ -28,12 +28,14 @@ from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 
-SCHEMA = 5
-_SAME = {"static_features": False, "sensor_scale": False}
+SCHEMA = 6
+_ALONE = {"common": False, "compress": False}
+_SAME = {"static_features": False, "sensor_scale": False, **_ALONE}
 #: What checkpoints of earlier schemas could not choose, as they have it, by schema and model family.
 _EARLIER: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
     3: {"stunet": {"damped": False, "lags": 0, **_SAME}, "srnn": {"damped": False}},
     4: {"stunet": _SAME, "srnn": {}},
+    5: {"stunet": _ALONE, "srnn": {}},
 }
 FORMAT = "stunet-deploy checkpoint"
 #: Arrays of the reference stream, as the file names them.

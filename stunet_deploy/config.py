@@ -124,6 +124,8 @@ class STUNetConfig:
         head: width of that perceptron.
         static_features: feed that perceptron statistics of each sensor's readings in the training span, and its present
             reading beside the departures; they are no weights, so that the model remains one for any sensor.
+        common: feed that perceptron what all sensors have in common: the mean of each lag over them, and the time.
+        compress: feed that perceptron its channels a second time, compressed by an inverse hyperbolic sine.
         memory: with that perceptron and a profile, remember the departures of the last week by the hour, and feed it
             those of a day and of a week before what is forecast; for recordings of weeks.
         sensor_scale: with a direct decoder and residual forecasts, departures of a sensor count in units of their own
@@ -152,6 +154,8 @@ class STUNetConfig:
     lags: int = 12
     head: int = 64
     static_features: bool = True
+    common: bool = True
+    compress: bool = True
     sensor_scale: bool = True
     memory: bool = False
     horizon: int = 12

@@ -14,8 +14,6 @@ from stunet_deploy.toml_files import read_toml
 _FOLDER = Path(__file__).with_name("presets")
 #: Of every model family, the one that a run begins from without a choice first.
 PRESETS: Mapping[str, tuple[str, ...]] = {"stunet": ("default", "small", "paper"), "srnn": ("default",)}
-#: A recording of so many days has what a preset's tables under [weeks] say; its training span is two weeks or more.
-WEEKS_DAYS = 20
 
 
 def read_run_config(
@@ -41,9 +39,9 @@ def read_run_config(
     if preset not in PRESETS[family]:
         raise ConfigError(f"--preset {preset} for {family}", " or ".join(PRESETS[family]), "choose one of them")
     settings = read_toml(_FOLDER / f"{family}-{preset}.toml")
-    weeks = settings.pop("weeks", {})
-    if days >= WEEKS_DAYS:
-        settings = _over(settings, weeks)
+    for least, longer in settings.pop("days", {}).items():  # [days.N]: of a recording of N days or more
+        if days >= float(least):
+            settings = _over(settings, longer)
     if continued:
         del settings["model"]
     return from_mapping(RUN_CONFIGS[family], settings if path is None else _over(settings, read_toml(path)))

@@ -21,6 +21,7 @@ from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.graph.files import SensorGraph
 from stunet_deploy.graph.hierarchy import GraphHierarchy
 from stunet_deploy.models.forecaster import Forecaster
+from stunet_deploy.models.memory import DAYS_BEFORE
 from stunet_deploy.models.sensors import SensorStatistics
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.models.stunet.model import STUNet
@@ -32,7 +33,7 @@ from training.loop import Trainer
 from training.protocols import Split, choose_protocol, normalisation
 from training.resume import StateFile, run_identity
 from training.sensors import sensor_statistics
-from training.usual_days import UsualDays
+from training.usual_days import LEAST_DAYS, UsualDays
 from training.week_before import WeekBefore
 
 REFERENCE_INTERVALS = 1_300
@@ -157,7 +158,16 @@ class TrainingRun:
             torch.set_num_threads(config.training.threads)
         split = choose_protocol(self.series, config.protocol, config.model.window, config.model.horizon)
         signal = prepare_signal(self.series, split, config.targets, literature=config.model.fill == "zeros")
-        days = UsualDays.of(self.series, split.train_rows, signal.targets) if config.model.profile else None
+        days = None
+        if config.model.profile:
+            remembers = isinstance(config, RunConfig) and config.model.memory
+            days = UsualDays.of(self.series, split.train_rows, signal.targets, DAYS_BEFORE if remembers else ())
+            if remembers and len(days.training) < LEAST_DAYS:
+                raise ConfigError(
+                    f"memory = true with {len(days.training)} training days",
+                    f"at least {LEAST_DAYS}, to tell what is usual without the days that are remembered",
+                    "leave memory out of the config, or give a longer recording",
+                )
         start = None if self.start is None else transfer.structural(self.start)
         trained = config
         if isinstance(config, RunConfig) and config.model.fill == "forecast":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from training.protocols import Split
 SMOOTHINGS_MIN = (0, 5, 15, 30, 60)
 #: A mean counts as so many days of the mean that is less special: of both kinds of day, of the sensor at any time.
 PRIOR_DAYS = 0.3
+#: Training days that a model with days apart needs: of two others at least a usual day is made.
+LEAST_DAYS = 4
 #: At most so many days, evenly chosen, decide between smoothings.
 _DECIDING_DAYS = 30
 
@@ -28,20 +30,25 @@ class UsualDays:
     Attributes:
         table: over all training days, [slot, node, target]; a slot is a time of a working day, then of a weekend day.
         of_row: the usual reading at the time of every row of the recording, [time, node, target]; that of a training
-            row is made without its day, which would hold a part of the answer.
-        smoothing_minutes: on either side of a time of day that are averaged with it.
+            row is made without its day, see :meth:`without`.
+        reach: slots on either side of a time of day that are averaged with it.
         departure: readings minus the usual ones, 0 where unobserved, [time, node, target].
         observed: which readings there are, [time, node, target].
+        apart: a training row is also made without the days so many days before its own.
     """
 
     table: NDArray[np.float32]
     of_row: NDArray[np.float32]
-    smoothing_minutes: float
+    reach: int
     departure: NDArray[np.float32]
     observed: NDArray[np.bool_]
+    apart: tuple[int, ...]
+    _days: _Days
 
     @classmethod
-    def of(cls, series: Series, train_rows: slice, targets: Sequence[str] | None = None) -> UsualDays:
+    def of(
+        cls, series: Series, train_rows: slice, targets: Sequence[str] | None = None, apart: tuple[int, ...] = ()
+    ) -> UsualDays:
         """Average the observed training readings by kind of day and time of day.
 
         The smoothing is the one with the smallest mean absolute error on training days that are left out.
@@ -50,6 +57,7 @@ class UsualDays:
             series: the recording.
             train_rows: its training span.
             targets: features; None means all.
+            apart: for a model that looks up what departed from the usual days so many days ago.
         """
         days = _Days.of(series, train_rows, series.site.feature_indices(targets))
         deciding = days.training[:: max(1, -(-len(days.training) // _DECIDING_DAYS))]
@@ -59,11 +67,42 @@ class UsualDays:
             reach = 0
         table = days.table(days.sums, days.counts, reach)
         of_row = table[days.slot]
-        for day in days.training if len(days.training) > 1 else ():
+        usual = cls(table, of_row, reach, np.empty(0, np.float32), days.observed, apart, days)
+        for day in days.training:
             rows = days.rows(day)
-            of_row[rows] = days.without(rows, reach)[days.slot[rows]]
-        departure = np.where(days.observed, days.values - of_row, 0).astype(np.float32)
-        return cls(table, of_row, reach * series.interval_s / 60, departure, days.observed)
+            of_row[rows] = usual.without(day)[days.slot[rows]]
+        return replace(usual, departure=days.departure(of_row))
+
+    @property
+    def smoothing_minutes(self) -> float:
+        """Minutes on either side of a time of day that are averaged with it."""
+        return self.reach * self._days.interval_s / 60
+
+    @property
+    def training(self) -> NDArray[np.int64]:
+        """The days of the training span, counted from 1970."""
+        return self._days.training
+
+    @property
+    def day(self) -> NDArray[np.int64]:
+        """The day of every row, counted from 1970, [time]."""
+        return self._days.day
+
+    def departures(self, table: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return readings minus those of a table [slot, node, target], 0 where unobserved, [time, node, target]."""
+        return self._days.departure(table[self._days.slot])
+
+    def without(self, day: int) -> NDArray[np.float32]:
+        """Return the table of a training day, made without it, [slot, node, target].
+
+        With it, the usual reading would hold a part of the answer. Nor does it hold the days ``apart``: what departed
+        on them would be too small, and the larger, the less the day at hand would depart.
+        """
+        days = self._days
+        if len(days.training) == 1:  # nothing to leave out
+            return self.table
+        left_out = [day, *(day - before for before in self.apart)]
+        return days.without(days.train & np.isin(days.day, left_out), self.reach)
 
     def ahead(self, issue: NDArray[np.int64], horizon: int) -> NDArray[np.float32]:
         """Return the usual readings of the ``horizon`` rows after each, [issue, horizon, node, target]."""
@@ -98,6 +137,7 @@ class _Days:
         values, observed: of the whole recording, [time, node, target]; values are 0 where unobserved.
         day, slot: of every row.
         train: which rows are of the training span.
+        interval_s: of the recording.
         sums, counts: over the training rows, [slot, node, target].
     """
 
@@ -106,6 +146,7 @@ class _Days:
     day: NDArray[np.int64]
     slot: NDArray[np.int64]
     train: NDArray[np.bool_]
+    interval_s: int
     sums: NDArray[np.float64]
     counts: NDArray[np.float64]
 
@@ -120,7 +161,7 @@ class _Days:
         train = np.zeros(len(slot), np.bool_)
         train[train_rows] = True
         sums, counts = _added(values[train], observed[train], slot[train], KINDS_OF_DAY * per_day)
-        return cls(values, observed, local // DAY_S, slot, train, sums, counts)
+        return cls(values, observed, local // DAY_S, slot, train, series.interval_s, sums, counts)
 
     @property
     def training(self) -> NDArray[np.int64]:
@@ -131,10 +172,14 @@ class _Days:
         """Return the training rows of a day."""
         return np.flatnonzero((self.day == day) & self.train)
 
-    def without(self, rows: NDArray[np.int64], reach: int) -> NDArray[np.float32]:
-        """Return the table made without some rows."""
+    def without(self, rows: NDArray[np.integer] | NDArray[np.bool_], reach: int) -> NDArray[np.float32]:
+        """Return the table made without some training rows."""
         sums, counts = _added(self.values[rows], self.observed[rows], self.slot[rows], len(self.sums))
         return self.table(self.sums - sums, self.counts - counts, reach)
+
+    def departure(self, usual: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return readings minus the usual ones of every row, 0 where unobserved."""
+        return np.where(self.observed, self.values - usual, 0).astype(np.float32)
 
     def error(self, days: NDArray[np.int64], reach: int) -> float:
         """Return the mean absolute error of the profile on days that it is made without."""

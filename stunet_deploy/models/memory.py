@@ -15,6 +15,8 @@ from stunet_deploy.series.wall_clock import DAY_S, WEEK_S
 
 #: State entries: the mean departure in every slot of the week, when it was last that time, and whether it ever was.
 WEEK, WEEK_KNOWN = "week", "week.known"
+#: Days between what is looked up and what is forecast: it was yesterday, and a week ago.
+DAYS_BEFORE = (1, 7)
 #: Seconds that a slot lasts at least.
 SHORTEST_SLOT_S = 3600
 
@@ -48,7 +50,7 @@ class WeekMemory:
     @property
     def width(self) -> int:
         """Number of channels that are looked up."""
-        return 2 * self.horizon * (self.targets + 1)
+        return len(DAYS_BEFORE) * self.horizon * (self.targets + 1)
 
     def states(self, nodes: int) -> tuple[StateSpec, ...]:
         """Return the state entries, for a node axis of this length."""
@@ -64,7 +66,7 @@ class WeekMemory:
         slot = self._slot(week)
         place = torch.floor((week - slot * self.slot_s) / self.interval_s)
         ahead = week + self.interval_s * torch.arange(1, self.horizon + 1, device=week.device)
-        earlier = torch.cat([within_week(ahead + (WEEK_S - DAY_S)), within_week(ahead)], dim=-1)
+        earlier = torch.cat([within_week(ahead + (WEEK_S - days * DAY_S)) for days in DAYS_BEFORE], dim=-1)
         return _Times(slot.long(), place, self._slot(earlier).long())
 
     def step(

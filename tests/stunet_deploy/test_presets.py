@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stunet_deploy.config import RunConfig, SRNNConfig, SRNNRunConfig
-from stunet_deploy.config_files import PRESETS, WEEKS_DAYS, read_run_config
+from stunet_deploy.config_files import PRESETS, read_run_config
 from stunet_deploy.errors import ConfigError
 
 EVERY = [(family, preset) for family, presets in PRESETS.items() for preset in presets]
@@ -41,17 +41,17 @@ def test_a_file_that_counts_epochs_has_no_limit_of_updates(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("preset", ["default", "small"])
-def test_a_recording_of_weeks_has_a_memory_unless_a_file_says_otherwise(tmp_path: Path, preset: str) -> None:
+def test_a_longer_recording_brings_more_unless_a_file_says_otherwise(tmp_path: Path, preset: str) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[model]\ntime_features = "day"\n', encoding="utf-8")
     settings = {
         (days, named): read_run_config(named, "stunet", preset, days=days).model
-        for days in (WEEKS_DAYS - 0.1, WEEKS_DAYS)
+        for days in (5.9, 6.0, 8.0, 20.0)
         for named in (None, file)
     }
 
-    assert [model.memory for model in settings.values()] == [False, False, True, True]
-    assert [model.time_features for model in settings.values()] == ["none", "day", "week", "day"]
+    assert [model.memory for model in settings.values()] == [False] * 4 + [True] * 4
+    assert [model.time_features for model in settings.values()] == ["none", *["day"] * 5, "week", "day"]
 
 
 def test_a_model_to_start_from_brings_its_architecture() -> None:

@@ -30,12 +30,14 @@ def series() -> Series:
     return Series(values, observed, times, Site(("a", "b", "c"), ("flow", "speed"), ("", "km/h"), INTERVAL_S))
 
 
-def literal_mean(series: Series, slot: int, weekend: bool, node: int, rows: slice, without: int | None = None) -> float:
+def literal_mean(
+    series: Series, slot: int, weekend: bool, node: int, rows: slice, without: tuple[int, ...] = ()
+) -> float:
     """Usual reading at a slot, by hand: that of both kinds of day is drawn to any time's, each kind's to that."""
     at_any_time, of_both, of_kind = [], [], []
     for row in range(*rows.indices(len(series.timestamps))):
         day, hour = divmod(row, SLOTS)
-        if day != without and series.observed[row, node, 1]:
+        if day not in without and series.observed[row, node, 1]:
             reading = float(series.values[row, node, 1])
             at_any_time.append(reading)
             if min((hour - slot) % SLOTS, (slot - hour) % SLOTS) <= REACH:
@@ -72,8 +74,12 @@ def test_tables_are_the_smoothed_means_of_the_training_span(series: Series) -> N
         expected = literal_mean(series, slot, weekend, node, rows)
         assert float(days.table[slot + SLOTS * weekend, node, 0]) == pytest.approx(expected, abs=1e-3)
         day = 5 if weekend else 2
-        expected = literal_mean(series, slot, weekend, node, rows, without=day)
+        expected = literal_mean(series, slot, weekend, node, rows, without=(day,))
         assert float(days.of_row[day * SLOTS + slot, node, 0]) == pytest.approx(expected, abs=1e-3)
+        apart = UsualDays.of(series, rows, SPEED, apart=(1, 4))
+        expected = literal_mean(series, slot, weekend, node, rows, without=(day, day - 1, day - 4))
+        assert float(apart.of_row[day * SLOTS + slot, node, 0]) == pytest.approx(expected, abs=1e-3)
+        assert np.array_equal(apart.table, days.table)
     after = slice(8 * SLOTS, None)  # a Tuesday: all days of the training span count
     np.testing.assert_array_equal(days.of_row[after], days.table[:SLOTS])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,9 @@ from stunet_deploy.models.stunet.graph_gru import GraphConvolution
 from stunet_deploy.models.stunet.propagation import level_basis
 from stunet_deploy.models.stunet.unet import RecurrentUNet
 
+#: Slope at zero of what compresses the channels of a perceptron; it grows like a logarithm from a quarter on.
+STEEPNESS = 4.0
+
 #: The last states of every encoder layer, oldest first: as many as its dilation, the last just written.
 Recent = Mapping[str, Sequence[Tensor]]
 
@@ -28,6 +32,7 @@ class DirectDecoder(nn.Module):
         targets: number of forecast features.
         own: channels of a sensor that the perceptron receives beside the encoder's output; 0 for no perceptron.
         static: channels of a sensor that are the same at every interval, for the perceptron.
+        common: channels that are the same at every sensor, for the perceptron.
 
     Attributes:
         head: the graph convolution; None for a network without encoder.
@@ -35,7 +40,13 @@ class DirectDecoder(nn.Module):
     """
 
     def __init__(
-        self, config: STUNetConfig, hierarchy: GraphHierarchy, targets: int, own: int = 0, static: int = 0
+        self,
+        config: STUNetConfig,
+        hierarchy: GraphHierarchy,
+        targets: int,
+        own: int = 0,
+        static: int = 0,
+        common: int = 0,
     ) -> None:
         super().__init__()
         self.horizon, self.targets = config.horizon, targets
@@ -45,7 +56,8 @@ class DirectDecoder(nn.Module):
             nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base
         self.perceptron: Perceptron | None = None
         if own:
-            self.perceptron = Perceptron(own, config.hidden, static, config.head, config.horizon * targets)
+            inputs = PerceptronInputs(own, config.hidden, static, common, config.compress)
+            self.perceptron = Perceptron(inputs, config.head, config.horizon * targets)
 
     def forward(
         self,
@@ -53,6 +65,7 @@ class DirectDecoder(nn.Module):
         base: Float[Tensor, "*batch ahead node target"] | None,
         own: Float[Tensor, "*batch node own"] | None = None,
         static: Float[Tensor, "node static"] | None = None,
+        common: Float[Tensor, "*batch 1 common"] | None = None,
         scale: Float[Tensor, "node target"] | None = None,
     ) -> Float[Tensor, "*batch horizon node target"]:
         """Return the forecast: the output of convolution and perceptron, added to the base where there is one.
@@ -60,37 +73,57 @@ class DirectDecoder(nn.Module):
         Args:
             encoded: output of the encoder, if there is one.
             base: forecasts to start from, for every horizon or one for all.
-            own, static: channels of every sensor for the perceptron.
+            own, static, common: channels for the perceptron.
             scale: unit of the output, of every sensor.
         """
         parts = [] if self.head is None else [self.head(encoded)]
         if self.perceptron is not None:
-            parts.append(self.perceptron(own, encoded, static))
+            parts.append(self.perceptron(own, encoded, static, common))
         emitted = sum(parts[1:], parts[0])
         head = torch.unflatten(emitted, -1, (self.horizon, self.targets)).movedim(-2, -3)
         head = head if scale is None else head * scale
         return head if base is None else head + base
 
 
+@dataclass(frozen=True)
+class PerceptronInputs:
+    """Numbers of channels that a perceptron receives; 0 for none of a kind.
+
+    Attributes:
+        own: of a sensor.
+        encoded: of the encoder.
+        static: of a sensor, the same at every interval.
+        common: the same at every sensor.
+        compress: the own ones are fed a second time, compressed: of counts, the large ones would drown the rest.
+    """
+
+    own: int
+    encoded: int = 0
+    static: int = 0
+    common: int = 0
+    compress: bool = False
+
+
 class Perceptron(nn.Module):
     """Two hidden layers from what is known of a sensor alone, and from the encoder's output where there is one.
 
-    Both begin without effect: the last layer is zero, and so is what the encoder adds to the first.
+    It begins without effect: the last layer is zero, and so is what other inputs add to those of the sensor.
 
     Args:
-        own: channels of a sensor.
-        encoded: channels of the encoder; 0 for none.
-        static: channels of a sensor that are the same at every interval; 0 for none.
+        inputs: the channels that it receives.
         width: units of a hidden layer.
         outputs: channels that are emitted.
     """
 
-    def __init__(self, own: int, encoded: int, static: int, width: int, outputs: int) -> None:
+    def __init__(self, inputs: PerceptronInputs, width: int, outputs: int) -> None:
         super().__init__()
+        own = inputs.own * (2 if inputs.compress else 1)
+        self.compress = inputs.compress
         self.own_weight = nn.Parameter(torch.empty(own, width))
         self.own_bias = nn.Parameter(torch.zeros(width))
-        self.encoded_weight = nn.Parameter(torch.zeros(encoded, width)) if encoded else None
-        self.static_weight = nn.Parameter(torch.zeros(static, width)) if static else None
+        self.encoded_weight = nn.Parameter(torch.zeros(inputs.encoded, width)) if inputs.encoded else None
+        self.static_weight = nn.Parameter(torch.zeros(inputs.static, width)) if inputs.static else None
+        self.common_weight = nn.Parameter(torch.zeros(inputs.common, width)) if inputs.common else None
         self.hidden_weight = nn.Parameter(torch.empty(width, width))
         self.hidden_bias = nn.Parameter(torch.zeros(width))
         self.out_weight = nn.Parameter(torch.zeros(width, outputs))
@@ -99,7 +132,7 @@ class Perceptron(nn.Module):
 
     def share(self, other: Perceptron) -> None:
         """Take over the parameters of another one, except what is for its encoder."""
-        for name in ("own_weight", "own_bias", "static_weight", "hidden_weight", "hidden_bias", "out_weight"):
+        for name in self._parameters.keys() - {"encoded_weight"}:
             setattr(self, name, getattr(other, name))
 
     def forward(
@@ -107,11 +140,16 @@ class Perceptron(nn.Module):
         own: Float[Tensor, "*batch node own"],
         encoded: Float[Tensor, "*batch node hidden"] | None,
         static: Float[Tensor, "node static"] | None = None,
+        common: Float[Tensor, "*batch 1 common"] | None = None,
     ) -> Float[Tensor, "*batch node output"]:
         """Return the output of every node."""
         bias: Tensor = self.own_bias  # of every sensor a constant one: in a step graph it costs nothing
         if self.static_weight is not None and static is not None:
             bias = bias + static @ self.static_weight
+        if self.common_weight is not None and common is not None:
+            bias = bias + common @ self.common_weight
+        if self.compress:
+            own = torch.cat([own, torch.asinh(STEEPNESS * own)], dim=-1)
         hidden = own @ self.own_weight + bias
         if self.encoded_weight is not None and encoded is not None:
             hidden = hidden + encoded @ self.encoded_weight

@@ -89,8 +89,9 @@ class STUNet(Forecaster):
             profiled = 0 if self.profile is None else self.profile.channels
             present = targets if self.profile is not None and config.static_features else 0
             static = STATIC_FEATURES * targets if config.static_features else 0
+            common = self.lags.width + len(self.input.period) if config.common else 0
             own = self.lags.width + profiled + present + (0 if self.memory is None else self.memory.width)
-            self.decoder = DirectDecoder(config, hierarchy, targets, own, static)
+            self.decoder = DirectDecoder(config, hierarchy, targets, own, static, common)
         elif direct:
             self.decoder = DirectDecoder(config, hierarchy, targets)
         else:
@@ -169,17 +170,18 @@ class STUNet(Forecaster):
                 ]
                 for name, layer in self.encoder.layers.items()
             }
-        own = None
+        own, common = None, None
         if self.lags is not None:
             departed, seen = self._departed(inputs.observed, filled, deviations)
             own, lagged = self.lags.step(self._marked(departed, seen), state.get(STATE + LAGS))
             written |= lagged
+            common = self._common(own, inputs.time_of_week)
             if self.memory is not None:
                 remembered = {name: state[STATE + name] for name in self.contract.lasting}
                 looked, week = self.memory.step(departed * seen, inputs.time_of_week, remembered)
                 own = torch.cat([own, looked], dim=-1)
                 written |= week
-        forecast = self._decode(encoded, recent, filled, deviations, None, own)
+        forecast = self._decode(encoded, recent, filled, deviations, None, own, common)
         written |= self.fill.written(filled, self._outlook(inputs.observed, forecast, deviations))
         return StepOutputs(self.output(self.order.back(forecast))), written
 
@@ -229,12 +231,13 @@ class STUNet(Forecaster):
 
         deviations = self.deviations(inputs.time_of_week, filled, profile)
         encoded = self._encode(inputs, filled, deviations, run_layer)
-        own = None
+        own, common = None, None
         if self.lags is not None:
             earlier = lines[LAGS][0] if LAGS in lines else None
             departed, seen = self._departed(inputs.observed, filled, deviations)
             own, remembered = self.lags.sequence(self._marked(departed, seen), earlier)
             own = picked(own, issued)
+            common = self._common(own, picked(inputs.time_of_week, issued))
             if self.memory is not None:
                 before = {name: lines[name][0] for name in self.contract.lasting}
                 looked, week = self.memory.sequence(departed * seen, inputs.time_of_week, before, issued)
@@ -248,6 +251,7 @@ class STUNet(Forecaster):
             None if deviations is None else picked(deviations, issued),
             None if teacher is None else teacher.mapped(lambda labels: self.arranged(picked(labels, issued))),
             own,
+            common,
         )
         last = slice(-1, None)
         outlook = self._outlook(
@@ -314,6 +318,15 @@ class STUNet(Forecaster):
     def _marked(self, departed: Tensor, seen: Tensor) -> Tensor:
         return torch.cat([departed, seen], dim=-1) if self.input.mask_channel else departed
 
+    def _common(
+        self, window: Float[Tensor, "*batch node window"], time_of_week: Float[Tensor, "*batch 1"]
+    ) -> Float[Tensor, "*batch 1 common"] | None:
+        """Return what all sensors have in common: their mean in the window of lags, and the time."""
+        if not self.config.common:
+            return None
+        mean = self.order.back(window).mean(dim=-2, keepdim=True)
+        return torch.cat([mean, self.input.time_channels(time_of_week)[..., None, :]], dim=-1)
+
     def _decode(
         self,
         encoded: Tensor | None,
@@ -322,6 +335,7 @@ class STUNet(Forecaster):
         deviations: Tensor | None,
         teacher: Teacher | None,
         own: Tensor | None,
+        common: Tensor | None,
     ) -> Tensor:
         """Return the normalised forecast [*batch, horizon, node, target]."""
         targets = self.targets(filled)
@@ -334,7 +348,7 @@ class STUNet(Forecaster):
                 # Beside what is usual for a sensor, a reading by itself says how far it is from the sensor's limits.
                 own = torch.cat([*known, targets] if self.config.static_features else known, dim=-1)
             static, scale = (None if known is None else self.arranged(known) for known in (self.static, self.scale))
-            forecast: Tensor = self.decoder(encoded, base, own, static, scale)
+            forecast: Tensor = self.decoder(encoded, base, own, static, common, scale)
         else:
             ahead = None if deviations is None else deviations[..., 1:, :, :]
             forecast = self.decoder(recent, torch.zeros_like(targets), base, ahead, teacher)

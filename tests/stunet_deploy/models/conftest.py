@@ -245,16 +245,21 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                 own = np.concatenate(own, axis=1)
                 if config.lags > 1:
                     history["lags"].append(own[:, : history["lags"][-1].shape[1]])
+                common = [own.mean(axis=0), time_channels(config.time_features, second)]
                 if config.profile:
                     own = [own, *(ahead / scale for ahead in deviations)]
                     own = np.concatenate([*own, *([filled[:, targets]] if config.static_features else [])], axis=1)
                 if config.memory:
                     looked = week_memory(model, -deviations[0] / scale * seen[:, targets], second, history)
                     own = np.insert(own, [config.lags * 2 * len(targets)], looked, axis=1)
+                if config.compress:
+                    own = np.concatenate([own, np.arcsinh(4 * own)], axis=1)
                 weights = tree(model.decoder.perceptron)
                 hidden = own @ weights["own_weight"] + weights["own_bias"] + encoded @ weights["encoded_weight"]
                 if config.static_features:
                     hidden = hidden + model.static.double().numpy() @ weights["static_weight"]
+                if config.common:
+                    hidden = hidden + np.concatenate(common) @ weights["common_weight"]
                 hidden = np.maximum(hidden, 0) @ weights["hidden_weight"] + weights["hidden_bias"]
                 out = out + np.maximum(hidden, 0) @ weights["out_weight"]
             steps = [base[h] + scale * out[:, h * len(targets) : (h + 1) * len(targets)] for h in range(config.horizon)]

@@ -90,7 +90,7 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         {"residual": False, "unpooling": "weighted_deconv"},
         {"profile": True},
         {"profile": True, "damped": False, "lags": 0, "sensor_scale": False},
-        {"profile": True, "lags": 1, "head": 3, "static_features": False},
+        {"profile": True, "lags": 1, "head": 3, "static_features": False, "common": False, "compress": False},
         {"profile": True, "memory": True},
         {"profile": True, "decoder": "recurrent", "fill": "zeros"},
         {"profile": True, "decoder": "recurrent", "residual": False, "fill": "last"},
@@ -160,7 +160,9 @@ def test_every_kind_of_graph_keeps_the_contract(build_model, as_numpy, graph, sc
 def test_a_network_without_encoder_keeps_the_contract_and_knows_no_neighbour(build_model, as_numpy, profile):
     rng = np.random.default_rng(4)
     table = random_profile(rng, 6) if profile else None
-    model = build_model(STUNetConfig(hidden=0, horizon=3, lags=4, head=5, profile=profile), ring(6), profile=table)
+    model = build_model(
+        STUNetConfig(hidden=0, horizon=3, lags=4, head=5, profile=profile, common=False), ring(6), profile=table
+    )
     step, forward = as_numpy(model)
 
     verify_step_contract(model.contract, step, rng, forward=forward, time=7, tolerance=ROUND_OFF)
@@ -214,6 +216,8 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
         lags=draw(st.sampled_from([0, 1, 5])),
         head=draw(st.integers(1, 6)),
         static_features=draw(st.booleans()),
+        common=draw(st.booleans()),
+        compress=draw(st.booleans()),
         sensor_scale=draw(st.booleans()),
         memory=draw(st.booleans()),
         horizon=draw(st.integers(1, 4)),
