@@ -19,6 +19,17 @@ SUBSTITUTE = "substitute"
 UNMARKED = "zeros"
 
 
+def return_share(span: float) -> float:
+    """Return the share of the way back to its usual value that a silent sensor's substitute goes in an interval.
+
+    It is 2 / (1 + span), that of an exponential moving average; a span of 1 or less is back at once.
+
+    Args:
+        span: in intervals.
+    """
+    return min(2 / (1 + span), 1.0)
+
+
 class Outlook(NamedTuple):
     """The reading of an interval and the forecast made after it, from which ``forecast`` derives its substitute.
 
@@ -49,10 +60,14 @@ class Fill:
         source: normalises readings.
         output: of the model, for ``forecast``.
         horizon: number of intervals forecast, for ``forecast``.
+
+    Attributes:
+        part: share of the way back in an interval, for ``forecast``; see :func:`return_share`.
     """
 
     def __init__(self, name: str, source: SignalInput, output: ForecastOutput | None = None, horizon: int = 0) -> None:
         self.name, self.source, self.output, self.horizon = name, source, output, horizon
+        self.part = return_share(horizon)
 
     @property
     def remembers(self) -> bool:
@@ -110,7 +125,7 @@ class Fill:
         It is the forecast for it, and the filled reading of features that are not forecast. Where this interval lacks
         the reading too, it moves a part of the way towards the sensor's profile (towards its mean, without a profile
         or a forecast): a model that is fed its own forecasts for longer than it was trained to forecast drifts away.
-        The part, 2 / (1 + horizon), is that of an exponential moving average with a span of the horizon.
+        The span of its return is the horizon.
         """
         assert self.output is not None
         signal = self.source.signal
@@ -118,8 +133,7 @@ class Fill:
         mean = outlook.sensor_mean().expand_as(filled)
         if outlook.deviations is not None:
             mean = with_targets(mean, outlook.deviations[..., 1, :, :] + targets_of(filled, signal), signal)
-        part = 2 / (1 + self.horizon)
-        return torch.where(outlook.observed > 0.5, expected, expected + part * (mean - expected))
+        return torch.where(outlook.observed > 0.5, expected, expected + self.part * (mean - expected))
 
     def pieces(
         self, observed: Float[Tensor, "batch time node feature"], issued: Int64[Tensor, " issue"] | None
