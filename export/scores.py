@@ -11,7 +11,7 @@ from runtime.backends.base import open_backend
 from runtime.golden_replay import carried_forecasts
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint
-from stunet_deploy.metrics import ErrorSums, scored_horizons
+from stunet_deploy.metrics import ErrorSums, far_from_zero, scored_horizons
 
 
 def score_reference(bundle: Bundle, checkpoint: Checkpoint) -> list[dict[str, Any]]:
@@ -35,6 +35,9 @@ def score_reference(bundle: Bundle, checkpoint: Checkpoint) -> list[dict[str, An
                 ahead = slice(t + 1, t + 1 + manifest.horizon)
                 sums.add(forecast[None], labels[ahead][None], known[ahead][None])
     scores = sums.scores()
+    percentages = [
+        far_from_zero(labels[manifest.window :, :, i], known[manifest.window :, :, i]) for i in range(len(columns))
+    ]
     return [
         {
             "model": manifest.model,
@@ -43,7 +46,8 @@ def score_reference(bundle: Bundle, checkpoint: Checkpoint) -> list[dict[str, An
             "target": target,
             "horizon_minutes": manifest.horizons_min[step - 1],
             "mae": _rounded(scores.mae[step - 1, column]),
-            "mape": _rounded(scores.mape[step - 1, column]),
+            "wape": _rounded(scores.wape[step - 1, column]),
+            "mape": _rounded(scores.mape[step - 1, column]) if percentages[column] else None,
             "rmse": _rounded(scores.rmse[step - 1, column]),
             "count": int(scores.count[step - 1, column]),
         }

@@ -144,9 +144,11 @@ def _engine_line(engine: Mapping[str, Any] | None) -> str:
 def _accuracy(manifest: Manifest) -> str:
     """Return one line of mean absolute errors by lead time, where the reference stream was scored."""
     results = manifest.accuracy.get(FLOAT32, {}).get("results", [])
+    units = dict(zip(manifest.targets, manifest.units_of_targets, strict=True))
     several = len(manifest.targets) > 1
     errors = [
-        f"{r['target']} " * several + f"{r['mae']:.2f} at {r['horizon_minutes']:g} min"
+        f"{r['target']} " * several
+        + " ".join(filter(None, (f"{r['mae']:.2f}", units.get(r["target"], ""), f"at {r['horizon_minutes']:g} min")))
         for r in results
         if r["mae"] is not None
     ]

@@ -1,4 +1,4 @@
-"""Forecast errors over the cells that were really measured: MAE, MAPE and RMSE for each horizon."""
+"""Forecast errors over the cells that were really measured: MAE, WAPE, MAPE and RMSE for each horizon."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from stunet_deploy.errors import DataError
 
 STGCN_EPSILON = 1e-5
 """The constant that STGCN adds to a label before it divides by it (protocol B)."""
+SMALL = 0.05
+"""A label below this share of the mean label is too near zero for a percentage of it to mean much."""
+FEW = 0.01
+"""MAPE is told where less than this share of the labels is small."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +24,8 @@ class Scores:
 
     mae: NDArray[np.float64]
     """Mean absolute error, in the target's unit."""
+    wape: NDArray[np.float64]
+    """Sum of absolute errors over the sum of absolute labels, in percent; NaN where all labels are 0."""
     mape: NDArray[np.float64]
     """Mean absolute percentage error, in percent."""
     rmse: NDArray[np.float64]
@@ -66,22 +72,27 @@ class ErrorSums:
         divisor = np.abs(actual + self._epsilon)
         divisible = counted & (divisor > 0)
         relative = np.divide(absolute, divisor, out=np.zeros_like(absolute), where=divisible)
-        cells = (absolute, absolute**2, relative, counted, divisible)
-        sums = np.stack([cell.sum(axis=(0, 2), dtype=np.float64) for cell in cells])
+        cells = (absolute, absolute**2, relative, counted, divisible, np.abs(actual))
+        sums = np.stack([cell.sum(axis=0, dtype=np.float64) for cell in cells])
         self._sums = sums if self._sums is None else self._sums + sums
 
-    def scores(self) -> Scores:
+    def scores(self, nodes: NDArray[np.bool_] | None = None) -> Scores:
         """The errors over everything added so far.
+
+        Args:
+            nodes: which sensors count for which target, ``[node, target]``; None for all.
 
         Raises:
             DataError: nothing was added.
         """
         if self._sums is None:
             raise DataError("no forecasts", "at least one forecast to score", "choose a longer test span")
-        absolute, squared, relative, count, divisible = self._sums
-        with np.errstate(invalid="ignore"):  # 0 / 0 where no cell counted
+        sums = self._sums if nodes is None else np.where(nodes, self._sums, 0)
+        absolute, squared, relative, count, divisible, labels = sums.sum(axis=2)
+        with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 where no cell counted
             return Scores(
                 mae=absolute / count,
+                wape=np.where(labels > 0, 100.0 * absolute / labels, np.nan),
                 mape=100.0 * relative / divisible,
                 rmse=np.sqrt(squared / count),
                 count=count.astype(np.int64),
@@ -98,6 +109,20 @@ def score(forecast: ArrayLike, label: ArrayLike, mask: ArrayLike | None = None, 
 def scored_horizons(horizon: int) -> tuple[int, ...]:
     """The horizons that tables show, in intervals: a quarter, half and all of the reach (3, 6, 12 of 12)."""
     return tuple(sorted({math.ceil(horizon / 4), math.ceil(horizon / 2), horizon}))
+
+
+def far_from_zero(label: ArrayLike, mask: ArrayLike) -> bool:
+    """Return whether labels are so far from zero that MAPE, a mean of percentages of them, says something.
+
+    A single label near zero makes a percentage of thousands, and then the mean is about it alone. Fewer than
+    :data:`FEW` of the labels may be smaller than :data:`SMALL` of their mean, all without their signs.
+
+    Args:
+        label: raw labels of one target, of any shape.
+        mask: which of them count; where none does, or all are 0, the answer is no.
+    """
+    sizes = np.abs(np.asarray(label, np.float64)[np.asarray(mask, np.bool_)])
+    return bool(sizes.any()) and bool((sizes < SMALL * sizes.mean()).mean() < FEW)
 
 
 def label_mask(label: ArrayLike) -> NDArray[np.bool_]:

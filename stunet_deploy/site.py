@@ -78,6 +78,11 @@ class Site:
             )
         return [self.features.index(name) for name in wanted]
 
+    def unit_of(self, names: Sequence[str]) -> str:
+        """Return the unit that the named features share; empty where it is unknown or they have several."""
+        units = {unit for name, unit in zip(self.features, self.units, strict=True) if name in names}
+        return units.pop() if len(units) == 1 else ""
+
     def selected(self, nodes: Sequence[int], features: Sequence[int]) -> Site:
         """Return the site with just these positions of the node and feature axes, in this order."""
 

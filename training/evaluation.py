@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.metrics import STGCN_EPSILON, ErrorSums, scored_horizons
+from stunet_deploy.metrics import FEW, SMALL, STGCN_EPSILON, ErrorSums, far_from_zero, scored_horizons
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.times import format_time
 from stunet_deploy.series.wall_clock import DAY_S
+from stunet_deploy.site import Site
 from training.protocols import Split
 
 Regime = Literal["window", "stream"]
+#: The numbers of a result in JSON.
+_NUMBERS = ("horizon_minutes", "mae", "wape", "mape", "rmse", "count")
 
 
 @runtime_checkable
@@ -52,12 +55,18 @@ class Result:
     horizon_minutes: float
     mae: float
     """In the target's unit; NaN where no label was observed."""
-    mape: float
-    """In percent."""
+    wape: float
+    """Sum of the absolute errors over that of the absolute labels, in percent."""
+    mape: float | None
+    """In percent; None where labels come near zero, see :func:`stunet_deploy.metrics.far_from_zero`."""
     rmse: float
     """In the target's unit."""
     count: int
     """Labels that counted."""
+    constant: int = 0
+    """Sensors whose observed readings of the target do not change in the training span; they count like all others."""
+    mae_changing: float | None = None
+    """MAE over the other sensors; None where there are no constant ones."""
     hidden: float | None = None
     """Share of the readings that was hidden from the predictor; None where hiding was not asked for."""
 
@@ -96,6 +105,8 @@ def evaluate(
     rows_before = DAY_S // series.interval_s if warm_up is None else warm_up
     if rows_before < 0:
         raise ConfigError(f"a warm-up of {rows_before} rows", "none or more", "choose another warm-up")
+    percentages = [_percentages_hold(series, split, column) for column in columns]
+    constant = constant_in_training(series, split)[:, columns]
     results = []
     for predictor in predictors:
         for regime in regimes:
@@ -103,10 +114,11 @@ def evaluate(
                 forecasts: Iterable[NDArray[np.float32]] = predictor.window(seen, split.test, split.window)
             else:
                 forecasts = _stream(predictor, seen, split, rows_before)
-            scores = _sum_errors(predictor.name, forecasts, series, split, columns).scores()
+            sums = _sum_errors(predictor.name, forecasts, series, split, columns)
+            scores, changing = sums.scores(), sums.scores(~constant)
             for horizon in scored_horizons(split.horizon):
                 for position, column in enumerate(columns):
-                    cell = (horizon - 1, position)
+                    cell, still = (horizon - 1, position), int(constant[:, position].sum())
                     results.append(
                         Result(
                             model=predictor.name,
@@ -114,18 +126,32 @@ def evaluate(
                             target=series.features[column],
                             horizon_minutes=horizon * series.interval_s / 60,
                             mae=float(scores.mae[cell]),
-                            mape=float(scores.mape[cell]),
+                            wape=float(scores.wape[cell]),
+                            mape=float(scores.mape[cell]) if percentages[position] else None,
                             rmse=float(scores.rmse[cell]),
                             count=int(scores.count[cell]),
+                            constant=still,
+                            mae_changing=float(changing.mae[cell]) if still else None,
                         )
                     )
     return results
 
 
-def table(results: Sequence[Result]) -> str:
-    """Return the results as aligned text, one line per model and regime, MAE / MAPE % / RMSE per horizon.
+def constant_in_training(series: Series, split: Split) -> NDArray[np.bool_]:
+    """Return which sensors have no two different observed readings in the training span, ``[node, feature]``.
 
-    Where readings were hidden, the line names their share.
+    Where a forecast is scored at many of them, a small mean error says little about the others.
+    """
+    values, observed = series.values[split.train_rows], series.observed[split.train_rows]
+    lowest = values.min(axis=0, where=observed, initial=np.inf)
+    constant: NDArray[np.bool_] = lowest >= values.max(axis=0, where=observed, initial=-np.inf)
+    return constant
+
+
+def table(results: Sequence[Result]) -> str:
+    """Return the results as aligned text, one line per model and regime, MAE, WAPE, MAPE and RMSE per horizon.
+
+    Where readings were hidden, the line names their share. :func:`remarks` says what the numbers leave open.
     """
     horizons = list(dict.fromkeys(result.horizon_minutes for result in results))
     several = len({result.target for result in results}) > 1
@@ -134,18 +160,54 @@ def table(results: Sequence[Result]) -> str:
         model = f"{result.model} ({result.target})" if several else result.model
         if result.hidden is not None:
             model += f", {100 * result.hidden:g} % hidden"
-        errors = f"{result.mae:7.2f} {result.mape:6.1f}% {result.rmse:7.2f}"
+        mape = f"{'–':>7}" if result.mape is None else f"{result.mape:6.1f}%"
+        errors = f"{result.mae:7.2f} {result.wape:6.1f}% {mape} {result.rmse:7.2f}"
         lines.setdefault((model, result.protocol), {})[result.horizon_minutes] = errors
     width = max((len(model) for model, _ in lines), default=0)
-    blank = " " * len(f"{0:7.2f} {0:6.1f}% {0:7.2f}")
+    blank = " " * len(f"{0:7.2f} {0:6.1f}% {0:6.1f}% {0:7.2f}")
     titles = "  ".join(f"{f'{minutes:g} min':^{len(blank)}}" for minutes in horizons)
-    units = "  ".join(f"{'MAE':>7} {'MAPE':>7} {'RMSE':>7}" for _ in horizons)
+    units = "  ".join(f"{'MAE':>7} {'WAPE':>7} {'MAPE':>7} {'RMSE':>7}" for _ in horizons)
     text = [f"{'':{width}}  {'':6}  {titles}".rstrip(), f"{'model':{width}}  {'':6}  {units}"]
     text += [
         f"{model:{width}}  {regime:6}  " + "  ".join(errors.get(minutes, blank) for minutes in horizons)
         for (model, regime), errors in lines.items()
     ]
     return "\n".join(text)
+
+
+def units_in_words(site: Site, targets: Sequence[str]) -> str:
+    """Return in which units the errors of targets are: ``mph``, or ``km/h (speed) and veh/h (flow)``."""
+    named = [(site.unit_of([target]) or "the unit of the data", target) for target in targets]
+    return named[0][0] if len(named) == 1 else " and ".join(f"{unit} ({target})" for unit, target in named)
+
+
+def remarks(site: Site, results: Sequence[Result]) -> list[str]:
+    """Return lines on what a table of results leaves open: MAPE not shown, sensors constant in training.
+
+    Args:
+        site: of the recording, for its units.
+        results: of any predictors; of those with hidden readings the MAE over other sensors is not told.
+    """
+    lines = []
+    for target in dict.fromkeys(result.target for result in results):
+        found = [result for result in results if result.target == target]
+        if any(result.mape is None and result.count for result in found):
+            lines.append(
+                f"MAPE of {target} is not shown: {100 * FEW:g} % or more of the labels are below {100 * SMALL:g} % of "
+                "their mean, and percentages of those few would decide it"
+            )
+        if still := found[0].constant:
+            carried: dict[str, list[str]] = {}
+            for one in found:
+                if one.protocol == "stream" and not one.hidden and one.mae_changing is not None:
+                    carried.setdefault(one.model, []).append(f"{one.mae_changing:.2f}")
+            errors = ", ".join(f"{model} {' / '.join(numbers)}" for model, numbers in carried.items())
+            unit = site.unit_of([target])
+            lines.append(
+                f"{still} of {len(site.sensor_ids)} sensors are constant in training ({target}); carried MAE over the "
+                f"others: {errors}{f' {unit}' if unit else ''}"
+            )
+    return lines
 
 
 def to_json(
@@ -157,14 +219,16 @@ def to_json(
 ) -> dict[str, Any]:
     """Return the results as plain JSON values: ``{"data": …, "split": …, "results": [{"model", "protocol", …}]}``.
 
-    A score without labels is null; ``target`` is there only where results differ in it, ``hidden`` only where
-    readings were hidden.
+    A score without labels is null, and so is ``mape`` where labels come near zero; ``target`` is there only where
+    results differ in it, ``hidden`` only where readings were hidden. Where sensors are constant in training, the data
+    have their number by target as ``constant_in_training`` and every result of the target ``mae_changing``.
 
     Args:
         series, split, results: the recording, its split and the scores.
         missing: how the model reads a missing reading: as ``unobserved``, or as ``zeros`` with that ``fill``.
     """
     several = len({result.target for result in results}) > 1
+    constant = {result.target: result.constant for result in results if result.constant}
     return {
         "data": {
             "source": series.source,
@@ -175,6 +239,7 @@ def to_json(
             "features": list(series.features),
             "units": list(series.units),
             "observed_share": round(float(series.observed.mean()), 6),
+            **({"constant_in_training": constant} if constant else {}),
         },
         "split": {
             "protocol": split.protocol,
@@ -192,12 +257,19 @@ def to_json(
                 "model": result.model,
                 "protocol": result.protocol,
                 **({"target": result.target} if several else {}),
-                **{name: _plain(getattr(result, name)) for name in ("horizon_minutes", "mae", "mape", "rmse", "count")},
+                **{name: _plain(getattr(result, name)) for name in _NUMBERS},
+                **({"mae_changing": _plain(result.mae_changing)} if result.constant else {}),
                 **({} if result.hidden is None else {"hidden": result.hidden}),
             }
             for result in results
         ],
     }
+
+
+def _percentages_hold(series: Series, split: Split, column: int) -> bool:
+    """Return whether the scored labels of a feature are far from zero."""
+    rows = np.unique(split.test[:, None] + np.array(scored_horizons(split.horizon)))
+    return far_from_zero(series.values[rows, :, column], series.observed[rows, :, column])
 
 
 def _stream(predictor: Predictor, series: Series, split: Split, warm_up: int) -> Iterator[NDArray[np.float32]]:
@@ -225,8 +297,8 @@ def _sum_errors(
     return sums
 
 
-def _plain(number: float) -> float | int | None:
+def _plain(number: float | None) -> float | int | None:
     """Return a number for JSON: null for NaN, an integer where it is whole."""
-    if not math.isfinite(number):
+    if number is None or not math.isfinite(number):
         return None
     return int(number) if number == int(number) else number

@@ -118,8 +118,8 @@ def report(result: dict[str, Any]) -> str:
         "How fast the fill returns",
         f"`{result['command']}`. MAE (mph) on the **validation** span, mean over 15, 30 and 60 minutes and over 10, 30 "
         "and 50 % of the readings or sensors lost, state carried; one model of the default preset a set, "
-        f"{runs[0]['minutes']:g} CPU minutes. In an interval in which a sensor is silent its substitute goes a share of "
-        "the way back to the sensor's usual day: 2 / (1 + span).",
+        f"{runs[0]['minutes']:g} CPU minutes. In an interval in which a sensor is silent its substitute goes a share "
+        "of the way back to the sensor's usual day: 2 / (1 + span).",
         machine(runs[-1]["environment"]),
         *blocks,
         "## All sets",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.command import Command
-from benchmarks.harness.page import machine, measured_on, page, stored, table, write_page
+from benchmarks.harness.page import machine, measured_on, number, page, stored, table, write_page
 from benchmarks.harness.weeks import WEEKS, Week
 from benchmarks.harness.workbench import stunet
 
@@ -78,7 +78,7 @@ def report(name: str, runs: Mapping[str, Mapping[str, Any]]) -> str:
     week, cells = WEEKS[name], dict[tuple[str, str], dict[float, str]]()
     for found in runs.values():
         for entry in found["evaluate"]["results"]:
-            cell = f"{entry['mae']:.2f} / {entry['mape']:.1f} / {entry['rmse']:.2f}"
+            cell = f"{entry['mae']:.2f} / {number(entry['mape'], '.1f')} / {entry['rmse']:.2f}"
             cells.setdefault((entry["model"], entry["protocol"]), {})[entry["horizon_minutes"]] = cell
     horizons = sorted({minutes for row in cells.values() for minutes in row})
     rows = [

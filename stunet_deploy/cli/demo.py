@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from stunet_deploy.graph.files import read_graph
     from stunet_deploy.series.series import read_series
     from training.baselines import baselines
-    from training.evaluation import evaluate, table, to_json
+    from training.evaluation import evaluate, remarks, table, to_json
     from training.protocols import choose_protocol
     from training.run import TrainingRun
 
@@ -61,9 +61,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     out.mkdir(parents=True, exist_ok=True)
     stages = Stages(console)
     series = read_series(DATA)
+    unit = series.site.unit_of(CONFIG.targets)
     with stages.time(f"training for {arguments.minutes:g} minutes on {len(series.sensor_ids)} simulated detectors"):
         graph = read_graph(DATA, series.sensor_ids)
-        with TrainingLog(out / "model.log.csv", console, CONFIG.training.epochs, False, None) as log:
+        with TrainingLog(out / "model.log.csv", console, CONFIG.training.epochs, False, None, unit) as log:
             checkpoint = TrainingRun(series, graph, CONFIG, max_minutes=arguments.minutes, report=log.report).run()
         checkpoint.save(out / "model.pt")
     with stages.time("exporting the step to ONNX"):
@@ -105,11 +106,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         "seconds": stages.seconds,
     }
     shown = "  ".join(f"{name} {us:.0f}" for name, us in percentiles(latency))
+    scores = "\n".join((table(results), f"MAE and RMSE in {unit}, simulated traffic", *remarks(series.site, results)))
     console.answer(
         data,
-        f"\n{table(results)}\nMAE and RMSE in km/h, simulated traffic\n\n"
-        f"one step of all {len(series.sensor_ids)} detectors, in µs, n = {latency['count']}: {shown}\n"
-        f"verified over {verification.intervals} intervals: largest error {verification.max_abs_error:.1e} km/h\n"
+        f"\n{scores}\n\none step of all {len(series.sensor_ids)} detectors, in µs, n = {latency['count']}: {shown}\n"
+        f"verified over {verification.intervals} intervals: largest error {verification.max_abs_error:.1e} {unit}\n"
         f"report: {report}",
     )
     console.next("stunet train --data YOURS.csv --graph YOUR_EDGES.csv --timezone YOUR/ZONE --out model.pt")

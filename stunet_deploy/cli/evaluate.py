@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Score and print the table."""
     from stunet_deploy.series.series import read_series
     from training.baselines import baselines
-    from training.evaluation import evaluate, table, to_json
+    from training.evaluation import evaluate, remarks, table, to_json, units_in_words
     from training.hiding import evaluate_hidden
     from training.protocols import choose_protocol
     from training.verdict import Verdict
@@ -122,9 +122,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         whole = [result for result in results if not result.hidden]
         for path in pictures.write_plots(arguments.plots, series, split, subject.predictor, subject.targets, whole):
             console.say(f"wrote {path}")
-    unit = (
-        series.units[series.features.index(subject.targets[0])] if len(subject.targets) == 1 else "each target's unit"
-    )
     missing: Literal["unobserved", "zeros"] = "zeros" if subject.fill == "zeros" else "unobserved"
     report = to_json(series, split, results, missing=missing)
     if arguments.hide:
@@ -133,11 +130,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         report["trees"] = {"settings": one.chosen, "validation_mae": one.validation_mae}
     verdict = Verdict.of(results, subject.predictor.name)
     report["verdict"] = verdict.to_json()
-    console.answer(
-        report,
-        f"{table(results)}\nMAE and RMSE in {unit or 'the unit of the data'}; protocol {split.protocol.upper()}; "
-        f"missing inputs are {missing} ({MODES[missing]} mode), missing labels do not count\n{verdict}",
+    legend = (
+        f"MAE and RMSE in {units_in_words(series.site, subject.targets)}; protocol {split.protocol.upper()}; "
+        f"missing inputs are {missing} ({MODES[missing]} mode), missing labels do not count"
     )
+    lines = (table(results), legend, *remarks(series.site, results), str(verdict))
+    console.answer(report, "\n".join(lines))
     if not verdict.worth_deploying:
         console.next("train longer, on a longer recording or with another config; see docs/guide/training.md")
     elif arguments.model.is_dir():

@@ -20,7 +20,7 @@ from stunet_deploy.cli.pictures import forecasts as pictures
 from stunet_deploy.files import replacing
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.wall_clock import DAY_S
-from training.evaluation import Result
+from training.evaluation import Result, remarks
 from training.protocols import Split
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -104,6 +104,7 @@ def write_report(path: Path, result: DemoResult) -> None:
         corridors=pictures.to_svg(pictures.draw_corridors(day, corridors, lead)),
         horizons=pictures.to_svg(pictures.draw_horizons(named, unit)),
         accuracy=_accuracy(named),
+        remarks="".join(f"<p>{html.escape(line)}.</p>" for line in remarks(result.series.site, named)),
         latency=pictures.to_svg(pictures.draw_latency(result.step_us, marks)),
         timings=_rows([(name, f"{us:.0f}") for name, us in percentiles(latency)]),
         count=latency["count"],
@@ -173,13 +174,16 @@ def _accuracy(results: Sequence[Result]) -> str:
     """Return the table of errors, a row per model and regime; a baseline has no state, so one row says it all."""
     horizons = sorted({result.horizon_minutes for result in results})
     first = results[0].model
-    head = "<tr><th>model<th>regime" + "".join(f"<th colspan=3>{minutes:g} min" for minutes in horizons)
-    head += "<tr class=sub><th><th>" + "<th>MAE<th>MAPE<th>RMSE" * len(horizons)
+    head = "<tr><th>model<th>regime" + "".join(f"<th colspan=4>{minutes:g} min" for minutes in horizons)
+    head += "<tr class=sub><th><th>" + "<th>MAE<th>WAPE<th>MAPE<th>RMSE" * len(horizons)
     body = []
     for model in dict.fromkeys(result.model for result in results):
         for regime in ("stream", "window") if model == first else ("stream",):
             cells = [r for r in results if r.model == model and r.protocol == regime]
-            numbers = "".join(f"<td>{r.mae:.2f}<td>{r.mape:.1f} %<td>{r.rmse:.2f}" for r in cells)
+            numbers = "".join(
+                f"<td>{r.mae:.2f}<td>{r.wape:.1f} %<td>{'–' if r.mape is None else f'{r.mape:.1f} %'}<td>{r.rmse:.2f}"
+                for r in cells
+            )
             shown = regime if model == first else "either"
             body.append(f"<tr{' class=own' if model == first else ''}><th>{model}<td>{shown}{numbers}")
     return f"<table><thead>{head}<tbody>{''.join(body)}</table>"

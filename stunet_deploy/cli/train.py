@@ -143,11 +143,13 @@ def _train(arguments: argparse.Namespace, console: Console, device: str) -> int:
     console.say(f"data:  {series.source}\ngraph: {graph.source}")
     for remark in [] if graph.cut is None else remark_on_cut(graph.cut):
         console.say(f"look at: {remark}")
+    targets = config.targets if start is None else start.model.signal.targets
+    unit = series.site.unit_of(targets or series.features)
     started = time.perf_counter()
     log_file = out.with_name(f"{out.stem}.log.csv")
     try:
         tensorboard = arguments.tensorboard if first else None
-        with TrainingLog(log_file, console, epochs, arguments.resume, tensorboard) as log:
+        with TrainingLog(log_file, console, epochs, arguments.resume, tensorboard, unit) as log:
             checkpoint = TrainingRun(
                 series,
                 graph,
@@ -179,11 +181,11 @@ def _train(arguments: argparse.Namespace, console: Console, device: str) -> int:
         "protocol": trained["protocol"],
         "seconds": round(time.perf_counter() - started, 1),
     }
+    error = f"validation MAE {data['best_validation_mae']:.3f}{f' {unit}' if unit else ''}"
     text = (
-        f"{data['epochs']} epochs, best validation MAE {data['best_validation_mae']:.3f} "
-        f"after epoch {data['best_epoch']}; log in {log_file}"
+        f"{data['epochs']} epochs, best {error} after epoch {data['best_epoch']}; log in {log_file}"
         if epochs != 0
-        else f"as {arguments.start_from} was trained, validation MAE {data['best_validation_mae']:.3f} here"
+        else f"as {arguments.start_from} was trained, {error} here"
     )
     console.answer(data, f"{out}: {text}")
     zone = f" --timezone {arguments.timezone}" if arguments.timezone else ""

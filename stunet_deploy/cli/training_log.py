@@ -27,15 +27,23 @@ class TrainingLog(ExitStack):
         epochs: planned number, if it is known.
         resume: keep the lines that the interrupted run wrote.
         tensorboard: folder of TensorBoard's log, or None.
+        unit: of the validation error; empty where it is unknown.
     """
 
     def __init__(
-        self, path: Path, console: Console, epochs: int | None, resume: bool, tensorboard: Path | None
+        self,
+        path: Path,
+        console: Console,
+        epochs: int | None,
+        resume: bool,
+        tensorboard: Path | None,
+        unit: str = "",
     ) -> None:
         super().__init__()
         self._path = path
         self._console = console
         self._epochs = epochs
+        self._unit = f" {unit}" if unit else ""
         self._rows = _read(path) if resume else []
         self._best = min((float(row["validation_mae"]) for row in self._rows), default=float("inf"))
         self._tensorboard = tensorboard
@@ -68,6 +76,7 @@ class TrainingLog(ExitStack):
         planned = "" if self._epochs is None else f"/{self._epochs}"
         line = (
             f"epoch {epoch.epoch:3d}{planned}  loss {epoch.loss:.4f}  validation MAE {epoch.validation_mae:.3f}"
+            f"{self._unit}"
             f"{' *' if better else '  '}  {epoch.seconds:.1f} s"
         )
         if self._progress is None:

@@ -67,7 +67,7 @@ class Fill:
 
     def __init__(self, name: str, source: SignalInput, output: ForecastOutput | None = None, horizon: int = 0) -> None:
         self.name, self.source, self.output, self.horizon = name, source, output, horizon
-        self.part = return_share(horizon)
+        self.part = return_share(float(horizon))
 
     @property
     def remembers(self) -> bool:

@@ -30,7 +30,7 @@ def test_a_bundle_is_explained_in_plain_words(example):
     assert "speed at 5 sensors, 5 to 15 minutes ahead, every 5 minutes" in text
     assert "speed 0 to 80 mph" in text
     assert "3 states in 6 slots" in text
-    assert "MAE 2.72 at 5 min, carried" in text
+    assert "MAE 2.72 mph at 5 min, carried" in text
     assert "to 0.001 mph of the float64 reference" in text
     assert "not measured" in explain(example.bundle)
 

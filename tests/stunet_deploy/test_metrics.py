@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.metrics import STGCN_EPSILON, ErrorSums, label_mask, score, scored_horizons
+from stunet_deploy.metrics import STGCN_EPSILON, ErrorSums, far_from_zero, label_mask, score, scored_horizons
 
 
 def column(*values: float) -> np.ndarray:
@@ -26,6 +26,7 @@ def test_hand_computed_values() -> None:
     assert scores.mae.shape == (1, 1)
     assert scores.mae[0, 0] == pytest.approx((1 + 2 + 3) / 3)
     assert scores.rmse[0, 0] == pytest.approx(np.sqrt((1 + 4 + 9) / 3))
+    assert scores.wape[0, 0] == pytest.approx(100 * (1 + 2 + 3) / (10 + 20 + 30))
     assert scores.mape[0, 0] == pytest.approx(100 * (0.1 + 0.1 + 0.1) / 3)
     assert scores.count[0, 0] == 3
 
@@ -46,6 +47,45 @@ def test_a_measured_zero_counts_but_has_no_percentage() -> None:
     assert scores.mae[0, 0] == pytest.approx(3)
     assert scores.count[0, 0] == 2
     assert scores.mape[0, 0] == pytest.approx(10)
+
+
+def test_a_label_near_zero_decides_mape_and_not_wape() -> None:
+    scores = score(column(11, 18, 33, 1.01), column(10, 20, 30, 0.01))
+    assert scores.mape[0, 0] == pytest.approx((10 + 10 + 10 + 10_000) / 4)
+    assert scores.wape[0, 0] == pytest.approx(100 * 7 / 60.01)
+
+
+def test_wape_has_no_signs_and_is_none_of_labels_that_are_all_0() -> None:
+    assert score(column(1, -1), column(2, -3)).wape[0, 0] == pytest.approx(100 * (1 + 2) / (2 + 3))
+    assert np.isnan(score(column(1, 1), column(0, 0), np.ones((1, 1, 2, 1), np.bool_)).wape[0, 0])
+
+
+def test_some_sensors_are_scored_alone() -> None:
+    sums = ErrorSums()
+    sums.add(column(11, 18, 33), column(10, 20, 30))
+    scores = sums.scores(np.array([[True], [False], [True]]))
+    assert scores.mae[0, 0] == pytest.approx((1 + 3) / 2)
+    assert scores.wape[0, 0] == pytest.approx(100 * 4 / 40)
+    assert scores.count[0, 0] == 2
+    assert sums.scores().count[0, 0] == 3
+
+
+@pytest.mark.parametrize(
+    ("small", "told"),
+    [([], True), ([4.0], True), ([4.0, 4.0], False), ([0.0, -4.0], False), ([5.5, 5.5], True)],
+)
+def test_percentages_hold_where_less_than_a_hundredth_of_the_labels_is_small(small: list[float], told: bool) -> None:
+    # 200 labels of about 100: a label of less than 5 is small. Two of 200 are a hundredth.
+    label = np.array(small + (200 - len(small)) * [100.0])
+    assert far_from_zero(label, np.ones(200, np.bool_)) is told
+
+
+def test_labels_that_do_not_count_do_not_decide_about_percentages() -> None:
+    label = np.array([0.0, 0.0, 100.0, 100.0])
+    assert far_from_zero(label, label > 0)
+    assert not far_from_zero(label, np.ones(4, np.bool_))
+    assert not far_from_zero(label, np.zeros(4, np.bool_))
+    assert not far_from_zero(np.zeros(4), np.ones(4, np.bool_))
 
 
 def test_protocol_b_divides_by_the_label_plus_epsilon() -> None:
@@ -83,7 +123,7 @@ def test_pieces_of_any_size_give_the_score_of_the_whole(pieces: int) -> None:
         sums.add(forecast[rows], label[rows], mask[rows])
         batch_means.append(score(forecast[rows], label[rows], mask[rows]).mae)
     whole, pieced = score(forecast, label, mask), sums.scores()
-    for name in ("mae", "mape", "rmse", "count"):
+    for name in ("mae", "wape", "mape", "rmse", "count"):
         np.testing.assert_allclose(getattr(pieced, name), getattr(whole, name), rtol=1e-12)
     if 1 < pieces < 40:  # the mean of batch means, a common fault, is another number
         assert (np.abs(np.mean(batch_means, axis=0) / whole.mae - 1) > 0.02).any()

@@ -14,7 +14,7 @@ from stunet_deploy.series.times import parse_time
 from stunet_deploy.site import Site
 from tests.paths import DATA
 from training.baselines import baselines, persistence
-from training.evaluation import Result, evaluate, table, to_json
+from training.evaluation import Result, constant_in_training, evaluate, remarks, table, to_json, units_in_words
 from training.protocols import choose_protocol, protocol_a, protocol_b
 
 needs_data = pytest.mark.skipif(not (DATA / "metr-la.npz").is_file(), reason=f"no public data in {DATA}")
@@ -64,7 +64,7 @@ def assert_same_scores(results: list[Result], expected: list[Result]) -> None:
         return (result.model, result.target, result.horizon_minutes, result.count)
 
     assert [facts(result) for result in results] == [facts(result) for result in expected]
-    for name in ("mae", "mape", "rmse"):
+    for name in ("mae", "wape", "mape", "rmse"):
         np.testing.assert_allclose(
             [getattr(result, name) for result in results],
             [getattr(result, name) for result in expected],
@@ -209,8 +209,85 @@ def test_json_has_the_promised_keys_and_no_nan() -> None:
         "damped_departure",
     }
     for result in report["results"]:
-        assert list(result) == ["model", "protocol", "horizon_minutes", "mae", "mape", "rmse", "count"]
-        assert (result["mae"], result["count"]) == (None, 0)
+        assert list(result) == ["model", "protocol", "horizon_minutes", "mae", "wape", "mape", "rmse", "count"]
+        assert (result["mae"], result["wape"], result["mape"], result["count"]) == (None, None, None, 0)
+
+
+def quiet_series() -> Series:
+    """Counts at three sensors; one counts 0 until the test span, one is silent until then."""
+    values = np.tile(np.array([[[100.0], [0.0], [0.0]]], np.float32), (168, 1, 1))
+    values[::2, 0] = 200
+    values[130:, 1:] = 50
+    observed = np.ones(values.shape, np.bool_)
+    observed[:130, 2] = False
+    return Series(
+        values=values,
+        observed=observed,
+        timestamps=1_335_830_400 + 3600 * np.arange(168),
+        site=Site(("busy", "still", "silent"), ("flow",), ("veh/h",), 3600),
+    )
+
+
+def test_sensors_constant_in_training_are_told_apart_and_count() -> None:
+    series = quiet_series()
+    split = protocol_a(series, window=6, horizon=4)
+    assert split.train_rows.stop < 130 <= split.test[0]
+    assert constant_in_training(series, split)[:, 0].tolist() == [False, True, True]
+
+    # 150 everywhere: wrong by 50 at the busy sensor, by 100 at the other two.
+    class Same(LastRows):
+        def _forecast(self, series: Series, stepped: np.ndarray) -> np.ndarray:
+            return np.full((len(stepped), 4, 3, 1), 150, np.float32)
+
+    results = evaluate(series, split, [Same(4, name="same")])
+
+    for result in results:
+        assert result.mae == pytest.approx((50 + 100 + 100) / 3)
+        assert (result.constant, result.mae_changing) == (2, pytest.approx(50))
+    report = to_json(series, split, results)
+    assert report["data"]["constant_in_training"] == {"flow": 2}
+    assert {result["mae_changing"] for result in report["results"]} == {50}
+    assert remarks(series.site, results) == [
+        "2 of 3 sensors are constant in training (flow); carried MAE over the others: same 50.00 / 50.00 / 50.00 veh/h"
+    ]
+
+
+def test_without_constant_sensors_nothing_is_said_of_them() -> None:
+    series = make_series()
+    split = protocol_a(series, window=6, horizon=4)
+
+    results = evaluate(series, split, baselines(series, split))
+
+    assert {(result.constant, result.mae_changing) for result in results} == {(0, None)}
+    assert "constant_in_training" not in to_json(series, split, results)["data"]
+    assert remarks(series.site, results) == []
+
+
+def test_mape_is_not_shown_of_labels_near_zero() -> None:
+    series = make_series()
+    split = protocol_a(series, window=6, horizon=4)
+    series.values[split.test[::10] + 1, 0] = 0.5
+    series.observed[split.test[::10] + 1, 0] = True
+
+    results = evaluate(series, split, baselines(series, split))
+
+    assert {result.mape for result in results} == {None}
+    assert all(result.wape > 0 for result in results)
+    assert {result["mape"] for result in to_json(series, split, results)["results"]} == {None}
+    lines = table(results).splitlines()
+    assert all(line.count("–") == 3 for line in lines[2:])
+    assert len({len(line) for line in lines[1:]}) == 1
+    (line,) = remarks(series.site, results)
+    assert line.startswith("MAPE of speed is not shown: 1 % or more of the labels are below 5 % of their mean")
+
+
+def test_units_are_those_of_the_site() -> None:
+    site = Site(("a",), ("speed", "flow", "index"), ("km/h", "veh/h", ""), 300)
+
+    assert units_in_words(site, ["flow"]) == "veh/h"
+    assert units_in_words(site, ["speed", "flow"]) == "km/h (speed) and veh/h (flow)"
+    assert units_in_words(site, ["index"]) == "the unit of the data"
+    assert (site.unit_of(["speed"]), site.unit_of(["speed", "flow"]), site.unit_of(["index"])) == ("km/h", "", "")
 
 
 def test_table_lines_up() -> None:

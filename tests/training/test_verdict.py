@@ -12,7 +12,7 @@ from training.verdict import Verdict
 
 def result(model: str, minutes: float, mae: float, **other: object) -> Result:
     facts = {"protocol": "stream", "target": "speed", "count": 9, "hidden": None} | other
-    return Result(model=model, horizon_minutes=minutes, mae=mae, mape=1.0, rmse=1.0, **facts)  # type: ignore[arg-type]
+    return Result(model=model, horizon_minutes=minutes, mae=mae, wape=1.0, mape=1.0, rmse=1.0, **facts)  # type: ignore[arg-type]
 
 
 def test_a_model_below_every_baseline_is_worth_deploying() -> None:

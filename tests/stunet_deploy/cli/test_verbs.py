@@ -20,7 +20,7 @@ from stunet_deploy.cli import export_main, main
 from .conftest import INTERVALS, SENSORS, Place, run_stunet, write_speeds
 
 Answer = Callable[..., Any]
-RESULT = {"model", "protocol", "horizon_minutes", "mae", "mape", "rmse", "count"}
+RESULT = {"model", "protocol", "horizon_minutes", "mae", "wape", "mape", "rmse", "count"}
 MODELS = ["stunet", "persistence", "historical_average", "time_of_day_average", "damped_departure"]
 FORECAST_LINE = [
     "bundle_id", "stream", "issued_at", "interval_s", "horizons_min", "sensors", "values", "quantiles",
@@ -98,7 +98,7 @@ def test_a_bundle_scores_what_its_model_scores(place: Place, answer: Answer) -> 
     assert bundle["split"] == model["split"]
     assert len(bundle["results"]) == len(model["results"])
     for ours, theirs in zip(bundle["results"], model["results"], strict=True):
-        numbers = ("mae", "mape", "rmse")
+        numbers = ("mae", "wape", "mape", "rmse")
         assert [ours.pop(n) for n in numbers] == pytest.approx([theirs.pop(n) for n in numbers], rel=1e-4)
         assert ours == theirs
 
@@ -119,7 +119,7 @@ def test_a_model_and_its_bundle_are_scored_with_the_same_readings_hidden(
     assert {r["count"] for r in bundle["results"]} == {r["count"] for r in plain["results"]}
     assert bundle["hiding"] == model["hiding"] == {"block_hours": 2 if blocks else None, "seed": 4}
     for ours, theirs in zip(bundle["results"], model["results"], strict=True):
-        numbers = ("mae", "mape", "rmse")
+        numbers = ("mae", "wape", "mape", "rmse")
         assert [ours.pop(n) for n in numbers] == pytest.approx([theirs.pop(n) for n in numbers], rel=1e-4)
         assert ours == theirs
     assert {k: v for k, v in bundle.items() if k not in ("results", "hiding")} == {
