@@ -13,7 +13,7 @@ from tests.paths import ROOT
 
 from .conftest import Place
 
-VERBS = ("data", "train", "evaluate", "export", "build", "verify", "run", "bench", "inspect", "demo")
+VERBS = ("data", "train", "search", "evaluate", "export", "build", "verify", "run", "bench", "inspect", "demo")
 
 BLOCKED = """
 import sys
@@ -36,7 +36,7 @@ def stunet(blocked: tuple[str, ...], *arguments: object) -> subprocess.Completed
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_explains_itself_without_any_room(verb: str) -> None:
-    done = stunet(("torch", "onnx", "scipy", "training", "export", "runtime", "matplotlib"), verb, "--help")
+    done = stunet(("torch", "onnx", "scipy", "training", "export", "runtime", "matplotlib", "optuna"), verb, "--help")
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: stunet {verb}")
