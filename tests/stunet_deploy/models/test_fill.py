@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stunet_deploy.config import Signal, SRNNConfig, STUNetConfig
 from stunet_deploy.graph.adjacency import Adjacency
-from stunet_deploy.models.fill import Fill
+from stunet_deploy.models.fill import Fill, return_share
 from stunet_deploy.models.signal import SignalInput
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.st_graph.files import st_graph_of_sensors
@@ -70,6 +70,11 @@ def test_a_network_with_zeros_for_a_fill_is_not_told_what_is_missing(build_model
     srnn = StructuralRNN(SRNNConfig(**options), graph, SIGNAL)
 
     assert (stunet.input.channels, srnn.input.channels) == (channels, channels)
+
+
+@pytest.mark.parametrize(("span", "share"), [(0.0, 1.0), (1.0, 1.0), (3.0, 0.5), (12.0, 2 / 13), (float("inf"), 0.0)])
+def test_the_share_of_the_return_is_that_of_an_exponential_average(span: float, share: float) -> None:
+    assert return_share(span) == share
 
 
 def test_forecast_cuts_before_every_interval_that_lacks_a_reading():
