@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from stunet_deploy.cli.report import _accuracy
 from tests.paths import ROOT
+from training.evaluation import Regime, Result
 
 SMALLER = """
 import sys
@@ -42,6 +44,18 @@ def test_the_demo_leaves_a_verified_bundle_and_a_self_contained_report(tmp_path:
     assert found["latency"]["count"] == 4 * 288
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert "Simulated traffic" in page
+    assert "<th>MAE<th>WAPE<th>MAPE<th>RMSE" in page
     assert page.count("<svg") >= 6
     loaded = re.findall(r"""(?:\bsrc|<link[^>]*\bhref|xlink:href)=["']([^"']+)|url\(([^)]+)""", page)
     assert all((link or url).strip("\"'").startswith(("#", "data:")) for link, url in loaded)
+
+
+def test_the_table_of_the_report_has_a_dash_where_a_percentage_says_nothing() -> None:
+    def result(model: str, protocol: Regime, mape: float | None) -> Result:
+        return Result(model, protocol, "flow", 30, mae=2.25, wape=12.34, mape=mape, rmse=3.456, count=9)
+
+    table = _accuracy([result("m", "stream", 7.89), result("m", "window", 7.89), result("still", "stream", None)])
+
+    assert "<th>m<td>stream<td>2.25<td>12.3 %<td>7.9 %<td>3.46" in table
+    assert "<th>still<td>either" in table
+    assert "<td>12.3 %<td>–<td>3.46" in table
