@@ -42,6 +42,8 @@ SPACE: Mapping[str, BaseDistribution] = {
     "model.head": IntDistribution(16, 128, log=True),
     "model.time_features": CategoricalDistribution(("none", "day", "week")),
     "model.static_features": CategoricalDistribution((False, True)),
+    "model.common": CategoricalDistribution((False, True)),
+    "model.compress": CategoricalDistribution((False, True)),
     "model.sensor_scale": CategoricalDistribution((False, True)),
     "model.memory": CategoricalDistribution((False, True)),
     "training.learning_rate": FloatDistribution(3e-4, 3e-2, log=True),
@@ -51,8 +53,8 @@ SPACE: Mapping[str, BaseDistribution] = {
     "training.chunk": IntDistribution(12, 96, step=12),
     "training.alone": IntDistribution(0, 6000, step=500),
 }
-#: The settings that a search leaves alone on recordings of less than :data:`WEEKS_DAYS`, as the presets do.
-OF_WEEKS = ("model.memory",)
+#: The memory is searched for recordings of so many days; it cannot be trained on a few.
+MEMORY_DAYS = 8
 #: Files of a study.
 JOURNAL, BEST, TABLE = "study.journal", "best.toml", "trials.csv"
 #: Trials before the first may be pruned, and tenths of a training that none is pruned in.
@@ -117,8 +119,8 @@ class Search:
     @property
     def space(self) -> dict[str, BaseDistribution]:
         """The settings that are searched for this recording."""
-        weeks = self.series.days >= WEEKS_DAYS
-        return {name: values for name, values in SPACE.items() if weeks or name not in OF_WEEKS}
+        remembers = self.series.days >= MEMORY_DAYS
+        return {name: values for name, values in SPACE.items() if remembers or name != "model.memory"}
 
     @property
     def first(self) -> dict[str, Any]:
