@@ -26,7 +26,6 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from stunet_deploy.config import RunConfig
-from stunet_deploy.config_files import WEEKS_DAYS
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.files import replacing
 from stunet_deploy.graph.files import SensorGraph

@@ -13,14 +13,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks.harness.weeks import small_recording
 from stunet_deploy.config import RunConfig
-from stunet_deploy.config_files import WEEKS_DAYS, read_run_config
+from stunet_deploy.config_files import read_run_config
 from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.graph.files import read_graph
 from stunet_deploy.series.series import read_series
 from training import search as module
 from training.protocols import choose_protocol
 from training.run import TrainingRun
-from training.search import BEST, JOURNAL, SPACE, TABLE, Search, best_trial
+from training.search import BEST, JOURNAL, MEMORY_DAYS, SPACE, TABLE, Search, best_trial
 
 MINUTES = 0.01
 
@@ -173,7 +173,7 @@ def test_a_trial_that_falls_behind_or_diverges_is_pruned(
 
 def test_the_memory_is_searched_where_the_recording_has_weeks(make: Callable[..., Search]) -> None:
     search = make()
-    days = int(WEEKS_DAYS) + 1
+    days = MEMORY_DAYS + 1
     long = replace(
         search.series, timestamps=search.series.timestamps + np.where(np.arange(432) < 400, 0, days * 86_400)
     )
@@ -182,7 +182,7 @@ def test_the_memory_is_searched_where_the_recording_has_weeks(make: Callable[...
     assert "model.memory" not in search.space
 
 
-@pytest.mark.parametrize("days", [0, WEEKS_DAYS])
+@pytest.mark.parametrize("days", [0, 6, 20])
 def test_the_settings_of_the_preset_are_among_those_searched(days: int, make: Callable[..., Search]) -> None:
     base = read_run_config(None, days=days)
     assert isinstance(base, RunConfig)
