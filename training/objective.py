@@ -61,7 +61,7 @@ class Objective:
         generator: source of randomness.
         usual: for a model that has a profile, the normalised one at the time of every row, that of a training row made
             without its day, [time, node, target], on the device of the model.
-        week_before: for a model with a memory of the last week, what it holds at the beginning of a chunk.
+        week_before: for a model with a memory of the last week, what it looks up at every row.
     """
 
     model: Forecaster
@@ -126,12 +126,12 @@ class Objective:
         teacher = None
         if draw.coins is not None:
             teacher = Teacher(self.model.output.normalise(labelled), observed, draw.coins)
-        lines = self.model.initial_lines(len(rows))
+        lines, looked = self.model.initial_lines(len(rows)), None
         if self.week_before is not None:
-            lines |= self.week_before.lines(rows[:, 0], draw.remembers)
+            looked = self.week_before.looked(rows[:, issued], draw.remembers)
         bf16 = self.config.precision == "bf16"
         with torch.autocast(rows.device.type, torch.bfloat16) if bf16 else nullcontext():
-            forecast, _ = self.model(inputs, lines, profile, issued, teacher)
+            forecast, _ = self.model(inputs, lines, profile, issued, teacher, looked)
         error = (forecast.float() - labelled[:, issued]) / self.model.output.std
         error = torch.where(observed[:, issued], error, 0.0)
         count = labels.clamp(min=1)

@@ -192,7 +192,7 @@ class TrainingRun:
         usual = None if days is None else _normalised(days.of_row, signal, signal.target_index)
         week_before = None
         if days is not None and isinstance(model, STUNet) and model.memory is not None:
-            week_before = WeekBefore.of(model, model.memory, self.series, days)
+            week_before = WeekBefore.of(model.memory, signal, self.series, days)
         return Prepared(config, split, model.to(self.device), usual, week_before)
 
     def fit(self, prepared: Prepared) -> Fit:

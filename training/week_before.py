@@ -1,4 +1,4 @@
-"""The memory of a week that a stream would have at any training row, without running through the week."""
+"""What a stream would look up in its memory of the week at any training row, without running through the week."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from jaxtyping import Bool, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stunet_deploy.models.memory import WeekMemory
-from stunet_deploy.models.stunet.model import STUNet
+from stunet_deploy.config import Signal
+from stunet_deploy.models.memory import Looked, WeekMemory
 from stunet_deploy.series.series import Series
-from stunet_deploy.series.wall_clock import DAY_S, KINDS_OF_DAY, WORKING_DAYS, local_times
+from stunet_deploy.series.wall_clock import DAY_S, KINDS_OF_DAY, WORKING_DAYS
 from training.usual_days import UsualDays
 
 
@@ -22,82 +22,84 @@ from training.usual_days import UsualDays
 class WeekBefore:
     """Mean departures by slot of the week, as they stood after every row; see :class:`WeekMemory`.
 
-    For a chunk of a training day they are departures from that day's usual day, which holds neither the day itself nor
-    the days that are looked up: as in operation, where the readings of those days are in no table. By how much the
-    tables differ is taken as the mean over a slot, also where some of its readings miss.
+    On a training day they are departures from that day's usual day, which holds neither the day itself nor the days
+    that are looked up: as in operation, where the readings of those days are in no table. By how much the tables differ
+    is taken as the mean over a slot, also where some of its readings miss.
 
     Attributes:
-        model: whose memory it is.
+        memory: of the model.
         means: departures of the present slot so far from the table of all training days, normalised, after every row,
             [time, node, target].
         seen: the share of the slot's intervals so far that were observed, [time, node, target].
         day: of every row, counted from 1970, [time].
         changes: for every training day, the table of all training days minus the day's own, normalised, mean of each
             slot of the week, [slot, node, target].
-        number: of the slot of every row, counted from the first row's, [time].
-        last: the last row of every slot, -1 for one without, [slot].
-        slot: of the week, of every row, [time].
+        time_of_week: of every row, in seconds, [time].
+        ends: last rows of all occurrences of a slot so far, as slot · time + row, ascending, [occurrence].
+        begins: their first rows, [occurrence].
     """
 
-    model: STUNet
+    memory: WeekMemory
     means: Tensor
     seen: Tensor
     day: NDArray[np.int64]
     changes: Mapping[int, Tensor]
-    number: NDArray[np.int64]
-    last: NDArray[np.int64]
-    slot: NDArray[np.int64]
+    time_of_week: Tensor
+    ends: NDArray[np.int64]
+    begins: NDArray[np.int64]
 
     @classmethod
-    def of(cls, model: STUNet, memory: WeekMemory, series: Series, days: UsualDays) -> WeekBefore:
+    def of(cls, memory: WeekMemory, signal: Signal, series: Series, days: UsualDays) -> WeekBefore:
         """Prepare a recording.
 
         Args:
-            model: with a memory.
-            memory: the model's.
+            memory: of the model.
+            signal: normalises.
             series: the recording.
-            days: of its training span; a training row departs from a usual day that is made without it.
+            days: of its training span, made without the days that the memory looks up.
         """
-        times = memory.times(torch.from_numpy(series.time_of_week()[:, None]))
+        time_of_week = torch.from_numpy(series.time_of_week()).float()[:, None]
+        times = memory.times(time_of_week)
         place, slot = times.place[:, 0].numpy(), times.slot[:, 0].numpy()
-        number = local_times(series.timestamps, series.timezone) // int(memory.slot_s)
-        number = np.maximum.accumulate(number - number[0])  # when clocks go back an hour comes twice
-        scale = np.array(model.signal.target_scale, np.float32)
+        scale = np.array(signal.target_scale, np.float32)
         departure = days.departures(days.table) / scale
         means, seen = (_so_far(array, place, slot) for array in (departure, days.observed.astype(np.float32)))
         changes = {
             int(day): torch.from_numpy(_by_slot(days.table - days.without(day), memory) / scale)
             for day in days.training
         }
-        last = np.full(number[-1] + 1, -1)
-        last[number] = np.arange(len(number))
-        return cls(model, torch.from_numpy(means), torch.from_numpy(seen), days.day, changes, number, last, slot)
+        begins = np.flatnonzero((np.diff(slot, prepend=-1) != 0) | (np.diff(place, prepend=-1) <= 0))
+        keys = slot[begins] * len(slot) + begins
+        order = np.argsort(keys)
+        ends = np.append(begins[1:], len(slot)) - 1
+        return cls(
+            memory,
+            torch.from_numpy(means),
+            torch.from_numpy(seen),
+            days.day,
+            changes,
+            time_of_week,
+            ends[order],
+            keys[order],
+        )
 
-    def lines(
-        self, first: Int64[Tensor, " batch"], remembers: Bool[Tensor, " batch"] | None = None
-    ) -> dict[str, Tensor]:
-        """Return the lines of the memory before the given rows; empty ones where nothing is remembered."""
-        assert self.model.memory is not None
-        slots = self.model.memory.slots
-        before = first.cpu().numpy() - 1
-        back = np.arange(slots)
-        number = self.number[np.maximum(before, 0), None] - back
-        row = np.where((number >= 0) & (before >= 0)[:, None], self.last[np.maximum(number, 0)], -1)
-        row[:, 0] = before  # of the present slot, the rows so far
+    def looked(self, issued: Int64[Tensor, "batch issue"], remembers: Bool[Tensor, " batch"] | None = None) -> Looked:
+        """Return what is looked up at the given rows; nothing for chunks that remember nothing."""
+        slots = self.memory.times(self.time_of_week[issued.cpu()]).looked
+        now = issued.cpu().numpy()[..., None]
+        wanted = slots.numpy() * len(self.day)
+        found = np.searchsorted(self.begins, wanted + now, side="left") - 1  # the last that began before
+        known = (found >= 0) & (self.begins[np.maximum(found, 0)] >= wanted)
         if remembers is not None:
-            row[~remembers.cpu().numpy()] = -1
-        of_week = (self.slot[np.maximum(before, 0), None] - back) % slots
-        known = torch.from_numpy(row >= 0)[..., None, None]
-        at = torch.from_numpy(np.maximum(row, 0))
-        found = self.means[at]
-        for place, chunk in enumerate(first.tolist()):
-            if (change := self.changes.get(int(self.day[chunk]))) is not None:
-                found[place] += self.seen[at[place]] * change[torch.from_numpy(of_week[place])]
-        found = torch.where(known, found, 0.0)
-        ordered = torch.from_numpy(np.argsort(of_week, axis=1))
-        by_slot = torch.gather(found, 1, ordered[..., None, None].expand_as(found)).movedim(1, -1)
-        known_by_slot = torch.gather(known[..., 0, 0].to(found.dtype), 1, ordered)
-        return self.model.week_lines(by_slot.to(first.device), known_by_slot.to(first.device))
+            known &= remembers.cpu().numpy()[:, None, None]
+        row = torch.from_numpy(np.clip(self.ends[np.maximum(found, 0)], 0, np.maximum(now - 1, 0)))
+        departures = self.means[row]
+        for place in np.ndindex(*issued.shape):
+            if (change := self.changes.get(int(self.day[now[place]][0]))) is not None:
+                departures[place] += self.seen[row[place]] * change[slots[place]]
+        flags = torch.from_numpy(known)
+        departures = torch.where(flags[..., None, None], departures, 0.0).movedim(-3, -1)
+        return Looked(departures.to(issued.device), flags.to(departures.dtype).to(issued.device))
 
 
 def _so_far(rows: NDArray[np.float32], place: NDArray[np.float32], slot: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -120,11 +122,10 @@ def _so_far(rows: NDArray[np.float32], place: NDArray[np.float32], slot: NDArray
 def _by_slot(table: NDArray[np.float32], memory: WeekMemory) -> NDArray[np.float32]:
     """Return the mean of a table [time of a day of each kind, node, target] in every slot of the week."""
     per_day = len(table) // KINDS_OF_DAY
-    seconds = np.arange(7 * per_day) * (DAY_S / per_day)
-    kind = seconds >= WORKING_DAYS * DAY_S
+    interval = np.arange(7 * per_day)
+    seconds = interval * (DAY_S / per_day)
     slot = np.minimum(seconds // memory.slot_s, memory.slots - 1).astype(int)
-    rows = table[np.arange(7 * per_day) % per_day + per_day * kind]
     sums = np.zeros((memory.slots, *table.shape[1:]), np.float32)
-    np.add.at(sums, slot, rows)
+    np.add.at(sums, slot, table[interval % per_day + per_day * (seconds >= WORKING_DAYS * DAY_S)])
     counts = np.maximum(np.bincount(slot, minlength=memory.slots), 1)
     return (sums / counts[:, None, None]).astype(np.float32)

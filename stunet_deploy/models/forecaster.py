@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stunet_deploy.config import Signal, SRNNConfig, STUNetConfig
 from stunet_deploy.contract import StateSpec, StepContract, TensorSpec
 from stunet_deploy.models.fill import Fill
+from stunet_deploy.models.memory import Looked
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.signal import ForecastOutput, targets_of
 
@@ -128,6 +129,7 @@ class Forecaster(nn.Module, ABC):
         profile: Tensor | None = None,
         issued: Int64[Tensor, " issue"] | None = None,
         teacher: Teacher | None = None,
+        looked: Looked | None = None,
     ) -> tuple[Float[Tensor, "batch issue horizon node target"], dict[str, Tensor]]:
         """Take a whole sequence at once: the same result as :meth:`step` interval by interval, faster.
 
@@ -138,6 +140,8 @@ class Forecaster(nn.Module, ABC):
                 without the day that a row is from.
             issued: the intervals whose forecasts are wanted, ascending; all by default.
             teacher: in training, the labels that a recurrent decoder is fed, [batch, time, ...].
+            looked: in training, with a fill other than ``forecast``, replaces what a memory of the week would look up
+                at the wanted intervals.
 
         Returns:
             The forecast after every interval that is wanted, and the lines after the last interval.

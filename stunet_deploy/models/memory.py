@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -17,16 +18,34 @@ from stunet_deploy.series.wall_clock import DAY_S, WEEK_S
 WEEK, WEEK_KNOWN = "week", "week.known"
 #: Days between what is looked up and what is forecast: it was yesterday, and a week ago.
 DAYS_BEFORE = (1, 7)
-#: Seconds that a slot lasts at least.
-SHORTEST_SLOT_S = 3600
+#: Seconds that a slot lasts at least: what was unusual in a single interval of some minutes is mostly noise.
+SHORTEST_SLOT_S = 900
+
+
+class Looked(NamedTuple):
+    """What is looked up at an interval: at every day of :data:`DAYS_BEFORE`, from now to past the last horizon.
+
+    Attributes:
+        departures: mean departures, 0 where none is known.
+        known: 1 where a departure is known, otherwise 0.
+    """
+
+    departures: Float[Tensor, "*batch node target look"]
+    known: Float[Tensor, "*batch look"]
+
+    def channels(self) -> Float[Tensor, "*batch node width"]:
+        """Return the channels of every node: the departures, and of every day before the share that is known."""
+        departures = self.departures.flatten(-2)
+        share = self.known.unflatten(-1, (len(DAYS_BEFORE), -1)).mean(dim=-1)[..., None, :]
+        return torch.cat([departures, share.expand(*departures.shape[:-1], share.shape[-1])], dim=-1)
 
 
 class _Times(NamedTuple):
-    """Where an interval reads and writes: its slot, its place within the slot, and the slots of what is forecast."""
+    """Where an interval reads and writes: its slot, its place within the slot, and the slots that are looked up."""
 
     slot: Int64[Tensor, "*batch 1"]
     place: Float[Tensor, "*batch 1"]
-    ahead: Int64[Tensor, "*batch ahead"]
+    looked: Int64[Tensor, "*batch look"]
 
 
 class WeekMemory:
@@ -34,7 +53,9 @@ class WeekMemory:
 
     Beside the departures is whether they are known: a stream begins without them.
 
-    A slot is an hour, or an interval that is longer. Its mean is over the intervals of its last occurrence so far.
+    A slot is a quarter of an hour, or the next longer multiple of the interval. Its mean is over the intervals of its
+    last occurrence so far. From now to one interval past the last horizon are looked up: what comes around the time
+    that is forecast may come a little earlier or later.
 
     Args:
         interval_s: of the recording, at most a day.
@@ -44,13 +65,18 @@ class WeekMemory:
 
     def __init__(self, interval_s: float, horizon: int, targets: int) -> None:
         self.interval_s, self.horizon, self.targets = interval_s, horizon, targets
-        self.slot_s = max(SHORTEST_SLOT_S, interval_s)
+        self.slot_s = interval_s * max(1, math.ceil(SHORTEST_SLOT_S / interval_s))
         self.slots = max(1, int(WEEK_S // self.slot_s))
 
     @property
+    def looks(self) -> int:
+        """Number of times that are looked up."""
+        return len(DAYS_BEFORE) * (self.horizon + 2)
+
+    @property
     def width(self) -> int:
-        """Number of channels that are looked up."""
-        return len(DAYS_BEFORE) * self.horizon * (self.targets + 1)
+        """Number of channels of what is looked up."""
+        return self.looks * self.targets + len(DAYS_BEFORE)
 
     def states(self, nodes: int) -> tuple[StateSpec, ...]:
         """Return the state entries, for a node axis of this length."""
@@ -65,8 +91,8 @@ class WeekMemory:
         week = within_week(time_of_week)
         slot = self._slot(week)
         place = torch.floor((week - slot * self.slot_s) / self.interval_s)
-        ahead = week + self.interval_s * torch.arange(1, self.horizon + 1, device=week.device)
-        earlier = torch.cat([within_week(ahead + (WEEK_S - days * DAY_S)) for days in DAYS_BEFORE], dim=-1)
+        around = week + self.interval_s * torch.arange(self.horizon + 2, device=week.device)
+        earlier = torch.cat([within_week(around + (WEEK_S - days * DAY_S)) for days in DAYS_BEFORE], dim=-1)
         return _Times(slot.long(), place, self._slot(earlier).long())
 
     def step(
@@ -74,8 +100,8 @@ class WeekMemory:
         departed: Float[Tensor, "*batch node target"],
         time_of_week: Float[Tensor, "*batch 1"],
         earlier: Mapping[str, Tensor],
-    ) -> tuple[Float[Tensor, "*batch node width"], dict[str, Tensor]]:
-        """Return what is looked up after an interval, and the state entries by name.
+    ) -> tuple[Looked, dict[str, Tensor]]:
+        """Return what is looked up at an interval, before it is written, and the state entries by name.
 
         Args:
             departed: departures from the usual day, 0 where nothing was observed.
@@ -83,11 +109,11 @@ class WeekMemory:
             earlier: the state entries by name.
         """
         times = self.times(time_of_week)
-        memory = earlier[WEEK].unflatten(-1, (self.targets, self.slots))
+        memory, known = earlier[WEEK].unflatten(-1, (self.targets, self.slots)), earlier[WEEK_KNOWN]
+        looked = self._look_up(memory, known, times)
         mean, slot = self._mean(departed, times, memory), times.slot[..., None, None]
         memory = memory.scatter(-1, slot.expand(*memory.shape[:-1], 1), mean[..., None])
-        known = earlier[WEEK_KNOWN].scatter(-1, times.slot, 1.0)
-        return self._look_up(memory, known, times), {WEEK: memory.flatten(-2), WEEK_KNOWN: known}
+        return looked, {WEEK: memory.flatten(-2), WEEK_KNOWN: known.scatter(-1, times.slot, 1.0)}
 
     @torch.no_grad()  # nothing here is learnt
     def sequence(
@@ -96,23 +122,24 @@ class WeekMemory:
         time_of_week: Float[Tensor, "batch time 1"],
         earlier: Mapping[str, Tensor],
         issued: Int64[Tensor, " issue"] | None = None,
-    ) -> tuple[Float[Tensor, "batch issue node width"], dict[str, Tensor]]:
-        """Return what is looked up after the issued intervals of a sequence, and the state entries after the last."""
+    ) -> tuple[Looked, dict[str, Tensor]]:
+        """Return what is looked up at the issued intervals of a sequence, and the state entries after the last."""
         memory = earlier[WEEK].clone().unflatten(-1, (self.targets, self.slots))
         known = earlier[WEEK_KNOWN].clone()
         times = self.times(time_of_week)
-        batch, time = departed.shape[:2]
-        wanted = set(range(time) if issued is None else issued.tolist())
+        batch, time, nodes = departed.shape[:3]
+        wanted = range(time) if issued is None else issued.tolist()
         rows = torch.arange(batch, device=departed.device)
-        found = []
+        departures = departed.new_zeros(batch, len(wanted), nodes, self.targets, self.looks)
+        flags = departed.new_zeros(batch, len(wanted), self.looks)
+        places = {row: place for place, row in enumerate(wanted)}
         for t in range(time):
             now = _Times(*(part[:, t] for part in times))
+            if t in places:
+                departures[:, places[t]], flags[:, places[t]] = self._look_up(memory, known, now)
             memory[rows, :, :, now.slot[:, 0]] = self._mean(departed[:, t], now, memory)
             known[rows, now.slot[:, 0]] = 1.0
-            if t in wanted:
-                found.append(self._look_up(memory, known, now))
-        looked = torch.stack(found, dim=1) if found else departed.new_zeros(batch, 0, departed.shape[2], self.width)
-        return looked, {WEEK: memory.flatten(-2), WEEK_KNOWN: known}
+        return Looked(departures, flags), {WEEK: memory.flatten(-2), WEEK_KNOWN: known}
 
     def _mean(self, departed: Tensor, times: _Times, memory: Tensor) -> Tensor:
         """Return the mean departure of the present slot with the present interval."""
@@ -122,11 +149,10 @@ class WeekMemory:
         before = torch.where(place > 0, before, 0.0)
         return before + (departed - before) / (place + 1)
 
-    def _look_up(self, memory: Tensor, known: Tensor, times: _Times) -> Tensor:
-        index = times.ahead[..., None, None, :]
-        departures = torch.gather(memory, -1, index.expand(*memory.shape[:-1], index.shape[-1])).flatten(-2)
-        flags = torch.gather(known, -1, times.ahead)[..., None, :]
-        return torch.cat([departures, flags.expand(*departures.shape[:-1], flags.shape[-1])], dim=-1)
+    def _look_up(self, memory: Tensor, known: Tensor, times: _Times) -> Looked:
+        index = times.looked[..., None, None, :]
+        departures = torch.gather(memory, -1, index.expand(*memory.shape[:-1], index.shape[-1]))
+        return Looked(departures, torch.gather(known, -1, times.looked))
 
     def _slot(self, week: Tensor) -> Tensor:
         return torch.clamp(torch.floor(week / self.slot_s), max=self.slots - 1)

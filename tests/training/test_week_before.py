@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stunet_deploy.config import RunConfig, STUNetConfig
-from stunet_deploy.graph.hierarchy import GraphHierarchy
-from stunet_deploy.models.memory import DAYS_BEFORE
-from stunet_deploy.models.sensors import SensorStatistics
-from stunet_deploy.models.stunet.model import STUNet
+from stunet_deploy.models.memory import DAYS_BEFORE, WeekMemory
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 from training.protocols import choose_protocol
@@ -33,37 +29,31 @@ def recording(interval_s: int, days: int, breaks: bool) -> Series:
 
 
 @pytest.mark.parametrize("breaks", [False, True])
-@pytest.mark.parametrize("interval_s", [1200, 3600, 7200])
+@pytest.mark.parametrize("interval_s", [300, 600, 1200, 7200])
 def test_the_memory_before_a_row_is_that_of_a_stream(interval_s: int, breaks: bool) -> None:
-    series = recording(interval_s, 24, breaks)
-    config = RunConfig(STUNetConfig(hidden=0, horizon=3, window=3, profile=True, memory=True), targets=("speed",))
+    series = recording(interval_s, 12 if interval_s < 1200 else 24, breaks)
     split = choose_protocol(series, "a", 3, 3)
     signal = prepare_signal(series, split, ("speed",))
     days = UsualDays.of(series, split.train_rows, ("speed",), DAYS_BEFORE)
-    sensors = SensorStatistics.neutral(NODES, 2, 1)._replace(scale=torch.tensor([[0.5], [1.0], [2.0]]))
-    hierarchy = GraphHierarchy.build(np.eye(NODES), pool_levels=[0], chebyshev_order=1)
-    model = STUNet(config.model, hierarchy, signal, torch.zeros(len(days.table), NODES, 1), sensors)
-    memory = model.memory
-    assert memory is not None
+    memory = WeekMemory(float(interval_s), 3, 1)
 
-    week = WeekBefore.of(model, memory, series, days)
+    week = WeekBefore.of(memory, signal, series, days)
 
-    first = [0, 1, 6, 150, 600 // (interval_s // 1200), len(series.timestamps) - 40]
-    lines = week.lines(torch.tensor(first))
+    first = [0, 1, 6, 150, len(series.timestamps) // 2, len(series.timestamps) - 40]
+    looked = week.looked(torch.tensor(first)[:, None])
     nothing = {state.name: torch.zeros(state.with_batch(1)) for state in memory.states(NODES)}
-    assert {name: line.shape[1] for name, line in lines.items()} == dict.fromkeys(nothing, len(first))
     seconds = torch.from_numpy(series.time_of_week())[None, :, None]
     for place, row in enumerate(first):
         day = int(days.day[row])
         departures = days.departures(days.without(day) if day in days.training else days.table)
-        departed = torch.from_numpy(departures / signal.target_scale[0])[None] / model.scale
-        _, stream = memory.sequence(departed[:, :row], seconds[:, :row], nothing)
-        # Of a slot that is not complete yet, or where readings miss, the change of its table is taken as a whole.
-        complete = not breaks and row * interval_s % memory.slot_s == 0
-        tolerance = 1e-5 if complete or day not in days.training else 0.5
-        for name, line in lines.items():
-            torch.testing.assert_close(line[0, place], stream[name][0], rtol=0, atol=tolerance)
-    some = week.lines(torch.tensor(first), torch.tensor([False, True] * 3))
-    for name, line in lines.items():
-        assert not some[name][0, ::2].any()
-        assert some[name][0, 1::2].equal(line[0, 1::2])
+        departed = torch.from_numpy(departures / signal.target_scale[0])[None]
+        stream, _ = memory.sequence(departed[:, : row + 1], seconds[:, : row + 1], nothing, torch.tensor([row]))
+        # Where readings miss, or the slot is not over yet, the change of the table is taken as a whole.
+        whole = not breaks and memory.slot_s == interval_s
+        tolerance = 1e-5 if whole or day not in days.training else 0.5
+        torch.testing.assert_close(looked.departures[place], stream.departures[0], rtol=0, atol=tolerance)
+        assert looked.known[place].equal(stream.known[0])
+    some = week.looked(torch.tensor(first)[:, None], torch.tensor([False, True] * 3))
+    for part, whole in zip(some, looked, strict=True):
+        assert not part[::2].any()
+        assert part[1::2].equal(whole[1::2])

@@ -23,6 +23,7 @@ from stunet_deploy.models.forecaster import (
     forecaster_contract,
     picked,
 )
+from stunet_deploy.models.memory import Looked
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.signal import SignalInput, with_targets
 from stunet_deploy.models.srnn.cells import CellState, Factor, renewed, run_cell
@@ -111,6 +112,7 @@ class StructuralRNN(Forecaster):
         profile: Tensor | None = None,
         issued: Int64[Tensor, " issue"] | None = None,
         teacher: Teacher | None = None,
+        looked: Looked | None = None,
     ) -> tuple[Float[Tensor, "batch issue horizon node target"], dict[str, Tensor]]:
         """Take a whole sequence at once: only the cells' recurrences go interval by interval."""
         filled = self.fill.sequence(inputs.values, inputs.observed, lines)

@@ -33,6 +33,7 @@ class DirectDecoder(nn.Module):
         own: channels of a sensor that the perceptron receives beside the encoder's output; 0 for no perceptron.
         static: channels of a sensor that are the same at every interval, for the perceptron.
         common: channels that are the same at every sensor, for the perceptron.
+        looked: channels of a sensor from a memory, for the perceptron.
 
     Attributes:
         head: the graph convolution; None for a network without encoder.
@@ -47,6 +48,7 @@ class DirectDecoder(nn.Module):
         own: int = 0,
         static: int = 0,
         common: int = 0,
+        looked: int = 0,
     ) -> None:
         super().__init__()
         self.horizon, self.targets = config.horizon, targets
@@ -56,7 +58,7 @@ class DirectDecoder(nn.Module):
             nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base
         self.perceptron: Perceptron | None = None
         if own:
-            inputs = PerceptronInputs(own, config.hidden, static, common, config.compress)
+            inputs = PerceptronInputs(own, config.hidden, static, common, looked, config.compress)
             self.perceptron = Perceptron(inputs, config.head, config.horizon * targets)
 
     def forward(
@@ -66,6 +68,7 @@ class DirectDecoder(nn.Module):
         own: Float[Tensor, "*batch node own"] | None = None,
         static: Float[Tensor, "node static"] | None = None,
         common: Float[Tensor, "*batch 1 common"] | None = None,
+        looked: Float[Tensor, "*batch node looked"] | None = None,
         scale: Float[Tensor, "node target"] | None = None,
     ) -> Float[Tensor, "*batch horizon node target"]:
         """Return the forecast: the output of convolution and perceptron, added to the base where there is one.
@@ -73,12 +76,12 @@ class DirectDecoder(nn.Module):
         Args:
             encoded: output of the encoder, if there is one.
             base: forecasts to start from, for every horizon or one for all.
-            own, static, common: channels for the perceptron.
+            own, static, common, looked: channels for the perceptron.
             scale: unit of the output, of every sensor.
         """
         parts = [] if self.head is None else [self.head(encoded)]
         if self.perceptron is not None:
-            parts.append(self.perceptron(own, encoded, static, common))
+            parts.append(self.perceptron(own, encoded, static, common, looked))
         emitted = sum(parts[1:], parts[0])
         head = torch.unflatten(emitted, -1, (self.horizon, self.targets)).movedim(-2, -3)
         head = head if scale is None else head * scale
@@ -94,20 +97,24 @@ class PerceptronInputs:
         encoded: of the encoder.
         static: of a sensor, the same at every interval.
         common: the same at every sensor.
-        compress: the own ones are fed a second time, compressed: of counts, the large ones would drown the rest.
+        looked: of a sensor, from a memory.
+        compress: those of a sensor that change are fed a second time, compressed: of counts, the large ones would drown
+            the rest.
     """
 
     own: int
     encoded: int = 0
     static: int = 0
     common: int = 0
+    looked: int = 0
     compress: bool = False
 
 
 class Perceptron(nn.Module):
     """Two hidden layers from what is known of a sensor alone, and from the encoder's output where there is one.
 
-    It begins without effect: the last layer is zero, and so is what other inputs add to those of the sensor.
+    It begins without effect: the last layer is zero, and so is what other inputs add to those of the sensor; a memory
+    that holds nothing in training has no effect afterwards either.
 
     Args:
         inputs: the channels that it receives.
@@ -117,13 +124,14 @@ class Perceptron(nn.Module):
 
     def __init__(self, inputs: PerceptronInputs, width: int, outputs: int) -> None:
         super().__init__()
-        own = inputs.own * (2 if inputs.compress else 1)
         self.compress = inputs.compress
-        self.own_weight = nn.Parameter(torch.empty(own, width))
+        times = 2 if inputs.compress else 1
+        self.own_weight = nn.Parameter(torch.empty(times * inputs.own, width))
         self.own_bias = nn.Parameter(torch.zeros(width))
         self.encoded_weight = nn.Parameter(torch.zeros(inputs.encoded, width)) if inputs.encoded else None
         self.static_weight = nn.Parameter(torch.zeros(inputs.static, width)) if inputs.static else None
         self.common_weight = nn.Parameter(torch.zeros(inputs.common, width)) if inputs.common else None
+        self.looked_weight = nn.Parameter(torch.zeros(times * inputs.looked, width)) if inputs.looked else None
         self.hidden_weight = nn.Parameter(torch.empty(width, width))
         self.hidden_bias = nn.Parameter(torch.zeros(width))
         self.out_weight = nn.Parameter(torch.zeros(width, outputs))
@@ -141,6 +149,7 @@ class Perceptron(nn.Module):
         encoded: Float[Tensor, "*batch node hidden"] | None,
         static: Float[Tensor, "node static"] | None = None,
         common: Float[Tensor, "*batch 1 common"] | None = None,
+        looked: Float[Tensor, "*batch node looked"] | None = None,
     ) -> Float[Tensor, "*batch node output"]:
         """Return the output of every node."""
         bias: Tensor = self.own_bias  # of every sensor a constant one: in a step graph it costs nothing
@@ -148,12 +157,15 @@ class Perceptron(nn.Module):
             bias = bias + static @ self.static_weight
         if self.common_weight is not None and common is not None:
             bias = bias + common @ self.common_weight
-        if self.compress:
-            own = torch.cat([own, torch.asinh(STEEPNESS * own)], dim=-1)
-        hidden = own @ self.own_weight + bias
+        hidden = self._doubled(own) @ self.own_weight + bias
+        if self.looked_weight is not None and looked is not None:
+            hidden = hidden + self._doubled(looked) @ self.looked_weight
         if self.encoded_weight is not None and encoded is not None:
             hidden = hidden + encoded @ self.encoded_weight
         return torch.relu(torch.relu(hidden) @ self.hidden_weight + self.hidden_bias) @ self.out_weight
+
+    def _doubled(self, x: Tensor) -> Tensor:
+        return torch.cat([x, torch.asinh(STEEPNESS * x)], dim=-1) if self.compress else x
 
 
 class RecurrentDecoder(nn.Module):

@@ -25,7 +25,7 @@ from stunet_deploy.models.forecaster import (
     picked,
 )
 from stunet_deploy.models.lags import LAGS, Lags
-from stunet_deploy.models.memory import WEEK, WEEK_KNOWN, WeekMemory
+from stunet_deploy.models.memory import Looked, WeekMemory
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.sensors import STATIC_FEATURES, SensorStatistics
 from stunet_deploy.models.signal import ForecastOutput, SignalInput
@@ -90,8 +90,9 @@ class STUNet(Forecaster):
             present = targets if self.profile is not None and config.static_features else 0
             static = STATIC_FEATURES * targets if config.static_features else 0
             common = self.lags.width + len(self.input.period) if config.common else 0
-            own = self.lags.width + profiled + present + (0 if self.memory is None else self.memory.width)
-            self.decoder = DirectDecoder(config, hierarchy, targets, own, static, common)
+            own = self.lags.width + profiled + present
+            looked = 0 if self.memory is None else self.memory.width
+            self.decoder = DirectDecoder(config, hierarchy, targets, own, static, common, looked)
         elif direct:
             self.decoder = DirectDecoder(config, hierarchy, targets)
         else:
@@ -170,18 +171,18 @@ class STUNet(Forecaster):
                 ]
                 for name, layer in self.encoder.layers.items()
             }
-        own, common = None, None
+        own, common, remembered = None, None, None
         if self.lags is not None:
             departed, seen = self._departed(inputs.observed, filled, deviations)
             own, lagged = self.lags.step(self._marked(departed, seen), state.get(STATE + LAGS))
             written |= lagged
             common = self._common(own, inputs.time_of_week)
             if self.memory is not None:
-                remembered = {name: state[STATE + name] for name in self.contract.lasting}
-                looked, week = self.memory.step(departed * seen, inputs.time_of_week, remembered)
-                own = torch.cat([own, looked], dim=-1)
+                week = {name: state[STATE + name] for name in self.contract.lasting}
+                looked, week = self.memory.step(departed * seen, inputs.time_of_week, week)
+                remembered = looked.channels()
                 written |= week
-        forecast = self._decode(encoded, recent, filled, deviations, None, own, common)
+        forecast = self._decode(encoded, recent, filled, deviations, None, own, common, remembered)
         written |= self.fill.written(filled, self._outlook(inputs.observed, forecast, deviations))
         return StepOutputs(self.output(self.order.back(forecast))), written
 
@@ -192,9 +193,10 @@ class STUNet(Forecaster):
         profile: Tensor | None = None,
         issued: Int64[Tensor, " issue"] | None = None,
         teacher: Teacher | None = None,
+        looked: Looked | None = None,
     ) -> tuple[Float[Tensor, "batch issue horizon node target"], dict[str, Tensor]]:
         """Take a whole sequence at once, or in the pieces that its fill allows."""
-        current, forecasts = dict(lines), []
+        current, forecasts = dict(lines), list[Tensor]()
         for rows, decoded, wanted in self.fill.pieces(inputs.observed, issued):
             forecast, current = self._piece(
                 inputs.at(rows),
@@ -202,6 +204,7 @@ class STUNet(Forecaster):
                 None if profile is None else profile[:, rows],
                 decoded,
                 None if teacher is None else teacher.at(rows),
+                looked,
             )
             forecasts.append(forecast[:, :wanted])
         return torch.cat(forecasts, dim=1), current
@@ -213,6 +216,7 @@ class STUNet(Forecaster):
         profile: Tensor | None,
         issued: Tensor | None,
         teacher: Teacher | None,
+        looked: Looked | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Take a sequence in which no substitute depends on a forecast made within it; see :meth:`forward`."""
         inputs = self._arranged(inputs)
@@ -231,19 +235,22 @@ class STUNet(Forecaster):
 
         deviations = self.deviations(inputs.time_of_week, filled, profile)
         encoded = self._encode(inputs, filled, deviations, run_layer)
-        own, common = None, None
+        own, common, remembered = None, None, None
         if self.lags is not None:
             earlier = lines[LAGS][0] if LAGS in lines else None
             departed, seen = self._departed(inputs.observed, filled, deviations)
-            own, remembered = self.lags.sequence(self._marked(departed, seen), earlier)
+            own, lagged = self.lags.sequence(self._marked(departed, seen), earlier)
             own = picked(own, issued)
             common = self._common(own, picked(inputs.time_of_week, issued))
             if self.memory is not None:
-                before = {name: lines[name][0] for name in self.contract.lasting}
-                looked, week = self.memory.sequence(departed * seen, inputs.time_of_week, before, issued)
-                own = torch.cat([own, looked], dim=-1)
-                remembered |= week
-            final |= {name: tensor[None] for name, tensor in remembered.items()}
+                if looked is None:
+                    before = {name: lines[name][0] for name in self.contract.lasting}
+                    found, week = self.memory.sequence(departed * seen, inputs.time_of_week, before, issued)
+                    lagged |= week
+                else:
+                    found = Looked(self._in_own_units(looked.departures), looked.known)
+                remembered = found.channels()
+            final |= {name: tensor[None] for name, tensor in lagged.items()}
         forecast = self._decode(
             None if encoded is None else picked(encoded, issued),
             recent,
@@ -252,6 +259,7 @@ class STUNet(Forecaster):
             None if teacher is None else teacher.mapped(lambda labels: self.arranged(picked(labels, issued))),
             own,
             common,
+            remembered,
         )
         last = slice(-1, None)
         outlook = self._outlook(
@@ -280,13 +288,6 @@ class STUNet(Forecaster):
         _, week = self.memory.sequence(departed, inputs.time_of_week, before, none)
         return {name: tensor[None] for name, tensor in week.items()}
 
-    def week_lines(
-        self, departures: Float[Tensor, "batch node target slot"], known: Float[Tensor, "batch slot"]
-    ) -> dict[str, Tensor]:
-        """Return the lines of a memory that holds normalised departures by slot of the week, in the sensors' order."""
-        scaled = departures if self.scale is None else departures / self.scale[..., None]
-        return {WEEK: self.arranged(scaled.flatten(-2))[None], WEEK_KNOWN: known[None]}
-
     def _arranged(self, inputs: StepInputs) -> StepInputs:
         return StepInputs(self.order(inputs.values), self.order(inputs.observed), inputs.time_of_week)
 
@@ -305,6 +306,13 @@ class STUNet(Forecaster):
     def _scaled(self, departures: Float[Tensor, "*batch node target"]) -> Float[Tensor, "*batch node target"]:
         """Return departures in units of the sensors' own."""
         return departures if self.scale is None else departures / self.arranged(self.scale)
+
+    def _in_own_units(
+        self, looked: Float[Tensor, "batch issue node target look"]
+    ) -> Float[Tensor, "batch issue row target look"]:
+        """Return what was looked up for the sensors, in the order of the rows and in units of the sensors' own."""
+        scaled = looked if self.scale is None else looked / self.scale[..., None]
+        return torch.unflatten(self.arranged(scaled.flatten(-2)), -1, looked.shape[-2:])
 
     def _as_channels(self, deviations: Float[Tensor, "*batch ahead node target"]) -> Float[Tensor, "*batch node own"]:
         """Return the deviations of every node side by side, in units of its own."""
@@ -336,6 +344,7 @@ class STUNet(Forecaster):
         teacher: Teacher | None,
         own: Tensor | None,
         common: Tensor | None,
+        remembered: Tensor | None,
     ) -> Tensor:
         """Return the normalised forecast [*batch, horizon, node, target]."""
         targets = self.targets(filled)
@@ -348,7 +357,7 @@ class STUNet(Forecaster):
                 # Beside what is usual for a sensor, a reading by itself says how far it is from the sensor's limits.
                 own = torch.cat([*known, targets] if self.config.static_features else known, dim=-1)
             static, scale = (None if known is None else self.arranged(known) for known in (self.static, self.scale))
-            forecast: Tensor = self.decoder(encoded, base, own, static, common, scale)
+            forecast: Tensor = self.decoder(encoded, base, own, static, common, remembered, scale)
         else:
             ahead = None if deviations is None else deviations[..., 1:, :, :]
             forecast = self.decoder(recent, torch.zeros_like(targets), base, ahead, teacher)

@@ -183,20 +183,23 @@ def u_network(config, graph, module, frame, states):
 
 
 def week_memory(model, departed, second, history):
-    """Append the memory after an interval, [node, target * hour] and [hour]; return what a perceptron sees of it."""
+    """Append the memory after an interval, [node, target * slot] and [slot]; return what a perceptron sees of it."""
     week, known = history["week"], history["week.known"]
     interval = 86_400 / model.profile.per_day
-    hour, place = int(second // 3600), second % 3600 // interval
-    hours = week[-1].copy().reshape(*departed.shape, 168)
-    before = hours[..., hour] if place else 0.0
-    hours[..., hour] = before + (departed - before) / (place + 1)
-    week.append(hours.reshape(len(departed), -1))
+    length = interval * max(1, -(-900 // interval))
+    number = int(604_800 // length)
+    slot, place = int(second // length), second % length // interval
+    around = [second + interval * step for step in range(model.config.horizon + 2)]
+    looked = [int((time - day) // length) % number for day in (86_400, 7 * 86_400) for time in around]
+    seen = np.tile(known[-1][looked].reshape(2, -1).mean(axis=1), (len(departed), 1))
+    earlier = week[-1].reshape(*departed.shape, number)
+    slots = earlier.copy()
+    before = slots[..., slot] if place else 0.0
+    slots[..., slot] = before + (departed - before) / (place + 1)
+    week.append(slots.reshape(len(departed), -1))
     known.append(known[-1].copy())
-    known[-1][hour] = 1
-    ahead = [second + interval * step for step in range(1, model.config.horizon + 1)]
-    looked = [int((time - day) // 3600) % 168 for day in (86_400, 7 * 86_400) for time in ahead]
-    seen = np.tile(known[-1][looked], (len(departed), 1))
-    return np.concatenate([*(hours[:, target][:, looked] for target in range(departed.shape[1])), seen], axis=1)
+    known[-1][slot] = 1
+    return np.concatenate([*(earlier[:, target][:, looked] for target in range(departed.shape[1])), seen], axis=1)
 
 
 def stunet(model, values, observed, seconds, lines, teacher=None):
@@ -249,12 +252,14 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                 if config.profile:
                     own = [own, *(ahead / scale for ahead in deviations)]
                     own = np.concatenate([*own, *([filled[:, targets]] if config.static_features else [])], axis=1)
+                weights = tree(model.decoder.perceptron)
                 if config.memory:
                     looked = week_memory(model, -deviations[0] / scale * seen[:, targets], second, history)
-                    own = np.insert(own, [config.lags * 2 * len(targets)], looked, axis=1)
+                    own = np.concatenate([own, looked], axis=1)
+                    pieces = np.split(weights["own_weight"], 2) + np.split(weights["looked_weight"], 2)
+                    weights["own_weight"] = np.concatenate([pieces[place] for place in (0, 2, 1, 3)])
                 if config.compress:
                     own = np.concatenate([own, np.arcsinh(4 * own)], axis=1)
-                weights = tree(model.decoder.perceptron)
                 hidden = own @ weights["own_weight"] + weights["own_bias"] + encoded @ weights["encoded_weight"]
                 if config.static_features:
                     hidden = hidden + model.static.double().numpy() @ weights["static_weight"]

@@ -32,20 +32,22 @@ def test_what_is_looked_up_is_in_a_diary_of_the_week(interval_s: int) -> None:
 
     found, _ = memory.sequence(departed, seconds, nothing(memory, 2, 3))
 
-    slot_s = max(3600, interval_s)
+    slot_s = 900 if interval_s == 300 else interval_s
     for stream in range(2):
         diary: dict[int, list[torch.Tensor]] = defaultdict(list)  # by slot, its latest occurrence
         for row, second in enumerate(seconds[stream, :, 0].long().tolist()):
+            around = [second + interval_s * step for step in range(5)]
+            slots = [(time - back) % WEEK_S // slot_s for back in (86_400, 0) for time in around]
+            expected = [sum(diary[slot]) / len(diary[slot]) if diary[slot] else torch.zeros(3, 2) for slot in slots]
+            assert found.known[stream, row].tolist() == [float(bool(diary[slot])) for slot in slots]
+            looked = found.departures[stream, row]
+            torch.testing.assert_close(looked, torch.stack(expected, dim=-1), rtol=0, atol=1e-5)
+            channels = torch.cat([looked.flatten(-2), found.known[stream, row].view(2, 5).mean(1).expand(3, 2)], dim=-1)
+            torch.testing.assert_close(found.channels()[stream, row], channels)
             place = second % slot_s // interval_s
             if place == 0 or row == 0:  # what came before the stream was as usual
                 diary[second // slot_s] = [torch.zeros(3, 2)] * place
             diary[second // slot_s].append(departed[stream, row])
-            ahead = [second + interval_s * step for step in (1, 2, 3)]
-            slots = [(time - back) % WEEK_S // slot_s for back in (86_400, 0) for time in ahead]
-            expected = [sum(diary[slot]) / len(diary[slot]) if diary[slot] else torch.zeros(3, 2) for slot in slots]
-            looked = found[stream, row, :, :12].unflatten(-1, (2, 6))
-            assert found[stream, row, :, 12:].tolist() == [[float(bool(diary[slot])) for slot in slots]] * 3
-            torch.testing.assert_close(looked, torch.stack(expected, dim=-1), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("interval_s", INTERVALS_S)
@@ -60,7 +62,8 @@ def test_a_sequence_is_its_steps(interval_s: int) -> None:
     for row in range(30):
         looked, state = memory.step(departed[:, row], seconds[:, row], state)
         stepped.append(looked)
-    assert found.equal(torch.stack(stepped[2::5], dim=1))
+    for part, of_step in zip(found, zip(*stepped[2::5], strict=True), strict=True):
+        assert part.equal(torch.stack(of_step, dim=1))
     assert final.keys() == state.keys()
     assert all(final[name].equal(state[name]) for name in state)
 
@@ -72,5 +75,5 @@ def test_any_time_stays_within_the_memory(interval_s: int, seconds: float) -> No
 
     looked, written = memory.step(torch.ones(1, 2, 1), torch.tensor([[seconds]]), nothing(memory, 1, 2))
 
-    assert bool(looked.isfinite().all())
+    assert bool(looked.channels().isfinite().all())
     assert bool(written[WEEK].isfinite().all())
