@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import multiprocessing
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,29 @@ class Store:
         """Keep runs."""
         self.runs += map(_as_stored, runs)
         write(self._path, json.dumps({"runs": self.runs}, ensure_ascii=False) + "\n")
+
+    def complete(
+        self,
+        wanted: Iterable[tuple[Any, ...]],
+        identify: Callable[..., Mapping[str, Any]],
+        run: Callable[..., Run],
+        processes: int,
+        line: Callable[[Run], str],
+    ) -> None:
+        """Do the runs that are not kept yet, each in one of so many processes, and keep each as it ends.
+
+        Args:
+            wanted: arguments of every run.
+            identify: returns the identity of the run of such arguments.
+            run: does it, its identity among what it returns.
+            processes: at a time.
+            line: says in a line what came of a run.
+        """
+        todo = [arguments for arguments in wanted if not self.find(identify(*arguments))]
+        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+            for done, future in enumerate(as_completed([pool.submit(run, *one) for one in todo]), 1):
+                self.add(future.result())
+                print(f"{done}/{len(todo)} {line(self.runs[-1])}", flush=True)
 
 
 def _as_stored(run: Mapping[str, Any]) -> Run:

@@ -69,7 +69,7 @@ class Loop:
                     break
                 for group in adam.param_groups:
                     group["lr"] = rate * (1 + math.cos(math.pi * spent)) / 2
-                self._update(network, task, train[order[first : first + self.batch]], adam)
+                self.update(network, task, train[order[first : first + self.batch]], adam)
                 updates += 1
             now = task.error(forecast)
             behind = 0 if now < error else behind + 1
@@ -78,7 +78,8 @@ class Loop:
         network.load_state_dict(kept)
         return forecast
 
-    def _update(self, network: nn.Module, task: Task, issue: Rows, adam: torch.optim.Optimizer) -> None:
+    def update(self, network: nn.Module, task: Task, issue: Rows, adam: torch.optim.Optimizer) -> None:
+        """Take a step of the optimiser on the windows of issue rows; none where no label was observed."""
         labels, observed = task.labels(issue)
         if not observed.any():
             return

@@ -38,11 +38,13 @@ class Model:
         title: in tables.
         fit: returns it fitted on the training span of a task.
         random: whether a seed changes it.
+        loop: of a network, how it is trained.
     """
 
     title: str
     fit: Fit
     random: bool = True
+    loop: Loop | None = None
 
 
 def trees(task: Task) -> Predictor:
@@ -102,7 +104,7 @@ class Recent:
 
 
 def _network(title: str, loop: Loop) -> Model:
-    return Model(title, partial(loop, title))
+    return Model(title, partial(loop, title), loop=loop)
 
 
 MODELS: Mapping[str, Model] = {
