@@ -10,11 +10,9 @@ A run is kept as soon as it is done; runs found with the same settings are not r
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -137,13 +135,10 @@ def measure(options: Namespace) -> dict[str, Any]:
     wanted = [
         (week, row, seed, options.epochs) for seed in range(options.seeds) for week in options.weeks for row in rows
     ]
-    todo = [job for job in wanted if not store.find(identify(*job))]
-    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done, future in enumerate(as_completed(pool.submit(run, *job) for job in todo), 1):
-            one = future.result()
-            store.add(one)
-            what = f"{one['set']}, {one['row']}, seed {one['seed']}"
-            print(f"{done}/{len(todo)} {what}: {one['cpu_seconds']:.0f} s", flush=True)
+    store.complete(
+        *(wanted, identify, run, options.jobs),
+        lambda one: f"{one['set']}, {one['row']}, seed {one['seed']}: {one['cpu_seconds']:.0f} s",
+    )
     return {
         "seeds": options.seeds,
         "runs": [one for job in wanted for one in store.find(identify(*job))],

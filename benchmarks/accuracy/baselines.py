@@ -11,12 +11,11 @@ minutes are not repeated.
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,14 +106,10 @@ def measure(options: Namespace) -> dict[str, Any]:
         for model in options.model
         if MODELS[model].random or seed == 0
     ]
-    todo = [job for job in wanted if not store.find(identify(*job))]
-    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(run, *job, options.forecasts) for job in todo]
-        for done, future in enumerate(as_completed(jobs), 1):
-            one = future.result()
-            store.add(one)
-            errors = errors_cell(one["results"])
-            print(f"{done}/{len(todo)} {one['set']}, {one['model']}: {errors}, {one['cpu_seconds']:.0f} s", flush=True)
+    store.complete(
+        *(wanted, identify, partial(run, forecasts=options.forecasts), options.jobs),
+        lambda one: f"{one['set']}, {one['model']}: {errors_cell(one['results'])}, {one['cpu_seconds']:.0f} s",
+    )
     known = {one["set"] for one in store.runs if one["minutes"] == options.minutes}
     sets = {one.name: one.title for one in dict.fromkeys((*SETS, *recordings)) if one.name in known}
     return {"minutes": options.minutes, "sets": sets, "runs": store.runs}

@@ -9,11 +9,9 @@ chosen on validation spans. A run is kept as soon as it is done; runs found with
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -156,12 +154,9 @@ def measure(options: Namespace) -> dict[str, Any]:
         for recording in recordings
         for preset in options.preset
     ]
-    todo = [job for job in wanted if not store.find(identify(*job))]
-    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done, future in enumerate(as_completed(pool.submit(run, *job) for job in todo), 1):
-            one = future.result()
-            store.add(one)
-            print(f"{done}/{len(todo)} {one['set']}, {one['preset']}: {one['cpu_seconds']:.0f} s", flush=True)
+    store.complete(
+        wanted, identify, run, options.jobs, lambda one: f"{one['set']}, {one['preset']}: {one['cpu_seconds']:.0f} s"
+    )
     return {
         "minutes": options.minutes,
         "runs": [one for job in wanted for one in store.find(identify(*job))],

@@ -86,6 +86,18 @@ def test_runs_are_found_again_by_their_settings(tmp_path: Path) -> None:
     assert Store(tmp_path / "runs.json").find(known | {"seed": 1}) == []
 
 
+def test_runs_that_are_kept_are_not_done_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path / "runs.json")
+    store.add({"seed": 1, "mae": 1.5})
+    wanted = [([("seed", seed)],) for seed in (0, 1, 2)]  # `dict` makes both the identity and the run of it
+
+    store.complete(wanted, dict, dict, 1, lambda one: f"seed {one['seed']}")
+
+    kept = Store(tmp_path / "runs.json").runs
+    assert kept == [{"seed": 1, "mae": 1.5}, {"seed": 0}, {"seed": 2}]
+    assert capsys.readouterr().out.splitlines() == ["1/2 seed 0", "2/2 seed 2"]
+
+
 def test_a_table_is_markdown() -> None:
     assert (
         table(["way", "ms"], [["step", 1], ["window", "–"]])
@@ -93,7 +105,7 @@ def test_a_table_is_markdown() -> None:
     )
 
 
-@pytest.mark.parametrize("room", ["accuracy", "speed", "field"])
+@pytest.mark.parametrize("room", ["accuracy", "speed", "field", "paper"])
 def test_what_is_a_command_runs_as_one(room: str) -> None:
     """A module that declares a command is run by ``python -m``, and the readme of the benchmarks names it."""
     readme = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
