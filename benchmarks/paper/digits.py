@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stunet_deploy.errors import ConfigError
 from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.graph.sensor_graph import SensorGraph
 from stunet_deploy.series.series import Series
@@ -55,9 +56,15 @@ def moving_digits(
         side: of a frame in pixels.
         together: digits in a frame.
         rng: source of randomness.
+
+    Raises:
+        ConfigError: no digit, or a frame that is smaller than one.
     """
     size = digits.shape[-1]
     room = side - size
+    if room < 0 or together < 1:
+        found, expected = f"{together} digits on frames of {side} pixels", f"at least one on at least {size} pixels"
+        raise ConfigError(found, expected, "give --side or --digits more")
     chosen = rng.integers(len(digits), size=(sequences, together))
     start = rng.uniform(0, room, (sequences, together, 1, 2))
     angle = rng.uniform(0, 2 * np.pi, (sequences, together))

@@ -36,7 +36,7 @@ from benchmarks.speed.large_graphs import in_its_own_process, peak_mb
 from benchmarks.speed.training import updating
 from stunet_deploy.config import VARIANTS, RunConfig
 from stunet_deploy.config_files import read_run_config
-from stunet_deploy.errors import DataError
+from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.graph.files import read_graph
 from stunet_deploy.graph.sensor_graph import SensorGraph
 from stunet_deploy.series.series import Series, read_series
@@ -82,6 +82,9 @@ def identify(model: str, stations: int, days: int, batch: int, updates: int) -> 
 
 def measure(options: Namespace) -> dict[str, Any]:
     """Measure the models that are not stored, each in a process of its own, and return all."""
+    if min(options.batch, options.updates) < 1:
+        found = f"{options.updates} updates of {options.batch} windows"
+        raise ConfigError(found, "at least one of both", "give --updates and --batch more")
     store, path = Store(options.out / f"{PAGE}.json"), Path(options.data) / FILE
     size = (STATIONS, DAYS)
     if options.quick:

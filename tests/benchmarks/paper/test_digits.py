@@ -10,6 +10,7 @@ import pytest
 from benchmarks.paper.digits import SPEEDS, grid, moving_digits, recording, small_digits
 from benchmarks.paper.figure2 import Scene, scored
 from benchmarks.paper.figure2_report import packed, picture, report, unpacked
+from stunet_deploy.errors import ConfigError
 from training.baselines import historical_average, persistence
 from training.protocols import choose_protocol
 
@@ -33,6 +34,12 @@ def test_a_digit_stays_whole_within_the_frame_and_moves() -> None:
     assert (moved.sum(axis=(1, 2)) > 0).all()
     assert corners.min() == 0
     assert corners.max() == SIDE - SIZE
+
+
+@pytest.mark.parametrize(("side", "together"), [(SIZE - 1, 1), (SIDE, 0)])
+def test_a_frame_without_room_or_digits_is_refused(side: int, together: int) -> None:
+    with pytest.raises(ConfigError, match=f"at least one on at least {SIZE} pixels"):
+        moving_digits(squares(4), 3, 4, side, together, np.random.default_rng(0))
 
 
 def test_of_two_digits_the_brighter_pixel_is_seen() -> None:
