@@ -30,7 +30,10 @@ class StunetError(Exception):
         self.came = came
         self.expected = expected
         self.action = action
-        super().__init__(f"{came}; expected {expected}; {action}")
+        super().__init__(came, expected, action)  # by which it is pickled on its way from one process to another
+
+    def __str__(self) -> str:
+        return f"{self.came}; expected {self.expected}; {self.action}"
 
 
 class DataError(StunetError):

@@ -83,8 +83,8 @@ def identify(model: str, stations: int, days: int, batch: int, updates: int) -> 
 def measure(options: Namespace) -> dict[str, Any]:
     """Measure the models that are not stored, each in a process of its own, and return all."""
     if min(options.batch, options.updates) < 1:
-        found = f"{options.updates} updates of {options.batch} windows"
-        raise ConfigError(found, "at least one of both", "give --updates and --batch more")
+        came = f"{options.updates} updates of {options.batch} windows"
+        raise ConfigError(came, "at least one of both", "give --updates and --batch more")
     store, path = Store(options.out / f"{PAGE}.json"), Path(options.data) / FILE
     size = (STATIONS, DAYS)
     if options.quick:
