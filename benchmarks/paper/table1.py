@@ -1,7 +1,7 @@
 """Table 1 of the ST-UNet paper: METR-LA, what it compares with and ST-UNet at 15, 30 and 60 minutes.
 
-    python -m benchmarks.paper.table1 [--row FNN "ST-UNet, preset paper" …] [--seeds 3] [--minutes 10]
-    python -m benchmarks.paper.table1 --data FOLDER --minutes 0
+    python -m benchmarks.paper.table1 [--row FNN "ST-UNet, preset paper" …] [--minutes 10] [--paper-minutes 60]
+    python -m benchmarks.paper.table1 --data FOLDER --minutes 0 --paper-minutes 0
 
 The first is on the week at hand, with limited CPU time. The second is the paper's: FOLDER has metr-la.h5 and adj_mx.pkl
 as DCRNN's authors distribute them, and preset paper takes its 80 epochs. ST-UNet has two rows: the preset `paper`, its

@@ -1,7 +1,7 @@
 """Table 2 of the ST-UNet paper: PeMSD7, middle (228 stations) and large (1,026), at 15, 30 and 60 minutes.
 
-    python -m benchmarks.paper.table2 [--row FNN "ST-UNet, preset paper" …] [--seeds 3] [--minutes 10]
-    python -m benchmarks.paper.table2 --data FOLDER --minutes 0
+    python -m benchmarks.paper.table2 [--row FNN "ST-UNet, preset paper" …] [--minutes 10] [--paper-minutes 60]
+    python -m benchmarks.paper.table2 --data FOLDER --minutes 0 --paper-minutes 0
 
 The first is on the seven weekdays of PeMSD7(M) at hand, with limited CPU time; of PeMSD7(L) no series is at hand, see
 table4 for its size. The second is the paper's: FOLDER has PeMSD7_V_228.csv and PeMSD7_W_228.csv, PeMSD7_V_1026.csv and

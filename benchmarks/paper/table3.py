@@ -1,8 +1,8 @@
 """Table 3 of the ST-UNet paper: what pooling in space and dilation in time are worth, on PeMSD7(M).
 
-    python -m benchmarks.paper.table3 [--row "ST-UNet, preset default" …] [--seeds 3] [--minutes 10]
-    python -m benchmarks.paper.table3 --minutes 0 --epochs 8
-    python -m benchmarks.paper.table3 --data FOLDER --minutes 0
+    python -m benchmarks.paper.table3 [--row "ST-UNet, preset default" …] [--minutes 10] [--paper-minutes 60]
+    python -m benchmarks.paper.table3 --minutes 0 --paper-minutes 0 --epochs 8
+    python -m benchmarks.paper.table3 --data FOLDER --minutes 0 --paper-minutes 0
 
 The first gives every variant the same CPU time, the second the same updates. The third is the paper's: FOLDER has
 PeMSD7_V_228.csv and PeMSD7_W_228.csv as STGCN's authors distribute them, and preset paper takes its 80 epochs. The

@@ -34,7 +34,8 @@ def test_the_second_table_has_two_seeds(run_benchmark: Run) -> None:
 
 def test_the_ablation_has_the_papers_form_and_this_projects(run_benchmark: Run) -> None:
     chosen = [row.title for row in ABLATION if row.title.startswith(("GCGRU", "ST-UNet"))]
-    result, page = run_benchmark("paper.table3", "--row", *chosen, "--minutes", 0, "--epochs", 1, page="paper_table3")
+    limits = ("--minutes", 0, "--paper-minutes", 0, "--epochs", 1)
+    result, page = run_benchmark("paper.table3", "--row", *chosen, *limits, page="paper_table3")
 
     assert sorted(run["row"] for run in result["runs"]) == sorted(chosen)
     assert all(run["trained"]["epochs"] == 1 for run in result["runs"])
