@@ -40,8 +40,7 @@ def runs_of(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def report(result: Mapping[str, Any]) -> str:
     """Return the page."""
     scene, runs, counts = result["scene"], runs_of(result), result["sequences"]
-    digits = "two digits" if scene["digits"] == 2 else f"{scene['digits']} digit" + "s" * (scene["digits"] > 1)
-    source = "MNIST, at half their size" if scene["path"] else "those that scikit-learn ships"
+    source = "of MNIST at half their size" if scene["path"] else "that scikit-learn ships"
     commits = sorted({commit(one["environment"]) for one in runs})
     blocks = []
     for measure, title in MEASURES.items():
@@ -62,9 +61,9 @@ def report(result: Mapping[str, Any]) -> str:
         f"Figure 2 of the ST-UNet paper: moving digits on a graph of {scene['side']} × {scene['side']} pixels",
         f"`{result['command']}`: at most {result['minutes']:g} CPU minutes a training, one thread. "
         f"{machine(result['environment'])} Runs of commit {', '.join(commits)}.",
-        f"{digits.capitalize()} of {source}, move on straight lines and bounce; {scene['seen']} frames are seen and as "
-        f"many forecast. {counts['train']} sequences to train on, {counts['validation']} to choose the epoch, "
-        f"{counts['test']} to score, the last two of digits that training has not seen. Every pixel is a node, joined "
+        f"Digits {source}, {scene['digits']} in a frame, move on straight lines and bounce; {scene['seen']} frames are "
+        f"seen and as many forecast. {counts['train']} sequences to train on, {counts['validation']} to choose the "
+        f"epoch, {counts['test']} to score, the last two of digits that training has not seen. Every pixel is a node, joined "
         f"to the eight around it. {result['hidden']} channels, {result['decoder']} decoder, nothing else than the "
         "frames is an input. Intensities are from 0 to 1; ± is the standard deviation over seeds. Which sizes, digits "
         "and errors the paper has is not known here: the figures compare the models with one another.",
