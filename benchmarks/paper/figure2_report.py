@@ -63,10 +63,10 @@ def report(result: Mapping[str, Any]) -> str:
         f"{machine(result['environment'])} Runs of commit {', '.join(commits)}.",
         f"Digits {source}, {scene['digits']} in a frame, move on straight lines and bounce; {scene['seen']} frames are "
         f"seen and as many forecast. {counts['train']} sequences to train on, {counts['validation']} to choose the "
-        f"epoch, {counts['test']} to score, the last two of digits that training has not seen. Every pixel is a node, joined "
-        f"to the eight around it. {result['hidden']} channels, {result['decoder']} decoder, nothing else than the "
-        "frames is an input. Intensities are from 0 to 1; ± is the standard deviation over seeds. Which sizes, digits "
-        "and errors the paper has is not known here: the figures compare the models with one another.",
+        f"epoch, {counts['test']} to score, the last two of digits that training has not seen. Every pixel is a node, "
+        f"joined to the eight around it. {result['hidden']} channels, {result['decoder']} decoder, nothing else than "
+        "the frames is an input. Intensities are from 0 to 1; ± is the standard deviation over seeds. Which sizes, "
+        "digits and errors the paper has is not known here: the figures compare the models with one another.",
         "![True frames and forecast ones](paper_figure2.svg)",
         *blocks,
     )
