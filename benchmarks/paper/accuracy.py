@@ -133,10 +133,16 @@ def budget_of(row: Row, limits: Mapping[str, Any]) -> Budget:
 
 
 def errors(scores: Iterable[Mapping[str, Any]]) -> str:
-    """Return "MAE / MAPE / RMSE" of the runs of one horizon as a cell, each with its standard deviation."""
+    """Return "MAE / MAPE / RMSE" of the runs of one horizon as a cell, each with its standard deviation.
+
+    A dash stands for MAPE where labels come near zero.
+    """
     listed, parts = list(scores), []
     for measure, form in zip(MEASURES, (".2f", ".1f", ".2f"), strict=True):
-        values = [one[measure] for one in listed]
+        values = [one[measure] for one in listed if one[measure] is not None]
+        if not values:
+            parts.append("–")
+            continue
         spread = f" ±{stdev(values):{form}}" if len(values) > 1 else ""
         parts.append(f"{mean(values):{form}}{spread}")
     return " / ".join(parts)

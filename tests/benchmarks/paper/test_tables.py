@@ -83,6 +83,7 @@ def test_published_rows_belong_to_rows_of_the_tables() -> None:
 
 def test_a_cell_of_one_run_has_no_deviation() -> None:
     assert errors([{"mae": 1.234, "mape": 5.67, "rmse": 2.345}]) == "1.23 / 5.7 / 2.35"
+    assert errors([{"mae": 1.234, "mape": None, "rmse": 2.345}]) == "1.23 / – / 2.35"
 
 
 def write_layout(folder: Path, rows: int) -> None:
