@@ -61,9 +61,13 @@ class Store:
         """
         todo = [arguments for arguments in wanted if not self.find(identify(*arguments))]
         with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for done, future in enumerate(as_completed([pool.submit(run, *one) for one in todo]), 1):
-                self.add(future.result())
-                print(f"{done}/{len(todo)} {line(self.runs[-1])}", flush=True)
+            futures = [pool.submit(run, *one) for one in todo]
+            try:
+                for done, future in enumerate(as_completed(futures), 1):
+                    self.add(future.result())
+                    print(f"{done}/{len(todo)} {line(self.runs[-1])}", flush=True)
+            finally:
+                pool.shutdown(cancel_futures=True)  # after an error, the runs that have not begun
 
 
 def _as_stored(run: Mapping[str, Any]) -> Run:
