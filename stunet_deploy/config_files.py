@@ -21,7 +21,7 @@ def read_run_config(
     family: str = "stunet",
     preset: str = "default",
     *,
-    continued: bool = False,
+    architecture: Mapping[str, Any] | None = None,
     days: float = 0.0,
 ) -> RunConfig | SRNNRunConfig:
     """Read the config of a training run on sensors: a preset, and what a file says otherwise.
@@ -30,7 +30,7 @@ def read_run_config(
         path: a TOML file of targets, protocol, [model] and [training]; None for the preset alone.
         family: a key of :data:`stunet_deploy.config.RUN_CONFIGS`.
         preset: one of the family's :data:`PRESETS`.
-        continued: the architecture is that of a model to start from, so the preset has none.
+        architecture: of a model to start from, in place of the preset's.
         days: from the first to the last interval of the recording, which choose what a preset leaves open.
 
     Raises:
@@ -42,8 +42,8 @@ def read_run_config(
     for least, longer in settings.pop("days", {}).items():  # [days.N]: of a recording of N days or more
         if days >= float(least):
             settings = _over(settings, longer)
-    if continued:
-        del settings["model"]
+    if architecture is not None:
+        settings["model"] = architecture
     return from_mapping(RUN_CONFIGS[family], settings if path is None else _over(settings, read_toml(path)))
 
 

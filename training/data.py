@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,18 +95,20 @@ class ChunkSampler:
         return cls(np.concatenate(starts).astype(np.int64), length)
 
     def draws(self, batch: int, scored: int) -> int:
-        """Return the number of draws in an epoch; see :meth:`epoch`."""
-        return max(1, -(-len(self.starts) // (batch * max(1, scored))))
-
-    def epoch(self, batch: int, scored: int, generator: torch.Generator) -> Iterator[Int64[Tensor, "batch time"]]:
-        """Yield the rows of random chunks until about as many rows were scored as there are starts.
+        """Return the number of draws in which about as many rows are scored as there are starts.
 
         Args:
             batch: chunks a draw.
             scored: rows of a chunk that count.
+        """
+        return max(1, -(-len(self.starts) // (batch * max(1, scored))))
+
+    def draw(self, batch: int, generator: torch.Generator) -> Int64[Tensor, "batch time"]:
+        """Return the rows of random chunks.
+
+        Args:
+            batch: how many.
             generator: source of randomness.
         """
-        starts = torch.from_numpy(self.starts)
-        for _ in range(self.draws(batch, scored)):
-            chosen = starts[torch.randint(len(starts), (batch,), generator=generator)]
-            yield chosen[:, None] + torch.arange(self.length)
+        chosen = torch.randint(len(self.starts), (batch,), generator=generator)
+        return torch.from_numpy(self.starts)[chosen][:, None] + torch.arange(self.length)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import cycle
 from typing import cast
 
 import torch
@@ -18,7 +19,8 @@ from stunet_deploy.config import TrainingConfig
 from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.models.forecaster import Forecaster
 from stunet_deploy.series.series import Series
-from training.data import ChunkSampler, TensorSeries
+from training.course import Course, Network
+from training.data import ChunkSampler
 from training.history import Epoch, seconds_spent
 from training.objective import Draw, Objective
 from training.processes import Processes, check_shares
@@ -52,6 +54,9 @@ class Trainer:
         usual: for a model that has a profile, see :class:`training.objective.Objective`.
         spent: seconds of ``max_minutes`` that were used before.
         week_before: for a model with a memory, see :class:`training.objective.Objective`.
+        yardstick: divides the validation error; see :class:`training.course.Network`.
+        others: further networks, whose models share weights with ``model`` and are trained with it: updates take turns
+            between the networks, and the validation error is the mean over them, each by its yardstick.
 
     Of several processes (:class:`training.processes.Processes`), each computes its share of every batch; the first
     measures the time, validates, reports and writes.
@@ -73,43 +78,34 @@ class Trainer:
     clock: Callable[[], float] = time.perf_counter
     spent: float = 0.0
     week_before: WeekBefore | None = None
+    yardstick: float = 1.0
+    others: Sequence[Network] = ()
     history: list[Epoch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.processes = Processes.present()
         self.chunks = self.config.batch * self.config.accumulate
         check_shares(self.config, self.processes.count)
-        self.processes.equalise(self.model)
+        first = Network(self.model, self.series, self.split, self.usual, self.week_before, self.yardstick)
+        networks = (first, *self.others)
+        self.models = nn.ModuleList(network.model for network in networks)
+        self.processes.equalise(self.models)
         self.device = next(self.model.parameters()).device
         self.generator = torch.Generator().manual_seed(self.seed)
-        for module in self.model.modules():
+        for module in self.models.modules():
             if isinstance(module, nn.Dropout):
                 module.p = self.config.dropout
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+            self.models.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
         ema = get_ema_multi_avg_fn(self.config.average)
-        self.average = AveragedModel(self.model, multi_avg_fn=ema) if self.config.average else None
+        self.average = AveragedModel(self.models, multi_avg_fn=ema) if self.config.average else None
         self.best, self.best_weights = math.inf, self._weights()
-        self.sampler = _sampler(self.series, self.split, self.config)
-        warm_up = self.split.window - 1 if self.config.regime == "window" else self.config.warm_up
-        self.objective = Objective(
-            self.model,
-            TensorSeries.of(self.series, self.model.signal, self.device),
-            self.split.horizon,
-            min(warm_up, self.sampler.length - 1),
-            self.config,
-            self.generator,
-            None if self.usual is None else self.usual.to(self.device),
-            self.week_before,
-        )
+        self.courses = [Course.of(network, self.config, self.generator) for network in networks]
         if self.config.updates:
-            per_epoch = self.sampler.draws(self.chunks, self._scored)
-            self.config = replace(self.config, epochs=min(self.config.epochs, -(-self.config.updates // per_epoch)))
+            epochs = -(-self.config.updates // self.updates_per_epoch)
+            self.config = replace(self.config, epochs=min(self.config.epochs, epochs))
         self._plan()
-        # A window alone has nothing to remember.
-        regime = "stream" if self.model.contract.lasting else self.config.regime
-        self.validation = Validation.of(self.series, self.split, regime)
 
     def run(self) -> list[Epoch]:
         """Train until the epochs, the patience or the time are used up; leave the best weights in the model.
@@ -126,7 +122,7 @@ class Trainer:
             torch.manual_seed(self.seed + len(self.history) + _APART * self.processes.rank)
             started = self.clock()
             if not self.history:
-                self._reserve(lambda: self.validation.expected_seconds(self._evaluated(), self.clock))
+                self._reserve(self._expected_seconds)
             loss = self._epoch(started)
             updated = self.clock()
             error = self.processes.of_first(self.validate)
@@ -145,13 +141,19 @@ class Trainer:
                 "a finite error after at least one epoch",
                 "lower learning_rate in the config file",
             )
-        self.model.load_state_dict(self.best_weights)
-        self.model.eval()
+        self.models.load_state_dict(self.best_weights)
+        self.models.eval()
         return self.history
 
     def validate(self) -> float:
         """Return the validation error of the present weights; see :meth:`training.validation.Validation.mae`."""
-        return self.validation.mae(self._evaluated())
+        found = zip(self.courses, self._evaluated(), strict=True)
+        errors = [course.validation.mae(model) / course.yardstick for course, model in found]
+        return sum(errors) / len(errors)
+
+    def keep(self) -> None:
+        """Validate the present weights and keep them unless an epoch is better."""
+        self.best, self.best_weights = self.processes.of_first(self.validate), self._weights()
 
     def resume(self) -> None:
         """Continue from ``state_file``: the remaining epochs give the result of an uninterrupted run on this machine.
@@ -165,7 +167,7 @@ class Trainer:
             )
         state_file = self.state_file
         state = self.processes.of_first(lambda: state_file.read(self.device))
-        self.model.load_state_dict(state["model"])
+        self.models.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
@@ -177,10 +179,11 @@ class Trainer:
 
     def _epoch(self, started: float) -> float:
         """Train one epoch, or what there is time for, at least one update; return its mean loss."""
-        self.model.train()
+        self.models.train()
         losses = list[float]()
-        updates = list(self.sampler.epoch(self.chunks, self._scored, self.generator))
-        for done, rows in enumerate(updates):
+        updates = list(zip(range(self.updates_per_epoch), cycle(self.courses), strict=False))
+        chosen = [course.sampler.draw(self.chunks, self.generator) for _, course in updates]
+        for (done, course), rows in zip(updates, chosen, strict=True):
             seconds = self._seconds(started)
             if losses and self.schedule.time_is_up(seconds):
                 break
@@ -189,27 +192,33 @@ class Trainer:
             chance = self.schedule.teacher_chance(epochs_done, progress, len(updates))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.schedule.learning_rate(epochs_done, progress)
-            losses.append(self.update(self.objective.draw(rows.to(self.device), chance)))
+            losses.append(self.update(course.objective.draw(rows.to(self.device), chance), course.objective))
         return sum(losses) / len(losses)
 
-    def update(self, draw: Draw) -> float:
-        """Take a step of the optimizer on a batch and return its loss."""
+    def update(self, draw: Draw, objective: Objective | None = None) -> float:
+        """Take a step of the optimizer on a batch and return its loss.
+
+        Args:
+            draw: the batch.
+            objective: of its network; by default the first one's.
+        """
+        objective = objective or self.objective
         share = draw.parts(self.processes.count)[self.processes.rank]
         parts = [part for part in share.parts(self.config.accumulate) if len(part.rows)]
-        labels = torch.stack([self.objective.labels(part) for part in parts]).sum()
+        labels = torch.stack([objective.labels(part) for part in parts]).sum()
         self.processes.sum([labels])
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device)
         for part in parts:
-            part_loss = self.objective.part_loss(part, labels)
+            part_loss = objective.part_loss(part, labels)
             part_loss.backward()
             loss += part_loss.detach()
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in self.models.parameters() if parameter.grad is not None]
         self.processes.sum([loss, *gradients])
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        torch.nn.utils.clip_grad_norm_(self.models.parameters(), self.config.clip_norm)
         self.optimizer.step()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update_parameters(self.models)
         return loss.item()
 
     def _since(self, began: float) -> float:
@@ -230,23 +239,47 @@ class Trainer:
         if self.max_minutes is not None:
             self.schedule = replace(self.schedule, reserve=self.processes.of_first(seconds))
 
-    @property
-    def _scored(self) -> int:
-        """Rows of a chunk that count."""
-        return self.sampler.length - self.objective.warm_up
+    def _expected_seconds(self) -> float:
+        """Return about how long a validation takes."""
+        found = zip(self.courses, self._evaluated(), strict=True)
+        return sum(course.validation.expected_seconds(model, self.clock) for course, model in found)
 
-    def _evaluated(self) -> Forecaster:
-        """Return the weights that are validated and kept: the moving average where there is one."""
-        return self.model if self.average is None else cast(Forecaster, self.average.module)
+    @property
+    def updates_per_epoch(self) -> int:
+        """As many updates as the epochs of all networks have, the same number of each."""
+        draws = [course.sampler.draws(self.chunks, course.scored) for course in self.courses]
+        return len(draws) * -(-sum(draws) // len(draws))
+
+    @property
+    def sampler(self) -> ChunkSampler:
+        """The chunks of the first network."""
+        return self.courses[0].sampler
+
+    @property
+    def objective(self) -> Objective:
+        """The loss of the first network."""
+        return self.courses[0].objective
+
+    @property
+    def validation(self) -> Validation:
+        """The validation of the first network."""
+        return self.courses[0].validation
+
+    def _evaluated(self) -> list[Forecaster]:
+        """Return the models that are validated and kept: with averaged weights where there is an average."""
+        return cast(list[Forecaster], list(self._kept()))
+
+    def _kept(self) -> nn.ModuleList:
+        return self.models if self.average is None else cast(nn.ModuleList, self.average.module)
 
     def _weights(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self._evaluated().state_dict().items()}
+        return {name: tensor.detach().clone() for name, tensor in self._kept().state_dict().items()}
 
     def _save(self) -> None:
         if self.state_file is not None:
             self.state_file.write(
                 {
-                    "model": self.model.state_dict(),
+                    "model": self.models.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
                     "average": None if self.average is None else self.average.state_dict(),
                     "generator": self.generator.get_state(),
@@ -257,12 +290,3 @@ class Trainer:
                     "history": json.dumps([asdict(epoch) for epoch in self.history]),
                 }
             )
-
-
-def _sampler(series: Series, split: Split, config: TrainingConfig) -> ChunkSampler:
-    if config.regime == "window":  # those of the split: under protocol B none of them crosses midnight
-        return ChunkSampler(split.train - split.window + 1, split.window)
-    train = split.train_rows
-    runs = [slice(max(run.start, train.start), min(run.stop, train.stop)) for run in series.segments()]
-    runs = [run for run in runs if run.stop > run.start]
-    return ChunkSampler.of(runs, config.warm_up + config.chunk, split.horizon)

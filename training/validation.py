@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.models.forecaster import Forecaster
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.wall_clock import DAY_S
-from training.evaluation import Regime, Result, evaluate
+from training.evaluation import Predictor, Regime, Result, evaluate
 from training.protocols import Split
 from training.torch_predictor import TorchPredictor
 
@@ -58,18 +58,26 @@ class Validation:
         issue = self.split.test
         first = issue[: math.ceil(PROBED * len(issue))]
         began = clock()
-        self._results(model, replace(self.split, test=first))
+        self._results(TorchPredictor(model.eval()), model.signal.targets, replace(self.split, test=first))
         # A stream steps through a warm-up before the first of the rows that are scored.
         before = 0 if self.regime == "window" else DAY_S // self.series.interval_s
         return (clock() - began) * (before + len(issue)) / (before + len(first))
 
     def mae(self, model: Forecaster) -> float:
-        """Return the mean absolute error of a model, averaged over targets and scored horizons.
+        """Return the mean absolute error of a model, averaged over targets and scored horizons; see :meth:`error`."""
+        return self.error(TorchPredictor(model.eval()), model.signal.targets)
+
+    def error(self, predictor: Predictor, targets: Sequence[str]) -> float:
+        """Return the mean absolute error of forecasts, averaged over targets and scored horizons.
+
+        Args:
+            predictor: of the recording's sensors.
+            targets: that it forecasts.
 
         Raises:
             DataError: no label of the validation span was observed.
         """
-        errors = [result.mae for result in self._results(model, self.split) if result.count]
+        errors = [result.mae for result in self._results(predictor, targets, self.split) if result.count]
         if not errors:
             raise DataError(
                 "a validation span without a reading", "readings to compare with", "give a longer recording"
@@ -77,6 +85,5 @@ class Validation:
         mean = sum(errors) / len(errors)
         return mean if math.isfinite(mean) else math.inf  # NaN would compare as neither better nor worse
 
-    def _results(self, model: Forecaster, split: Split) -> list[Result]:
-        predictor, targets = TorchPredictor(model.eval()), model.signal.targets
+    def _results(self, predictor: Predictor, targets: Sequence[str], split: Split) -> list[Result]:
         return evaluate(self.series, split, [predictor], targets=targets, regimes=[self.regime])

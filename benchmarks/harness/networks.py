@@ -51,8 +51,9 @@ def recorded_checkpoint(series: Series, data: Path, config: RunConfig | SRNNRunC
         data: file with its graph.
         config: of the model.
     """
+    from training.preparation import build_model, prepare_signal
     from training.protocols import protocol_a
-    from training.run import build_model, prepare_signal, reference_stream
+    from training.reference import reference_stream
 
     split = protocol_a(series)
     torch.manual_seed(0)

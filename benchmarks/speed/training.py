@@ -43,8 +43,8 @@ from stunet_deploy.series.series import read_series
 from stunet_deploy.series.wall_clock import DAY_S
 from training.evaluation import Regime
 from training.loop import Trainer
+from training.preparation import build_model, prepare_signal
 from training.protocols import protocol_a
-from training.run import build_model, prepare_signal
 
 Precision = Literal["fp32", "bf16"]
 #: Updates of a process whose memory is measured.
@@ -138,8 +138,7 @@ def trainers(data: Path, case: Case) -> dict[str, Trainer]:
 def batches(trainer: Trainer) -> Iterator[Tensor]:
     """Yield random rows, without end."""
     while True:
-        scored = trainer.sampler.length - trainer.objective.warm_up
-        yield from trainer.sampler.epoch(trainer.chunks, scored, trainer.generator)
+        yield trainer.sampler.draw(trainer.chunks, trainer.generator)
 
 
 def updating(trainer: Trainer) -> Callable[[], float]:

@@ -8,13 +8,13 @@ import sys
 import time
 import zipfile
 from contextlib import redirect_stdout
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
-from stunet_deploy.cli.options import add_data, minutes
+from stunet_deploy.cli.options import minutes
 from stunet_deploy.config import RUN_CONFIGS
 from stunet_deploy.config_files import PRESETS, read_run_config
 from stunet_deploy.errors import ConfigError, DataError
@@ -29,13 +29,29 @@ EXAMPLE = "example: stunet train --data metr-la.h5 --graph adj_mx.pkl --timezone
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    add_data(parser, "the file's own, otherwise UTC")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="recording: npz, HDF5, CSV or Parquet, see docs/reference/data.md; given again, also learn from that "
+        "network, the model is for the first",
+    )
+    parser.add_argument(
+        "--timezone",
+        action="append",
+        metavar="IANA",
+        help="zone of times without an offset, one for all --data or one for each (default: the file's own, otherwise "
+        "UTC)",
+    )
     parser.add_argument(
         "--graph",
         type=Path,
+        action="append",
         metavar="FILE",
-        help="adj_mx.pkl, a square weight matrix, from,to,weight|distance or sensor_id,latitude,longitude "
-        "(default: the graph or coordinates in the recording)",
+        help="adj_mx.pkl, a square weight matrix, from,to,weight|distance or sensor_id,latitude,longitude, one for "
+        "each --data (default: the graph or coordinates in the recording)",
     )
     parser.add_argument(
         "--targets", nargs="+", metavar="NAME", help="features to forecast (default: the config's, otherwise all)"
@@ -46,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start-from",
         type=Path,
         metavar="model.pt",
-        help="continue a Structural-RNN that was trained on another network with the same types; "
-        "with --epochs 0 use it here as it is",
+        help="continue a model that was trained on other networks; with --epochs 0 use it here as it is",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="model.pt", help="checkpoint to write")
     presets = sorted({preset for names in PRESETS.values() for preset in names})
@@ -113,11 +128,10 @@ def _train(arguments: argparse.Namespace, console: Console, device: str) -> int:
     """
     from stunet_deploy.checkpoint import Checkpoint
     from stunet_deploy.cli.training_log import TrainingLog
-    from stunet_deploy.graph.description import remark_on_cut
-    from stunet_deploy.series.series import read_series
     from stunet_deploy.st_graph.files import read_sensor_types
     from training.processes import Processes
     from training.run import TrainingRun
+    from training.transfer import remarks
 
     first = Processes.present().first
     if not first:
@@ -128,10 +142,12 @@ def _train(arguments: argparse.Namespace, console: Console, device: str) -> int:
         _check_resumable(state_file, arguments.resume, console)
     start = None if arguments.start_from is None else Checkpoint.load(arguments.start_from)
     family = arguments.model or ("stunet" if start is None else start.model.family)
-    read_config = partial(read_run_config, arguments.config, family, arguments.preset, continued=start is not None)
+    # Another family is refused in the end: its config has nothing of the start's architecture.
+    architecture = asdict(start.model.config) if start is not None and start.model.family == family else None
+    read_config = partial(read_run_config, arguments.config, family, arguments.preset, architecture=architecture)
     read_config()  # a fault in a config file is told before a long recording is read
     types = None if arguments.types is None else read_sensor_types(arguments.types)
-    series = read_series(arguments.data, timezone=arguments.timezone)
+    (series, graph), *others = _networks(arguments, console)
     config = read_config(days=series.days)
     if arguments.targets is not None:
         config = replace(config, targets=tuple(arguments.targets))
@@ -139,23 +155,30 @@ def _train(arguments: argparse.Namespace, console: Console, device: str) -> int:
     if epochs is None and not config.training.updates:
         epochs = config.training.epochs
     series.site.feature_indices(arguments.targets)  # a name that is no feature is refused as what it is
-    graph = find_graph(arguments.graph, arguments.data, series)
-    console.say(f"data:  {series.source}\ngraph: {graph.source}")
-    for remark in [] if graph.cut is None else remark_on_cut(graph.cut):
-        console.say(f"look at: {remark}")
-    targets = config.targets if start is None else start.model.signal.targets
-    unit = series.site.unit_of(targets or series.features)
+    trained_on = series.site if start is None else start.site
+    for other, _ in () if family == "srnn" else ((series, graph), *others):
+        for remark in remarks(trained_on, other.site):
+            console.say(f"look at: {other.source}: {remark}")
+    targets = config.targets or series.features
+    if start is not None:
+        targets = tuple(
+            series.features[index] for index in start.model.signal.target_index if index < len(series.features)
+        )
+    unit = series.site.unit_of(targets)
+    if others:
+        console.say("validation: mean over the networks, each in shares of its damped departure's error")
     started = time.perf_counter()
     log_file = out.with_name(f"{out.stem}.log.csv")
     try:
         tensorboard = arguments.tensorboard if first else None
-        with TrainingLog(log_file, console, epochs, arguments.resume, tensorboard, unit) as log:
+        with TrainingLog(log_file, console, epochs, arguments.resume, tensorboard, "" if others else unit) as log:
             checkpoint = TrainingRun(
                 series,
                 graph,
                 config,
                 types=types,
                 start=start,
+                others=others,
                 epochs=arguments.epochs,
                 seed=arguments.seed,
                 max_minutes=arguments.max_minutes,
@@ -188,9 +211,41 @@ def _train(arguments: argparse.Namespace, console: Console, device: str) -> int:
         else f"as {arguments.start_from} was trained, {error} here"
     )
     console.answer(data, f"{out}: {text}")
-    zone = f" --timezone {arguments.timezone}" if arguments.timezone else ""
-    console.next(f"stunet evaluate {out} --data {arguments.data}{zone}")
+    zone = f" --timezone {arguments.timezone[0]}" if arguments.timezone else ""
+    console.next(f"stunet evaluate {out} --data {arguments.data[0]}{zone}")
     return 0
+
+
+def _networks(arguments: argparse.Namespace, console: Console) -> list[tuple[Series, SensorGraph]]:
+    """Read the recordings and their graphs, in the order of ``--data``.
+
+    Raises:
+        ConfigError: another number of graphs or time zones.
+        DataError: one of them cannot be read.
+    """
+    from stunet_deploy.graph.description import remark_on_cut
+    from stunet_deploy.series.series import read_series
+
+    files: list[Path] = arguments.data
+    graphs: list[Path | None] = arguments.graph or [None] * len(files)
+    zones: list[str | None] = arguments.timezone or [None]
+    zones = zones * len(files) if len(zones) == 1 else zones
+    for option, given in (("--graph", graphs), ("--timezone", zones)):
+        if len(given) != len(files):
+            raise ConfigError(
+                f"{len(given)} {option} for {len(files)} --data",
+                "one for each, in the same order",
+                f"give as many {option} as --data, or none",
+            )
+    found = []
+    for data, path, zone in zip(files, graphs, zones, strict=True):
+        series = read_series(data, timezone=zone)
+        graph = find_graph(path, data, series)
+        console.say(f"data:  {series.source}\ngraph: {graph.source}")
+        for remark in [] if graph.cut is None else remark_on_cut(graph.cut):
+            console.say(f"look at: {remark}")
+        found.append((series, graph))
+    return found
 
 
 def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from stunet_deploy.config import RunConfig, SRNNConfig, SRNNRunConfig
+from stunet_deploy.config import RunConfig, SRNNConfig, SRNNRunConfig, STUNetConfig
 from stunet_deploy.config_files import PRESETS, read_run_config
 from stunet_deploy.errors import ConfigError
 
@@ -54,9 +55,15 @@ def test_a_longer_recording_brings_more_unless_a_file_says_otherwise(tmp_path: P
     assert [model.time_features for model in settings.values()] == ["none", *["day"] * 5, "week", "day"]
 
 
-def test_a_model_to_start_from_brings_its_architecture() -> None:
-    assert read_run_config(None, "srnn").model != SRNNConfig()
-    assert read_run_config(None, "srnn", continued=True).model == SRNNConfig()
+def test_a_model_to_start_from_brings_its_architecture(tmp_path: Path) -> None:
+    start = STUNetConfig(hidden=7, profile=True, lags=3)
+    file = tmp_path / "config.toml"
+    file.write_text("[model]\nhidden = 8\n", encoding="utf-8")
+
+    assert read_run_config(None, architecture=asdict(start)).model == start
+    assert read_run_config(None, days=99, architecture=asdict(start)).model == start
+    assert read_run_config(file, architecture=asdict(start)).model == replace(start, hidden=8)
+    assert read_run_config(None, "srnn", architecture=asdict(SRNNConfig())).model == SRNNConfig()
 
 
 def test_wrong_tables_and_unknown_presets_are_refused(tmp_path: Path) -> None:

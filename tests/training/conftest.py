@@ -19,9 +19,9 @@ from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 from training.loop import Trainer
+from training.preparation import prepare_signal
 from training.protocols import Split, protocol_a
 from training.resume import StateFile, run_identity
-from training.run import prepare_signal
 
 HOUR_S = 3600
 MONDAY = 1_330_905_600  # 2012-03-05T00:00:00Z

@@ -18,10 +18,12 @@ from stunet_deploy.graph.files import SensorGraph
 from stunet_deploy.graph.hierarchy import GraphHierarchy
 from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
+from training.history import Epoch
 from training.loop import Trainer
+from training.preparation import prepare_signal
 from training.processes import Processes
 from training.protocols import protocol_a
-from training.run import prepare_signal
+from training.run import TrainingRun
 
 #: Settings of a network that is fed labels in training.
 RECURRENT = {"decoder": "recurrent"}
@@ -66,9 +68,9 @@ def trained(series: Series, graph: SensorGraph, *, decoder: Any = "direct", **se
     found = Trained()
 
     class Recorded(Trainer):
-        def update(self, draw: Any) -> float:
+        def update(self, draw: Any, objective: Any = None) -> float:
             found.batches.append([])
-            found.losses.append(super().update(draw))
+            found.losses.append(super().update(draw, objective))
             return found.losses[-1]
 
     def seen(module: STUNet, arguments: Any) -> None:
@@ -89,6 +91,15 @@ def trained_in_a_process(series: Series, graph: SensorGraph, folder: Path, setti
     """Train, and leave what came of it in the folder."""
     found = trained(series, graph, **settings)
     torch.save(found, folder / f"{distributed.get_rank()}.pt")
+
+
+def trained_together(networks: list[tuple[Series, SensorGraph]], config: RunConfig, folder: Path) -> None:
+    """Train on several networks, and leave weights, the number of epochs reported and the error in the folder."""
+    epochs: list[Epoch] = []
+    first, *others = networks
+    checkpoint = TrainingRun(*first, config, others=others, seed=3, report=epochs.append).run()
+    error = checkpoint.training["validation_mae"]
+    torch.save((checkpoint.model.state_dict(), len(epochs), error), folder / f"{distributed.get_rank()}.pt")
 
 
 def fail(how: str) -> None:

@@ -94,25 +94,26 @@ def test_runs_without_room_for_labels_are_refused(runs):
 def test_an_epoch_scores_about_as_many_rows_as_there_are_starts():
     sampler = ChunkSampler.of([slice(0, 500)], 20, 3)
 
-    draws = list(sampler.epoch(4, 12, torch.Generator().manual_seed(1)))
+    draws = sampler.draws(4, 12)
 
-    assert len(draws) * 4 * 12 >= len(sampler.starts) > (len(draws) - 1) * 4 * 12
-    for rows in draws:
+    assert draws * 4 * 12 >= len(sampler.starts) > (draws - 1) * 4 * 12
+    generator = torch.Generator().manual_seed(1)
+    for rows in (sampler.draw(4, generator) for _ in range(draws)):
         assert rows.shape == (4, 20)
         assert (rows.diff(dim=1) == 1).all()
         assert set(rows[:, 0].tolist()) <= set(sampler.starts.tolist())
 
 
-def test_chunks_repeat_by_seed_and_differ_between_epochs():
+def test_chunks_repeat_by_seed_and_differ_between_draws():
     sampler = ChunkSampler.of([slice(0, 500)], 20, 3)
 
-    def two_epochs(seed: int) -> torch.Tensor:
+    def two_draws(seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return torch.stack([torch.cat(list(sampler.epoch(4, 12, generator))) for _ in range(2)])
+        return torch.stack([sampler.draw(4, generator) for _ in range(2)])
 
-    first = two_epochs(1)
-    assert torch.equal(first, two_epochs(1))
-    assert not torch.equal(first, two_epochs(2))
+    first = two_draws(1)
+    assert torch.equal(first, two_draws(1))
+    assert not torch.equal(first, two_draws(2))
     assert not torch.equal(first[0], first[1])
 
 

@@ -8,10 +8,12 @@ import torch
 
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import ConfigError, DataError
-from training import run
+from training import reference
 from training.baselines import damped_departure
+from training.preparation import prepare_signal
 from training.protocols import normalisation, protocol_a, protocol_b
-from training.run import TrainingRun, prepare_signal, reference_stream
+from training.reference import reference_stream
+from training.run import TrainingRun
 from training.torch_predictor import TorchPredictor
 
 
@@ -73,9 +75,9 @@ def test_the_reference_stream_is_the_last_rows_before_the_test_span(series):
 
 def test_the_reference_stream_keeps_within_its_intervals_and_bytes(series, monkeypatch):
     split = protocol_a(series, 6, 3)
-    monkeypatch.setattr(run, "REFERENCE_INTERVALS", 50)
+    monkeypatch.setattr(reference, "REFERENCE_INTERVALS", 50)
     assert reference_stream(series, split).timestamps[0] == series.timestamps[split.test_start - 50]
-    monkeypatch.setattr(run, "REFERENCE_BYTES", 40 * (6 * 5 + 8))
+    monkeypatch.setattr(reference, "REFERENCE_BYTES", 40 * (6 * 5 + 8))
     assert len(reference_stream(series, split).timestamps) == 40
 
 

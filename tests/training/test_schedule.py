@@ -72,7 +72,7 @@ def test_a_recurrent_decoder_is_taught_ever_more_rarely(make_trainer, series, gr
 
 
 def test_updates_end_a_training_before_its_epochs(make_trainer, series, graph, config):
-    per_epoch = len(list(make_trainer(series, graph, config()).sampler.epoch(8, 4, torch.Generator())))
+    per_epoch = make_trainer(series, graph, config(batch=8, chunk=4)).updates_per_epoch
     for updates, epochs in ((0, 50), (1, 1), (per_epoch + 1, 2), (10**6, 50)):
         trainer = make_trainer(series, graph, config(epochs=50, updates=updates, batch=8, chunk=4))
         assert trainer.config.epochs == epochs

@@ -1,4 +1,4 @@
-"""A Structural-RNN of one network on another: directed and in mph first, then undirected, larger and in km/h."""
+"""A model of one network on another: directed and in mph first, then undirected, larger and in km/h."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stunet_deploy.checkpoint import Checkpoint
-from stunet_deploy.config import RunConfig, SRNNConfig, SRNNRunConfig, TrainingConfig
+from stunet_deploy.config import RunConfig, SRNNConfig, SRNNRunConfig, STUNetConfig, TrainingConfig
 from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.graph.files import SensorGraph
@@ -18,7 +18,10 @@ from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 from tests.shapes import unchecked
+from training import transfer
+from training.history import Epoch
 from training.run import TrainingRun
+from training.torch_predictor import TorchPredictor
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")
 SMALL: dict[str, Any] = {
@@ -145,13 +148,16 @@ def test_a_daily_profile_is_that_of_the_new_network(wave_once: Series) -> None:
 
     assert other.model.profile is not None
     assert other.model.profile.table.shape[1] == 10
-    assert all(torch.equal(weight, weights(first)[name]) for name, weight in weights(other).items())
+    assert other.model.profile.damping is not None
+    assert not torch.equal(other.model.profile.damping, weights(first)["profile.damping"])
+    for name, weight in weights(other).items():
+        assert name == "profile.damping" or torch.equal(weight, weights(first)[name])
 
 
 def test_other_types_are_refused(start: Checkpoint, wave_once: Series) -> None:
     series, graph = elsewhere(wave_once)
     types = {sensor: "ramp" if number % 2 else "road" for number, sensor in enumerate(series.sensor_ids)}
-    with pytest.raises(ConfigError, match=r"node types ramp .*road .*model to start from: sensor"):
+    with pytest.raises(ConfigError, match=r"node types: ramp .*road .*model to start from was trained on: sensor"):
         TrainingRun(series, graph, ANY, start=start, epochs=0, types=types).run()
     typed = TrainingRun(series, graph, CONFIG, types=types, epochs=1).run()
     with pytest.raises(ConfigError, match="--types"):
@@ -170,15 +176,12 @@ def test_other_architectures_targets_and_data_are_refused(start: Checkpoint, wav
     slow = replace(wave_once, site=replace(wave_once.site, interval_s=1800), timestamps=wave_once.timestamps // 2)
     for series, config, message in (
         (wave_once, wide, "another edge_hidden"),
-        (wave_once, RunConfig(), "ST-UNet"),
+        (wave_once, RunConfig(), "--model srnn"),
         (two, ANY, "features: speed, flow"),
         (slow, ANY, "1800"),
     ):
         with pytest.raises(ConfigError, match=message):
             TrainingRun(series, graph, config, start=start).run()
-    stunet = replace(start, model=TrainingRun(wave_once, graph, RunConfig(training=TRAINING), epochs=1).run().model)
-    with pytest.raises(ConfigError, match="family 'stunet'"):
-        TrainingRun(wave_once, graph, ANY, start=stunet).run()
     with pytest.raises(ConfigError, match="--start-from"):
         TrainingRun(wave_once, graph, CONFIG, epochs=0).run()
 
@@ -190,3 +193,142 @@ def test_only_a_run_from_the_same_weights_is_resumed(start: Checkpoint, wave_onc
         TrainingRun(wave_once, graph, CONFIG, epochs=1, state_file=state, resume=True).run()
     with pytest.raises(ConfigError, match="no epochs to resume"):
         TrainingRun(wave_once, graph, ANY, start=start, epochs=0, state_file=state, resume=True).run()
+
+
+NETWORK = STUNetConfig(scales=((0, 2),), hidden=4, profile=True, time_features="day", horizon=3, window=6)
+UNET = RunConfig(NETWORK, replace(TRAINING, alone=5))
+ANY_UNET = RunConfig(training=TRAINING)
+
+
+@pytest.fixture(scope="module")
+def unet(wave_once: Series) -> Checkpoint:
+    with unchecked():
+        return TrainingRun(wave_once, directed(wave_once), UNET, seed=1).run()
+
+
+def forecasts(checkpoint: Checkpoint, series: Series) -> np.ndarray:
+    """Forecasts of a recording from its first interval on."""
+    return np.concatenate(list(TorchPredictor(checkpoint.model).stream(series, 0, np.arange(20, 300))))
+
+
+def test_an_stunet_without_training_is_its_weights_on_the_new_networks_tables(
+    unet: Checkpoint, wave_once: Series, tmp_path: Any
+) -> None:
+    series, graph = elsewhere(wave_once)
+    other = TrainingRun(series, graph, ANY_UNET, start=unet, epochs=0).run()
+    other.save(tmp_path / "other.pt")
+    tables = TrainingRun(series, graph, UNET).prepare().model.state_dict()
+    taken = {name: weight for name, weight in weights(unet).items() if name != "profile.damping"}
+    by_hand = replace(other, model=TrainingRun(series, graph, UNET).prepare().model.eval()).with_fill("forecast")
+    by_hand.model.load_state_dict(tables | taken)
+
+    again = Checkpoint.load(tmp_path / "other.pt")
+    assert again.model.config == NETWORK
+    assert (again.model.sensors, again.site) == (10, series.site)
+    np.testing.assert_array_equal(forecasts(again, series), forecasts(by_hand, series))
+    assert again.training["start"]["weights"] == transfer.weights_hash(unet.model)
+    assert other.training["epochs"] == 0
+
+
+def test_an_stunet_knows_no_units_no_order_and_no_names(unet: Checkpoint, wave_once: Series) -> None:
+    """The same network in other units, its sensors renamed and in another order, has the same forecasts in them."""
+    order = [3, 0, 4, 2, 1]
+    moved = wave_once.aligned([wave_once.sensor_ids[node] for node in order], ["speed"])
+    names = tuple(f"new-{node}" for node in range(5))
+    moved = replace(moved, site=replace(moved.site, sensor_ids=names, features=("pace",), units=("s",)))
+    moved = replace(moved, values=moved.values * np.float32(0.25))
+    adjacency = directed(wave_once).adjacency.dense()[np.ix_(order, order)]
+    here = TrainingRun(wave_once, directed(wave_once), ANY_UNET, start=unet, epochs=0).run()
+    there = TrainingRun(moved, network(adjacency, moved), ANY_UNET, start=unet, epochs=0).run()
+
+    expected = 0.25 * forecasts(here, wave_once)[:, :, order]
+    np.testing.assert_allclose(forecasts(there, moved), expected, atol=1e-3)
+    assert np.abs(np.diff(expected, axis=2)).max() > 1
+
+
+def test_an_stunet_goes_on_at_another_interval(unet: Checkpoint, wave_once: Series) -> None:
+    faster = replace(wave_once, site=replace(wave_once.site, interval_s=1800), timestamps=wave_once.timestamps // 2)
+    epochs: list[Epoch] = []
+    trained = TrainingRun(faster, directed(faster), ANY_UNET, start=unet, epochs=2, report=epochs.append).run()
+
+    assert trained.site.interval_s == 1800
+    assert trained.model.profile is not None
+    assert len(trained.model.profile.table) == 2 * 48
+    assert len(epochs) == 2
+    assert any(not torch.equal(weight, weights(unet)[name]) for name, weight in weights(trained).items())
+
+
+def test_a_start_is_kept_unless_an_epoch_is_better(unet: Checkpoint, wave_once: Series, tmp_path: Any) -> None:
+    series, graph = elsewhere(wave_once)
+    harmful = replace(ANY_UNET, training=replace(TRAINING, learning_rate=0.5, average=0.0, schedule="step"))
+    epochs: list[Epoch] = []
+    as_it_is = TrainingRun(series, graph, ANY_UNET, start=unet, epochs=0).run()
+    spoilt = TrainingRun(series, graph, harmful, start=unet, epochs=2, report=epochs.append).run()
+
+    assert min(epoch.validation_mae for epoch in epochs) > as_it_is.training["validation_mae"]
+    assert (spoilt.training["epochs"], spoilt.training["best_epoch"]) == (2, 0)
+    assert spoilt.training["validation_mae"] == as_it_is.training["validation_mae"]
+    for name, tensor in spoilt.model.state_dict().items():
+        assert torch.equal(tensor, as_it_is.model.state_dict()[name]), name
+
+    def interrupt(epoch: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    state = tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt):
+        TrainingRun(series, graph, harmful, start=unet, epochs=2, state_file=state, report=interrupt).run()
+    resumed = TrainingRun(series, graph, harmful, start=unet, epochs=2, state_file=state, resume=True).run()
+    assert resumed.training["best_epoch"] == 0
+    assert resumed.training["validation_mae"] == as_it_is.training["validation_mae"]
+
+
+def test_what_differs_between_two_networks_is_remarked(wave_once: Series) -> None:
+    site = wave_once.site
+    other = replace(site, features=("flow",), interval_s=600)
+
+    assert transfer.remarks(site, replace(site, sensor_ids=tuple("abcde"), units=("km/h",))) == []
+    of_flow, of_interval = transfer.remarks(site, other)
+    assert "of speed, the recording of flow" in of_flow
+    assert "3600 s, the recording has 600 s" in of_interval
+
+
+def test_what_does_not_suit_an_stunet_is_refused(unet: Checkpoint, start: Checkpoint, wave_once: Series) -> None:
+    graph = directed(wave_once)
+    two = replace(
+        wave_once,
+        values=np.repeat(wave_once.values, 2, axis=2),
+        observed=np.repeat(wave_once.observed, 2, axis=2),
+        site=replace(wave_once.site, features=("speed", "flow"), units=("mph", "veh/h")),
+    )
+    of_two = TrainingRun(two, graph, replace(UNET, targets=("flow",)), epochs=1).run()
+    exchanged = two.aligned(two.sensor_ids, ["flow", "speed"])
+
+    def with_model(**model: Any) -> RunConfig:
+        return replace(UNET, model=replace(NETWORK, **model))
+
+    cases: tuple[tuple[Checkpoint, Series, Any, str], ...] = (
+        (unet, wave_once, with_model(hidden=5), "another hidden than"),
+        (unet, wave_once, with_model(horizon=4, window=7), "another horizon, window than"),
+        (unet, wave_once, ANY, "--model stunet"),
+        (start, wave_once, ANY_UNET, "--model srnn"),
+        (unet, two, ANY_UNET, r"2 features \(speed, flow\)"),
+        (of_two, wave_once, ANY_UNET, r"1 features \(speed\)"),
+        (of_two, exchanged, replace(ANY_UNET, targets=("flow",)), "targets flow; expected speed, at the places"),
+        (of_two, two, replace(ANY_UNET, targets=("speed", "flow")), "targets speed, flow; expected flow"),
+    )
+    for checkpoint, series, config, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            TrainingRun(series, graph, config, start=checkpoint, epochs=0).run()
+    for fits in (two, exchanged):
+        assert TrainingRun(fits, graph, ANY_UNET, start=of_two, epochs=0).run().model.signal.targets == (
+            fits.features[1],
+        )
+
+
+def test_weights_of_members_of_super_nodes_need_as_many(wave_once: Series) -> None:
+    config = replace(UNET, model=replace(NETWORK, scales=((2, 2),), unpooling="weighted_deconv"))
+    start = TrainingRun(wave_once, directed(wave_once), config, epochs=1).run()
+    pair = wave_once.aligned(wave_once.sensor_ids[:2], ["speed"])
+
+    with pytest.raises(ConfigError, match=r'other members.*unpooling = "copy"'):
+        TrainingRun(pair, directed(pair), ANY_UNET, start=start, epochs=0).run()

@@ -9,8 +9,8 @@ import torch
 from stunet_deploy.models.memory import DAYS_BEFORE, WeekMemory
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
+from training.preparation import prepare_signal
 from training.protocols import choose_protocol
-from training.run import prepare_signal
 from training.usual_days import UsualDays
 from training.week_before import WeekBefore
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stunet_deploy.bundle import FLOAT32, PRECISIONS
+from stunet_deploy.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.slow
 Run = Callable[..., tuple[Any, str]]
@@ -62,6 +64,19 @@ def test_a_transfer_has_every_way_to_begin(run_benchmark: Run) -> None:
     assert [row["weights"] for row in result["rows"]] == ways
     assert all(len(row["results"]) == 3 for row in result["rows"])
     assert all(f"| {way} |" in page for way in ways)
+
+
+def test_a_start_is_compared_with_random_weights_and_no_run_is_repeated(run_benchmark: Run, tmp_path: Path) -> None:
+    result, page = run_benchmark("accuracy.start", "--jobs", "1")
+    (start,) = (tmp_path / "starts").iterdir()
+    again, _ = run_benchmark("accuracy.start", "--jobs", "1")
+
+    assert [(len(run["on"]), run["minutes"]) for run in result["runs"]] == [(2, 0), (2, 0.02), (0, 0.02), (0, 0.03)]
+    assert again["runs"] == result["runs"]
+    assert [one.name for one in (tmp_path / "starts").iterdir()] == [start.name]
+    assert Checkpoint.load(start).training["beside"][0]["sensors"] == 6
+    rows = ("0.05 minutes on part-6, part-12 | 0 ", "random | 0.02 ", "random | 0.03 ", "*damped_departure*")
+    assert all(f"| {row}|" in page or f"| {row} |" in page for row in rows)
 
 
 def test_every_precision_has_its_row(run_benchmark: Run) -> None:
