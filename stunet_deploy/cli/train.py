@@ -161,9 +161,8 @@ def _train(arguments: argparse.Namespace, console: Console, device: str) -> int:
             console.say(f"look at: {other.source}: {remark}")
     targets = config.targets or series.features
     if start is not None:
-        targets = tuple(
-            series.features[index] for index in start.model.signal.target_index if index < len(series.features)
-        )
+        places = start.model.signal.target_index
+        targets = tuple(name for place, name in enumerate(series.features) if place in places)
     unit = series.site.unit_of(targets)
     if others:
         console.say("validation: mean over the networks, each in shares of its damped departure's error")

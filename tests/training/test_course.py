@@ -104,7 +104,7 @@ def test_the_log_has_the_mean_over_the_networks_in_shares_of_the_damped_departur
     series, graph, other, profiled
 ):
     epochs = []
-    run = several(series, graph, other, profiled(epochs=1, average=0.0), report=epochs.append)
+    run = several(series, graph, other, profiled(False, epochs=1, average=0.0), report=epochs.append)
     prepared = run.prepare()
     run.fit(prepared)
     shares = []

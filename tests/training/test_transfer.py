@@ -325,6 +325,16 @@ def test_what_does_not_suit_an_stunet_is_refused(unet: Checkpoint, start: Checkp
         )
 
 
+def test_a_memory_is_trained_on_days_enough_and_used_on_any(wave_once: Series) -> None:
+    config = replace(UNET, model=replace(NETWORK, memory=True))
+    start = TrainingRun(wave_once, directed(wave_once), config, epochs=1).run()
+    short = wave_once.rows(slice(0, 90))
+
+    assert TrainingRun(short, directed(short), ANY_UNET, start=start, epochs=0).run().model.contract.lasting
+    with pytest.raises(ConfigError, match="start from a model without"):
+        TrainingRun(short, directed(short), ANY_UNET, start=start, epochs=1).run()
+
+
 def test_weights_of_members_of_super_nodes_need_as_many(wave_once: Series) -> None:
     config = replace(UNET, model=replace(NETWORK, scales=((2, 2),), unpooling="weighted_deconv"))
     start = TrainingRun(wave_once, directed(wave_once), config, epochs=1).run()
