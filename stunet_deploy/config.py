@@ -125,7 +125,7 @@ class STUNetConfig:
         static_features: feed that perceptron statistics of each sensor's readings in the training span, and its present
             reading beside the departures; they are no weights, so that the model remains one for any sensor.
         common: feed that perceptron what all sensors have in common: the mean of each lag over them, and the time.
-        compress: feed that perceptron its channels a second time, compressed by an inverse hyperbolic sine.
+        compress: feed that perceptron its channels a second time, compressed by a logarithm.
         memory: with that perceptron and a profile, remember the departures of the last week by quarters of an hour, and
             feed it those of a day and of a week before what is forecast; for recordings of weeks.
         sensor_scale: with a direct decoder and residual forecasts, departures of a sensor count in units of their own
@@ -276,8 +276,11 @@ class TrainingConfig:
             in the memory of one.
         epochs: passes over the training span; the paper's is 80.
         updates: training ends after so many updates, if that is before ``epochs``; 0 for no limit.
-        alone: updates, of 32 windows each, in which the perceptron of an ST-UNet is trained first, without the encoder:
-            at most ``epochs`` passes and three tenths of a limited time.
+        alone: updates, of 8 windows each, in which the perceptron of an ST-UNet is trained first, without the encoder:
+            at most ``epochs`` passes and half of a limited time. It then stays as it is, and the rest of the
+            network learns what it does not know.
+        teachers: so many further perceptrons are trained alone before, each from other first weights; the one that
+            stays learns from the mean of their forecasts as much as from the labels.
         learning_rate: Adam's; the paper's is 1e-2.
         decay, decay_every: the learning rate is multiplied by ``decay`` every ``decay_every`` epochs (0.7 and 8 in
             the paper); ignored by the cosine schedule.
@@ -311,6 +314,7 @@ class TrainingConfig:
     epochs: int = 80
     updates: int = 0
     alone: int = 3000
+    teachers: int = 0
     learning_rate: float = 3e-3
     decay: float = 0.7
     decay_every: int = 8
@@ -334,7 +338,8 @@ class TrainingConfig:
         check_choices(self)
         for name in ("chunk", "batch", "accumulate", "epochs", "decay_every", "loss_every", "patience"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("warm_up", "updates", "alone", "threads", "weight_decay", "sampling_decay", "time_jitter"):
+        counts = ("warm_up", "updates", "alone", "teachers", "threads")
+        for name in (*counts, "weight_decay", "sampling_decay", "time_jitter"):
             require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of 0 or more")
         for name in ("learning_rate", "decay", "clip_norm"):
             require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "a positive number")

@@ -36,7 +36,9 @@ from training.validation import Validation
 from training.week_before import WeekBefore
 
 #: Windows an update while a network without encoder is trained, and its share of a limited training time.
-ALONE_BATCH, ALONE_SHARE = 32, 0.3
+ALONE_BATCH, ALONE_SHARE = 8, 0.5
+#: Apart from the seeds of a run and of its epochs.
+_TEACHER_SEEDS = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class TrainingRun:
         if self.others:  # compared by what each is better than a table
             known = damped_departure(series, split, signal.targets, days)
             yardstick = Validation.of(series, split, "window").error(known, signal.targets) or 1.0
-        return Network(model.to(self.device), series, split, usual, week_before, yardstick)
+        return Network(model.to(self.device), series, split, usual, week_before, yardstick=yardstick)
 
     def _usual_days(self, config: RunConfig | SRNNRunConfig, series: Series, split: Split, signal: Signal) -> UsualDays:
         """Return the usual days; of a model that is trained to remember, without the days that it looks up."""
@@ -247,6 +249,9 @@ class TrainingRun:
         spent = 0.0
         if not self.resume:
             spent = self.clock() - began + self._fit_alone(prepared)
+        learnt = [weight for network in self._alone(prepared) or () for weight in network.model.parameters()]
+        for weight in learnt:  # for the rest of the network to learn what these do not know
+            weight.requires_grad_(False)
         trainer = self._trainer(
             prepared.networks,
             training,
@@ -259,12 +264,33 @@ class TrainingRun:
             trainer.best, trainer.best_weights = as_it_is.best, as_it_is.best_weights
         if self.resume:
             trainer.resume()
+        elif learnt:
+            trainer.keep()
         history = trainer.run()
+        for weight in learnt:
+            weight.requires_grad_(True)
         best = best_epoch(history)
         number, error = (0, trainer.best) if trainer.best < best.validation_mae else (best.epoch, best.validation_mae)
         if self.others:  # that of the log is a mean over the networks
             error = trainer.processes.of_first(lambda: trainer.validation.mae(prepared.model))
         return Fit(history, number, error)
+
+    def _alone(self, prepared: Prepared, *, fresh: bool = False) -> list[Network] | None:
+        """Return the networks with what knows a sensor alone in place of their ST-UNets; None where there is no such.
+
+        Args:
+            prepared: the networks.
+            fresh: with first weights of their own.
+        """
+        found = list[Network]()
+        for network in prepared.networks:
+            alone = network.model.alone(fresh=fresh) if isinstance(network.model, STUNet) else None
+            if alone is None or not prepared.config.training.alone:
+                return None
+            if fresh and found:
+                transfer.share_weights(alone, found[0].model)
+            found.append(replace(network, model=alone.to(self.device)))
+        return found
 
     def _fit_alone(self, prepared: Prepared) -> float:
         """Train the part of an ST-UNet that knows a sensor alone, from windows; return the seconds that it took.
@@ -272,18 +298,25 @@ class TrainingRun:
         It learns from many issue times at once what the recurrent layers would take long to find.
         """
         training = prepared.config.training
-        networks = []
-        for network in prepared.networks:
-            alone = network.model.alone() if isinstance(network.model, STUNet) else None
-            if alone is None or not training.alone:
-                return 0.0
-            networks.append(replace(network, model=alone.to(self.device)))
-        trainer = self._trainer(
-            networks,
-            replace(training, regime="window", batch=ALONE_BATCH, accumulate=1, updates=training.alone),
-            max_minutes=None if self.max_minutes is None else ALONE_SHARE * self.max_minutes,
-        )
-        return seconds_spent(trainer.run())
+        config = replace(training, regime="window", batch=ALONE_BATCH, accumulate=1, updates=training.alone)
+        # The one that stays has twice the time of each teacher.
+        minutes = None if self.max_minutes is None else ALONE_SHARE * self.max_minutes / (2 + training.teachers)
+        alone = self._alone(prepared)
+        if alone is None:
+            return 0.0
+        seconds = 0.0
+        for number in range(training.teachers):
+            seed = self.seed + _TEACHER_SEEDS * (1 + number)
+            torch.manual_seed(seed)
+            teachers = self._alone(prepared, fresh=True)
+            assert teachers is not None
+            seconds += seconds_spent(self._trainer(teachers, config, max_minutes=minutes, seed=seed).run())
+            alone = [
+                replace(pupil, teachers=(*pupil.teachers, teacher.model))
+                for pupil, teacher in zip(alone, teachers, strict=True)
+            ]
+        left = None if minutes is None else 2 * minutes
+        return seconds + seconds_spent(self._trainer(alone, config, max_minutes=left).run())
 
     def _trainer(self, networks: Sequence[Network], training: TrainingConfig, **options: Any) -> Trainer:
         first, *others = networks
@@ -292,9 +325,10 @@ class TrainingRun:
             first.series,
             first.split,
             training,
-            self.seed,
+            options.pop("seed", self.seed),
             usual=first.usual,
             week_before=first.week_before,
+            teachers=first.teachers,
             yardstick=first.yardstick,
             others=others,
             clock=self.clock,

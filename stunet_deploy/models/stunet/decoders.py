@@ -135,6 +135,7 @@ class Perceptron(nn.Module):
         self.hidden_weight = nn.Parameter(torch.empty(width, width))
         self.hidden_bias = nn.Parameter(torch.zeros(width))
         self.out_weight = nn.Parameter(torch.zeros(width, outputs))
+        self.dropout = nn.Dropout(0.0)
         for weight in (self.own_weight, self.hidden_weight):
             nn.init.xavier_uniform_(weight)
 
@@ -162,10 +163,16 @@ class Perceptron(nn.Module):
             hidden = hidden + self._doubled(looked) @ self.looked_weight
         if self.encoded_weight is not None and encoded is not None:
             hidden = hidden + encoded @ self.encoded_weight
-        return torch.relu(torch.relu(hidden) @ self.hidden_weight + self.hidden_bias) @ self.out_weight
+        hidden = self._dropped(torch.relu(hidden)) @ self.hidden_weight + self.hidden_bias
+        return self._dropped(torch.relu(hidden)) @ self.out_weight
+
+    def _dropped(self, hidden: Tensor) -> Tensor:
+        """Return the units without some, the same of all nodes: a random number for each would cost as much as they."""
+        return hidden * self.dropout(torch.ones_like(hidden[..., :1, :])) if self.training else hidden
 
     def _doubled(self, x: Tensor) -> Tensor:
-        return torch.cat([x, torch.asinh(STEEPNESS * x)], dim=-1) if self.compress else x
+        # Not asinh, which is much the same: inference engines have it without vector instructions.
+        return torch.cat([x, torch.sign(x) * torch.log(1 + STEEPNESS * x.abs())], dim=-1) if self.compress else x
 
 
 class RecurrentDecoder(nn.Module):

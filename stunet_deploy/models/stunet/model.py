@@ -127,13 +127,21 @@ class STUNet(Forecaster):
             )
         return cls(settings, hierarchy, signal, weights.get("profile.table"))
 
-    def alone(self) -> STUNet | None:
-        """Return the network without encoder, which shares every other weight; None where it would not be another."""
+    def alone(self, *, fresh: bool = False) -> STUNet | None:
+        """Return the network without encoder, which shares every other weight; None where it would not be another.
+
+        Args:
+            fresh: it shares no weight, and has first ones of its own.
+        """
         if self.encoder is None or not isinstance(self.decoder, DirectDecoder) or self.decoder.perceptron is None:
             return None
         table = None if self.profile is None else self.profile.table
         other = STUNet(replace(self.config, hidden=0), self.hierarchy, self.signal, table)
         other.usual, other.static, other.scale = self.usual, self.static, self.scale
+        if fresh:
+            if self.profile is not None and other.profile is not None:
+                other.profile.load_state_dict(self.profile.state_dict())
+            return other
         other.profile = self.profile
         assert isinstance(other.decoder, DirectDecoder)
         assert other.decoder.perceptron is not None

@@ -259,7 +259,7 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                     pieces = np.split(weights["own_weight"], 2) + np.split(weights["looked_weight"], 2)
                     weights["own_weight"] = np.concatenate([pieces[place] for place in (0, 2, 1, 3)])
                 if config.compress:
-                    own = np.concatenate([own, np.arcsinh(4 * own)], axis=1)
+                    own = np.concatenate([own, np.sign(own) * np.log1p(4 * np.abs(own))], axis=1)
                 hidden = own @ weights["own_weight"] + weights["own_bias"] + encoded @ weights["encoded_weight"]
                 if config.static_features:
                     hidden = hidden + model.static.double().numpy() @ weights["static_weight"]
