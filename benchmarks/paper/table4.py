@@ -157,16 +157,15 @@ def _ours(series: Series, graph: SensorGraph, known: Run) -> tuple[Callable[[], 
     if training.regime == "window":
         training = replace(training, batch=known["batch"])
     config = replace(config, model=replace(config.model, **changes), training=training)
-    prepared = TrainingRun(series, graph, config).prepare()
+    (network,) = TrainingRun(series, graph, config).prepare().networks
     trainer = Trainer(
-        *(prepared.model.train(), series, prepared.split, training, 0),
-        usual=prepared.usual, week_before=prepared.week_before,
+        *(network.model.train(), series, network.split, training, 0),
+        usual=network.usual, week_before=network.week_before,
     )  # fmt: skip
-    scored = trainer.sampler.length - trainer.objective.warm_up
     return updating(trainer), {
-        "parameters": parameters(prepared.model),
-        "updates_per_epoch": trainer.sampler.draws(trainer.chunks, scored),
-        "windows": len(prepared.split.train),
+        "parameters": parameters(network.model),
+        "updates_per_epoch": trainer.updates_per_epoch,
+        "windows": len(network.split.train),
     }
 
 
