@@ -126,7 +126,7 @@ class STUNetConfig:
             reading beside the departures; they are no weights, so that the model remains one for any sensor.
         common: feed that perceptron what all sensors have in common: the mean of each lag over them, and the time.
         compress: feed that perceptron its channels a second time, compressed by a logarithm.
-        memory: with that perceptron and a profile, remember the departures of the last week by quarters of an hour, and
+        memory: with that perceptron and a profile, remember the departures of the last week by half hours, and
             feed it those of a day and of a week before what is forecast; for recordings of weeks.
         sensor_scale: with a direct decoder and residual forecasts, departures of a sensor count in units of their own
             size: more of a busy sensor is needed to mean the same.

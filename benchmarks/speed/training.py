@@ -38,6 +38,7 @@ from runtime.timing import interleave, paired_ratio
 from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
 from stunet_deploy.graph.files import read_graph
 from stunet_deploy.models.forecaster import StepInputs, Teacher
+from stunet_deploy.models.memory import Looked
 from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import read_series
 from stunet_deploy.series.wall_clock import DAY_S
@@ -87,6 +88,7 @@ class LiteralSTUNet(STUNet):
         profile: Tensor | None = None,
         issued: Tensor | None = None,
         teacher: Teacher | None = None,
+        looked: Looked | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Step through the sequence; see :class:`STUNet`."""
         if profile is not None or teacher is not None:

@@ -19,11 +19,11 @@ WEEK, WEEK_KNOWN = "week", "week.known"
 #: Days between what is looked up and what is forecast: it was yesterday, and a week ago.
 DAYS_BEFORE = (1, 7)
 #: Seconds that a slot lasts at least: what was unusual in a single interval of some minutes is mostly noise.
-SHORTEST_SLOT_S = 900
+SHORTEST_SLOT_S = 1800
 
 
 class Looked(NamedTuple):
-    """What is looked up at an interval: at every day of :data:`DAYS_BEFORE`, from now to past the last horizon.
+    """What is looked up at an interval: on each of :data:`DAYS_BEFORE`, from now to past the last horizon.
 
     Attributes:
         departures: mean departures, 0 where none is known.
@@ -53,25 +53,31 @@ class WeekMemory:
 
     Beside the departures is whether they are known: a stream begins without them.
 
-    A slot is a quarter of an hour, or the next longer multiple of the interval. Its mean is over the intervals of its
-    last occurrence so far. From now to one interval past the last horizon are looked up: what comes around the time
-    that is forecast may come a little earlier or later.
+    A slot is half an hour, or the next longer multiple of the interval. Its mean is over the intervals of its last
+    occurrence so far. Looked up are the slots from now to one interval or more past the last horizon: what comes
+    around the time that is forecast may come a little earlier or later.
 
     Args:
         interval_s: of the recording, at most a day.
         horizon: intervals forecast.
         targets: departures of a node.
+
+    Attributes:
+        slot_s: seconds of a slot.
+        slots: in a week.
+        ahead: slots that are looked up on each of the days before.
     """
 
     def __init__(self, interval_s: float, horizon: int, targets: int) -> None:
         self.interval_s, self.horizon, self.targets = interval_s, horizon, targets
         self.slot_s = interval_s * max(1, math.ceil(SHORTEST_SLOT_S / interval_s))
         self.slots = max(1, int(WEEK_S // self.slot_s))
+        self.ahead = 1 + math.ceil((horizon + 1) * interval_s / self.slot_s)
 
     @property
     def looks(self) -> int:
         """Number of times that are looked up."""
-        return len(DAYS_BEFORE) * (self.horizon + 2)
+        return len(DAYS_BEFORE) * self.ahead
 
     @property
     def width(self) -> int:
@@ -91,7 +97,7 @@ class WeekMemory:
         week = within_week(time_of_week)
         slot = self._slot(week)
         place = torch.floor((week - slot * self.slot_s) / self.interval_s)
-        around = week + self.interval_s * torch.arange(self.horizon + 2, device=week.device)
+        around = week + self.slot_s * torch.arange(self.ahead, device=week.device)
         earlier = torch.cat([within_week(around + (WEEK_S - days * DAY_S)) for days in DAYS_BEFORE], dim=-1)
         return _Times(slot.long(), place, self._slot(earlier).long())
 
@@ -109,11 +115,10 @@ class WeekMemory:
             earlier: the state entries by name.
         """
         times = self.times(time_of_week)
-        memory, known = earlier[WEEK].unflatten(-1, (self.targets, self.slots)), earlier[WEEK_KNOWN]
+        memory, known = earlier[WEEK], earlier[WEEK_KNOWN]
         looked = self._look_up(memory, known, times)
-        mean, slot = self._mean(departed, times, memory), times.slot[..., None, None]
-        memory = memory.scatter(-1, slot.expand(*memory.shape[:-1], 1), mean[..., None])
-        return looked, {WEEK: memory.flatten(-2), WEEK_KNOWN: known.scatter(-1, times.slot, 1.0)}
+        place, mean = self._mean(departed, times, memory)
+        return looked, {WEEK: memory.scatter(-1, place, mean), WEEK_KNOWN: known.scatter(-1, times.slot, 1.0)}
 
     @torch.no_grad()  # nothing here is learnt
     def sequence(
@@ -124,12 +129,10 @@ class WeekMemory:
         issued: Int64[Tensor, " issue"] | None = None,
     ) -> tuple[Looked, dict[str, Tensor]]:
         """Return what is looked up at the issued intervals of a sequence, and the state entries after the last."""
-        memory = earlier[WEEK].clone().unflatten(-1, (self.targets, self.slots))
-        known = earlier[WEEK_KNOWN].clone()
+        memory, known = earlier[WEEK].clone(), earlier[WEEK_KNOWN].clone()
         times = self.times(time_of_week)
         batch, time, nodes = departed.shape[:3]
         wanted = range(time) if issued is None else issued.tolist()
-        rows = torch.arange(batch, device=departed.device)
         departures = departed.new_zeros(batch, len(wanted), nodes, self.targets, self.looks)
         flags = departed.new_zeros(batch, len(wanted), self.looks)
         places = {row: place for place, row in enumerate(wanted)}
@@ -137,22 +140,27 @@ class WeekMemory:
             now = _Times(*(part[:, t] for part in times))
             if t in places:
                 departures[:, places[t]], flags[:, places[t]] = self._look_up(memory, known, now)
-            memory[rows, :, :, now.slot[:, 0]] = self._mean(departed[:, t], now, memory)
-            known[rows, now.slot[:, 0]] = 1.0
-        return Looked(departures, flags), {WEEK: memory.flatten(-2), WEEK_KNOWN: known}
+            memory.scatter_(-1, *self._mean(departed[:, t], now, memory))
+            known.scatter_(-1, now.slot, 1.0)
+        return Looked(departures, flags), {WEEK: memory, WEEK_KNOWN: known}
 
-    def _mean(self, departed: Tensor, times: _Times, memory: Tensor) -> Tensor:
-        """Return the mean departure of the present slot with the present interval."""
-        slot = times.slot[..., None, None].expand(*memory.shape[:-1], 1)
-        before = torch.gather(memory, -1, slot)[..., 0]
+    def _mean(self, departed: Tensor, times: _Times, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean departures of the present slot with the present interval, and before them their channels."""
+        channels = self._channels(times.slot, memory)
         place = times.place[..., None]
-        before = torch.where(place > 0, before, 0.0)
-        return before + (departed - before) / (place + 1)
+        before = torch.where(place > 0, torch.gather(memory, -1, channels), 0.0)
+        return channels, before + (departed - before) / (place + 1)
 
     def _look_up(self, memory: Tensor, known: Tensor, times: _Times) -> Looked:
-        index = times.looked[..., None, None, :]
-        departures = torch.gather(memory, -1, index.expand(*memory.shape[:-1], index.shape[-1]))
-        return Looked(departures, torch.gather(known, -1, times.looked))
+        departures = torch.gather(memory, -1, self._channels(times.looked, memory))
+        by_target = torch.unflatten(departures, -1, (self.targets, self.looks))
+        return Looked(by_target, torch.gather(known, -1, times.looked))
+
+    def _channels(self, slots: Int64[Tensor, "*batch slot"], memory: Tensor) -> Int64[Tensor, "*batch node channel"]:
+        """Return the channels of slots, of every target one after the other, at every node."""
+        # Not the memory with an axis for the targets: an engine would copy the whole of it to and fro.
+        by_target = torch.cat([slots + target * self.slots for target in range(self.targets)], dim=-1)[..., None, :]
+        return by_target.expand(*memory.shape[:-1], by_target.shape[-1])
 
     def _slot(self, week: Tensor) -> Tensor:
         return torch.clamp(torch.floor(week / self.slot_s), max=self.slots - 1)
