@@ -122,6 +122,7 @@ class STUNetConfig:
         lags: with a direct decoder, so many last departures from the profile (readings, without one) of a sensor are
             fed to a perceptron beside the final graph convolution; 0 for no perceptron.
         head: width of that perceptron.
+        members: so many such perceptrons, trained each by itself, whose mean counts.
         static_features: feed that perceptron statistics of each sensor's readings in the training span, and its present
             reading beside the departures; they are no weights, so that the model remains one for any sensor.
         common: feed that perceptron what all sensors have in common: the mean of each lag over them, and the time.
@@ -153,6 +154,7 @@ class STUNetConfig:
     damped: bool = True
     lags: int = 12
     head: int = 64
+    members: int = 1
     static_features: bool = True
     common: bool = True
     compress: bool = True
@@ -164,7 +166,7 @@ class STUNetConfig:
     def __post_init__(self) -> None:
         scales_valid = bool(self.scales) and all(pool >= 0 and dilation >= 1 for pool, dilation in self.scales)
         require(scales_valid, "scales", self.scales, "(pool levels ≥ 0, dilation ≥ 1) for at least one scale")
-        for name in ("chebyshev_order", "head", "horizon", "window"):
+        for name in ("chebyshev_order", "head", "members", "horizon", "window"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         alone = self.decoder == "direct" and self.lags > 0
         hidden = "at least 1, or 0 for a direct decoder with lags" if not alone else "0 or more"
@@ -279,8 +281,6 @@ class TrainingConfig:
         alone: updates, of 8 windows each, in which the perceptron of an ST-UNet is trained first, without the encoder:
             at most ``epochs`` passes and half of a limited time. It then stays as it is, and the rest of the
             network learns what it does not know.
-        teachers: so many further perceptrons are trained alone before, each from other first weights; the one that
-            stays learns from the mean of their forecasts as much as from the labels.
         learning_rate: Adam's; the paper's is 1e-2.
         decay, decay_every: the learning rate is multiplied by ``decay`` every ``decay_every`` epochs (0.7 and 8 in
             the paper); ignored by the cosine schedule.
@@ -314,7 +314,6 @@ class TrainingConfig:
     epochs: int = 80
     updates: int = 0
     alone: int = 3000
-    teachers: int = 0
     learning_rate: float = 3e-3
     decay: float = 0.7
     decay_every: int = 8
@@ -338,7 +337,7 @@ class TrainingConfig:
         check_choices(self)
         for name in ("chunk", "batch", "accumulate", "epochs", "decay_every", "loss_every", "patience"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        counts = ("warm_up", "updates", "alone", "teachers", "threads")
+        counts = ("warm_up", "updates", "alone", "threads")
         for name in (*counts, "weight_decay", "sampling_decay", "time_jitter"):
             require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of 0 or more")
         for name in ("learning_rate", "decay", "clip_norm"):

@@ -13,7 +13,7 @@ from stunet_deploy.toml_files import read_toml
 
 _FOLDER = Path(__file__).with_name("presets")
 #: Of every model family, the one that a run begins from without a choice first.
-PRESETS: Mapping[str, tuple[str, ...]] = {"stunet": ("default", "small", "paper"), "srnn": ("default",)}
+PRESETS: Mapping[str, tuple[str, ...]] = {"stunet": ("default", "small", "best", "paper"), "srnn": ("default",)}
 
 
 def read_run_config(

@@ -25,7 +25,6 @@ class Network:
         model: on the device of the training.
         series, split: the recording and its split.
         usual, week_before: for a model that has a profile or a memory, see :class:`training.objective.Objective`.
-        teachers: models that it learns from as well, see :class:`training.objective.Objective`.
         yardstick: an error in the target's unit, by which that of the model is divided where networks are compared.
     """
 
@@ -34,7 +33,6 @@ class Network:
     split: Split
     usual: Tensor | None = None
     week_before: WeekBefore | None = None
-    teachers: tuple[Forecaster, ...] = ()
     yardstick: float = 1.0
 
 
@@ -79,7 +77,6 @@ class Course:
             generator,
             None if network.usual is None else network.usual.to(device),
             network.week_before,
-            network.teachers,
         )
         # A window alone has nothing to remember.
         regime = "stream" if model.contract.lasting else config.regime

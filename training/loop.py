@@ -54,7 +54,6 @@ class Trainer:
         usual: for a model that has a profile, see :class:`training.objective.Objective`.
         spent: seconds of ``max_minutes`` that were used before.
         week_before: for a model with a memory, see :class:`training.objective.Objective`.
-        teachers: models that this one learns from as well, see :class:`training.objective.Objective`.
         yardstick: divides the validation error; see :class:`training.course.Network`.
         others: further networks, whose models share weights with ``model`` and are trained with it: updates take turns
             between the networks, and the validation error is the mean over them, each by its yardstick.
@@ -79,7 +78,6 @@ class Trainer:
     clock: Callable[[], float] = time.perf_counter
     spent: float = 0.0
     week_before: WeekBefore | None = None
-    teachers: tuple[Forecaster, ...] = ()
     yardstick: float = 1.0
     others: Sequence[Network] = ()
     history: list[Epoch] = field(default_factory=list)
@@ -88,9 +86,7 @@ class Trainer:
         self.processes = Processes.present()
         self.chunks = self.config.batch * self.config.accumulate
         check_shares(self.config, self.processes.count)
-        first = Network(
-            self.model, self.series, self.split, self.usual, self.week_before, self.teachers, self.yardstick
-        )
+        first = Network(self.model, self.series, self.split, self.usual, self.week_before, self.yardstick)
         networks = (first, *self.others)
         self.models = nn.ModuleList(network.model for network in networks)
         self.processes.equalise(self.models)

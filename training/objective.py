@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stunet_deploy.config import TrainingConfig
-from stunet_deploy.models.forecaster import Forecaster, StepInputs, Teacher
-from stunet_deploy.models.memory import Looked
+from stunet_deploy.models.forecaster import Forecaster, Teacher
 from training.data import TensorSeries
 from training.week_before import WeekBefore
 
@@ -63,9 +62,6 @@ class Objective:
         usual: for a model that has a profile, the normalised one at the time of every row, that of a training row made
             without its day, [time, node, target], on the device of the model.
         week_before: for a model with a memory of the last week, what it looks up at every row.
-        teachers: trained models of the same recording. Half of the loss is then the distance from the mean of their
-            forecasts, which has less noise than the labels (Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural
-            Network, 2015).
     """
 
     model: Forecaster
@@ -76,7 +72,6 @@ class Objective:
     generator: torch.Generator
     usual: Float[Tensor, "time node target"] | None = None
     week_before: WeekBefore | None = None
-    teachers: tuple[Forecaster, ...] = ()
 
     def loss(self, rows: Int64[Tensor, "batch time"], teacher_chance: float = 0.0) -> Float[Tensor, ""]:
         """Return the loss of the given rows; see :meth:`draw`."""
@@ -137,26 +132,11 @@ class Objective:
         bf16 = self.config.precision == "bf16"
         with torch.autocast(rows.device.type, torch.bfloat16) if bf16 else nullcontext():
             forecast, _ = self.model(inputs, lines, profile, issued, teacher, looked)
-            taught = self._taught(inputs, profile, issued, looked)
         error = (forecast.float() - labelled[:, issued]) / self.model.output.std
         error = torch.where(observed[:, issued], error, 0.0)
         count = labels.clamp(min=1)
         absolute = error.abs().sum() / count
-        if taught is not None:
-            distance = (forecast.float() - taught.float()) / self.model.output.std
-            absolute = (absolute + torch.where(observed[:, issued], distance, 0.0).abs().sum() / count) / 2
         return absolute if self.config.loss == "mae" else (absolute + error.square().sum() / count) / 2
-
-    @torch.no_grad()
-    def _taught(
-        self, inputs: StepInputs, profile: Tensor | None, issued: Tensor, looked: Looked | None
-    ) -> Tensor | None:
-        """Return the mean forecast of the teachers."""
-        forecasts = [
-            teacher(inputs, teacher.initial_lines(len(inputs.values)), profile, issued, None, looked)[0]
-            for teacher in self.teachers
-        ]
-        return torch.stack(forecasts).mean(0) if forecasts else None
 
     def hidden(self, observed: Float[Tensor, "batch time node feature"]) -> Float[Tensor, "batch time node feature"]:
         """Return the mask with readings and sensors hidden at random; the labels are not touched."""

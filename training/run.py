@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import RunConfig, Signal, SRNNRunConfig, TrainingConfig
@@ -38,7 +40,7 @@ from training.week_before import WeekBefore
 #: Windows an update while a network without encoder is trained, and its share of a limited training time.
 ALONE_BATCH, ALONE_SHARE = 8, 0.5
 #: Apart from the seeds of a run and of its epochs.
-_TEACHER_SEEDS = 1_000_003
+_MEMBER_SEEDS = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -249,74 +251,71 @@ class TrainingRun:
         spent = 0.0
         if not self.resume:
             spent = self.clock() - began + self._fit_alone(prepared)
-        learnt = [weight for network in self._alone(prepared) or () for weight in network.model.parameters()]
-        for weight in learnt:  # for the rest of the network to learn what these do not know
-            weight.requires_grad_(False)
-        trainer = self._trainer(
-            prepared.networks,
-            training,
-            max_minutes=self.max_minutes,
-            spent=spent,
-            state_file=state_file,
-            report=self.report,
-        )
-        if as_it_is is not None:
-            trainer.best, trainer.best_weights = as_it_is.best, as_it_is.best_weights
-        if self.resume:
-            trainer.resume()
-        elif learnt:
-            trainer.keep()
-        history = trainer.run()
-        for weight in learnt:
-            weight.requires_grad_(True)
+        learnt = [
+            weight
+            for networks in self._members(prepared)
+            for network in networks
+            for weight in cast(STUNet, network.model).decoder.parameters()
+        ]
+        with _fixed(learnt):  # the rest of the network learns what these do not know
+            trainer = self._trainer(
+                prepared.networks,
+                training,
+                max_minutes=self.max_minutes,
+                spent=spent,
+                state_file=state_file,
+                report=self.report,
+            )
+            if as_it_is is not None:
+                trainer.best, trainer.best_weights = as_it_is.best, as_it_is.best_weights
+            if self.resume:
+                trainer.resume()
+            elif learnt:
+                trainer.keep()
+            history = trainer.run()
         best = best_epoch(history)
         number, error = (0, trainer.best) if trainer.best < best.validation_mae else (best.epoch, best.validation_mae)
         if self.others:  # that of the log is a mean over the networks
             error = trainer.processes.of_first(lambda: trainer.validation.mae(prepared.model))
         return Fit(history, number, error)
 
-    def _alone(self, prepared: Prepared, *, fresh: bool = False) -> list[Network] | None:
-        """Return the networks with what knows a sensor alone in place of their ST-UNets; None where there is no such.
+    def _alone(self, prepared: Prepared, member: int = 0) -> list[Network] | None:
+        """Return the networks with one perceptron in place of their ST-UNets; None where there is no such.
 
         Args:
             prepared: the networks.
-            fresh: with first weights of their own.
+            member: which perceptron.
         """
         found = list[Network]()
         for network in prepared.networks:
-            alone = network.model.alone(fresh=fresh) if isinstance(network.model, STUNet) else None
+            alone = network.model.alone(member) if isinstance(network.model, STUNet) else None
             if alone is None or not prepared.config.training.alone:
                 return None
-            if fresh and found:
-                transfer.share_weights(alone, found[0].model)
             found.append(replace(network, model=alone.to(self.device)))
         return found
+
+    def _members(self, prepared: Prepared) -> list[list[Network]]:
+        """Return the networks of every perceptron that is trained alone."""
+        config = prepared.config.model
+        members = (self._alone(prepared, number) for number in range(getattr(config, "members", 0)))
+        return [networks for networks in members if networks is not None]
 
     def _fit_alone(self, prepared: Prepared) -> float:
         """Train the part of an ST-UNet that knows a sensor alone, from windows; return the seconds that it took.
 
-        It learns from many issue times at once what the recurrent layers would take long to find.
+        It learns from many issue times at once what the recurrent layers would take long to find. Of several members
+        each is trained by itself: they err differently, and their mean errs less.
         """
-        training = prepared.config.training
+        training, members = prepared.config.training, self._members(prepared)
         config = replace(training, regime="window", batch=ALONE_BATCH, accumulate=1, updates=training.alone)
-        # The one that stays has twice the time of each teacher.
-        minutes = None if self.max_minutes is None else ALONE_SHARE * self.max_minutes / (2 + training.teachers)
-        alone = self._alone(prepared)
-        if alone is None:
-            return 0.0
         seconds = 0.0
-        for number in range(training.teachers):
-            seed = self.seed + _TEACHER_SEEDS * (1 + number)
-            torch.manual_seed(seed)
-            teachers = self._alone(prepared, fresh=True)
-            assert teachers is not None
-            seconds += seconds_spent(self._trainer(teachers, config, max_minutes=minutes, seed=seed).run())
-            alone = [
-                replace(pupil, teachers=(*pupil.teachers, teacher.model))
-                for pupil, teacher in zip(alone, teachers, strict=True)
-            ]
-        left = None if minutes is None else 2 * minutes
-        return seconds + seconds_spent(self._trainer(alone, config, max_minutes=left).run())
+        for number, networks in enumerate(members):
+            minutes = None if self.max_minutes is None else ALONE_SHARE * self.max_minutes / len(members)
+            seed = self.seed + _MEMBER_SEEDS * number
+            profiles = [network.model.profile for network in networks if network.model.profile is not None]
+            with _fixed([weight for profile in profiles for weight in profile.parameters()]):  # that of all members
+                seconds += seconds_spent(self._trainer(networks, config, max_minutes=minutes, seed=seed).run())
+        return seconds
 
     def _trainer(self, networks: Sequence[Network], training: TrainingConfig, **options: Any) -> Trainer:
         first, *others = networks
@@ -328,7 +327,6 @@ class TrainingRun:
             options.pop("seed", self.seed),
             usual=first.usual,
             week_before=first.week_before,
-            teachers=first.teachers,
             yardstick=first.yardstick,
             others=others,
             clock=self.clock,
@@ -376,3 +374,15 @@ def _check_device(device: str) -> None:
             "a device that torch can use here, such as cpu",
             "choose another --device",
         ) from error
+
+
+@contextmanager
+def _fixed(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Keep weights as they are while others are trained."""
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)

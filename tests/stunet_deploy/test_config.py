@@ -46,6 +46,7 @@ OUT_OF_RANGE = {
         "time_features": ["hour"],
         "lags": [-1],
         "head": [0],
+        "members": [0],
         "horizon": [0],
         "window": [0],
     },

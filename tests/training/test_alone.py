@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from training.run import TrainingRun
+from training.torch_predictor import TorchPredictor
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")
 
@@ -61,45 +63,22 @@ def test_an_encoder_that_makes_it_worse_is_not_kept(series, graph, config):
     assert all(torch.equal(weight, alone[name]) for name, weight in prepared.model.state_dict().items())
 
 
-def test_half_of_the_loss_is_the_distance_from_the_mean_of_the_teachers(make_trainer, series, graph, config):
-    objective = make_trainer(series, graph, config(loss="mae", hide=0.2)).objective
-    model = objective.model.eval()
-    draw = objective.draw(torch.tensor([3, 40, 90])[:, None] + torch.arange(17))
-    labels = objective.labels(draw)
-    loss = objective.part_loss(draw, labels)
+def test_every_member_is_trained_by_itself_and_their_mean_counts(series, graph, config):
+    settings = config(epochs=2, learning_rate=1e-2)
+    several = replace(settings, model=replace(settings.model, members=2))
+    found = {}
+    for name, run_config in (("one", settings), ("several", several)):
+        run = TrainingRun(series, graph, run_config, seed=3)
+        found[name] = run.prepare()
+        run._fit_alone(found[name])
+    one, both = found["one"].model.eval(), found["several"].model.eval()
+    first, second = both.decoder.members
 
-    itself = replace(objective, teachers=(model, model)).part_loss(draw, labels)
-
-    torch.testing.assert_close(itself, loss / 2)
-    other = make_trainer(series, graph, config(), seed=9).model.eval()
-    with torch.no_grad():
-        for weight in (*model.decoder.perceptron.parameters(), *other.decoder.perceptron.parameters()):
-            weight.copy_(0.1 * torch.randn_like(weight))
-    first, second = (replace(objective, teachers=(one,)).part_loss(draw, labels) for one in (other, model))
-    both = replace(objective, teachers=(other, model)).part_loss(draw, labels)
-    assert second < both < first  # of the two the one is the pupil itself
-
-
-def test_teachers_change_what_is_learnt_and_every_one_has_weights_of_its_own(series, graph, config):
-    seen = []
-
-    def learnt(**settings):
-        run = TrainingRun(series, graph, config(epochs=2, learning_rate=1e-2, **settings), seed=3)
-        prepared, trainer = run.prepare(), run._trainer
-
-        def remembered(networks, *arguments, **options):
-            seen.append([teacher.state_dict() for teacher in networks[0].teachers])
-            return trainer(networks, *arguments, **options)
-
-        object.__setattr__(run, "_trainer", remembered)
-        run._fit_alone(prepared)
-        return weights(prepared.model, "perceptron")
-
-    without, taught, again = learnt(), learnt(teachers=2), learnt(teachers=2)
-
-    assert [len(teachers) for teachers in seen] == [0, *(0, 0, 2) * 2]
-    first, second = seen[3]
-    name = "decoder.perceptron.own_weight"
-    assert not torch.equal(first[name], second[name])
-    assert not torch.equal(without[name], taught[name])
-    assert all(torch.equal(again[name], weight) for name, weight in taught.items())
+    assert not torch.equal(first.own_weight, second.own_weight)
+    split = found["one"].split
+    forecasts = [
+        next(TorchPredictor(model).window(series, split.test[:3], 6)) for model in (both.alone(0), both.alone(1), both)
+    ]
+    np.testing.assert_allclose((forecasts[0] + forecasts[1]) / 2, forecasts[2], rtol=1e-4)
+    assert np.abs(forecasts[0] - forecasts[1]).max() > 0.01
+    assert one.decoder.perceptron.own_weight.shape == first.own_weight.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -37,7 +38,8 @@ class DirectDecoder(nn.Module):
 
     Attributes:
         head: the graph convolution; None for a network without encoder.
-        perceptron: None where there is none.
+        perceptron: the first; None where there is none.
+        others: further ones, whose mean with the first counts.
     """
 
     def __init__(
@@ -57,9 +59,18 @@ class DirectDecoder(nn.Module):
             self.head = GraphConvolution(level_basis(hierarchy.levels[0]), config.hidden, config.horizon * targets)
             nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base
         self.perceptron: Perceptron | None = None
+        self.others = nn.ModuleList()
         if own:
             inputs = PerceptronInputs(own, config.hidden, static, common, looked, config.compress)
-            self.perceptron = Perceptron(inputs, config.head, config.horizon * targets)
+            self.perceptron, *others = (
+                Perceptron(inputs, config.head, config.horizon * targets) for _ in range(config.members)
+            )
+            self.others.extend(others)
+
+    @property
+    def members(self) -> list[Perceptron]:
+        """All perceptrons."""
+        return [] if self.perceptron is None else [self.perceptron, *cast("list[Perceptron]", list(self.others))]
 
     def forward(
         self,
@@ -80,8 +91,9 @@ class DirectDecoder(nn.Module):
             scale: unit of the output, of every sensor.
         """
         parts = [] if self.head is None else [self.head(encoded)]
-        if self.perceptron is not None:
-            parts.append(self.perceptron(own, encoded, static, common, looked))
+        if members := self.members:
+            forecasts = [perceptron(own, encoded, static, common, looked) for perceptron in members]
+            parts.append(sum(forecasts[1:], forecasts[0]) / len(members))
         emitted = sum(parts[1:], parts[0])
         head = torch.unflatten(emitted, -1, (self.horizon, self.targets)).movedim(-2, -3)
         head = head if scale is None else head * scale
@@ -135,7 +147,6 @@ class Perceptron(nn.Module):
         self.hidden_weight = nn.Parameter(torch.empty(width, width))
         self.hidden_bias = nn.Parameter(torch.zeros(width))
         self.out_weight = nn.Parameter(torch.zeros(width, outputs))
-        self.dropout = nn.Dropout(0.0)
         for weight in (self.own_weight, self.hidden_weight):
             nn.init.xavier_uniform_(weight)
 
@@ -163,12 +174,7 @@ class Perceptron(nn.Module):
             hidden = hidden + self._doubled(looked) @ self.looked_weight
         if self.encoded_weight is not None and encoded is not None:
             hidden = hidden + encoded @ self.encoded_weight
-        hidden = self._dropped(torch.relu(hidden)) @ self.hidden_weight + self.hidden_bias
-        return self._dropped(torch.relu(hidden)) @ self.out_weight
-
-    def _dropped(self, hidden: Tensor) -> Tensor:
-        """Return the units without some, the same of all nodes: a random number for each would cost as much as they."""
-        return hidden * self.dropout(torch.ones_like(hidden[..., :1, :])) if self.training else hidden
+        return torch.relu(torch.relu(hidden) @ self.hidden_weight + self.hidden_bias) @ self.out_weight
 
     def _doubled(self, x: Tensor) -> Tensor:
         # Not asinh, which is much the same: inference engines have it without vector instructions.

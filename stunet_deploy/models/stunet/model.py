@@ -127,25 +127,20 @@ class STUNet(Forecaster):
             )
         return cls(settings, hierarchy, signal, weights.get("profile.table"))
 
-    def alone(self, *, fresh: bool = False) -> STUNet | None:
-        """Return the network without encoder, which shares every other weight; None where it would not be another.
+    def alone(self, member: int = 0) -> STUNet | None:
+        """Return the network of one perceptron without encoder; None where there is no encoder to leave out.
 
-        Args:
-            fresh: it shares no weight, and has first ones of its own.
+        It shares the weights of that perceptron, the profile and the tables.
         """
-        if self.encoder is None or not isinstance(self.decoder, DirectDecoder) or self.decoder.perceptron is None:
+        if self.encoder is None or not isinstance(self.decoder, DirectDecoder) or not self.decoder.members:
             return None
         table = None if self.profile is None else self.profile.table
-        other = STUNet(replace(self.config, hidden=0), self.hierarchy, self.signal, table)
+        other = STUNet(replace(self.config, hidden=0, members=1), self.hierarchy, self.signal, table)
         other.usual, other.static, other.scale = self.usual, self.static, self.scale
-        if fresh:
-            if self.profile is not None and other.profile is not None:
-                other.profile.load_state_dict(self.profile.state_dict())
-            return other
         other.profile = self.profile
         assert isinstance(other.decoder, DirectDecoder)
         assert other.decoder.perceptron is not None
-        other.decoder.perceptron.share(self.decoder.perceptron)
+        other.decoder.perceptron.share(self.decoder.members[member])
         return other
 
     def stored_graph(self) -> dict[str, Tensor]:
@@ -340,7 +335,9 @@ class STUNet(Forecaster):
         """Return what all sensors have in common: their mean in the window of lags, and the time."""
         if not self.config.common:
             return None
-        mean = self.order.back(window).mean(dim=-2, keepdim=True)
+        rows = self.order.back(window)
+        # As a product, for which inference engines are made: a mean over the nodes takes them longer.
+        mean = torch.full((1, rows.shape[-2]), 1 / rows.shape[-2], dtype=rows.dtype, device=rows.device) @ rows
         return torch.cat([mean, self.input.time_channels(time_of_week)[..., None, :]], dim=-1)
 
     def _decode(

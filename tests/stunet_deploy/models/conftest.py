@@ -203,6 +203,23 @@ def week_memory(model, departed, second, history):
     return np.concatenate([*(earlier[:, target][:, looked] for target in range(departed.shape[1])), seen], axis=1)
 
 
+def perceptron(config, weights, own, common, looked, encoded, static):
+    """One of the perceptrons of the direct decoder."""
+
+    def fed(x):
+        return np.concatenate([x, np.sign(x) * np.log1p(4 * np.abs(x))], axis=1) if config.compress else x
+
+    hidden = fed(own) @ weights["own_weight"] + weights["own_bias"] + encoded @ weights["encoded_weight"]
+    if config.memory:
+        hidden = hidden + fed(looked) @ weights["looked_weight"]
+    if config.static_features:
+        hidden = hidden + static.double().numpy() @ weights["static_weight"]
+    if config.common:
+        hidden = hidden + common @ weights["common_weight"]
+    hidden = np.maximum(hidden, 0) @ weights["hidden_weight"] + weights["hidden_bias"]
+    return np.maximum(hidden, 0) @ weights["out_weight"]
+
+
 def stunet(model, values, observed, seconds, lines, teacher=None):
     """The whole network for one row: [time, node, feature] and seconds [time] to [time, horizon, node, target].
 
@@ -253,21 +270,12 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                 if config.profile:
                     own = [own, *(ahead / scale for ahead in deviations)]
                     own = np.concatenate([*own, *([filled[:, targets]] if config.static_features else [])], axis=1)
-                weights = tree(model.decoder.perceptron)
+                looked = None
                 if config.memory:
                     looked = week_memory(model, -deviations[0] / scale * seen[:, targets], second, history)
-                    own = np.concatenate([own, looked], axis=1)
-                    pieces = np.split(weights["own_weight"], 2) + np.split(weights["looked_weight"], 2)
-                    weights["own_weight"] = np.concatenate([pieces[place] for place in (0, 2, 1, 3)])
-                if config.compress:
-                    own = np.concatenate([own, np.sign(own) * np.log1p(4 * np.abs(own))], axis=1)
-                hidden = own @ weights["own_weight"] + weights["own_bias"] + encoded @ weights["encoded_weight"]
-                if config.static_features:
-                    hidden = hidden + model.static.double().numpy() @ weights["static_weight"]
-                if config.common:
-                    hidden = hidden + np.concatenate(common) @ weights["common_weight"]
-                hidden = np.maximum(hidden, 0) @ weights["hidden_weight"] + weights["hidden_bias"]
-                out = out + np.maximum(hidden, 0) @ weights["out_weight"]
+                for member in model.decoder.members:
+                    known = (own, np.concatenate(common), looked, encoded, model.static)
+                    out = out + perceptron(config, tree(member), *known) / config.members
             steps = [base[h] + scale * out[:, h * len(targets) : (h + 1) * len(targets)] for h in range(config.horizon)]
         else:
             # The decoder goes on with a copy of the states, as if its intervals were those to come.
