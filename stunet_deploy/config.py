@@ -127,7 +127,7 @@ class STUNetConfig:
             reading beside the departures; they are no weights, so that the model remains one for any sensor.
         common: feed that perceptron what all sensors have in common: the mean of each lag over them, and the time.
         compress: feed that perceptron its channels a second time, compressed by a logarithm.
-        memory: with that perceptron and a profile, remember the departures of the last week by half hours, and
+        memory: with that perceptron and a profile, remember the departures of the last week by twenty minutes, and
             feed it those of a day and of a week before what is forecast; for recordings of weeks.
         sensor_scale: with a direct decoder and residual forecasts, departures of a sensor count in units of their own
             size: more of a busy sensor is needed to mean the same.
@@ -278,7 +278,7 @@ class TrainingConfig:
             in the memory of one.
         epochs: passes over the training span; the paper's is 80.
         updates: training ends after so many updates, if that is before ``epochs``; 0 for no limit.
-        alone: updates, of 8 windows each, in which the perceptron of an ST-UNet is trained first, without the encoder:
+        alone: updates, of some windows each, that train the perceptron of an ST-UNet first, without the encoder:
             at most ``epochs`` passes and half of a limited time. It then stays as it is, and the rest of the
             network learns what it does not know.
         learning_rate: Adam's; the paper's is 1e-2.

@@ -37,8 +37,10 @@ from training.usual_days import LEAST_DAYS, UsualDays
 from training.validation import Validation
 from training.week_before import WeekBefore
 
-#: Windows an update while a network without encoder is trained, and its share of a limited training time.
-ALONE_BATCH, ALONE_SHARE = 8, 0.5
+#: Sensors times windows of an update while a network without encoder is trained, but so many windows at least.
+ALONE_CELLS, LEAST_WINDOWS = 2500, 4
+#: Its share of a limited training time.
+ALONE_SHARE = 0.5
 #: Apart from the seeds of a run and of its epochs.
 _MEMBER_SEEDS = 1_000_003
 
@@ -307,7 +309,9 @@ class TrainingRun:
         each is trained by itself: they err differently, and their mean errs less.
         """
         training, members = prepared.config.training, self._members(prepared)
-        config = replace(training, regime="window", batch=ALONE_BATCH, accumulate=1, updates=training.alone)
+        sensors = len(prepared.networks[0].series.sensor_ids)
+        batch = max(LEAST_WINDOWS, -(-ALONE_CELLS // sensors))
+        config = replace(training, regime="window", batch=batch, accumulate=1, updates=training.alone)
         seconds = 0.0
         for number, networks in enumerate(members):
             minutes = None if self.max_minutes is None else ALONE_SHARE * self.max_minutes / len(members)

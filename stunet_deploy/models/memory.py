@@ -19,7 +19,9 @@ WEEK, WEEK_KNOWN = "week", "week.known"
 #: Days between what is looked up and what is forecast: it was yesterday, and a week ago.
 DAYS_BEFORE = (1, 7)
 #: Seconds that a slot lasts at least: what was unusual in a single interval of some minutes is mostly noise.
-SHORTEST_SLOT_S = 1800
+SHORTEST_SLOT_S = 1200
+#: Seconds from one time that is looked up to the next, at least.
+SHORTEST_STEP_S = 600
 
 
 class Looked(NamedTuple):
@@ -53,9 +55,9 @@ class WeekMemory:
 
     Beside the departures is whether they are known: a stream begins without them.
 
-    A slot is half an hour, or the next longer multiple of the interval. Its mean is over the intervals of its last
-    occurrence so far. Looked up are the slots from now to one interval or more past the last horizon: what comes
-    around the time that is forecast may come a little earlier or later.
+    A slot is twenty minutes, or the next longer multiple of the interval. Its mean is over the intervals of its last
+    occurrence so far. What is looked up begins now and ends one interval or more past the last horizon, since what
+    comes around the time that is forecast may come a little earlier or later.
 
     Args:
         interval_s: of the recording, at most a day.
@@ -65,14 +67,16 @@ class WeekMemory:
     Attributes:
         slot_s: seconds of a slot.
         slots: in a week.
-        ahead: slots that are looked up on each of the days before.
+        step_s, ahead: seconds between, and number of, the times that are looked up on each of the days before.
     """
 
     def __init__(self, interval_s: float, horizon: int, targets: int) -> None:
         self.interval_s, self.horizon, self.targets = interval_s, horizon, targets
-        self.slot_s = interval_s * max(1, math.ceil(SHORTEST_SLOT_S / interval_s))
+        self.slot_s, self.step_s = (
+            interval_s * max(1, math.ceil(shortest / interval_s)) for shortest in (SHORTEST_SLOT_S, SHORTEST_STEP_S)
+        )
         self.slots = max(1, int(WEEK_S // self.slot_s))
-        self.ahead = 1 + math.ceil((horizon + 1) * interval_s / self.slot_s)
+        self.ahead = 1 + math.ceil((horizon + 1) * interval_s / self.step_s)
 
     @property
     def looks(self) -> int:
@@ -97,7 +101,7 @@ class WeekMemory:
         week = within_week(time_of_week)
         slot = self._slot(week)
         place = torch.floor((week - slot * self.slot_s) / self.interval_s)
-        around = week + self.slot_s * torch.arange(self.ahead, device=week.device)
+        around = week + self.step_s * torch.arange(self.ahead, device=week.device)
         earlier = torch.cat([within_week(around + (WEEK_S - days * DAY_S)) for days in DAYS_BEFORE], dim=-1)
         return _Times(slot.long(), place, self._slot(earlier).long())
 

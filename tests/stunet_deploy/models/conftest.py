@@ -186,11 +186,11 @@ def week_memory(model, departed, second, history):
     """Append the memory after an interval, [node, target * slot] and [slot]; return what a perceptron sees of it."""
     week, known = history["week"], history["week.known"]
     interval = 86_400 / model.profile.per_day
-    length = interval * max(1, -(-1800 // interval))
+    length, apart = (interval * max(1, -(-shortest // interval)) for shortest in (1200, 600))
     number = int(604_800 // length)
     slot, place = int(second // length), second % length // interval
-    steps = 1 + int(-(-(model.config.horizon + 1) * interval // length))
-    around = [second + length * step for step in range(steps)]
+    steps = 1 + int(-(-(model.config.horizon + 1) * interval // apart))
+    around = [second + apart * step for step in range(steps)]
     looked = [int((time - day) // length) % number for day in (86_400, 7 * 86_400) for time in around]
     seen = np.tile(known[-1][looked].reshape(2, -1).mean(axis=1), (len(departed), 1))
     earlier = week[-1].reshape(*departed.shape, number)

@@ -32,11 +32,11 @@ def test_what_is_looked_up_is_in_a_diary_of_the_week(interval_s: int) -> None:
 
     found, _ = memory.sequence(departed, seconds, nothing(memory, 2, 3))
 
-    slot_s = 1800 if interval_s == 300 else interval_s
+    slot_s, step_s = (1200, 600) if interval_s == 300 else (interval_s, interval_s)
     for stream in range(2):
         diary: dict[int, list[torch.Tensor]] = defaultdict(list)  # by slot, its latest occurrence
         for row, second in enumerate(seconds[stream, :, 0].long().tolist()):
-            around = [second + slot_s * step for step in range(2 if interval_s == 300 else 5)]
+            around = [second + step_s * step for step in range(3 if interval_s == 300 else 5)]
             slots = [(time - back) % WEEK_S // slot_s for back in (86_400, 0) for time in around]
             expected = [sum(diary[slot]) / len(diary[slot]) if diary[slot] else torch.zeros(3, 2) for slot in slots]
             assert found.known[stream, row].tolist() == [float(bool(diary[slot])) for slot in slots]
