@@ -317,7 +317,8 @@ class TrainingRun:
             minutes = None if self.max_minutes is None else ALONE_SHARE * self.max_minutes / len(members)
             seed = self.seed + _MEMBER_SEEDS * number
             profiles = [network.model.profile for network in networks if network.model.profile is not None]
-            with _fixed([weight for profile in profiles for weight in profile.parameters()]):  # that of all members
+            shared = [weight for profile in profiles for weight in profile.parameters()]
+            with _fixed(shared if number else []):  # after the first member
                 seconds += seconds_spent(self._trainer(networks, config, max_minutes=minutes, seed=seed).run())
         return seconds
 
