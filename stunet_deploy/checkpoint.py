@@ -112,6 +112,12 @@ class Checkpoint:
                 f"schema {min(_EARLIER)} to {SCHEMA}",
                 "train again with this version, or use the version that wrote it",
             )
+        if schema < SCHEMA and meta.get("config", {}).get("memory"):
+            raise CheckpointError(
+                f"{path} has schema {schema}, whose memory of a week had other slots",
+                f"schema {SCHEMA} for a model with a memory",
+                "train again with this version, or use the version that wrote it",
+            )
         try:
             family, signal = FAMILIES[meta["model"]], from_mapping(Signal, meta["signal"])
             config = {**_EARLIER.get(schema, {}).get(family.family, {}), **meta["config"]}
