@@ -1,42 +1,28 @@
-"""What each part of the model is worth: ablations on two real weeks, some seeds, one budget of updates.
+"""What each part of the preset `default` is worth: left out one at a time, real sets, some seeds, one budget of time.
 
-    python -m benchmarks.accuracy.ablation [--set metr-la pemsd7-m] [--seeds 3] [--epochs 8] [--jobs 2]
+    python -m benchmarks.accuracy.ablation [--set metr-la pemsd7-m hangzhou] [--seeds 3] [--minutes 3] [--jobs 2]
 
-Every row of the tables differs from the first in what it names, and in nothing else: same data, same split, same number
-of updates, same seeds. The rows of the recurrent decoder compare with the second, which has as few losses.
-
-A run is kept as soon as it is done; runs found with the same settings are not repeated.
+Every row of the tables differs from the first in what it names, and in nothing else: same data, same split, same CPU
+minutes, same seeds. A run is kept as soon as it is done; runs found with the same settings are not repeated.
 """
 
 from __future__ import annotations
 
-import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 
+from benchmarks.accuracy.five_sets import NAMES, REGIMES, Recording, chosen_recordings, scored, settings
 from benchmarks.harness.command import Command
-from benchmarks.harness.page import commit, errors_cell, page, table
+from benchmarks.harness.page import errors_cell, machine, page, table
 from benchmarks.harness.store import Store
-from benchmarks.harness.weeks import WEEKS, Week
-from runtime.timing import environment
-from stunet_deploy.config import VARIANTS, RunConfig, STUNetConfig, TrainingConfig
-from stunet_deploy.graph.files import read_graph
-from training.baselines import persistence
-from training.evaluation import evaluate
-from training.protocols import choose_protocol
-from training.run import TrainingRun
-from training.torch_predictor import TorchPredictor
+from stunet_deploy.config import VARIANTS, RunConfig
 
-MODEL: Mapping[str, Any] = {"hidden": 16, "profile": True, "time_features": "none", "fill": "last"}
-TRAINING: Mapping[str, Any] = {"batch": 1, "chunk": 48, "learning_rate": 5e-3, "patience": 1000, "threads": 1}
-#: A recurrent decoder forecasts after every sixth interval of a chunk: twelve steps after each would cost too much.
-DECODER: Mapping[str, Any] = {"loss_every": 6}
-PLAIN: Mapping[str, Any] = {"layer_norm": False}
+#: One of five minutes, one of weekdays, one of counts.
+USUAL_SETS = ("metr-la", "pemsd7-m", "hangzhou")
 
 
 @dataclass(frozen=True)
@@ -46,140 +32,110 @@ class Row:
     Attributes:
         title: what differs from the first row.
         model, training: the settings that differ.
-        published: MAE of the paper's ablation on the FULL PeMSD7(M), without training tricks.
+        preset: that they differ from.
     """
 
     title: str
-    model: Mapping[str, Any]
-    training: Mapping[str, Any]
-    published: str = ""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = "default"
 
 
 ROWS = (
-    Row("ST-UNet (direct, copy)", {}, {}),
-    Row("direct, a loss after every 6th", {}, DECODER),
-    Row("GCGRU", VARIANTS["GCGRU"], {}),
-    Row("T-UNet", VARIANTS["T-UNet"], {}),
-    Row("S-UNet", VARIANTS["S-UNet"], {}),
-    Row("unpooling ordered_deconv", {"unpooling": "ordered_deconv"}, {}),
-    Row("unpooling weighted_deconv", {"unpooling": "weighted_deconv"}, {}),
-    Row("ST-UNet without layer norm", PLAIN, {}, published="2.248 / 2.980 / 3.756"),
-    Row("GCGRU without layer norm", {**VARIANTS["GCGRU"], **PLAIN}, {}, published="2.292 / 3.050 / 3.866"),
-    Row("T-UNet without layer norm", {**VARIANTS["T-UNet"], **PLAIN}, {}, published="2.266 / 3.004 / 3.850"),
-    Row("S-UNet without layer norm", {**VARIANTS["S-UNet"], **PLAIN}, {}, published="2.272 / 3.020 / 3.802"),
-    Row("recurrent decoder", {"decoder": "recurrent"}, DECODER),
-    Row(
-        "recurrent decoder, without tricks",
-        {"decoder": "recurrent", **PLAIN},
-        {**DECODER, "teacher_forcing": "always"},
-    ),
+    Row("ST-UNet, preset default"),
+    Row("without the graph and the U (preset small)", preset="small"),
+    Row("without pooling and dilation (GCGRU)", VARIANTS["GCGRU"]),
+    Row("without pooling (T-UNet)", VARIANTS["T-UNet"]),
+    Row("without dilation (S-UNet)", VARIANTS["S-UNet"]),
+    Row("without the perceptron", {"lags": 0, "memory": False}),
+    Row("the perceptron not first", training={"alone": 0}),
+    Row("without the memory of a week", {"memory": False}),
+    Row("without what sensors have in common", {"common": False}),
+    Row("without the time", {"time_features": "none"}),
+    Row("without compressed inputs", {"compress": False}),
+    Row("without statistics of sensors", {"static_features": False}),
+    Row("departures in one unit", {"sensor_scale": False}),
+    Row("start at the reading, not damped", {"damped": False}),
+    Row("four perceptrons (preset best)", {"members": 4}),
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do the runs that are missing and write the tables."""
     command = Command("benchmarks.accuracy.ablation", __doc__)
-    command.weeks()
+    command.option("--set", USUAL_SETS, "which recordings", choices=NAMES)
     command.option("--seeds", 3, "number of seeds", quick=1)
-    command.option("--epochs", 8, "passes over the training span", quick=1)
+    command.option("--minutes", 3.0, "CPU time of a training", quick=0.05)
     command.option("--jobs", 2, "runs at a time, one thread each")
     command.option("--rows", len(ROWS), "only so many rows of the tables, from the first on", quick=2)
     command.run(measure, report, arguments)
 
 
-def settings(row: Row, epochs: int) -> RunConfig:
+def config_of(recording: Recording, row: Row) -> RunConfig:
     """Return the configuration of a row."""
-    return RunConfig(
-        STUNetConfig(**{**MODEL, **row.model}), TrainingConfig(**{**TRAINING, **row.training, "epochs": epochs})
-    )
+    base = settings(recording, row.preset)
+    assert isinstance(base, RunConfig)
+    return replace(base, model=replace(base.model, **row.model), training=replace(base.training, **row.training))
 
 
-def identify(week: Week, row: Row, seed: int, epochs: int) -> dict[str, Any]:
+def identify(recording: Recording, row: Row, seed: int, minutes: float) -> dict[str, Any]:
     """Return what a run is known by."""
-    config = settings(row, epochs)
+    config = config_of(recording, row)
     parts = {"model": asdict(config.model), "training": asdict(config.training)}
-    return {"set": week.name, "row": row.title, "seed": seed, "config": parts}
+    return {"set": recording.name, "row": row.title, "seed": seed, "minutes": minutes, "config": parts}
 
 
-def run(week: Week, row: Row, seed: int, epochs: int) -> dict[str, Any]:
+def run(recording: Recording, row: Row, seed: int, minutes: float) -> dict[str, Any]:
     """Train and score one model."""
-    torch.set_num_threads(1)
-    series, config = week.series(), settings(row, epochs)
-    begin = time.process_time()
-    model = TrainingRun(series, read_graph(week.file, series.sensor_ids), config, seed=seed).run().model.eval()
-    seconds = time.process_time() - begin
-    split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
-    found = evaluate(series, split, [TorchPredictor(model)])
-    where = environment()
-    return {
-        **identify(week, row, seed, epochs),
-        "cpu_seconds": seconds,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "commit": where["commit"],
-        "cpu": where["cpu"],
-        "results": [asdict(result) for result in found],
-    }
-
-
-def baseline(week: Week) -> list[dict[str, Any]]:
-    """Score persistence."""
-    series = week.series()
-    split = choose_protocol(series, "auto", STUNetConfig.window, STUNetConfig.horizon)
-    return [asdict(result) for result in evaluate(series, split, [persistence(series, split)])]
+    found = scored(recording, config_of(recording, row), seed, minutes)
+    return {**identify(recording, row, seed, minutes), **found}
 
 
 def measure(options: Namespace) -> dict[str, Any]:
     """Do the runs that are not stored and return all."""
-    store = Store(options.out / "ablation.json")
-    rows = ROWS[: options.rows]
+    store, rows = Store(options.out / "ablation.json"), ROWS[: options.rows]
+    recordings = chosen_recordings(options)
     wanted = [
-        (week, row, seed, options.epochs) for seed in range(options.seeds) for week in options.weeks for row in rows
+        (recording, row, seed, options.minutes)
+        for seed in range(options.seeds)
+        for recording in recordings
+        for row in rows
     ]
     store.complete(
-        *(wanted, identify, run, options.jobs),
-        lambda one: f"{one['set']}, {one['row']}, seed {one['seed']}: {one['cpu_seconds']:.0f} s",
+        wanted, identify, run, options.jobs, lambda one: f"{one['set']}, {one['row']}: {one['cpu_seconds']:.0f} s"
     )
     return {
-        "seeds": options.seeds,
+        "minutes": options.minutes,
+        "sets": {recording.name: recording.title for recording in recordings},
         "runs": [one for job in wanted for one in store.find(identify(*job))],
-        "baselines": {week.name: baseline(week) for week in options.weeks},
     }
-
-
-def cell(results: Sequence[Mapping[str, Any]], protocol: str) -> str:
-    """Return the MAE of a protocol by horizon."""
-    return errors_cell([one for one in results if one["protocol"] == protocol])
 
 
 def report(result: dict[str, Any]) -> str:
     """Return the tables as a page."""
-    where, runs, blocks = result["environment"], result["runs"], []
-    for name, results in result["baselines"].items():
-        published = name == "pemsd7-m"
-        columns = ["model", "window", "stream", "parameters", "CPU s to train"]
-        rows = []
+    blocks = []
+    for name, title in result["sets"].items():
+        rows, first = list[list[str]](), 0.0
         for row in ROWS:
-            if found := [one for one in runs if (one["set"], one["row"]) == (name, row.title)]:
-                scores = [entry for one in found for entry in one["results"]]
-                seconds = np.mean([one["cpu_seconds"] for one in found])
-                cells = [cell(scores, protocol) for protocol in ("window", "stream")]
-                cells += [f"{found[0]['parameters']:,}", f"{seconds:.0f}", *([row.published] if published else [])]
-                rows.append([row.title, *cells])
-        still = [cell(results, protocol) for protocol in ("window", "stream")]
-        columns += ["*published, full set: not comparable*"] if published else []
-        rows.append(["*persistence*", *still, *[""] * (len(columns) - 3)])
-        blocks += [f"## {WEEKS[name].title}", table(columns, rows)]
-    commits = sorted({commit(one) for one in runs})
+            found = [one for one in result["runs"] if (one["set"], one["row"]) == (name, row.title)]
+            if not found:
+                continue
+            scores = [score for one in found for score in one["results"]]
+            by_regime = [[score for score in scores if score["protocol"] == regime] for regime in REGIMES]
+            error = float(np.mean([score["mae"] for score in by_regime[0]]))
+            first = first or error
+            against = f"{100 * (error / first - 1):+.1f} %" if rows else ""
+            minutes = np.mean([one["cpu_seconds"] for one in found]) / 60
+            cells = [errors_cell(of_regime) for of_regime in by_regime]
+            rows.append([row.title, *cells, against, f"{found[0]['parameters']:,}", f"{minutes:.1f}"])
+        columns = ["model", "carried", "windows", "against the first", "parameters", "CPU minutes"]
+        blocks += [f"## {title}", table(columns, rows)]
     return page(
-        "What each part of the model is worth, on two single weeks",
-        f"`{result['command']}`. MAE (mph) at 15 / 30 / 60 minutes, mean and standard deviation over "
-        f"{result['seeds']} seeds; `window` from zero state over 12 intervals, `stream` with the state carried. One "
-        "budget: every model has the same number of updates, and few of them. The tables compare parts with one "
-        "another on a single week; they say nothing about the published figures. Base: "
-        f"{MODEL['hidden']} channels, daily profile, chunks of {TRAINING['chunk']} intervals. A recurrent decoder has "
-        f'a loss after every {DECODER["loss_every"]}th interval. "Without tricks": no layer norm, and always fed the '
-        "label instead of scheduled sampling.",
-        f"{where['cpu']}, one thread a run; torch {where['torch']}, commit {', '.join(commits)}.",
+        "What each part of the model is worth",
+        f"`{result['command']}`: test MAE at a quarter, half and all of the reach, mean and standard deviation over "
+        f"seeds, at most {result['minutes']:g} CPU minutes a run on one thread. The fourth column compares the mean of "
+        "the carried errors. A row whose part the preset leaves out of such a recording is the first row again.",
+        machine(result["runs"][0]["environment"]),
         *blocks,
     )
 

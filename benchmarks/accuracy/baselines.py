@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.accuracy.five_sets import NAMES, SETS, Recording
+from benchmarks.accuracy.five_sets import NAMES, SETS, Recording, chosen_recordings
 from benchmarks.harness.command import Command
 from benchmarks.harness.page import errors_cell, machine, measured_on, page, table
 from benchmarks.harness.store import Store
-from benchmarks.harness.weeks import small_recording
 from benchmarks.peers.models import MODELS
 from benchmarks.peers.task import Task
 from stunet_deploy.graph.files import read_graph
@@ -95,10 +94,7 @@ def single_forecasts(predictor: Predictor, task: Task, number: int) -> list[floa
 def measure(options: Namespace) -> dict[str, Any]:
     """Do the runs that are not stored and return all."""
     store = Store(options.out / "baselines.json")
-    recordings = [recording for recording in SETS if recording.name in options.set]
-    if options.quick:
-        shipped = small_recording(options.out / "data" / "baselines.npz")
-        recordings = [Recording("shipped", "Freeway, simulated (km/h, 5 minutes)", shipped, shipped, "Europe/Berlin")]
+    recordings = chosen_recordings(options)
     wanted = [
         (recording, model, seed, options.minutes)
         for seed in range(options.seeds)

@@ -113,8 +113,16 @@ def identify(recording: Recording, preset: str, seed: int, minutes: float) -> di
 
 def run(recording: Recording, preset: str, seed: int, minutes: float) -> dict[str, Any]:
     """Train and score one model."""
+    return {
+        **identify(recording, preset, seed, minutes),
+        **scored(recording, settings(recording, preset), seed, minutes),
+    }
+
+
+def scored(recording: Recording, config: RunConfig | SRNNRunConfig, seed: int, minutes: float) -> dict[str, Any]:
+    """Train a model on one thread for at most so many minutes of the processor; return its scores and what it cost."""
     torch.set_num_threads(1)
-    series, config = recording.series(), settings(recording, preset)
+    series = recording.series()
     graph = read_graph(recording.graph, series.sensor_ids)
     begin = time.process_time()
     training = TrainingRun(series, graph, config, seed=seed, max_minutes=minutes, clock=time.process_time)
@@ -124,8 +132,8 @@ def run(recording: Recording, preset: str, seed: int, minutes: float) -> dict[st
     split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
     found = evaluate(series, split, [TorchPredictor(model)], targets=model.signal.targets, regimes=REGIMES)
     return {
-        **identify(recording, preset, seed, minutes),
         "cpu_seconds": seconds,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "validation_mae": checkpoint.training["validation_mae"],
         "environment": measured_on(),
         "results": [asdict(result) for result in found],
@@ -141,13 +149,18 @@ def without_model(recording: Recording) -> dict[str, Any]:
     return {"set": recording.name, "title": recording.title, "results": [asdict(result) for result in found]}
 
 
+def chosen_recordings(options: Namespace) -> list[Recording]:
+    """Return the recordings that are asked for with ``--set``; in a quick run a part of the shipped one."""
+    if not options.quick:
+        return [recording for recording in SETS if recording.name in options.set]
+    shipped = small_recording(options.out / "data" / "shipped.npz")
+    return [Recording("shipped", "Freeway, simulated (km/h, 5 minutes)", shipped, shipped, "Europe/Berlin")]
+
+
 def measure(options: Namespace) -> dict[str, Any]:
     """Do the runs that are not stored and return all."""
     store = Store(options.out / "five_sets.json")
-    recordings = [recording for recording in SETS if recording.name in options.set]
-    if options.quick:
-        shipped = small_recording(options.out / "data" / "five_sets.npz")
-        recordings = [Recording("shipped", "Freeway, simulated (km/h, 5 minutes)", shipped, shipped, "Europe/Berlin")]
+    recordings = chosen_recordings(options)
     wanted = [
         (recording, preset, seed, options.minutes)
         for seed in range(options.seeds)
