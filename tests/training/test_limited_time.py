@@ -164,8 +164,8 @@ def test_more_time_continues_a_run_that_its_time_ended(limited, tmp_path):
 
 
 def test_the_first_training_of_the_perceptron_takes_its_share_of_the_time(series, graph, config):
-    settings = config(epochs=9, alone=10_000)
-    seconds = itertools.count(0.0, 1.0)  # the clock of a run is read a few times an update
+    settings = config(epochs=60, alone=10_000, patience=1000)
+    seconds = itertools.count(0.0, 0.25)  # the clock of a run is read a few times an update
     run = TrainingRun(series, graph, settings, max_minutes=1.0, clock=lambda: next(seconds))
 
     checkpoint = run.run()
