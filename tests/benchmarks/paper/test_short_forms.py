@@ -28,7 +28,7 @@ def test_a_table_of_errors_has_every_model_and_repeats_no_run(run_benchmark: Run
 def test_the_second_table_has_two_seeds(run_benchmark: Run) -> None:
     result, page = run_benchmark("paper.table2", "--row", "FNN", "--seeds", 2, page="paper_table2")
 
-    assert [run["seed"] for run in result["runs"]] == [0, 1]
+    assert {run["seed"] for run in result["runs"]} == {0, 1}
     assert page.count(" ±") == 1 + 3 * 3  # in words once, then three measures at three horizons
 
 

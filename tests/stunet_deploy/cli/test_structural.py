@@ -140,7 +140,7 @@ def test_a_trained_model_on_another_network(
 
     trained = json.loads(run_stunet(["train", "--start-from", str(first), "--epochs", "1", *map(str, there), "--json"]))
     assert trained["epochs"] == 1
-    assert main(["train", "--start-from", str(place.model), *map(str, there)]) == 2
+    assert main(["train", "--model", "srnn", "--start-from", str(place.model), *map(str, there)]) == 2
 
 
 def test_a_node_is_explained(
