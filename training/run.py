@@ -74,7 +74,7 @@ class Fit:
 
     Attributes:
         history: the log, an entry per epoch.
-        best_epoch: its epoch with the smallest validation error; 0 where a start had a smaller one.
+        best_epoch: its epoch with the smallest validation error; 0 where a start or the perceptron alone is better.
         validation_mae: that error.
     """
 
@@ -276,7 +276,7 @@ class TrainingRun:
                 trainer.keep()
             history = trainer.run()
         best = best_epoch(history)
-        number, error = (0, trainer.best) if trainer.best < best.validation_mae else (best.epoch, best.validation_mae)
+        number, error = best.epoch if best.validation_mae == trainer.best else 0, trainer.best
         if self.others:  # that of the log is a mean over the networks
             error = trainer.processes.of_first(lambda: trainer.validation.mae(prepared.model))
         return Fit(history, number, error)
