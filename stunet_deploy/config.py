@@ -108,10 +108,11 @@ class STUNetConfig:
         decoder: ``direct`` (one graph convolution emits all horizons) or ``recurrent`` (the paper's: a second stack
             takes a step per horizon, fed its own forecast).
         residual: forecasts are differences to the present reading, instead of values (the paper).
-        fill: the substitute for an unobserved value: ``forecast`` (that of the interval before, which returns to the
-            sensor's daily profile, or mean, while it stays silent; trained as ``last``), ``last`` (the last filled
-            value), ``mean`` (the training mean) or ``zeros`` (a reading of 0 that no mask marks and that counts in
-            ``mean`` and ``std``, as in the literature).
+        fill: the substitute for an unobserved value: ``usual`` (the sensor's daily profile, or mean, and what is left
+            of the last reading's departure from it), ``forecast`` (that of the interval before, which returns there
+            while the sensor stays silent; trained as ``usual``), ``last`` (the last filled value), ``mean`` (the
+            training mean) or ``zeros`` (a reading of 0 that no mask marks and that counts in ``mean`` and ``std``, as
+            in the literature).
         time_features: ``week`` (sine and cosine of day and week), ``day`` (sine and cosine of the day),
             ``fraction`` (time of day in [0, 1), as in DCRNN) or ``none`` (the paper).
         mask_channel: feed the observed mask as further input channels; never with ``fill = "zeros"``.
@@ -147,7 +148,7 @@ class STUNetConfig:
     residual: bool = True
     skip: bool = True
     layer_norm: bool = True
-    fill: Literal["forecast", "last", "mean", "zeros"] = "forecast"
+    fill: Literal["usual", "forecast", "last", "mean", "zeros"] = "usual"
     time_features: TimeFeatures = "week"
     mask_channel: bool = True
     profile: bool = False

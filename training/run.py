@@ -193,8 +193,8 @@ class TrainingRun:
         start = None if self.start is None else self.start.model
         trained = config
         if isinstance(config, RunConfig) and config.model.fill == "forecast":
-            # The fill has no weights of its own; `last` is known for a whole chunk at once and learns at least as well.
-            trained = replace(config, model=replace(config.model, fill="last"))
+            # The fill has no weights of its own, and `usual` is known for a whole chunk at once.
+            trained = replace(config, model=replace(config.model, fill="usual"))
         torch.manual_seed(self.seed)
         model = build_model(
             trained,

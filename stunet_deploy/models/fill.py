@@ -1,4 +1,4 @@
-"""The filling of unobserved readings: the fills, the state that two of them keep, and filled steps and sequences."""
+"""The filling of unobserved readings: the fills, the state that three of them keep, and filled steps and sequences."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from stunet_deploy.models.signal import ForecastOutput, SignalInput, targets_of,
 
 #: State entry: the substitute of readings that are unobserved at the next interval, in normalised units.
 SUBSTITUTE = "substitute"
+#: State entry: how far the substitute of such a reading departs from the usual one, in normalised units.
+DEPARTED = "departed"
 #: The fill whose gaps no mask channel tells from readings.
 UNMARKED = "zeros"
 
 
 def return_share(span: float) -> float:
-    """Return the share of the way back to its usual value that a silent sensor's substitute goes in an interval.
+    """Return the share of the way back to the usual value that a silent sensor's substitute goes in an interval.
 
     It is 2 / (1 + span), that of an exponential moving average; a span of 1 or less is back at once.
 
@@ -50,10 +52,12 @@ class Fill:
     """A fill of :class:`stunet_deploy.config.STUNetConfig`: the value that takes the place of an unobserved reading.
 
     ``mean`` is the mean of the training span and ``zeros`` a reading of 0, as in the literature; both are constant.
-    ``last`` is the sensor's last filled reading and ``forecast`` the forecast made for it one interval before; both are
-    remembered as a state.
+    ``usual`` is the usual reading of the time plus a part of what the last reading departed from that of its time: the
+    part shrinks from interval to interval. ``last`` is the sensor's last filled reading and ``forecast`` the forecast
+    made for it one interval before. These three remember a state.
 
-    A fill holds no tensors of its own: it computes with the constants of the model's input and output.
+    A fill holds no tensors of its own: it computes with the constants of the model's input and output, and is told what
+    is usual at an interval.
 
     Args:
         name: one of these.
@@ -62,7 +66,7 @@ class Fill:
         horizon: number of intervals forecast, for ``forecast``.
 
     Attributes:
-        part: share of the way back in an interval, for ``forecast``; see :func:`return_share`.
+        part: share of the way back in an interval, for ``usual`` and ``forecast``; see :func:`return_share`.
     """
 
     def __init__(self, name: str, source: SignalInput, output: ForecastOutput | None = None, horizon: int = 0) -> None:
@@ -72,11 +76,15 @@ class Fill:
     @property
     def remembers(self) -> bool:
         """Whether the substitute changes over time, and so is a state."""
-        return self.name in ("last", "forecast")
+        return self.name in ("usual", "last", "forecast")
+
+    @property
+    def _entry(self) -> str:
+        return DEPARTED if self.name == "usual" else SUBSTITUTE
 
     def states(self, nodes: int) -> tuple[StateSpec, ...]:
         """Return the state entry of the fill, if there is one, for a node axis of this length."""
-        spec = StateSpec(SUBSTITUTE, ("batch", "node", "feature"), (None, nodes, len(self.source.mean)))
+        spec = StateSpec(self._entry, ("batch", "node", "feature"), (None, nodes, len(self.source.mean)))
         return (spec,) if self.remembers else ()
 
     def step(
@@ -84,9 +92,19 @@ class Fill:
         values: Float[Tensor, "batch node feature"],
         observed: Float[Tensor, "batch node feature"],
         state: Mapping[str, Tensor],
+        usual: Float[Tensor, "batch node feature"] | None,
     ) -> Float[Tensor, "batch node feature"]:
-        """Return the normalised readings of an interval, unobserved ones replaced; ``state`` is by tap."""
-        substitute = state[STATE + SUBSTITUTE] if self.remembers else self.constant()
+        """Return the normalised readings of an interval, unobserved ones replaced.
+
+        Args:
+            values, observed: of the interval.
+            state: by tap.
+            usual: the normalised usual readings of the interval; for ``usual`` alone.
+        """
+        substitute = state[STATE + self._entry] if self.remembers else self.constant()
+        if self.name == "usual":
+            assert usual is not None
+            substitute = usual + substitute
         return torch.where(observed > 0.5, self.source.normalise(values), substitute)
 
     def sequence(
@@ -94,17 +112,21 @@ class Fill:
         values: Float[Tensor, "batch time node feature"],
         observed: Float[Tensor, "batch time node feature"],
         lines: Mapping[str, Tensor],
+        usual: Float[Tensor, "batch time node feature"] | None,
     ) -> Float[Tensor, "batch time node feature"]:
         """Fill a sequence as :meth:`step` would, interval by interval, each the substitute of the next."""
         seen = observed > 0.5
         normalised = self.source.normalise(values)
         if not self.remembers:
             return torch.where(seen, normalised, self.constant())
-        substitute, filled = lines[SUBSTITUTE][0], []
-        for now, reading in zip(seen.unbind(1), normalised.unbind(1), strict=True):
-            substitute = torch.where(now, reading, substitute)
-            filled.append(substitute)
-        return torch.stack(filled, dim=1)
+        # Of ``usual`` the departures are filled; those of a reading seen no longer shrink.
+        kept, base = (1.0, torch.zeros_like(normalised)) if self.name != "usual" else (1 - self.part, usual)
+        assert base is not None
+        substitute, filled = lines[self._entry][0], []
+        for now, reading in zip(seen.unbind(1), (normalised - base).unbind(1), strict=True):
+            filled.append(torch.where(now, reading, substitute))
+            substitute = kept * filled[-1]
+        return base + torch.stack(filled, dim=1)
 
     def constant(self) -> Float[Tensor, "1 feature"]:
         """Return the normalised substitute of a fill that does not remember."""
@@ -112,11 +134,17 @@ class Fill:
         return self.source.normalise(zeros) if self.name == UNMARKED else zeros
 
     def written(
-        self, filled: Float[Tensor, "*batch node feature"], outlook: Outlook | None = None
+        self,
+        filled: Float[Tensor, "*batch node feature"],
+        usual: Float[Tensor, "*batch node feature"] | None,
+        outlook: Outlook | None = None,
     ) -> dict[str, Float[Tensor, "*batch node feature"]]:
         """Return the state entry after an interval, if there is one, by name; ``outlook`` is for ``forecast``."""
         if not self.remembers:
             return {}
+        if self.name == "usual":
+            assert usual is not None
+            return {DEPARTED: (1 - self.part) * (filled - usual)}
         return {SUBSTITUTE: filled if self.name == "last" or outlook is None else self._expected(filled, outlook)}
 
     def _expected(self, filled: Tensor, outlook: Outlook) -> Tensor:

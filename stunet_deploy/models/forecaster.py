@@ -174,23 +174,33 @@ class Forecaster(nn.Module, ABC):
         """Return the target features of the readings."""
         return targets_of(readings, self.signal)
 
-    def deviations(
+    def usual_day(
         self,
         time_of_week: Float[Tensor, "*batch 1"],
-        filled: Float[Tensor, "*batch node feature"],
         profile: Float[Tensor, "*batch ahead node target"] | None,
     ) -> Float[Tensor, "*batch ahead node target"] | None:
-        """Return the profile minus the present reading, now and at every horizon; None for a model without profile.
+        """Return the profile now and at every horizon, arranged; None for a model without profile.
 
         Args:
             time_of_week: of the present interval.
-            filled: the present reading, arranged and normalised.
             profile: in training, replaces the model's own profile.
         """
         if self.profile is None:
             return None
-        ahead = self.profile(time_of_week) if profile is None else profile
-        return self.arranged(ahead) - self.targets(filled).unsqueeze(-3)
+        return self.arranged(self.profile(time_of_week) if profile is None else profile)
+
+    def deviations(
+        self,
+        day: Float[Tensor, "*batch ahead node target"] | None,
+        filled: Float[Tensor, "*batch node feature"],
+    ) -> Float[Tensor, "*batch ahead node target"] | None:
+        """Return the profile minus the present reading, now and at every horizon; None for a model without profile.
+
+        Args:
+            day: see :meth:`usual_day`.
+            filled: the present reading, arranged and normalised.
+        """
+        return None if day is None else day - self.targets(filled).unsqueeze(-3)
 
 
 def forecaster_contract(sensors: int, signal: Signal, horizon: int, states: tuple[StateSpec, ...]) -> StepContract:

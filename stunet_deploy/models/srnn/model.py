@@ -97,7 +97,7 @@ class StructuralRNN(Forecaster):
 
     def step(self, inputs: StepInputs, state: Mapping[str, Tensor]) -> tuple[StepOutputs, dict[str, Tensor]]:
         """Take one interval."""
-        filled = self.fill.step(inputs.values, inputs.observed, state)
+        filled = self.fill.step(inputs.values, inputs.observed, state, None)
         before = state[STATE + PRESENCE] if self.config.presence else None
         frame = self._frame(inputs, filled, state[STATE + PREVIOUS], before, None)
         lines = {name.removeprefix(STATE): tensor for name, tensor in state.items()}
@@ -115,7 +115,7 @@ class StructuralRNN(Forecaster):
         looked: Looked | None = None,
     ) -> tuple[Float[Tensor, "batch issue horizon node target"], dict[str, Tensor]]:
         """Take a whole sequence at once: only the cells' recurrences go interval by interval."""
-        filled = self.fill.sequence(inputs.values, inputs.observed, lines)
+        filled = self.fill.sequence(inputs.values, inputs.observed, lines, None)
         features = self.input.mark(filled, inputs.observed)
         previous = torch.cat([lines[PREVIOUS][0].unsqueeze(1), features[:, :-1]], dim=1)
         before = None
@@ -197,7 +197,7 @@ class StructuralRNN(Forecaster):
     def _base(self, filled: Tensor, inputs: StepInputs, profile: Tensor | None) -> Tensor | None:
         """Return the start of residual direct forecasts, [*batch, ahead, node, feature]."""
         base = filled.unsqueeze(-3) if self.config.residual else None
-        deviations = self.deviations(inputs.time_of_week, filled, profile)
+        deviations = self.deviations(self.usual_day(inputs.time_of_week, profile), filled)
         if base is None or self.profile is None or deviations is None:
             return base
         start = self.profile.start(self.targets(base), deviations)
@@ -211,7 +211,7 @@ class StructuralRNN(Forecaster):
         context = {
             name: time.expand(*time.shape[:-2], size, time.shape[-1]) for name, size in self.network.sizes.items()
         }
-        deviations = self.deviations(inputs.time_of_week, filled, profile)
+        deviations = self.deviations(self.usual_day(inputs.time_of_week, profile), filled)
         if deviations is not None:
             of_type = self.network.by_type(deviations.movedim(-3, -2).flatten(-2))
             context = {name: torch.cat([part, of_type[name]], dim=-1) for name, part in context.items()}
@@ -223,7 +223,7 @@ class StructuralRNN(Forecaster):
 
     def _remembered(self, frame: Frame, filled: Tensor) -> dict[str, Tensor]:
         """Return the states that no factor writes."""
-        remembered = {PREVIOUS: frame.features} | self.fill.written(filled)
+        remembered = {PREVIOUS: frame.features} | self.fill.written(filled, None)
         if frame.present is not None:
             remembered[PRESENCE] = frame.present
         return remembered

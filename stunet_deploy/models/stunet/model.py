@@ -28,7 +28,7 @@ from stunet_deploy.models.lags import LAGS, Lags
 from stunet_deploy.models.memory import Looked, WeekMemory
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.sensors import STATIC_FEATURES, SensorStatistics
-from stunet_deploy.models.signal import ForecastOutput, SignalInput
+from stunet_deploy.models.signal import ForecastOutput, SignalInput, with_targets
 from stunet_deploy.models.stunet.decoders import DirectDecoder, Recent, RecurrentDecoder
 from stunet_deploy.models.stunet.dilated import DilatedGCGRU, final_line, recent_states
 from stunet_deploy.models.stunet.propagation import NodeOrder
@@ -154,14 +154,16 @@ class STUNet(Forecaster):
     def step(self, inputs: StepInputs, state: Mapping[str, Tensor]) -> tuple[StepOutputs, dict[str, Tensor]]:
         """Take one interval."""
         inputs = self._arranged(inputs)
-        filled = self.fill.step(inputs.values, inputs.observed, state)
+        day = self.usual_day(inputs.time_of_week, None)
+        usual = self._usual_reading(day, inputs.values)
+        filled = self.fill.step(inputs.values, inputs.observed, state, usual)
         written: dict[str, Tensor] = {}
 
         def run_layer(name: str, layer: DilatedGCGRU, projected: Tensor) -> Tensor:
             output, written[ENCODER + name] = layer.step(projected, state[STATE + ENCODER + name])
             return output
 
-        deviations = self.deviations(inputs.time_of_week, filled, None)
+        deviations = self.deviations(day, filled)
         encoded = self._encode(inputs, filled, deviations, run_layer)
         recent: Recent = {}
         if isinstance(self.decoder, RecurrentDecoder):
@@ -186,7 +188,7 @@ class STUNet(Forecaster):
                 remembered = looked.channels()
                 written |= week
         forecast = self._decode(encoded, recent, filled, deviations, None, own, common, remembered)
-        written |= self.fill.written(filled, self._outlook(inputs.observed, forecast, deviations))
+        written |= self.fill.written(filled, usual, self._outlook(inputs.observed, forecast, deviations))
         return StepOutputs(self.output(self.order.back(forecast))), written
 
     def forward(
@@ -223,7 +225,9 @@ class STUNet(Forecaster):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Take a sequence in which no substitute depends on a forecast made within it; see :meth:`forward`."""
         inputs = self._arranged(inputs)
-        filled = self.fill.sequence(inputs.values, inputs.observed, lines)
+        day = self.usual_day(inputs.time_of_week, profile)
+        usual = self._usual_reading(day, inputs.values)
+        filled = self.fill.sequence(inputs.values, inputs.observed, lines, usual)
         final: dict[str, Tensor] = {}
         recent: dict[str, list[Tensor]] = {}
 
@@ -236,7 +240,7 @@ class STUNet(Forecaster):
             result: Tensor = output
             return result
 
-        deviations = self.deviations(inputs.time_of_week, filled, profile)
+        deviations = self.deviations(day, filled)
         encoded = self._encode(inputs, filled, deviations, run_layer)
         own, common, remembered = None, None, None
         if self.lags is not None:
@@ -268,7 +272,7 @@ class STUNet(Forecaster):
         outlook = self._outlook(
             inputs.observed[:, last], forecast[:, last], None if deviations is None else deviations[:, last]
         )
-        for name, tensor in self.fill.written(filled[:, last], outlook).items():
+        for name, tensor in self.fill.written(filled[:, last], usual[:, last], outlook).items():
             final[name] = tensor.transpose(0, 1)
         return self.output(self.order.back(forecast)), final
 
@@ -283,13 +287,18 @@ class STUNet(Forecaster):
             return {}
         inputs = self._arranged(inputs)
         readings = self.input.normalise(inputs.values)
-        deviations = self.deviations(inputs.time_of_week, readings, None)
+        deviations = self.deviations(self.usual_day(inputs.time_of_week, None), readings)
         departed, seen = self._departed(inputs.observed, readings, deviations)
         departed = torch.where(seen > 0, departed, 0.0)
         none = torch.empty(0, dtype=torch.long)
         before = {name: lines[name][0] for name in self.contract.lasting}
         _, week = self.memory.sequence(departed, inputs.time_of_week, before, none)
         return {name: tensor[None] for name, tensor in week.items()}
+
+    def _usual_reading(self, day: Tensor | None, readings: Tensor) -> Tensor:
+        """Return the usual readings of the present interval: the profile of targets, the sensors' mean of the rest."""
+        mean = self.arranged(self.sensor_mean).expand_as(readings)
+        return mean if day is None else with_targets(mean, day[..., 0, :, :], self.signal)
 
     def _arranged(self, inputs: StepInputs) -> StepInputs:
         return StepInputs(self.order(inputs.values), self.order(inputs.observed), inputs.time_of_week)
