@@ -278,10 +278,10 @@ class TrainingConfig:
         accumulate: batches whose gradients are summed for one update, which is that of one batch of all their chunks
             in the memory of one.
         epochs: passes over the training span; the paper's is 80.
-        updates: training ends after so many updates, if that is before ``epochs``; 0 for no limit.
-        alone: updates, of some windows each, that train the perceptron of an ST-UNet first, without the encoder:
-            at most ``epochs`` passes and half of a limited time. It then stays as it is, and the rest of the
-            network learns what it does not know.
+        updates: so many updates in place of ``epochs``, in up to 20 epochs of equal length; 0 for passes.
+        alone: updates, of some windows each, that train the perceptron of an ST-UNet first, without the encoder, in at
+            most half of a limited time. It then stays as it is, and the rest of the network learns what it does not
+            know.
         learning_rate: Adam's; the paper's is 1e-2.
         decay, decay_every: the learning rate is multiplied by ``decay`` every ``decay_every`` epochs (0.7 and 8 in
             the paper); ignored by the cosine schedule.

@@ -30,6 +30,8 @@ from training.schedule import Schedule
 from training.validation import Validation
 from training.week_before import WeekBefore
 
+#: Epochs of a training whose length is given in updates: as often it is validated, which may take longer than a pass.
+VALIDATIONS = 20
 #: Between the seeds of two processes.
 _APART = 1_000_003
 
@@ -103,8 +105,7 @@ class Trainer:
         self.best, self.best_weights = math.inf, self._weights()
         self.courses = [Course.of(network, self.config, self.generator) for network in networks]
         if self.config.updates:
-            epochs = -(-self.config.updates // self.updates_per_epoch)
-            self.config = replace(self.config, epochs=min(self.config.epochs, epochs))
+            self.config = replace(self.config, epochs=-(-self.config.updates // self.updates_per_epoch))
         self._plan()
 
     def run(self) -> list[Epoch]:
@@ -251,9 +252,10 @@ class Trainer:
 
     @property
     def updates_per_epoch(self) -> int:
-        """As many updates as the epochs of all networks have, the same number of each."""
+        """As many updates as passes over all networks have, or a part of ``updates``; the same number of each network."""
         draws = [course.sampler.draws(self.chunks, course.scored) for course in self.courses]
-        return len(draws) * -(-sum(draws) // len(draws))
+        wanted = -(-self.config.updates // VALIDATIONS) or sum(draws)
+        return len(draws) * -(-wanted // len(draws))
 
     @property
     def sampler(self) -> ChunkSampler:

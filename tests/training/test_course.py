@@ -175,7 +175,7 @@ def test_an_interrupted_run_resumes_to_itself(series, graph, other, profiled, tm
 
 @pytest.mark.slow
 def test_two_processes_are_one(series, graph, other, profiled, tmp_path):
-    settings = profiled(epochs=1, alone=5, average=0.0, hide=0.2)
+    settings = profiled(epochs=1, alone=2, average=0.0, hide=0.2)
     one = several(series, graph, other, settings).run()
 
     launch(2, "cpu", trained_together, [(series, graph), other], settings, tmp_path)

@@ -71,8 +71,9 @@ def test_a_recurrent_decoder_is_taught_ever_more_rarely(make_trainer, series, gr
     assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.model.parameters())
 
 
-def test_updates_end_a_training_before_its_epochs(make_trainer, series, graph, config):
-    per_epoch = make_trainer(series, graph, config(batch=8, chunk=4)).updates_per_epoch
-    for updates, epochs in ((0, 50), (1, 1), (per_epoch + 1, 2), (10**6, 50)):
-        trainer = make_trainer(series, graph, config(epochs=50, updates=updates, batch=8, chunk=4))
-        assert trainer.config.epochs == epochs
+@pytest.mark.parametrize(("updates", "epochs", "length"), [(1, 1, 1), (15, 15, 1), (41, 14, 3), (10**6, 20, 50_000)])
+def test_a_number_of_updates_is_cut_into_epochs_whatever_a_pass_is(
+    make_trainer, series, graph, config, updates, epochs, length
+):
+    trainer = make_trainer(series, graph, config(epochs=50, updates=updates, batch=8, chunk=4))
+    assert (trainer.config.epochs, trainer.updates_per_epoch) == (epochs, length)
