@@ -149,6 +149,7 @@ class Perceptron(nn.Module):
         self.out_weight = nn.Parameter(torch.zeros(width, outputs))
         for weight in (self.own_weight, self.hidden_weight):
             nn.init.xavier_uniform_(weight)
+        self.dropout = nn.Dropout(0.0)  # the training sets its rate
 
     def share(self, other: Perceptron) -> None:
         """Take over the parameters of another one, except what is for its encoder."""
@@ -174,7 +175,13 @@ class Perceptron(nn.Module):
             hidden = hidden + self._doubled(looked) @ self.looked_weight
         if self.encoded_weight is not None and encoded is not None:
             hidden = hidden + encoded @ self.encoded_weight
-        return torch.relu(torch.relu(hidden) @ self.hidden_weight + self.hidden_bias) @ self.out_weight
+        hidden = self._activated(hidden) @ self.hidden_weight + self.hidden_bias
+        return self._activated(hidden) @ self.out_weight
+
+    def _activated(self, x: Tensor) -> Tensor:
+        active = torch.relu(x)
+        dropped: Tensor = self.dropout(active) if self.own_weight.requires_grad else active  # it learns no more
+        return dropped
 
     def _doubled(self, x: Tensor) -> Tensor:
         # Not asinh, which is much the same: inference engines have it without vector instructions.
