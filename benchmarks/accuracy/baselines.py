@@ -4,13 +4,14 @@
 
 Every model is fitted on the training span, its settings and its best epoch are chosen on the validation span, and it is
 scored once on the test span. The time is that of the processor, on one thread; that of a forecast is for one issue time
-and all sensors, readings already filled and normalised, in Python with numpy, LightGBM or torch. A run is kept as soon
-as it is done, and is on the page of later ones with as many minutes; runs found with the same set, model, seed and
-minutes are not repeated.
+and all sensors, readings already filled and normalised, in Python with numpy, LightGBM or torch; of this project's
+presets it is a push to a stream. A run is kept as soon as it is done, and is on the page of later ones with as many
+minutes; runs found with the same set, model, seed and minutes are not repeated. Draws baselines.svg beside its page.
 """
 
 from __future__ import annotations
 
+import io
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -23,15 +24,18 @@ import torch
 
 from benchmarks.accuracy.five_sets import NAMES, SETS, Recording, chosen_recordings
 from benchmarks.harness.command import Command
-from benchmarks.harness.page import errors_cell, machine, measured_on, page, table
+from benchmarks.harness.page import errors_cell, machine, measured_on, page, table, write
 from benchmarks.harness.store import Store
-from benchmarks.peers.models import MODELS
+from benchmarks.peers.models import MODELS, OURS
+from benchmarks.peers.ours import Preset
 from benchmarks.peers.task import Task
 from stunet_deploy.graph.files import read_graph
 from training.evaluation import Predictor, evaluate
 from training.protocols import choose_protocol
 
 MODULE = "benchmarks.accuracy.baselines"
+#: The chart has the models whose error is at most so many times the smallest.
+DRAWN = 1.5
 #: Versions that the figures depend on beside those that every page names.
 LIBRARIES = ("lightgbm", "scikit-learn", "statsmodels")
 
@@ -45,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.option("--minutes", 10.0, "CPU time of a fit, where it takes what it is given", quick=0.01)
     command.option("--forecasts", 30, "how many single forecasts are timed", quick=2)
     command.option("--jobs", 2, "runs at a time, one thread each")
-    command.run(measure, report, arguments)
+    options, result = command.run(measure, report, arguments)
+    write(options.out / "baselines.svg", picture(result))
 
 
 def identify(recording: Recording, model: str, seed: int, minutes: float) -> dict[str, Any]:
@@ -68,7 +73,9 @@ def run(recording: Recording, model: str, seed: int, minutes: float, forecasts: 
         **identify(recording, model, seed, minutes),
         "cpu_seconds": seconds,
         "chosen": getattr(predictor, "chosen", {}),  # on the validation span; some models have nothing to choose
-        "forecast_us": single_forecasts(predictor, task, forecasts),
+        "forecast_us": predictor.single_forecasts(task, forecasts)
+        if isinstance(predictor, Preset)
+        else single_forecasts(predictor, task, forecasts),
         "environment": measured_on(*LIBRARIES),
         "results": [asdict(result) for result in found],
     }
@@ -111,17 +118,31 @@ def measure(options: Namespace) -> dict[str, Any]:
     return {"minutes": options.minutes, "sets": sets, "runs": store.runs}
 
 
+def by_model(runs: Sequence[dict[str, Any]], name: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the runs on a set by model, in the order of the models."""
+    found = {key: [one for one in runs if (one["set"], one["model"]) == (name, key)] for key in MODELS}
+    return {key: of_model for key, of_model in found.items() if of_model}
+
+
+def forecast_us(runs: Sequence[dict[str, Any]]) -> float:
+    """Return the median CPU time of a forecast, in microseconds."""
+    return float(np.median([us for one in runs for us in one["forecast_us"]]))
+
+
+def longest_error(runs: Sequence[dict[str, Any]]) -> float:
+    """Return the mean absolute error at the longest horizon, averaged over runs."""
+    return float(np.mean([max(one["results"], key=lambda score: score["horizon_minutes"])["mae"] for one in runs]))
+
+
 def report(result: dict[str, Any]) -> str:
     """Return a table for each set as a page."""
     blocks, all_runs = [], [one for one in result["runs"] if one["minutes"] == result["minutes"]]
     for name, title in result["sets"].items():
-        rows, of_set = [], [one for one in all_runs if one["set"] == name]
-        for key, model in MODELS.items():
-            if runs := [one for one in of_set if one["model"] == key]:
-                errors = errors_cell([score for one in runs for score in one["results"]])
-                seconds = np.mean([one["cpu_seconds"] for one in runs])
-                forecast = np.median([us for one in runs for us in one["forecast_us"]])
-                rows.append([model.title, errors, len(runs), f"{seconds:.0f}", f"{forecast:,.0f}"])
+        rows = []
+        for key, runs in by_model(all_runs, name).items():
+            errors = errors_cell([score for one in runs for score in one["results"]])
+            seconds = np.mean([one["cpu_seconds"] for one in runs])
+            rows.append([MODELS[key].title, errors, len(runs), f"{seconds:.0f}", f"{forecast_us(runs):,.0f}"])
         horizons = {
             score["horizon_minutes"] for one in result["runs"] if one["set"] == name for score in one["results"]
         }
@@ -139,10 +160,48 @@ def report(result: dict[str, Any]) -> str:
         "± is the standard deviation over seeds. A forecast is for one issue time and all sensors, readings already "
         "filled and normalised: the median of its CPU time in Python. LSVR, ridge regression and trees forecast the "
         "three horizons, the others every interval up to the last. GCGRU is scored with its state carried and timed on "
-        "a whole window; carried, a forecast takes one step of it. The first two sets are one week of sets that are "
-        "published whole: the figures do not compare with published ones.",
+        "a whole window; carried, a forecast takes one step of it. The presets of this project are scored with their "
+        "state carried and timed as they are deployed: a push to a stream on ONNX Runtime, which takes the readings as "
+        "they come. The first two sets are one week of sets that are published whole: the figures do not compare with "
+        "published ones.",
+        "![Error at the longest horizon against CPU time of a forecast](baselines.svg)\n\n"
+        f"The chart has the models whose error is at most {DRAWN:g} times the smallest.",
         *blocks,
     )
+
+
+def picture(result: dict[str, Any]) -> str:
+    """Return a chart of error at the longest horizon against CPU time of a forecast, a panel for each set, as SVG."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    all_runs = [one for one in result["runs"] if one["minutes"] == result["minutes"]]
+    # The same numbers give the same file.
+    with pyplot.rc_context({"svg.hashsalt": "baselines", "svg.fonttype": "none", "font.size": 9}):
+        rows = -(-len(result["sets"]) // 2)
+        figure, panels = pyplot.subplots(rows, 2, figsize=(11, 3.6 * rows), layout="constrained", squeeze=False)
+        for axes in panels.flat[len(result["sets"]) :]:
+            axes.remove()
+        for axes, (name, title) in zip(panels.flat, result["sets"].items(), strict=False):
+            of_set = by_model(all_runs, name)
+            errors = {key: longest_error(runs) for key, runs in of_set.items()}
+            for key in (key for key, error in errors.items() if error <= DRAWN * min(errors.values())):
+                place, ours = (forecast_us(of_set[key]), errors[key]), key in OURS
+                axes.plot(*place, "o", color="#d95f02" if ours else "#7f8c9b")
+                weight = "bold" if ours else "normal"
+                axes.annotate(MODELS[key].title, place, (4, 3), textcoords="offset points", fontsize=7, weight=weight)
+            axes.set_xscale("log")
+            axes.margins(0.15, 0.08)
+            axes.set_title(title, fontsize=9)
+            axes.set_xlabel("CPU µs a forecast")
+            axes.set_ylabel("MAE at the longest horizon")
+            axes.spines[["top", "right"]].set_visible(False)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+    return out.getvalue()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from benchmarks.peers.diffusion import DCRNN, GraphWaveNet, random_walks
 from benchmarks.peers.linear import lsvr, ridge
 from benchmarks.peers.loop import Loop
 from benchmarks.peers.networks import FCLSTM, FNN, STGCN, STID
+from benchmarks.peers.ours import preset
 from benchmarks.peers.task import Floats, Rows, Task
 from stunet_deploy.config import VARIANTS, RunConfig, STUNetConfig
 from stunet_deploy.config_files import read_run_config
@@ -28,6 +29,8 @@ from training.torch_predictor import TorchPredictor
 from training.trees import TreeSettings, boosted_trees
 
 Fit = Callable[[Task], Predictor]
+#: Presets of this project's ST-UNet among the models.
+OURS = ("small", "default", "best")
 
 
 @dataclass(frozen=True)
@@ -140,4 +143,5 @@ MODELS: Mapping[str, Model] = {
         "Graph WaveNet",
         Loop(lambda task: GraphWaveNet(walks(task), horizon=task.split.horizon), 2, weight_decay=1e-4),
     ),
+    **{name: Model(f"ST-UNet, preset {name}", partial(preset, name)) for name in OURS},
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.baselines import identify, report, run, single_forecasts
+from benchmarks.accuracy.baselines import identify, picture, report, run, single_forecasts
 from benchmarks.accuracy.five_sets import Recording
 from benchmarks.harness.weeks import small_recording
 from benchmarks.peers.models import MODELS
@@ -33,6 +33,15 @@ def test_a_run_has_its_identity_its_scores_and_its_times(tmp_path: Path) -> None
     assert found["environment"]["lightgbm"]
 
 
+def test_a_preset_is_scored_beside_the_others_and_timed_as_it_is_deployed(tmp_path: Path) -> None:
+    found = run(small(tmp_path), "small", 0, 0.02, 3)
+
+    assert [score["horizon_minutes"] for score in found["results"]] == [15, 30, 60]
+    assert all(score["mae"] < 20 for score in found["results"])
+    assert len(found["forecast_us"]) == 3
+    assert min(found["forecast_us"]) > 0
+
+
 def test_forecasts_are_timed_one_by_one_over_the_test_span(tmp_path: Path) -> None:
     recording, asked = small(tmp_path), []
     series = recording.series()
@@ -55,10 +64,15 @@ def test_the_page_has_a_row_for_each_model_with_the_minutes_that_were_asked_for(
 
     runs = [entry("ridge", 0, 2, 1), entry("stid", 0, 2, 1), entry("stid", 1, 2, 3), entry("var", 0, 9, 1)]
 
-    page = report({"command": "a command", "minutes": 2, "sets": {"small": "A small one"}, "runs": runs})
+    result = {"command": "a command", "minutes": 2, "sets": {"small": "A small one"}, "runs": runs}
+    page, chart = report(result), picture(result)
 
     assert "## A small one" in page
     assert "| model | MAE at 15 / 30 minutes | seeds |" in page
     assert f"| {MODELS['ridge'].title} | 2.50 / 4.00 | 1 | 10 | 2,000 |" in page
     assert "| STID | 3.50 ±1.41 / 5.00 ±1.41 | 2 | 10 | 2,000 |" in page
     assert "VAR" not in page
+    assert all(f">{text}</text>" in chart for text in (MODELS["ridge"].title, "A small one"))
+    assert ">STID</text>" in chart
+    assert ">VAR</text>" not in chart
+    assert chart == picture(result)

@@ -1,0 +1,77 @@
+"""This project's presets among the models that one would compare with, each as it is deployed."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.peers.task import Floats, Rows, Task
+from export.bundle import export_bundle
+from runtime.stream import Stream
+from stunet_deploy.checkpoint import Checkpoint
+from stunet_deploy.config_files import read_run_config
+from stunet_deploy.series.series import Series
+from training.run import TrainingRun
+from training.torch_predictor import TorchPredictor
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A trained preset.
+
+    Attributes:
+        checkpoint: of the training.
+        name: in the results.
+    """
+
+    checkpoint: Checkpoint
+    name: str = "stunet"
+
+    def window(self, series: Series, issue: Rows, length: int) -> Iterator[Floats]:
+        """Forecast at the issue rows from zero state."""
+        yield from TorchPredictor(self.checkpoint.model).window(series, issue, length)
+
+    def stream(self, series: Series, start: int, issue: Rows) -> Iterator[Floats]:
+        """Forecast with the state carried."""
+        yield from TorchPredictor(self.checkpoint.model).stream(series, start, issue)
+
+    def single_forecasts(self, task: Task, number: int) -> list[float]:
+        """Return the CPU time of single forecasts of all sensors, in microseconds: pushes to a stream, as deployed.
+
+        Args:
+            task: with its recording.
+            number: of forecasts, of the first rows of the test span.
+        """
+        times = []
+        with tempfile.TemporaryDirectory() as folder:
+            stream = Stream.open(export_bundle(self.checkpoint, Path(folder) / "model.bundle"))
+            first = int(task.split.test[0])
+            for row in range(first, first + number + 1):  # the first prepares
+                begin = time.process_time_ns()
+                stream.push(task.series.values[row], int(task.series.timestamps[row]), task.series.observed[row])
+                times.append((time.process_time_ns() - begin) / 1000)
+            stream.close()
+        return times[1:]
+
+
+def preset(name: str, task: Task) -> Preset:
+    """Train a preset of ST-UNet."""
+    config = read_run_config(None, "stunet", name, days=task.series.days)
+    config = replace(
+        config,
+        model=replace(config.model, window=task.split.window, horizon=task.split.horizon),
+        training=replace(config.training, threads=1),
+        targets=(task.target,),
+        protocol=task.split.protocol,
+    )
+    run = TrainingRun(
+        *(task.series, task.graph, config),
+        epochs=task.epochs if task.epochs < config.training.epochs else None,
+        seed=task.seed,
+        max_minutes=task.minutes,
+        clock=task.clock,
+    )
+    return Preset(run.run())
