@@ -16,7 +16,7 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from training.torch_predictor import TorchPredictor
 from training.validation import Validation
 
 #: The fill that returns.
-FILL: Literal["usual"] = "usual"
+FILL = "usual"
 #: Spans of the return, in horizons: back at once, …, never.
 SPANS: Mapping[str, float] = {"0": 0.0, "1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0, "4": 4.0, "8": 8.0, "∞": math.inf}
 
@@ -52,7 +52,7 @@ def run(week: Week, minutes: float, seed: int) -> list[dict[str, Any]]:
     """Train a model on a set and score it with every share on the validation span, a run each."""
     series = week.series()
     config = read_run_config(None, days=series.days)
-    config = replace(config, model=replace(config.model, fill=FILL), training=replace(config.training, threads=1))
+    config = replace(config, training=replace(config.training, threads=1))
     training = TrainingRun(
         series,
         read_graph(week.file, series.sensor_ids),
@@ -62,7 +62,7 @@ def run(week: Week, minutes: float, seed: int) -> list[dict[str, Any]]:
         clock=time.process_time,
     )
     prepared = training.prepare()
-    checkpoint = training.checkpoint(prepared, training.fit(prepared))
+    checkpoint = training.checkpoint(prepared, training.fit(prepared)).with_fill(FILL)
     split = Validation.of(series, prepared.split, "stream").split
     series = series.rows(slice(0, int(split.test[-1]) + split.horizon + 1))
     found = []
