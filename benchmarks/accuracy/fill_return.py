@@ -1,11 +1,12 @@
-"""How fast the fill ``forecast`` returns to a silent sensor's usual day: its share, compared on validation spans.
+"""How fast the fill ``usual`` returns to a silent sensor's usual day: its share, compared on validation spans.
 
     python -m benchmarks.accuracy.fill_return [--set metr-la pemsd7-m] [--minutes 2] [--seed 0]
 
 One model of the default preset is trained a set, in limited CPU time on one thread; the share is no weight, so the same
-weights forecast with every share. The losses are those of ``benchmarks.accuracy.missing_data``. The recording is cut
-where the validation span ends: the test span is not looked at. A share is named by its span s, 2 / (1 + s), as that of
-an exponential moving average; a run is kept as soon as it is done.
+weights, learnt with the default share, forecast with every share. The losses are those of
+``benchmarks.accuracy.missing_data``. The recording is cut where the validation span ends: the test span is not looked
+at. A share is named by its span s, 2 / (1 + s), as that of an exponential moving average; a run is kept as soon as it
+is done.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from training.run import TrainingRun
 from training.torch_predictor import TorchPredictor
 from training.validation import Validation
 
+#: The fill that returns.
+FILL = "usual"
 #: Spans of the return, in horizons: back at once, …, never.
 SPANS: Mapping[str, float] = {"0": 0.0, "1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0, "4": 4.0, "8": 8.0, "∞": math.inf}
 
@@ -59,7 +62,7 @@ def run(week: Week, minutes: float, seed: int) -> list[dict[str, Any]]:
         clock=time.process_time,
     )
     prepared = training.prepare()
-    checkpoint = training.checkpoint(prepared, training.fit(prepared)).with_fill("forecast")
+    checkpoint = training.checkpoint(prepared, training.fit(prepared)).with_fill(FILL)
     split = Validation.of(series, prepared.split, "stream").split
     series = series.rows(slice(0, int(split.test[-1]) + split.horizon + 1))
     found = []
@@ -71,6 +74,7 @@ def run(week: Week, minutes: float, seed: int) -> list[dict[str, Any]]:
                 "set": week.name,
                 "minutes": minutes,
                 "seed": seed,
+                "fill": FILL,
                 "span": span,
                 "share": checkpoint.model.fill.part,
                 "validation_mae": checkpoint.training["validation_mae"],
@@ -85,7 +89,8 @@ def measure(options: Namespace) -> dict[str, Any]:
     """Do the runs that are not stored and return all."""
     torch.set_num_threads(1)
     store = Store(options.out / "fill_return.json")
-    known = [{"set": week.name, "minutes": options.minutes, "seed": options.seed} for week in options.weeks]
+    settings = {"minutes": options.minutes, "seed": options.seed, "fill": FILL}
+    known = [{"set": week.name, **settings} for week in options.weeks]
     for week, identity in zip(options.weeks, known, strict=True):
         if not store.find(identity):
             store.add(*run(week, options.minutes, options.seed))
@@ -118,8 +123,8 @@ def report(result: dict[str, Any]) -> str:
         "How fast the fill returns",
         f"`{result['command']}`. MAE (mph) on the **validation** span, mean over 15, 30 and 60 minutes and over 10, 30 "
         "and 50 % of the readings or sensors lost, state carried; one model of the default preset a set, "
-        f"{runs[0]['minutes']:g} CPU minutes. In an interval in which a sensor is silent its substitute goes a share "
-        "of the way back to the sensor's usual day: 2 / (1 + span).",
+        f"{runs[0]['minutes']:g} CPU minutes, learnt with a span of 1. In an interval in which a sensor is silent, the "
+        f"departure of its substitute from the sensor's usual day (fill `{FILL}`) shrinks by a share: 2 / (1 + span).",
         machine(runs[-1]["environment"]),
         *blocks,
         "## All sets",

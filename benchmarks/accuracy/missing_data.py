@@ -3,10 +3,10 @@
     python -m benchmarks.accuracy.missing_data [--epochs 14] [--seeds 3] [--data metr-la.npz]
 
 Models are trained with nothing hidden and with single readings hidden, those of the best fills also with readings and
-whole sensors hidden and with more than one seed; all with the same number of updates. Each is exported, one with
-``forecast`` and one with ``last`` of the same weights, which do not depend on it, and its bundle streams the test span
-with readings lost one by one, and with whole sensors lost for hours and for days. It is scored at all sensors against
-what was measured. Every forecast must be finite and within the manifest's limits.
+whole sensors hidden and with more than one seed; all with the same number of updates. Each is exported, one trained
+with ``usual`` also with ``forecast`` and ``last`` of the same weights, and its bundle streams the test span with
+readings lost one by one, and with whole sensors lost for hours and for days. It is scored at all sensors against what
+was measured. Every forecast must be finite and within the manifest's limits.
 
 A run is kept as soon as it is done; runs found with the same settings are not repeated.
 """
@@ -43,8 +43,8 @@ from training.hiding import evaluate_hidden
 from training.protocols import Split, choose_protocol
 from training.run import TrainingRun
 
-#: The fills of the streams, by that of the model as it is trained: ``forecast`` and ``last`` have the same weights.
-FILLS = {"forecast": ("forecast", "last"), "mean": ("mean",), "zeros": ("zeros",)}
+#: The fills of the streams, by that of the model as it is trained.
+FILLS = {"usual": ("usual", "forecast", "last"), "mean": ("mean",), "zeros": ("zeros",)}
 #: These are not trained with sensors hidden, and with one seed alone.
 BEHIND = ("mean", "zeros")
 #: What is hidden in training.
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.recording()
     command.option("--epochs", 14, "passes over the training span", quick=1)
     command.option("--seeds", 3, "seeds of the fills that are close to one another", quick=1)
-    command.option("--fills", tuple(FILLS), "of the trained models", choices=FILLS, quick=("forecast",))
+    command.option("--fills", tuple(FILLS), "of the trained models", choices=FILLS, quick=("usual",))
     command.option("--hidden", tuple(HIDDEN), "in training", choices=HIDDEN, quick=("readings, sensors",))
     command.option("--channels", 16, "of the models", quick=2)
     _, result = command.run(measure, report, arguments)
@@ -247,7 +247,8 @@ def report(result: dict[str, Any]) -> str:
         "sensors in blocks of 4 or of 48 hours, neighbouring blocks making longer outages; the same for every row. "
         "Hidden in training: a fifth of the readings, and beside them three tenths of the sensors, each from one "
         f"random interval of a chunk to another. All models: {last['config']['model']['hidden']} channels, daily "
-        "profile, the same number of updates. `forecast` and `last` of a row are the same weights, exported twice.",
+        "profile, the same number of updates. `usual`, `forecast` and `last` hidden alike are the same weights, "
+        "learnt with `usual` and exported three times.",
         f"{last['cpu']}, one thread; torch {result['environment']['torch']}, onnxruntime {last['onnxruntime']}, commit "
         f"{commits}.",
         f"Of {checked:,} numbers forecast {not_finite} were not finite and {outside} outside the manifest's limits.",

@@ -97,8 +97,7 @@ def report(result: dict[str, Any]) -> str:
     graph = result["graph"]
     return page(
         "Streamed step against recomputed window",
-        f"`{result['command']}`: {graph['data']}, {graph['sensors']} sensors; random weights. Windows of ST-UNet have "
-        "the fill `last`, its steps have `forecast`.",
+        f"`{result['command']}`: {graph['data']}, {graph['sensors']} sensors; random weights.",
         machine(result["environment"]),
         *(block for name, network in result["networks"].items() for block in _network(name, network)),
     )

@@ -35,7 +35,7 @@ def report(result: Mapping[str, Any]) -> str:
         times(result),
         f"Parameters: {sizes}. DCRNN (2 layers of 64 units, K = 2, both random walks) and Graph WaveNet (8 layers; 32, "
         "256 and 512 channels) are written from the papers with dense matrices; the step is `Stream.push`, its checks "
-        "included. The windows of ST-UNet have the fill `last`, the step has `forecast`.",
+        "included.",
         f"torch.compile: {result['torch_compile']}.",
     )
 

@@ -70,8 +70,8 @@ class Case:
 
     @property
     def config(self) -> RunConfig:
-        """The run: the defaults, with the fill that training has, and nothing that one way could not do."""
-        model = STUNetConfig(hidden=self.hidden, fill="last", basis="dense")
+        """The run: the defaults, and nothing that one way could not do."""
+        model = STUNetConfig(hidden=self.hidden, basis="dense")
         training = TrainingConfig(regime=self.regime, batch=self.batch, precision=self.precision, average=0.0)
         return RunConfig(model, training)
 

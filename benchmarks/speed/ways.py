@@ -21,13 +21,14 @@ from stunet_deploy.series.series import Series
 class WindowForecast(torch.nn.Module):
     """The forecast after a window from zero state: what one deploys without a step.
 
-    With ``last`` in place of the fill ``forecast``, for which a window is cut wherever a reading is missing: no graph
+    With ``usual`` in place of the fill ``forecast``, for which a window is cut wherever a reading is missing: no graph
     of fixed shape does that.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self.model = (checkpoint.with_fill("last") if checkpoint.model.config.fill == "forecast" else checkpoint).model
+        fill = checkpoint.model.config.fill
+        self.model = checkpoint.with_fill("usual" if fill == "forecast" else fill).model
         self.eval()
 
     def forward(self, values: torch.Tensor, observed: torch.Tensor, time_of_week: torch.Tensor) -> torch.Tensor:

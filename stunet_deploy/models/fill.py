@@ -126,7 +126,8 @@ class Fill:
         for now, reading in zip(seen.unbind(1), (normalised - base).unbind(1), strict=True):
             filled.append(torch.where(now, reading, substitute))
             substitute = kept * filled[-1]
-        return base + torch.stack(filled, dim=1)
+        # What was read stays as it is, without the round-off of the way to a departure and back.
+        return torch.where(seen, normalised, base + torch.stack(filled, dim=1))
 
     def constant(self) -> Float[Tensor, "1 feature"]:
         """Return the normalised substitute of a fill that does not remember."""

@@ -20,7 +20,7 @@ def exported(make, tmp_path_factory):
 
     def get(fill) -> tuple[Checkpoint, Bundle]:
         if fill not in made:
-            checkpoint = make({"forecast": "ST-UNet", "zeros": "S-UNet"}[fill])
+            checkpoint = make("S-UNet" if fill == "zeros" else "ST-UNet").with_fill(fill)
             assert checkpoint.model.config.fill == fill
             made[fill] = checkpoint, export_bundle(checkpoint, tmp_path_factory.mktemp(fill) / "model.bundle")
         return made[fill]
@@ -52,7 +52,7 @@ def as_zeros(series: Series) -> Series:
     return replace(series, values=np.where(good, series.values, np.float32(0)), observed=np.ones_like(good))
 
 
-@pytest.mark.parametrize("fill", ["forecast", "zeros"])
+@pytest.mark.parametrize("fill", ["usual", "forecast", "zeros"])
 @pytest.mark.parametrize("regime", ["stream", "window"])
 def test_a_bundle_and_its_checkpoint_read_missing_and_impossible_readings_alike(exported, fill, regime):
     checkpoint, bundle = exported(fill)
@@ -70,7 +70,7 @@ def test_a_bundle_and_its_checkpoint_read_missing_and_impossible_readings_alike(
 
 
 def test_a_literature_stream_takes_a_missing_reading_for_a_zero_and_a_native_one_does_not(exported):
-    (checkpoint, literature), (_, native) = exported("zeros"), exported("forecast")
+    (checkpoint, literature), (_, native) = exported("zeros"), exported("usual")
     series = recording(checkpoint)
     zeros = as_zeros(series)
 

@@ -349,11 +349,12 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(saved):
     assert listing(saved.parent) == ["model.pt"]
 
 
-@pytest.mark.parametrize("fill", ["last", "mean"])
+@pytest.mark.parametrize("fill", ["forecast", "last", "mean"])
 def test_another_fill_has_the_same_weights_and_matters_only_where_readings_are_missing(checkpoint, fill):
     other = checkpoint.with_fill(fill)
 
-    assert (checkpoint.model.config.fill, other.model.config.fill) == ("forecast", fill)
+    assert (checkpoint.model.config.fill, other.model.config.fill) == ("usual", fill)
+    assert other.with_fill("usual").model.contract == checkpoint.model.contract
     assert (other.site, other.training) == (checkpoint.site, checkpoint.training)
     for name, weight in checkpoint.model.state_dict().items():
         torch.testing.assert_close(other.model.state_dict()[name], weight, rtol=0, atol=0)

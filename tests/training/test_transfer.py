@@ -219,7 +219,7 @@ def test_an_stunet_without_training_is_its_weights_on_the_new_networks_tables(
     other.save(tmp_path / "other.pt")
     tables = TrainingRun(series, graph, UNET).prepare().model.state_dict()
     taken = {name: weight for name, weight in weights(unet).items() if name != "profile.damping"}
-    by_hand = replace(other, model=TrainingRun(series, graph, UNET).prepare().model.eval()).with_fill("forecast")
+    by_hand = replace(other, model=TrainingRun(series, graph, UNET).prepare().model.eval())
     by_hand.model.load_state_dict(tables | taken)
 
     again = Checkpoint.load(tmp_path / "other.pt")

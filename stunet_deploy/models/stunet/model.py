@@ -47,7 +47,7 @@ class STUNet(Forecaster):
         hierarchy: the prepared graphs; ``hierarchy.levels`` has one more entry than ``config.scales``.
         signal: features, limits and normalisation.
         profile: the table of :class:`DailyProfile`, [time of day, node, target], if ``config.profile`` is set.
-        sensors: statistics of every sensor; by default all are alike. To their mean the fill ``forecast`` returns.
+        sensors: statistics of every sensor; by default all are alike. To their mean two fills return.
 
     Raises:
         ConfigError: if ``config.profile`` is set without a table, or the other way round.

@@ -20,6 +20,7 @@ def test_every_share_forecasts_with_the_same_weights_and_no_run_is_repeated(
 
     assert again["runs"] == found["runs"]
     assert [run["span"] for run in found["runs"]] == list(SPANS)
+    assert {run["fill"] for run in found["runs"]} == {"usual"}
     assert [run["share"] for run in found["runs"]] == pytest.approx(
         [1, 2 / 4, 2 / 7, 2 / 13, 2 / 25, 2 / 49, 2 / 97, 0]
     )

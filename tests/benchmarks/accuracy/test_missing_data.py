@@ -21,7 +21,7 @@ def test_every_loss_is_scored_every_forecast_checked_and_no_run_repeated(
 
     assert again["runs"] == found["runs"]
     losses = [("nothing", 0.0), *((loss, share) for loss in LOSSES for share in (0.1, 0.3, 0.5))]
-    assert {run["fill"] for run in found["runs"]} == {"forecast", "last"}
+    assert {run["fill"] for run in found["runs"]} == {"usual", "forecast", "last"}
     for run in found["runs"]:
         assert [(one["loss"], one["hidden"]) for one in run["results"][::3]] == losses
         assert len({one["count"] for one in run["results"] if one["horizon_minutes"] == 15}) == 1

@@ -134,7 +134,7 @@ def test_calibration_finds_the_largest_number_of_every_value(make, exported_bund
     reference = make().reference
     manifest = exported_bundle.manifest
     step = onnx.load(exported_bundle.step)
-    names = ["values", "state.substitute", "next_state.substitute", "forecast"]
+    names = ["values", "state.departed", "next_state.departed"]
 
     def recording():
         return recorded_inputs(manifest, reference.timestamps, reference.values, reference.observed)
@@ -146,10 +146,9 @@ def test_calibration_finds_the_largest_number_of_every_value(make, exported_bund
     assert len(steps) == len(reference.timestamps)
     for name in names[2:]:
         assert found[name] == np.abs([values[name] for values in steps]).max()
-    # What a step reads is what the one before wrote: the forecast of the next interval, on its way to the mean.
-    first = np.abs([(values["forecast"][:, 0] - 45) / 12 for values in steps])
-    most = max(first.max(), np.abs(make().model.sensor_mean.numpy()).max())
-    assert 0 < found["state.substitute"] <= found["next_state.substitute"] <= most * 1.001
+    # What a step reads is what the one before wrote: a part, half, of the departure of a reading from a sensor's mean.
+    most = np.abs((np.array([0, 90]) - 45) / 12).max() + np.abs(make().model.sensor_mean.numpy()).max()
+    assert 0 < found["state.departed"] <= found["next_state.departed"] <= most / 2
 
 
 def test_calibration_carries_the_state():

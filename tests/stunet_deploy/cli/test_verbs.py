@@ -211,7 +211,7 @@ def test_a_stream_may_fill_otherwise_than_its_config_says(place: Place, tmp_path
     run_stunet(["export", str(place.model), "--out", str(out), "--fill", "last"])
 
     fills = [Bundle.load(bundle).manifest.config["fill"] for bundle in (place.bundle, out)]
-    assert fills == ["forecast", "last"]
+    assert fills == ["usual", "last"]
     assert main(["verify", str(out)]) == 0
 
 

@@ -88,6 +88,22 @@ def fill(how, signal, normalised, observed, last):
     return np.stack(filled)
 
 
+def fill_usual(normalised, observed, usual, departed, part):
+    """Replace unobserved cells by u(t) + (1 - part)^age (x(t - age) - u(t - age)), one by one; [time, node, feature].
+
+    ``departed`` [node, feature] stands for the departure until a cell is observed, at age 0 in the first interval.
+    """
+    filled = normalised.copy()
+    for t, n, feature in zip(*np.nonzero(observed == 0), strict=True):
+        read = np.flatnonzero(observed[:t, n, feature])
+        age = t - read[-1] if len(read) else t
+        departure = departed[n, feature]
+        if len(read):
+            departure = normalised[t - age, n, feature] - usual[t - age, n, feature]
+        filled[t, n, feature] = usual[t, n, feature] + (1 - part) ** age * departure
+    return filled
+
+
 def time_channels(how, seconds):
     day, week = seconds % 86_400 / 86_400, seconds % 604_800 / 604_800
     waves = [np.sin(2 * np.pi * day), np.cos(2 * np.pi * day), np.sin(2 * np.pi * week), np.cos(2 * np.pi * week)]
@@ -237,7 +253,13 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
     for t, (raw, seen, second) in enumerate(zip(values, observed, seconds, strict=True)):
         normalised = (np.clip(raw, low, high) - mean) / std
         constants = {"mean": 0.0, "zeros": zero_reading(signal)}
-        substitute = constants[config.fill] if config.fill in constants else history["substitute"][-1]
+        usual = model.sensor_mean.double().numpy().copy()
+        if config.profile:
+            usual[:, targets] = profile_ahead(model, second)[0]
+        if config.fill == "usual":
+            substitute = usual + history["departed"][-1]
+        else:
+            substitute = constants[config.fill] if config.fill in constants else history["substitute"][-1]
         filled = np.where(seen == 1, normalised, substitute)
         channels = [filled, *([seen] if config.mask_channel and config.fill != "zeros" else [])]
         channels.append(np.tile(time_channels(config.time_features, second), (len(filled), 1)))
@@ -293,7 +315,9 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                 told = np.full_like(fed, np.nan) if teacher is None else teacher(t, j + 1)
                 fed = np.where(np.isnan(told), steps[-1], told)
         forecasts.append(denormalise(signal, np.stack(steps)))
-        if config.fill not in constants:
+        if config.fill == "usual":
+            history["departed"].append((1 - 2 / (1 + config.horizon)) * (filled - usual))
+        elif config.fill not in constants:
             following = filled.copy()
             if config.fill == "forecast":
                 limits = [(bound - mean[targets]) / std[targets] for bound in (low[targets], high[targets])]
@@ -317,6 +341,7 @@ def literal() -> SimpleNamespace:
         "pool",
         "unpool",
         "fill",
+        "fill_usual",
         "time_channels",
         "denormalise",
         "ranks",

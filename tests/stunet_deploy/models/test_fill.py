@@ -47,18 +47,63 @@ def test_filling_a_sequence_and_step_by_step_is_the_literal_fill(literal, seed, 
     carried = {"substitute": torch.from_numpy(last)}
 
     sequence = fill.sequence(
-        torch.from_numpy(poisoned), torch.from_numpy(observed), {"substitute": torch.from_numpy(last)[None]}
+        torch.from_numpy(poisoned), torch.from_numpy(observed), {"substitute": torch.from_numpy(last)[None]}, None
     )
 
     for interval in range(time):
         now = torch.from_numpy(poisoned[:, interval]), torch.from_numpy(observed[:, interval])
-        step = fill.step(*now, {f"state.{entry}": tensor for entry, tensor in carried.items()})
-        carried = fill.written(step)
+        step = fill.step(*now, {f"state.{entry}": tensor for entry, tensor in carried.items()}, None)
+        carried = fill.written(step, None)
         torch.testing.assert_close(sequence[:, interval], step, rtol=0, atol=0)
     assert carried.keys() == ({"substitute"} if name == "last" else set())
     for row in range(2):
         expected = literal.fill(name, SIGNAL, normalised(values[row]), observed[row], last[row])
         np.testing.assert_allclose(sequence[row], expected, rtol=0, atol=1e-10)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32), horizon=st.integers(1, 12), time=st.integers(1, 9))
+def test_usual_fills_a_sequence_and_step_by_step_by_its_equation(literal, seed, horizon, time):
+    rng = np.random.default_rng(seed)
+    values, observed = readings(rng, 2, time, 4), (rng.random((2, time, 4, 3)) < rng.choice([0.1, 0.6])).astype(float)
+    poisoned = np.where(observed == 1, values, rng.choice([np.nan, np.inf, -1e30], values.shape))
+    usual, departed = rng.standard_normal(values.shape), rng.standard_normal((2, 4, 3))
+    fill = Fill("usual", SignalInput(SIGNAL, "week", True).double(), horizon=horizon)
+    carried = {"departed": torch.from_numpy(departed)}
+    inputs = [torch.from_numpy(array) for array in (poisoned, observed, usual)]
+
+    sequence = fill.sequence(*inputs[:2], {"departed": carried["departed"][None]}, inputs[2])
+
+    for interval in range(time):
+        reading, seen, day = (tensor[:, interval] for tensor in inputs)
+        step = fill.step(reading, seen, {f"state.{entry}": tensor for entry, tensor in carried.items()}, day)
+        carried = fill.written(step, day)
+        torch.testing.assert_close(sequence[:, interval], step, rtol=0, atol=1e-12)
+        assert torch.equal(sequence[:, interval][seen > 0], step[seen > 0])  # a reading is no sum of two parts
+    assert carried.keys() == {"departed"}
+    for row in range(2):
+        told = (normalised(values[row]), observed[row], usual[row], departed[row])
+        expected = literal.fill_usual(*told, 2 / (1 + horizon))
+        np.testing.assert_allclose(sequence[row], expected, rtol=0, atol=1e-10)
+
+
+def test_a_fresh_silent_sensor_is_at_its_usual_reading_and_a_departure_shrinks() -> None:
+    fill = Fill("usual", SignalInput(SIGNAL, "week", True).double(), horizon=3)  # half the way back in an interval
+    usual = torch.from_numpy(np.random.default_rng(4).standard_normal((1, 6, 2, 3)))
+    values = torch.full((1, 6, 2, 3), torch.nan, dtype=torch.float64)
+    observed = torch.zeros_like(values)
+    values[:, 1, 1], observed[:, 1, 1] = SIGNAL.high[0], 1  # one sensor is read once, and is silent again
+    (entry,) = fill.states(2)
+
+    filled = fill.sequence(values, observed, {entry.name: torch.zeros(1, 1, 2, 3, dtype=torch.float64)}, usual)
+
+    assert entry.shape == (None, 2, 3)
+    torch.testing.assert_close(filled[:, :, 0], usual[:, :, 0], rtol=0, atol=0)
+    torch.testing.assert_close(filled[:, 0, 1], usual[:, 0, 1], rtol=0, atol=0)
+    departed = filled[0, 1:, 1] - usual[0, 1:, 1]
+    shares = torch.tensor([1, 1 / 2, 1 / 4, 1 / 8, 1 / 16], dtype=torch.float64)
+    torch.testing.assert_close(departed, shares[:, None] * departed[0], rtol=0, atol=1e-12)
+    assert (departed[0].abs() > 0.1).all()
 
 
 @pytest.mark.parametrize(("fill", "channels"), [("zeros", 3), ("mean", 6)])
@@ -88,4 +133,5 @@ def test_forecast_cuts_before_every_interval_that_lacks_a_reading():
     # Counted from the first interval of a piece; the last of each is decoded too, and not part of the answer.
     assert [decoded.tolist() for _, decoded, _ in pieces] == [[1, 2], [0], [1, 2]]
     assert [wanted for _, _, wanted in pieces] == [2, 0, 1]
-    assert list(Fill("last", fill.source).pieces(observed, None)) == [(slice(0, 7), None, None)]
+    for name in ("usual", "last"):
+        assert list(Fill(name, fill.source).pieces(observed, None)) == [(slice(0, 7), None, None)]

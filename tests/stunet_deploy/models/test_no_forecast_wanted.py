@@ -46,7 +46,7 @@ def check(model: Forecaster) -> None:
     [("dense", "copy"), ("blocks", "copy"), ("dense", "ordered_deconv"), ("blocks", "weighted_deconv")],
 )
 @pytest.mark.parametrize("profile", [False, True])
-@pytest.mark.parametrize("fill", ["forecast", "last", "mean"])
+@pytest.mark.parametrize("fill", ["usual", "forecast", "last", "mean"])
 @pytest.mark.parametrize("decoder", ["direct", "recurrent"])
 def test_st_unet(build_model, basis, unpooling, decoder, fill, profile):
     config = STUNetConfig(

@@ -86,9 +86,11 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
             "hidden": 3,
         },
         {"decoder": "recurrent"},
+        {"decoder": "recurrent", "fill": "forecast"},
         {"decoder": "recurrent", "residual": False, "unpooling": "ordered_deconv", "fill": "mean", "horizon": 1},
         {"residual": False, "unpooling": "weighted_deconv"},
         {"profile": True},
+        {"profile": True, "fill": "forecast"},
         {"profile": True, "damped": False, "lags": 0, "sensor_scale": False},
         {"profile": True, "lags": 1, "head": 3, "static_features": False, "common": False, "compress": False},
         {"profile": True, "memory": True},
@@ -96,6 +98,7 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         {"profile": True, "decoder": "recurrent", "fill": "zeros"},
         {"profile": True, "decoder": "recurrent", "residual": False, "fill": "last"},
         {"decoder": "recurrent", "pooling": "mean", "partition": "pga", "skip": False},
+        {"fill": "forecast"},
         {"fill": "zeros"},
     ],
     ids=[
@@ -103,9 +106,11 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         "other choices",
         "plain",
         "recurrent",
+        "recurrent, forecast",
         "recurrent, ordered",
         "weighted",
         "profile",
+        "profile, forecast",
         "profile, as before",
         "profile, one lag",
         "profile, memory",
@@ -113,6 +118,7 @@ def sequence(rng: np.random.Generator, model: STUNet, batch: int, time: int) -> 
         "profile, recurrent",
         "profile, values",
         "recurrent, pga",
+        "forecast",
         "zeros",
     ],
 )
@@ -169,7 +175,7 @@ def test_a_network_without_encoder_keeps_the_contract_and_knows_no_neighbour(bui
 
     verify_step_contract(model.contract, step, rng, forward=forward, time=7, tolerance=ROUND_OFF)
 
-    assert {state.name for state in model.contract.states} == {"substitute", "lags"}
+    assert {state.name for state in model.contract.states} == {"departed", "lags"}
     values = torch.full((1, 5, 6, 1), 50.0)
     other = values.clone()
     other[:, :, 2] = 70.0
@@ -210,7 +216,7 @@ def settings_of_a_model(draw: st.DrawFn) -> STUNetConfig:
         residual=draw(st.booleans()),
         skip=draw(st.booleans()),
         layer_norm=draw(st.booleans()),
-        fill=draw(st.sampled_from(["last", "mean", "forecast", "zeros"])),
+        fill=draw(st.sampled_from(["usual", "forecast", "last", "mean", "zeros"])),
         time_features=draw(st.sampled_from(["week", "day", "fraction", "none"])),
         mask_channel=draw(st.booleans()),
         profile=draw(st.booleans()),
@@ -264,9 +270,10 @@ def test_an_untrained_model_forecasts_the_last_reading(build_model):
 
 
 @pytest.mark.parametrize("profile", [False, True])
-def test_a_sensor_that_is_silent_for_long_returns_to_its_mean_day(build_model, profile):
+@pytest.mark.parametrize("fill", ["usual", "forecast"])
+def test_a_sensor_that_is_silent_for_long_returns_to_its_mean_day(build_model, fill, profile):
     rng = np.random.default_rng(5)
-    config = STUNetConfig(hidden=4, horizon=12, profile=profile)
+    config = STUNetConfig(hidden=4, horizon=12, profile=profile, fill=fill)
     table = random_profile(rng, 6) if profile else None
     model = build_model(config, ring(6), profile=table).double()
     with torch.no_grad():  # forecasts are what the model was fed: by itself it would hold the first reading for ever
@@ -279,6 +286,11 @@ def test_a_sensor_that_is_silent_for_long_returns_to_its_mean_day(build_model, p
     with torch.no_grad():
         _, final = model(StepInputs(observed * 80, observed, seconds), model.initial_lines(1))
 
+    if fill == "usual":
+        first = model.sensor_mean[:, 0] if model.profile is None else model.profile(seconds[0])[0, 0, :, 0]
+        kept = (11 / 13) ** time * ((80 - 52) / 12.5 - first)
+        torch.testing.assert_close(final["departed"][0, 0, :, 0], kept, rtol=0, atol=1e-10)
+        return
     substitute = final["substitute"][0, 0, :, 0]
     if model.profile is None:
         torch.testing.assert_close(substitute, model.sensor_mean[:, 0], rtol=0, atol=1e-6)
@@ -291,7 +303,7 @@ def test_a_sensor_that_is_silent_for_long_returns_to_its_mean_day(build_model, p
 def test_the_contract_names_every_state_with_its_delay(build_model):
     model = build_model(STUNetConfig(scales=((1, 2), (1, 4)), hidden=4), ring(8), signal=TWO)
     assert {state.name: (state.delay, state.shape) for state in model.contract.states} == {
-        "substitute": (1, (None, 8, 2)),
+        "departed": (1, (None, 8, 2)),
         "lags": (1, (None, 8, 22)),  # of one target and its mask, eleven intervals
         "encoder.contracting.0.hidden": (1, (None, 8, 4)),
         "encoder.contracting.1.hidden": (2, (None, 4, 4)),
@@ -299,16 +311,17 @@ def test_the_contract_names_every_state_with_its_delay(build_model):
         "encoder.expanding.0.hidden": (1, (None, 8, 4)),
         "encoder.expanding.1.hidden": (1, (None, 4, 4)),
     }
-    for fill in ("mean", "zeros"):
-        remembers_nothing = build_model(STUNetConfig(hidden=4, fill=fill), ring(8))
-        assert "substitute" not in {state.name for state in remembers_nothing.contract.states}
+    entries = {"forecast": {"substitute"}, "last": {"substitute"}, "mean": set(), "zeros": set()}
+    for fill, expected in entries.items():
+        other = build_model(STUNetConfig(hidden=4, fill=fill), ring(8))
+        assert {state.name for state in other.contract.states} & {"departed", "substitute"} == expected
 
 
 def test_a_recurrent_decoder_reads_every_age_of_the_encoders_states(build_model):
     model = build_model(STUNetConfig(scales=((1, 2), (1, 4)), hidden=4, decoder="recurrent"), ring(8))
     taps = {state.name: state.taps for state in model.contract.states}
     assert taps == {
-        "substitute": (1,),
+        "departed": (1,),
         "encoder.contracting.0.hidden": (1,),
         "encoder.contracting.1.hidden": (2, 1),
         "encoder.contracting.2.hidden": (4, 3, 2, 1),
@@ -359,7 +372,16 @@ def test_a_teacher_tells_the_labels_of_the_steps_its_coins_choose(literal, build
     assert np.isnan(told).all() == (not coins.any())
 
 
-@pytest.mark.parametrize("options", [{}, {"decoder": "recurrent"}, {"fill": "last"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"decoder": "recurrent"},
+        {"fill": "forecast"},
+        {"decoder": "recurrent", "fill": "forecast"},
+        {"fill": "last"},
+    ],
+)
 def test_the_forecasts_that_are_wanted_are_those_of_the_whole_sequence(build_model, options):
     rng = np.random.default_rng(6)
     model = build_model(STUNetConfig(hidden=4, horizon=3, **options), random_graph(rng, 6, 9)).double()
@@ -378,7 +400,7 @@ def test_the_state_dict_holds_weights_and_sensor_statistics_alone(build_model):
     assert model.state_dict().keys() == dict(model.named_parameters()).keys() | {"usual", "static", "scale"}
 
 
-@pytest.mark.parametrize("fill", ["last", "mean", "forecast", "zeros"])
+@pytest.mark.parametrize("fill", ["usual", "forecast", "last", "mean", "zeros"])
 @pytest.mark.parametrize("decoder", ["direct", "recurrent"])
 def test_training_gets_finite_gradients_past_unobserved_nans(build_model, fill, decoder):
     rng = np.random.default_rng(9)

@@ -113,6 +113,7 @@ OPTIONS = {
     "defaults": {},
     "recurrent, ordered": {"decoder": "recurrent", "unpooling": "ordered_deconv"},
     "forecast, weighted": {"fill": "forecast", "unpooling": "weighted_deconv", "pooling": "mean"},
+    "forecast, profile": {"fill": "forecast", "profile": True},
     "two scales": {"scales": ((1, 2), (2, 4)), "chebyshev_order": 4},
     "the same graph again": {"scales": ((2, 2), (0, 3))},
     "no neighbours": {"chebyshev_order": 1},
