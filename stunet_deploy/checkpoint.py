@@ -28,14 +28,18 @@ from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 
-SCHEMA = 6
-_ALONE = {"common": False, "compress": False}
+SCHEMA = 7
+#: The first schema whose memory of a week has the slots of now.
+_MEMORY_SCHEMA = 6
+_TOLD = {"profile_ahead": True}
+_ALONE = {"common": False, "compress": False, **_TOLD}
 _SAME = {"static_features": False, "sensor_scale": False, **_ALONE}
 #: What checkpoints of earlier schemas could not choose, as they have it, by schema and model family.
 _EARLIER: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
     3: {"stunet": {"damped": False, "lags": 0, **_SAME}, "srnn": {"damped": False}},
     4: {"stunet": _SAME, "srnn": {}},
     5: {"stunet": _ALONE, "srnn": {}},
+    6: {"stunet": _TOLD, "srnn": {}},
 }
 FORMAT = "stunet-deploy checkpoint"
 #: Arrays of the reference stream, as the file names them.
@@ -112,10 +116,10 @@ class Checkpoint:
                 f"schema {min(_EARLIER)} to {SCHEMA}",
                 "train again with this version, or use the version that wrote it",
             )
-        if schema < SCHEMA and meta.get("config", {}).get("memory"):
+        if schema < _MEMORY_SCHEMA and meta.get("config", {}).get("memory"):
             raise CheckpointError(
                 f"{path} has schema {schema}, whose memory of a week had other slots",
-                f"schema {SCHEMA} for a model with a memory",
+                f"schema {_MEMORY_SCHEMA} or later for a model with a memory",
                 "train again with this version, or use the version that wrote it",
             )
         try:

@@ -118,6 +118,8 @@ class STUNetConfig:
         mask_channel: feed the observed mask as further input channels; never with ``fill = "zeros"``.
         profile: feed each sensor's mean working and weekend day over the training span, a table in the graph, and let
             every forecast that is residual start between the present reading and its profile.
+        profile_ahead: feed the recurrent layers the profile of every horizon, where a perceptron receives it: otherwise
+            only how far the present reading departs from it. Without a perceptron they always are.
         damped: with a profile, residual forecasts start at the damped departure (the profile ahead plus a share of how
             far the present reading departs from the profile now, fitted before training); otherwise at the reading.
         lags: with a direct decoder, so many last departures from the profile (readings, without one) of a sensor are
@@ -152,6 +154,7 @@ class STUNetConfig:
     time_features: TimeFeatures = "week"
     mask_channel: bool = True
     profile: bool = False
+    profile_ahead: bool = False
     damped: bool = True
     lags: int = 12
     head: int = 64

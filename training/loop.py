@@ -252,7 +252,7 @@ class Trainer:
 
     @property
     def updates_per_epoch(self) -> int:
-        """As many updates as passes over all networks have, or a part of ``updates``; the same number of each network."""
+        """As many updates as a pass over each network has, or a part of ``updates``; the same number of each."""
         draws = [course.sampler.draws(self.chunks, course.scored) for course in self.courses]
         wanted = -(-self.config.updates // VALIDATIONS) or sum(draws)
         return len(draws) * -(-wanted // len(draws))

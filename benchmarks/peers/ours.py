@@ -12,6 +12,7 @@ from benchmarks.peers.task import Floats, Rows, Task
 from export.bundle import export_bundle
 from runtime.stream import Stream
 from stunet_deploy.checkpoint import Checkpoint
+from stunet_deploy.config import RunConfig
 from stunet_deploy.config_files import read_run_config
 from stunet_deploy.series.series import Series
 from training.run import TrainingRun
@@ -60,6 +61,7 @@ class Preset:
 def preset(name: str, task: Task) -> Preset:
     """Train a preset of ST-UNet."""
     config = read_run_config(None, "stunet", name, days=task.series.days)
+    assert isinstance(config, RunConfig)
     config = replace(
         config,
         model=replace(config.model, window=task.split.window, horizon=task.split.horizon),

@@ -72,15 +72,17 @@ class STUNet(Forecaster):
         targets = len(signal.targets)
         self.input = SignalInput(signal, config.time_features, config.mask_channel and config.fill != UNMARKED)
         self.profile = DailyProfile.of(config, profile)
-        channels = self.input.channels + (0 if self.profile is None else self.profile.channels)
         direct = config.decoder == "direct"
+        self.lags = (
+            Lags(config.lags, targets * (2 if self.input.mask_channel else 1)) if direct and config.lags else None
+        )
+        channels = self.input.channels
+        if self.profile is not None:
+            channels += self.profile.channels if self._told_ahead else targets
         self.encoder: RecurrentUNet | None = None
         if config.hidden:
             self.encoder = RecurrentUNet(config, hierarchy, channels, output_read=direct)
         self.decoder: DirectDecoder | RecurrentDecoder
-        self.lags = (
-            Lags(config.lags, targets * (2 if self.input.mask_channel else 1)) if direct and config.lags else None
-        )
         self.memory: WeekMemory | None = None
         if config.memory and self.lags is not None and self.profile is not None:
             self.memory = WeekMemory(DAY_S / self.profile.per_day, config.horizon, targets)
@@ -295,6 +297,11 @@ class STUNet(Forecaster):
         _, week = self.memory.sequence(departed, inputs.time_of_week, before, none)
         return {name: tensor[None] for name, tensor in week.items()}
 
+    @property
+    def _told_ahead(self) -> bool:
+        """Whether the encoder receives the profile ahead: without a perceptron nothing else does."""
+        return self.config.profile_ahead or self.lags is None
+
     def _usual_reading(self, day: Tensor | None, readings: Tensor) -> Tensor:
         """Return the usual readings of the present interval: the profile of targets, the sensors' mean of the rest."""
         mean = self.arranged(self.sensor_mean).expand_as(readings)
@@ -311,7 +318,8 @@ class STUNet(Forecaster):
             return None
         x = self.input.channelise(filled, inputs.observed, inputs.time_of_week)
         if deviations is not None:
-            x = torch.cat([x, self._as_channels(deviations)], dim=-1)
+            told = deviations if self._told_ahead else deviations[..., :1, :, :]
+            x = torch.cat([x, self._as_channels(told)], dim=-1)
         encoded: Tensor = self.encoder(x, run_layer)
         return encoded
 

@@ -267,7 +267,8 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
         scaled = config.sensor_scale and config.residual and config.decoder == "direct"
         scale = model.scale.double().numpy() if scaled else np.ones((len(filled), len(targets)))
         if config.profile:
-            channels += [ahead / scale for ahead in deviations]
+            alone = config.decoder == "direct" and config.lags > 0 and not config.profile_ahead
+            channels += [ahead / scale for ahead in (deviations[:1] if alone else deviations)]
         states = {name: history[f"encoder.{name}"][-delay[f"encoder.{name}"]] for name in layers}
         encoded, written = u_network(config, graph, model.encoder, np.concatenate(channels, axis=1), states)
         for name, state in written.items():
