@@ -311,7 +311,10 @@ class TrainingRun:
         training, members = prepared.config.training, self._members(prepared)
         sensors = len(prepared.networks[0].series.sensor_ids)
         batch = max(LEAST_WINDOWS, -(-ALONE_CELLS // sensors))
-        config = replace(training, regime="window", batch=batch, accumulate=1, updates=training.alone)
+        updates = training.alone
+        if not training.updates:  # whoever counts passes wants no more of them here
+            updates = min(updates, training.epochs * -(-len(prepared.split.train) // batch))
+        config = replace(training, regime="window", batch=batch, accumulate=1, updates=updates)
         seconds = 0.0
         for number, networks in enumerate(members):
             minutes = None if self.max_minutes is None else ALONE_SHARE * self.max_minutes / len(members)
