@@ -107,8 +107,8 @@ class STUNetConfig:
             ``weighted_deconv`` (the same, fed the member's degree and strength too).
         decoder: ``direct`` (one graph convolution emits all horizons) or ``recurrent`` (the paper's: a second stack
             takes a step per horizon, fed its own forecast).
-        final_graph: the last layer of a direct decoder is a graph convolution (the paper); otherwise it is of every node
-            alone, which costs a step less.
+        final_graph: the last layer of a direct decoder is a graph convolution (the paper); otherwise it is of every
+            node alone, which costs a step less.
         residual: forecasts are differences to the present reading, instead of values (the paper).
         fill: the substitute for an unobserved value: ``usual`` (the sensor's daily profile, or mean, and what is left
             of the last reading's departure from it), ``forecast`` (that of the interval before, which returns there
@@ -285,9 +285,9 @@ class TrainingConfig:
             in the memory of one.
         epochs: passes over the training span; the paper's is 80.
         updates: so many updates in place of ``epochs``, in up to 20 epochs of equal length; 0 for passes.
-        alone: updates, of some windows each, that train the perceptron of an ST-UNet first, without the encoder: at most
-            ``epochs`` passes, where these count, and half of a limited time. It then stays as it is, and the rest of
-            the network learns what it does not know.
+        alone: updates, of some windows each, that train the perceptron of an ST-UNet first, without the encoder: at
+            most ``epochs`` passes, where these count, and half of a limited time. It then stays as it is, and the rest
+            of the network learns what it does not know.
         learning_rate: Adam's; the paper's is 1e-2.
         decay, decay_every: the learning rate is multiplied by ``decay`` every ``decay_every`` epochs (0.7 and 8 in
             the paper); ignored by the cosine schedule.
