@@ -209,7 +209,8 @@ class SRNNConfig:
         residual: forecasts are differences to the present reading, with a recurrent decoder to the one before.
         presence: nodes come and go: one whose readings are not observed is absent and has no edges; one that comes
             starts from zero states.
-        fill: the substitute for an unobserved value, as in :class:`STUNetConfig`; ``mean`` with ``presence``.
+        fill: the substitute for an unobserved value, as in :class:`STUNetConfig`, the mean being that of all sensors;
+            ``mean`` with ``presence``.
         time_features: as in :class:`STUNetConfig`, fed to the nodeRNNs.
         mask_channel: the observed mask belongs to the features; never with ``fill = "zeros"`` or ``presence``.
         profile: as in :class:`STUNetConfig`, for a node per sensor and a direct decoder.
@@ -233,7 +234,7 @@ class SRNNConfig:
     decoder: Literal["direct", "recurrent"] = "direct"
     residual: bool = True
     presence: bool = False
-    fill: Literal["last", "mean", "zeros"] = "last"
+    fill: Literal["usual", "last", "mean", "zeros"] = "last"
     time_features: TimeFeatures = "week"
     mask_channel: bool = True
     profile: bool = False

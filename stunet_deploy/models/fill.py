@@ -92,18 +92,17 @@ class Fill:
         values: Float[Tensor, "batch node feature"],
         observed: Float[Tensor, "batch node feature"],
         state: Mapping[str, Tensor],
-        usual: Float[Tensor, "batch node feature"] | None,
+        usual: Float[Tensor, "batch node feature"],
     ) -> Float[Tensor, "batch node feature"]:
         """Return the normalised readings of an interval, unobserved ones replaced.
 
         Args:
             values, observed: of the interval.
             state: by tap.
-            usual: the normalised usual readings of the interval; for ``usual`` alone.
+            usual: the normalised usual readings of the interval; read by ``usual`` alone.
         """
         substitute = state[STATE + self._entry] if self.remembers else self.constant()
         if self.name == "usual":
-            assert usual is not None
             substitute = usual + substitute
         return torch.where(observed > 0.5, self.source.normalise(values), substitute)
 
@@ -112,7 +111,7 @@ class Fill:
         values: Float[Tensor, "batch time node feature"],
         observed: Float[Tensor, "batch time node feature"],
         lines: Mapping[str, Tensor],
-        usual: Float[Tensor, "batch time node feature"] | None,
+        usual: Float[Tensor, "batch time node feature"],
     ) -> Float[Tensor, "batch time node feature"]:
         """Fill a sequence as :meth:`step` would, interval by interval, each the substitute of the next."""
         seen = observed > 0.5
@@ -121,7 +120,6 @@ class Fill:
             return torch.where(seen, normalised, self.constant())
         # Of ``usual`` the departures are filled; those of a reading seen no longer shrink.
         kept, base = (1.0, torch.zeros_like(normalised)) if self.name != "usual" else (1 - self.part, usual)
-        assert base is not None
         substitute, filled = lines[self._entry][0], []
         for now, reading in zip(seen.unbind(1), (normalised - base).unbind(1), strict=True):
             filled.append(torch.where(now, reading, substitute))
@@ -137,14 +135,13 @@ class Fill:
     def written(
         self,
         filled: Float[Tensor, "*batch node feature"],
-        usual: Float[Tensor, "*batch node feature"] | None,
+        usual: Float[Tensor, "*batch node feature"],
         outlook: Outlook | None = None,
     ) -> dict[str, Float[Tensor, "*batch node feature"]]:
         """Return the state entry after an interval, if there is one, by name; ``outlook`` is for ``forecast``."""
         if not self.remembers:
             return {}
         if self.name == "usual":
-            assert usual is not None
             return {DEPARTED: (1 - self.part) * (filled - usual)}
         return {SUBSTITUTE: filled if self.name == "last" or outlook is None else self._expected(filled, outlook)}
 

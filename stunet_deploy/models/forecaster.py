@@ -15,7 +15,7 @@ from stunet_deploy.contract import StateSpec, StepContract, TensorSpec
 from stunet_deploy.models.fill import Fill
 from stunet_deploy.models.memory import Looked
 from stunet_deploy.models.profile import DailyProfile
-from stunet_deploy.models.signal import ForecastOutput, targets_of
+from stunet_deploy.models.signal import ForecastOutput, targets_of, with_targets
 
 
 class StepInputs(NamedTuple):
@@ -188,6 +188,17 @@ class Forecaster(nn.Module, ABC):
         if self.profile is None:
             return None
         return self.arranged(self.profile(time_of_week) if profile is None else profile)
+
+    def usual_reading(
+        self, day: Float[Tensor, "*batch ahead node target"] | None, mean: Float[Tensor, "*batch node feature"]
+    ) -> Float[Tensor, "*batch node feature"]:
+        """Return the usual readings of the present interval: of targets the profile's, of the rest their mean.
+
+        Args:
+            day: see :meth:`usual_day`.
+            mean: normalised mean readings.
+        """
+        return mean if day is None else with_targets(mean, day[..., 0, :, :], self.signal)
 
     def deviations(
         self,

@@ -67,7 +67,7 @@ class StructuralRNN(Forecaster):
         sensors = -(-graph.channels // features)
         masked = config.mask_channel and config.fill != UNMARKED and not config.presence
         self.input = SignalInput(signal, config.time_features, masked)
-        self.fill = Fill(config.fill, self.input)
+        self.fill = Fill(config.fill, self.input, horizon=config.horizon)
         self.profile = DailyProfile.of(config, profile)
         if self.profile is not None:
             _require_sensors(graph, features)
@@ -97,12 +97,13 @@ class StructuralRNN(Forecaster):
 
     def step(self, inputs: StepInputs, state: Mapping[str, Tensor]) -> tuple[StepOutputs, dict[str, Tensor]]:
         """Take one interval."""
-        filled = self.fill.step(inputs.values, inputs.observed, state, None)
+        usual = self._usual(inputs, None)
+        filled = self.fill.step(inputs.values, inputs.observed, state, usual)
         before = state[STATE + PRESENCE] if self.config.presence else None
         frame = self._frame(inputs, filled, state[STATE + PREVIOUS], before, None)
         lines = {name.removeprefix(STATE): tensor for name, tensor in state.items()}
         hidden, written = self._interval(frame, lines)
-        written |= self._remembered(frame, filled)
+        written |= self._remembered(frame, filled, usual)
         return StepOutputs(self._decode(hidden, written, frame, filled, inputs, None, None)), written
 
     def forward(
@@ -115,7 +116,8 @@ class StructuralRNN(Forecaster):
         looked: Looked | None = None,
     ) -> tuple[Float[Tensor, "batch issue horizon node target"], dict[str, Tensor]]:
         """Take a whole sequence at once: only the cells' recurrences go interval by interval."""
-        filled = self.fill.sequence(inputs.values, inputs.observed, lines, None)
+        usual = self._usual(inputs, profile)
+        filled = self.fill.sequence(inputs.values, inputs.observed, lines, usual)
         features = self.input.mark(filled, inputs.observed)
         previous = torch.cat([lines[PREVIOUS][0].unsqueeze(1), features[:, :-1]], dim=1)
         before = None
@@ -139,7 +141,7 @@ class StructuralRNN(Forecaster):
             return parts[0]
 
         hidden = {name: pick(states) for name, states in self.network(frame, run).items()}
-        final |= {name: tensor[None, :, -1] for name, tensor in self._remembered(frame, filled).items()}
+        final |= {name: tensor[None, :, -1] for name, tensor in self._remembered(frame, filled, usual).items()}
         some = StepInputs(*map(pick, inputs))
         ahead = None if profile is None else pick(profile)
         told = None if teacher is None else teacher.mapped(pick)
@@ -221,9 +223,13 @@ class StructuralRNN(Forecaster):
             joined = torch.where(before > 0.5, 0.0, present)
         return Frame(features, previous, context, present, joined)
 
-    def _remembered(self, frame: Frame, filled: Tensor) -> dict[str, Tensor]:
+    def _usual(self, inputs: StepInputs, profile: Tensor | None) -> Tensor:
+        """Return the usual readings, [*batch, sensor, feature]; the mean is that of all sensors."""
+        return self.usual_reading(self.usual_day(inputs.time_of_week, profile), torch.zeros_like(inputs.values))
+
+    def _remembered(self, frame: Frame, filled: Tensor, usual: Tensor) -> dict[str, Tensor]:
         """Return the states that no factor writes."""
-        remembered = {PREVIOUS: frame.features} | self.fill.written(filled, None)
+        remembered = {PREVIOUS: frame.features} | self.fill.written(filled, usual)
         if frame.present is not None:
             remembered[PRESENCE] = frame.present
         return remembered

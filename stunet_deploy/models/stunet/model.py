@@ -28,7 +28,7 @@ from stunet_deploy.models.lags import LAGS, Lags
 from stunet_deploy.models.memory import Looked, WeekMemory
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.sensors import STATIC_FEATURES, SensorStatistics
-from stunet_deploy.models.signal import ForecastOutput, SignalInput, with_targets
+from stunet_deploy.models.signal import ForecastOutput, SignalInput
 from stunet_deploy.models.stunet.decoders import DirectDecoder, Recent, RecurrentDecoder
 from stunet_deploy.models.stunet.dilated import DilatedGCGRU, final_line, recent_states
 from stunet_deploy.models.stunet.propagation import NodeOrder
@@ -157,7 +157,7 @@ class STUNet(Forecaster):
         """Take one interval."""
         inputs = self._arranged(inputs)
         day = self.usual_day(inputs.time_of_week, None)
-        usual = self._usual_reading(day, inputs.values)
+        usual = self.usual_reading(day, self.arranged(self.sensor_mean).expand_as(inputs.values))
         filled = self.fill.step(inputs.values, inputs.observed, state, usual)
         written: dict[str, Tensor] = {}
 
@@ -228,7 +228,7 @@ class STUNet(Forecaster):
         """Take a sequence in which no substitute depends on a forecast made within it; see :meth:`forward`."""
         inputs = self._arranged(inputs)
         day = self.usual_day(inputs.time_of_week, profile)
-        usual = self._usual_reading(day, inputs.values)
+        usual = self.usual_reading(day, self.arranged(self.sensor_mean).expand_as(inputs.values))
         filled = self.fill.sequence(inputs.values, inputs.observed, lines, usual)
         final: dict[str, Tensor] = {}
         recent: dict[str, list[Tensor]] = {}
@@ -301,11 +301,6 @@ class STUNet(Forecaster):
     def _told_ahead(self) -> bool:
         """Whether the encoder receives the profile ahead: without a perceptron nothing else does."""
         return self.config.profile_ahead or self.lags is None
-
-    def _usual_reading(self, day: Tensor | None, readings: Tensor) -> Tensor:
-        """Return the usual readings of the present interval: the profile of targets, the sensors' mean of the rest."""
-        mean = self.arranged(self.sensor_mean).expand_as(readings)
-        return mean if day is None else with_targets(mean, day[..., 0, :, :], self.signal)
 
     def _arranged(self, inputs: StepInputs) -> StepInputs:
         return StepInputs(self.order(inputs.values), self.order(inputs.observed), inputs.time_of_week)

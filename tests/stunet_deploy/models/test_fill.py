@@ -46,14 +46,14 @@ def test_filling_a_sequence_and_step_by_step_is_the_literal_fill(literal, seed, 
     last = rng.standard_normal((2, 4, 3))
     carried = {"substitute": torch.from_numpy(last)}
 
-    sequence = fill.sequence(
-        torch.from_numpy(poisoned), torch.from_numpy(observed), {"substitute": torch.from_numpy(last)[None]}, None
-    )
+    usual = torch.full(values.shape, torch.nan, dtype=torch.float64)  # these fills do not read it
+    inputs = torch.from_numpy(poisoned), torch.from_numpy(observed)
+    sequence = fill.sequence(*inputs, {"substitute": torch.from_numpy(last)[None]}, usual)
 
     for interval in range(time):
-        now = torch.from_numpy(poisoned[:, interval]), torch.from_numpy(observed[:, interval])
-        step = fill.step(*now, {f"state.{entry}": tensor for entry, tensor in carried.items()}, None)
-        carried = fill.written(step, None)
+        state = {f"state.{entry}": tensor for entry, tensor in carried.items()}
+        step = fill.step(*(tensor[:, interval] for tensor in inputs), state, usual[:, interval])
+        carried = fill.written(step, usual[:, interval])
         torch.testing.assert_close(sequence[:, interval], step, rtol=0, atol=0)
     assert carried.keys() == ({"substitute"} if name == "last" else set())
     for row in range(2):

@@ -55,7 +55,7 @@ def test_st_unet(build_model, basis, unpooling, decoder, fill, profile):
     check(build_model(config, ring(), signal=SIGNAL, profile=table() if profile else None))
 
 
-@pytest.mark.parametrize("fill", ["last", "mean"])
+@pytest.mark.parametrize("fill", ["usual", "last", "mean"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize(("decoder", "profile"), [("direct", False), ("direct", True), ("recurrent", False)])
 def test_structural_rnn(decoder, cell, fill, profile):

@@ -99,9 +99,12 @@ class Reference:
         self.was_present = dict.fromkeys(self.names, False)
         forecasts = []
         for reading, seen, seconds in zip(values, observed, time, strict=True):
-            fill = {"last": last, "mean": 0 * last, "zeros": (np.clip(0, low, high) - mean) / std + 0 * last}[
-                config.fill
-            ]
+            fill = {
+                "usual": (1 - 2 / (1 + config.horizon)) * last,  # without a profile the mean, 0, is usual
+                "last": last,
+                "mean": 0 * last,
+                "zeros": (np.clip(0, low, high) - mean) / std + 0 * last,
+            }[config.fill]
             last = np.where(seen, (np.clip(reading, low, high) - mean) / std, fill)
             hidden = self.interval(last, seen, seconds, rolled=False)
             forecasts.append(self.forecast(hidden, last, seconds, seen))
