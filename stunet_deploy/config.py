@@ -107,8 +107,6 @@ class STUNetConfig:
             ``weighted_deconv`` (the same, fed the member's degree and strength too).
         decoder: ``direct`` (one graph convolution emits all horizons) or ``recurrent`` (the paper's: a second stack
             takes a step per horizon, fed its own forecast).
-        final_graph: the last layer of a direct decoder is a graph convolution (the paper); otherwise it is of every
-            node alone, which costs a step less.
         residual: forecasts are differences to the present reading, instead of values (the paper).
         fill: the substitute for an unobserved value: ``usual`` (the sensor's daily profile, or mean, and what is left
             of the last reading's departure from it), ``forecast`` (that of the interval before, which returns there
@@ -149,7 +147,6 @@ class STUNetConfig:
     pooling: Literal["max", "mean"] = "max"
     unpooling: Literal["copy", "ordered_deconv", "weighted_deconv"] = "copy"
     decoder: Literal["direct", "recurrent"] = "direct"
-    final_graph: bool = True
     residual: bool = True
     skip: bool = True
     layer_norm: bool = True

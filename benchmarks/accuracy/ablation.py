@@ -52,7 +52,6 @@ ROWS = (
     Row("without the memory of a week", {"memory": False}),
     Row("without what sensors have in common", {"common": False}),
     Row("without the time", {"time_features": "none"}),
-    Row("a graph convolution at the end", {"final_graph": True}),
     Row("the profile ahead for the graph's layers too", {"profile_ahead": True}),
     Row("without compressed inputs", {"compress": False}),
     Row("without statistics of sensors", {"static_features": False}),

@@ -120,7 +120,7 @@ def complete(kind: type, changed: dict[str, object]) -> dict[str, object]:
 
 def test_every_restricted_field_is_among_the_cases():
     free = {"skip", "residual", "layer_norm", "mask_channel", "profile", "damped"}  # any bool will do
-    free |= {"static_features", "common", "compress", "sensor_scale", "memory", "profile_ahead", "final_graph"}
+    free |= {"static_features", "common", "compress", "sensor_scale", "memory", "profile_ahead"}
     free |= {"edge_skip", "presence"}
     free |= {"model", "training", "targets"}  # tables of their own, and any names
     for kind, cases in OUT_OF_RANGE.items():

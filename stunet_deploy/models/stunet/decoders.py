@@ -26,7 +26,7 @@ Recent = Mapping[str, Sequence[Tensor]]
 
 
 class DirectDecoder(nn.Module):
-    """A final layer that emits all horizons at once, and beside it a perceptron of every sensor alone.
+    """A final graph convolution that emits all horizons at once, and beside it a perceptron of every sensor alone.
 
     Args:
         config, hierarchy: of the model.
@@ -37,8 +37,7 @@ class DirectDecoder(nn.Module):
         looked: channels of a sensor from a memory, for the perceptron.
 
     Attributes:
-        head: the final graph convolution, with ``final_graph = false`` of the identity alone; None for a network
-            without encoder.
+        head: the graph convolution; None for a network without encoder.
         perceptron: the first; None where there is none.
         others: further ones, whose mean with the first counts.
     """
@@ -57,10 +56,7 @@ class DirectDecoder(nn.Module):
         self.horizon, self.targets = config.horizon, targets
         self.head: GraphConvolution | None = None
         if config.hidden:
-            level = hierarchy.levels[0]
-            nodes = len(level.slots.nodes)
-            basis = level_basis(level) if config.final_graph else torch.empty(0, nodes, nodes)
-            self.head = GraphConvolution(basis, config.hidden, config.horizon * targets)
+            self.head = GraphConvolution(level_basis(hierarchy.levels[0]), config.hidden, config.horizon * targets)
             nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base
         self.perceptron: Perceptron | None = None
         self.others = nn.ModuleList()
@@ -86,7 +82,7 @@ class DirectDecoder(nn.Module):
         looked: Float[Tensor, "*batch node looked"] | None = None,
         scale: Float[Tensor, "node target"] | None = None,
     ) -> Float[Tensor, "*batch horizon node target"]:
-        """Return the forecast: the output of final layer and perceptron, added to the base where there is one.
+        """Return the forecast: the output of convolution and perceptron, added to the base where there is one.
 
         Args:
             encoded: output of the encoder, if there is one.

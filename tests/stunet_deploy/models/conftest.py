@@ -281,8 +281,7 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                 base = [base[h] - start["damping"][h] * deviations[0] for h in range(config.horizon)]
         steps = []
         if config.decoder == "direct":
-            final = graph.levels[0].basis if config.final_graph else graph.levels[0].basis[:0]
-            out = graph_convolution(final, encoded, head["weight"], head["bias"])
+            out = graph_convolution(graph.levels[0].basis, encoded, head["weight"], head["bias"])
             if config.lags:
                 lagged = [(-deviations[0] if config.profile else filled[:, targets]) / scale]
                 lagged += [seen[:, targets]] if config.mask_channel and config.fill != "zeros" else []
