@@ -125,7 +125,7 @@ def test_the_literature_mode_feeds_what_the_public_file_holds(shared_data):
     fill = Fill("zeros", SignalInput(SPEED, "none", False))
     for name in ("metr-la.npz", "layouts/metr-la.h5"):  # the first has imputed values where the second has 0
         inputs = TensorSeries.of(read_series(shared_data / name), SPEED, CPU).inputs(rows)
-        fed = fill.sequence(inputs.values, inputs.observed, {}, None)
+        fed = fill.sequence(inputs.values, inputs.observed, {}, torch.zeros_like(inputs.values))
 
         np.testing.assert_allclose(fed[0] * SPEED.std[0] + SPEED.mean[0], public, atol=1e-4)
         assert (public == 0).mean() > 0.02
