@@ -4,7 +4,8 @@
 
 Every model is trained on the training span, its best epoch is chosen on the validation span, and it is scored once on
 the test span, its state carried. The time is that of the processor, on one thread. Which settings a preset has was
-chosen on validation spans. A run is kept as soon as it is done; runs found with the same settings are not repeated.
+chosen on validation spans. A run is kept as soon as it is done, and is on the page of later ones with as many minutes
+while its preset has the same settings; runs found with the same settings are not repeated.
 """
 
 from __future__ import annotations
@@ -170,9 +171,11 @@ def measure(options: Namespace) -> dict[str, Any]:
     store.complete(
         wanted, identify, run, options.jobs, lambda one: f"{one['set']}, {one['preset']}: {one['cpu_seconds']:.0f} s"
     )
+    kept = [identify(recording, preset, 0, options.minutes) for recording in recordings for preset in PRESETS["stunet"]]
+    of_any_seed = [{name: part for name, part in identity.items() if name != "seed"} for identity in kept]
     return {
         "minutes": options.minutes,
-        "runs": [one for job in wanted for one in store.find(identify(*job))],
+        "runs": [one for identity in of_any_seed for one in store.find(identity)],
         "baselines": [without_model(recording) for recording in recordings],
     }
 
