@@ -53,6 +53,8 @@ ROWS = (
     Row("without what sensors have in common", {"common": False}),
     Row("without the time", {"time_features": "none"}),
     Row("the profile ahead for the graph's layers too", {"profile_ahead": True}),
+    Row("gaps filled with the last reading", {"fill": "last"}),
+    Row("without dropout", training={"dropout": 0.0}),
     Row("without compressed inputs", {"compress": False}),
     Row("without statistics of sensors", {"static_features": False}),
     Row("departures in one unit", {"sensor_scale": False}),

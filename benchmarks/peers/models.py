@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -15,16 +15,15 @@ from benchmarks.peers.diffusion import DCRNN, GraphWaveNet, random_walks
 from benchmarks.peers.linear import lsvr, ridge
 from benchmarks.peers.loop import Loop
 from benchmarks.peers.networks import FCLSTM, FNN, STGCN, STID
-from benchmarks.peers.ours import preset
+from benchmarks.peers.ours import preset, trained
 from benchmarks.peers.task import Floats, Rows, Task
-from stunet_deploy.config import VARIANTS, RunConfig, STUNetConfig
+from stunet_deploy.config import VARIANTS, STUNetConfig
 from stunet_deploy.config_files import read_run_config
 from stunet_deploy.graph.chebyshev import chebyshev_basis
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.wall_clock import DAY_S
 from training.baselines import damped_departure, historical_average, persistence, time_of_day_average
 from training.evaluation import Predictor
-from training.run import TrainingRun
 from training.torch_predictor import TorchPredictor
 from training.trees import TreeSettings, boosted_trees
 
@@ -74,15 +73,9 @@ def gcgru(task: Task) -> Recent:
     Bresson: Structured Sequence Modeling with Graph Convolutional Recurrent Networks (2018), Eq. 11; Yu, Yin, Zhu:
     ST-UNet (2019), Table 3.
     """
+    model = STUNetConfig(**VARIANTS["GCGRU"], hidden=32, lags=0, time_features="day")
     training = read_run_config(None, "stunet", "default").training
-    window, horizon = task.split.window, task.split.horizon
-    model = STUNetConfig(**VARIANTS["GCGRU"], hidden=32, lags=0, time_features="day", window=window, horizon=horizon)
-    config = RunConfig(model, replace(training, threads=1), (task.target,), task.split.protocol)
-    run = TrainingRun(
-        task.series, task.graph, config, epochs=task.epochs if task.epochs < training.epochs else None,
-        seed=task.seed, max_minutes=task.minutes, clock=task.clock,
-    )  # fmt: skip
-    return Recent(TorchPredictor(run.run().model.eval()))
+    return Recent(TorchPredictor(trained(model, training, task).model.eval()))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from benchmarks.peers.task import Floats, Rows, Task
 from export.bundle import export_bundle
 from runtime.stream import Stream
 from stunet_deploy.checkpoint import Checkpoint
-from stunet_deploy.config import RunConfig
+from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
 from stunet_deploy.config_files import read_run_config
 from stunet_deploy.series.series import Series
 from training.run import TrainingRun
@@ -62,18 +62,24 @@ def preset(name: str, task: Task) -> Preset:
     """Train a preset of ST-UNet."""
     config = read_run_config(None, "stunet", name, days=task.series.days)
     assert isinstance(config, RunConfig)
-    config = replace(
-        config,
-        model=replace(config.model, window=task.split.window, horizon=task.split.horizon),
-        training=replace(config.training, threads=1),
-        targets=(task.target,),
-        protocol=task.split.protocol,
-    )
+    return Preset(trained(config.model, config.training, task))
+
+
+def trained(model: STUNetConfig, training: TrainingConfig, task: Task) -> Checkpoint:
+    """Train an ST-UNet with this project's training, on one thread, as long as the task allows.
+
+    Args:
+        model: its window and horizon are those of the task.
+        training: its epochs count where the task has fewer.
+        task: recording, target and time.
+    """
+    model = replace(model, window=task.split.window, horizon=task.split.horizon)
+    config = RunConfig(model, replace(training, threads=1), (task.target,), task.split.protocol)
     run = TrainingRun(
         *(task.series, task.graph, config),
-        epochs=task.epochs if task.epochs < config.training.epochs else None,
+        epochs=task.epochs if task.epochs < training.epochs else None,
         seed=task.seed,
         max_minutes=task.minutes,
         clock=task.clock,
     )
-    return Preset(run.run())
+    return run.run()
