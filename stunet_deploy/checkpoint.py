@@ -28,10 +28,11 @@ from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 
-SCHEMA = 7
+SCHEMA = 8
 #: The first schema whose memory of a week has the slots of now.
 _MEMORY_SCHEMA = 6
-_TOLD = {"profile_ahead": True}
+_PLAIN = {"changes": False, "harmonics": 1}
+_TOLD = {"profile_ahead": True, **_PLAIN}
 _ALONE = {"common": False, "compress": False, **_TOLD}
 _SAME = {"static_features": False, "sensor_scale": False, **_ALONE}
 #: What checkpoints of earlier schemas could not choose, as they have it, by schema and model family.
@@ -40,6 +41,7 @@ _EARLIER: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
     4: {"stunet": _SAME, "srnn": {}},
     5: {"stunet": _ALONE, "srnn": {}},
     6: {"stunet": _TOLD, "srnn": {}},
+    7: {"stunet": _PLAIN, "srnn": {}},
 }
 FORMAT = "stunet-deploy checkpoint"
 #: Arrays of the reference stream, as the file names them.

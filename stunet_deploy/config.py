@@ -128,7 +128,11 @@ class STUNetConfig:
         members: so many such perceptrons, trained each by itself, whose mean counts.
         static_features: feed that perceptron statistics of each sensor's readings in the training span, and its present
             reading beside the departures; they are no weights, so that the model remains one for any sensor.
+        changes: with a profile, feed that perceptron by how much each reading of the window differs from the present
+            one, beside its departure from the profile.
         common: feed that perceptron what all sensors have in common: the mean of each lag over them, and the time.
+        harmonics: the time of day is fed to it as sine and cosine of so many frequencies (of ``time_features``
+            ``week`` and ``day``): a rush hour does not rise and fall like a sine of the day.
         compress: feed that perceptron its channels a second time, compressed by a logarithm.
         memory: with that perceptron and a profile, remember the departures of the last week by twenty minutes, and
             feed it those of a day and of a week before what is forecast; for recordings of weeks.
@@ -160,7 +164,9 @@ class STUNetConfig:
     head: int = 64
     members: int = 1
     static_features: bool = True
+    changes: bool = True
     common: bool = True
+    harmonics: int = 4
     compress: bool = True
     sensor_scale: bool = True
     memory: bool = False
@@ -170,7 +176,7 @@ class STUNetConfig:
     def __post_init__(self) -> None:
         scales_valid = bool(self.scales) and all(pool >= 0 and dilation >= 1 for pool, dilation in self.scales)
         require(scales_valid, "scales", self.scales, "(pool levels ≥ 0, dilation ≥ 1) for at least one scale")
-        for name in ("chebyshev_order", "head", "members", "horizon", "window"):
+        for name in ("chebyshev_order", "head", "members", "harmonics", "horizon", "window"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         alone = self.decoder == "direct" and self.lags > 0
         hidden = "at least 1, or 0 for a direct decoder with lags" if not alone else "0 or more"

@@ -52,6 +52,8 @@ ROWS = (
     Row("without the memory of a week", {"memory": False}),
     Row("without what sensors have in common", {"common": False}),
     Row("without the time", {"time_features": "none"}),
+    Row("the time of day at one frequency", {"harmonics": 1}),
+    Row("without changes of readings", {"changes": False}),
     Row("the profile ahead for the graph's layers too", {"profile_ahead": True}),
     Row("gaps filled with the last reading", {"fill": "last"}),
     Row("without dropout", training={"dropout": 0.0}),

@@ -26,6 +26,39 @@ def within_week(seconds: Float[Tensor, "*batch ahead"]) -> Float[Tensor, "*batch
     return torch.where(week >= 0, torch.clamp(week, max=WEEK_S - 1), 0.0)
 
 
+class TimeChannels(nn.Module):
+    """The time of week as waves.
+
+    Args:
+        time_features: a key of ``TIME_CHANNELS``.
+        harmonics: waves of the day at so many frequencies, its own the first, where it is fed as a wave at all.
+    """
+
+    period: Tensor
+    phase: Tensor
+
+    def __init__(self, time_features: TimeFeatures, harmonics: int = 1) -> None:
+        super().__init__()
+        channels: tuple[tuple[float, float], ...] = TIME_CHANNELS[time_features]
+        if (DAY_S, 0.25) in channels:
+            channels += tuple((DAY_S / n, phase) for n in range(2, harmonics + 1) for phase in (0.0, 0.25))
+        waves = torch.tensor(channels, dtype=torch.float32).reshape(-1, 2)
+        self.register_buffer("period", waves[:, 0], persistent=False)
+        self.register_buffer("phase", waves[:, 1], persistent=False)
+        self.linear = time_features == "fraction"
+
+    @property
+    def width(self) -> int:
+        """Number of channels."""
+        return len(self.period)
+
+    def forward(self, seconds: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch channel"]:
+        """Return the channels of the time of week; there are none with ``none``."""
+        turns = seconds / self.period + self.phase
+        turns = turns - torch.floor(turns)  # before the sine: float32 is exact enough there for any time given
+        return turns if self.linear else torch.sin(2 * math.pi * turns)
+
+
 class SignalInput(nn.Module):
     """Clip and normalise the readings of an interval, and add mask and time channels to the filled ones.
 
@@ -39,24 +72,19 @@ class SignalInput(nn.Module):
     high: Tensor
     mean: Tensor
     std: Tensor
-    period: Tensor
-    phase: Tensor
 
     def __init__(self, signal: Signal, time_features: TimeFeatures, mask_channel: bool) -> None:
         super().__init__()
         self.signal = signal
         for name in ("low", "high", "mean", "std"):
             self.register_buffer(name, torch.tensor(getattr(signal, name), dtype=torch.float32), persistent=False)
-        waves = torch.tensor(TIME_CHANNELS[time_features], dtype=torch.float32).reshape(-1, 2)
-        self.register_buffer("period", waves[:, 0], persistent=False)
-        self.register_buffer("phase", waves[:, 1], persistent=False)
-        self.time_features = time_features
+        self.time = TimeChannels(time_features)
         self.mask_channel = mask_channel
 
     @property
     def channels(self) -> int:
         """Number of channels that the first layer receives."""
-        return len(self.mean) * (2 if self.mask_channel else 1) + len(self.period)
+        return len(self.mean) * (2 if self.mask_channel else 1) + self.time.width
 
     def normalise(self, values: Float[Tensor, "*batch node feature"]) -> Float[Tensor, "*batch node feature"]:
         """Clip to the physical limits and normalise."""
@@ -70,8 +98,8 @@ class SignalInput(nn.Module):
     ) -> Float[Tensor, "*batch node channel"]:
         """Return the first layer's input: filled readings, mask, time of day and week (the same at every node)."""
         parts = self._marked(filled, observed)
-        if self.time_features != "none":
-            time = self.time_channels(time_of_week)[..., None, :]
+        if self.time.width:
+            time = self.time(time_of_week)[..., None, :]
             parts.append(time.expand(*filled.shape[:-1], time.shape[-1]))
         return torch.cat(parts, dim=-1)
 
@@ -83,12 +111,6 @@ class SignalInput(nn.Module):
 
     def _marked(self, filled: Tensor, observed: Tensor) -> list[Tensor]:
         return [filled, (observed > 0.5).to(filled.dtype)] if self.mask_channel else [filled]
-
-    def time_channels(self, seconds: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch channel"]:
-        """Return the channels of the time of week; there are none with ``none``."""
-        turns = seconds / self.period + self.phase
-        turns = turns - torch.floor(turns)  # before the sine: float32 is exact enough there for any time given
-        return turns if self.time_features == "fraction" else torch.sin(2 * math.pi * turns)
 
 
 class ForecastOutput(nn.Module):

@@ -46,6 +46,7 @@ OUT_OF_RANGE = {
         "time_features": ["hour"],
         "lags": [-1],
         "head": [0],
+        "harmonics": [0],
         "members": [0],
         "horizon": [0],
         "window": [0],
@@ -120,7 +121,7 @@ def complete(kind: type, changed: dict[str, object]) -> dict[str, object]:
 
 def test_every_restricted_field_is_among_the_cases():
     free = {"skip", "residual", "layer_norm", "mask_channel", "profile", "damped"}  # any bool will do
-    free |= {"static_features", "common", "compress", "sensor_scale", "memory", "profile_ahead"}
+    free |= {"static_features", "common", "compress", "sensor_scale", "memory", "profile_ahead", "changes"}
     free |= {"edge_skip", "presence"}
     free |= {"model", "training", "targets"}  # tables of their own, and any names
     for kind, cases in OUT_OF_RANGE.items():

@@ -72,7 +72,7 @@ class StructuralRNN(Forecaster):
         if self.profile is not None:
             _require_sensors(graph, features)
         copies = 2 if self.input.mask_channel else 1
-        context = len(self.input.period) + (0 if self.profile is None else self.profile.channels)
+        context = self.input.time.width + (0 if self.profile is None else self.profile.channels)
         self.network = STNetwork(config, graph, features, copies, sensors, context)
         self.dropout = nn.Dropout(0.0)
         self.head = make_head(graph, config, signal, sensors)
@@ -209,7 +209,7 @@ class StructuralRNN(Forecaster):
         self, inputs: StepInputs, filled: Tensor, previous: Tensor, before: Tensor | None, profile: Tensor | None
     ) -> Frame:
         features = self.input.mark(filled, inputs.observed)
-        time = self.input.time_channels(inputs.time_of_week).unsqueeze(-2)
+        time = self.input.time(inputs.time_of_week).unsqueeze(-2)
         context = {
             name: time.expand(*time.shape[:-2], size, time.shape[-1]) for name, size in self.network.sizes.items()
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -25,79 +25,18 @@ STEEPNESS = 4.0
 Recent = Mapping[str, Sequence[Tensor]]
 
 
-class DirectDecoder(nn.Module):
-    """A final graph convolution that emits all horizons at once, and beside it a perceptron of every sensor alone.
-
-    Args:
-        config, hierarchy: of the model.
-        targets: number of forecast features.
-        own: channels of a sensor that the perceptron receives beside the encoder's output; 0 for no perceptron.
-        static: channels of a sensor that are the same at every interval, for the perceptron.
-        common: channels that are the same at every sensor, for the perceptron.
-        looked: channels of a sensor from a memory, for the perceptron.
+class Known(NamedTuple):
+    """What a perceptron receives beside the encoder's output.
 
     Attributes:
-        head: the graph convolution; None for a network without encoder.
-        perceptron: the first; None where there is none.
-        others: further ones, whose mean with the first counts.
+        own: channels of a sensor.
+        common: channels that are the same at every sensor; None for none.
+        looked: channels of a sensor from a memory; None for none.
     """
 
-    def __init__(
-        self,
-        config: STUNetConfig,
-        hierarchy: GraphHierarchy,
-        targets: int,
-        own: int = 0,
-        static: int = 0,
-        common: int = 0,
-        looked: int = 0,
-    ) -> None:
-        super().__init__()
-        self.horizon, self.targets = config.horizon, targets
-        self.head: GraphConvolution | None = None
-        if config.hidden:
-            self.head = GraphConvolution(level_basis(hierarchy.levels[0]), config.hidden, config.horizon * targets)
-            nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base
-        self.perceptron: Perceptron | None = None
-        self.others = nn.ModuleList()
-        if own:
-            inputs = PerceptronInputs(own, config.hidden, static, common, looked, config.compress)
-            self.perceptron, *others = (
-                Perceptron(inputs, config.head, config.horizon * targets) for _ in range(config.members)
-            )
-            self.others.extend(others)
-
-    @property
-    def members(self) -> list[Perceptron]:
-        """All perceptrons."""
-        return [] if self.perceptron is None else [self.perceptron, *cast("list[Perceptron]", list(self.others))]
-
-    def forward(
-        self,
-        encoded: Float[Tensor, "*batch node hidden"] | None,
-        base: Float[Tensor, "*batch ahead node target"] | None,
-        own: Float[Tensor, "*batch node own"] | None = None,
-        static: Float[Tensor, "node static"] | None = None,
-        common: Float[Tensor, "*batch 1 common"] | None = None,
-        looked: Float[Tensor, "*batch node looked"] | None = None,
-        scale: Float[Tensor, "node target"] | None = None,
-    ) -> Float[Tensor, "*batch horizon node target"]:
-        """Return the forecast: the output of convolution and perceptron, added to the base where there is one.
-
-        Args:
-            encoded: output of the encoder, if there is one.
-            base: forecasts to start from, for every horizon or one for all.
-            own, static, common, looked: channels for the perceptron.
-            scale: unit of the output, of every sensor.
-        """
-        parts = [] if self.head is None else [self.head(encoded)]
-        if members := self.members:
-            forecasts = [perceptron(own, encoded, static, common, looked) for perceptron in members]
-            parts.append(sum(forecasts[1:], forecasts[0]) / len(members))
-        emitted = sum(parts[1:], parts[0])
-        head = torch.unflatten(emitted, -1, (self.horizon, self.targets)).movedim(-2, -3)
-        head = head if scale is None else head * scale
-        return head if base is None else head + base
+    own: Float[Tensor, "*batch node own"]
+    common: Float[Tensor, "*batch 1 common"] | None
+    looked: Float[Tensor, "*batch node looked"] | None
 
 
 @dataclass(frozen=True)
@@ -120,6 +59,74 @@ class PerceptronInputs:
     common: int = 0
     looked: int = 0
     compress: bool = False
+
+
+class DirectDecoder(nn.Module):
+    """A final graph convolution that emits all horizons at once, and beside it a perceptron of every sensor alone.
+
+    Args:
+        config, hierarchy: of the model.
+        targets: number of forecast features.
+        inputs: what the perceptron receives; None for no perceptron.
+
+    Attributes:
+        head: the graph convolution; None for a network without encoder.
+        perceptron: the first; None where there is none.
+        others: further ones, whose mean with the first counts.
+    """
+
+    def __init__(
+        self,
+        config: STUNetConfig,
+        hierarchy: GraphHierarchy,
+        targets: int,
+        inputs: PerceptronInputs | None = None,
+    ) -> None:
+        super().__init__()
+        self.horizon, self.targets = config.horizon, targets
+        self.head: GraphConvolution | None = None
+        if config.hidden:
+            self.head = GraphConvolution(level_basis(hierarchy.levels[0]), config.hidden, config.horizon * targets)
+            nn.init.zeros_(self.head.weight)  # an untrained model forecasts its base
+        self.perceptron: Perceptron | None = None
+        self.others = nn.ModuleList()
+        if inputs is not None:
+            self.perceptron, *others = (
+                Perceptron(inputs, config.head, config.horizon * targets) for _ in range(config.members)
+            )
+            self.others.extend(others)
+
+    @property
+    def members(self) -> list[Perceptron]:
+        """All perceptrons."""
+        return [] if self.perceptron is None else [self.perceptron, *cast("list[Perceptron]", list(self.others))]
+
+    def forward(
+        self,
+        encoded: Float[Tensor, "*batch node hidden"] | None,
+        base: Float[Tensor, "*batch ahead node target"] | None,
+        known: Known | None = None,
+        static: Float[Tensor, "node static"] | None = None,
+        scale: Float[Tensor, "node target"] | None = None,
+    ) -> Float[Tensor, "*batch horizon node target"]:
+        """Return the forecast: the output of convolution and perceptron, added to the base where there is one.
+
+        Args:
+            encoded: output of the encoder, if there is one.
+            base: forecasts to start from, for every horizon or one for all.
+            known: for the perceptron; None where there is none.
+            static: channels of a sensor that are the same at every interval, for the perceptron.
+            scale: unit of the output, of every sensor.
+        """
+        parts = [] if self.head is None else [self.head(encoded)]
+        if known is not None:
+            members = self.members
+            forecasts = [perceptron(known, encoded, static) for perceptron in members]
+            parts.append(sum(forecasts[1:], forecasts[0]) / len(members))
+        emitted = sum(parts[1:], parts[0])
+        head = torch.unflatten(emitted, -1, (self.horizon, self.targets)).movedim(-2, -3)
+        head = head if scale is None else head * scale
+        return head if base is None else head + base
 
 
 class Perceptron(nn.Module):
@@ -158,21 +165,19 @@ class Perceptron(nn.Module):
 
     def forward(
         self,
-        own: Float[Tensor, "*batch node own"],
+        known: Known,
         encoded: Float[Tensor, "*batch node hidden"] | None,
         static: Float[Tensor, "node static"] | None = None,
-        common: Float[Tensor, "*batch 1 common"] | None = None,
-        looked: Float[Tensor, "*batch node looked"] | None = None,
     ) -> Float[Tensor, "*batch node output"]:
         """Return the output of every node."""
         bias: Tensor = self.own_bias  # of every sensor a constant one: in a step graph it costs nothing
         if self.static_weight is not None and static is not None:
             bias = bias + static @ self.static_weight
-        if self.common_weight is not None and common is not None:
-            bias = bias + common @ self.common_weight
-        hidden = self._doubled(own) @ self.own_weight + bias
-        if self.looked_weight is not None and looked is not None:
-            hidden = hidden + self._doubled(looked) @ self.looked_weight
+        if self.common_weight is not None and known.common is not None:
+            bias = bias + known.common @ self.common_weight
+        hidden = self._doubled(known.own) @ self.own_weight + bias
+        if self.looked_weight is not None and known.looked is not None:
+            hidden = hidden + self._doubled(known.looked) @ self.looked_weight
         if self.encoded_weight is not None and encoded is not None:
             hidden = hidden + encoded @ self.encoded_weight
         hidden = self._activated(hidden) @ self.hidden_weight + self.hidden_bias

@@ -24,16 +24,15 @@ from stunet_deploy.models.forecaster import (
     forecaster_contract,
     picked,
 )
-from stunet_deploy.models.lags import LAGS, Lags
 from stunet_deploy.models.memory import Looked, WeekMemory
 from stunet_deploy.models.profile import DailyProfile
-from stunet_deploy.models.sensors import STATIC_FEATURES, SensorStatistics
+from stunet_deploy.models.sensors import SensorStatistics
 from stunet_deploy.models.signal import ForecastOutput, SignalInput
-from stunet_deploy.models.stunet.decoders import DirectDecoder, Recent, RecurrentDecoder
+from stunet_deploy.models.stunet.decoders import DirectDecoder, Known, Recent, RecurrentDecoder
 from stunet_deploy.models.stunet.dilated import DilatedGCGRU, final_line, recent_states
+from stunet_deploy.models.stunet.knowledge import Knowledge, Present
 from stunet_deploy.models.stunet.propagation import NodeOrder
 from stunet_deploy.models.stunet.unet import RecurrentUNet, RunLayer
-from stunet_deploy.series.wall_clock import DAY_S
 
 #: Prefix of the encoder's state entries and of its parameters.
 ENCODER = "encoder."
@@ -73,9 +72,10 @@ class STUNet(Forecaster):
         self.input = SignalInput(signal, config.time_features, config.mask_channel and config.fill != UNMARKED)
         self.profile = DailyProfile.of(config, profile)
         direct = config.decoder == "direct"
-        self.lags = (
-            Lags(config.lags, targets * (2 if self.input.mask_channel else 1)) if direct and config.lags else None
-        )
+        self.order = NodeOrder(hierarchy.levels[0].slots)
+        self.knowledge: Knowledge | None = None
+        if direct and config.lags:
+            self.knowledge = Knowledge(config, self.input, self.profile, self.order, targets)
         channels = self.input.channels
         if self.profile is not None:
             channels += self.profile.channels if self._told_ahead else targets
@@ -83,30 +83,18 @@ class STUNet(Forecaster):
         if config.hidden:
             self.encoder = RecurrentUNet(config, hierarchy, channels, output_read=direct)
         self.decoder: DirectDecoder | RecurrentDecoder
-        self.memory: WeekMemory | None = None
-        if config.memory and self.lags is not None and self.profile is not None:
-            self.memory = WeekMemory(DAY_S / self.profile.per_day, config.horizon, targets)
-        if self.lags is not None:
-            # Without a profile the lags hold the present reading itself.
-            profiled = 0 if self.profile is None else self.profile.channels
-            present = targets if self.profile is not None and config.static_features else 0
-            static = STATIC_FEATURES * targets if config.static_features else 0
-            common = self.lags.width + len(self.input.period) if config.common else 0
-            own = self.lags.width + profiled + present
-            looked = 0 if self.memory is None else self.memory.width
-            self.decoder = DirectDecoder(config, hierarchy, targets, own, static, common, looked)
-        elif direct:
-            self.decoder = DirectDecoder(config, hierarchy, targets)
+        if direct:
+            inputs = None if self.knowledge is None else self.knowledge.inputs
+            self.decoder = DirectDecoder(config, hierarchy, targets, inputs)
         else:
             self.decoder = RecurrentDecoder(config, hierarchy, targets, 0 if self.profile is None else targets)
         self.output = ForecastOutput(signal)
-        self.order = NodeOrder(hierarchy.levels[0].slots)
         self.fill = Fill(config.fill, self.input, self.output, config.horizon)
         nodes = len(hierarchy.levels[0].adjacency)
         known = sensors or SensorStatistics.neutral(nodes, len(signal.features), targets)
         # Its name in checkpoints and step graphs is older than that of `sensor_mean`, and stays.
         self.register_buffer("usual", known.mean)
-        self.register_buffer("static", known.static if self.lags is not None and config.static_features else None)
+        self.register_buffer("static", known.static if self.knowledge is not None and config.static_features else None)
         self.register_buffer("scale", known.scale if direct and config.residual and config.sensor_scale else None)
         self.contract = self._contract()
 
@@ -114,6 +102,11 @@ class STUNet(Forecaster):
     def sensor_mean(self) -> Float[Tensor, "node feature"]:
         """Normalised mean reading of every sensor."""
         return self.usual
+
+    @property
+    def memory(self) -> WeekMemory | None:
+        """What is remembered of the last week; None for a model without."""
+        return None if self.knowledge is None else self.knowledge.memory
 
     @classmethod
     def restored(cls, config: Mapping[str, Any], signal: Signal, graph: Any, weights: Mapping[str, Tensor]) -> STUNet:
@@ -178,18 +171,12 @@ class STUNet(Forecaster):
                 ]
                 for name, layer in self.encoder.layers.items()
             }
-        own, common, remembered = None, None, None
-        if self.lags is not None:
-            departed, seen = self._departed(inputs.observed, filled, deviations)
-            own, lagged = self.lags.step(self._marked(departed, seen), state.get(STATE + LAGS))
-            written |= lagged
-            common = self._common(own, inputs.time_of_week)
-            if self.memory is not None:
-                week = {name: state[STATE + name] for name in self.contract.lasting}
-                looked, week = self.memory.step(departed * seen, inputs.time_of_week, week)
-                remembered = looked.channels()
-                written |= week
-        forecast = self._decode(encoded, recent, filled, deviations, None, own, common, remembered)
+        known: Known | None = None
+        if self.knowledge is not None:
+            present = self._present(inputs.observed, filled, deviations)
+            known, noted = self.knowledge.step(present, inputs.time_of_week, state)
+            written |= noted
+        forecast = self._decode(encoded, recent, filled, deviations, known)
         written |= self.fill.written(filled, usual, self._outlook(inputs.observed, forecast, deviations))
         return StepOutputs(self.output(self.order.back(forecast))), written
 
@@ -244,31 +231,20 @@ class STUNet(Forecaster):
 
         deviations = self.deviations(day, filled)
         encoded = self._encode(inputs, filled, deviations, run_layer)
-        own, common, remembered = None, None, None
-        if self.lags is not None:
-            earlier = lines[LAGS][0] if LAGS in lines else None
-            departed, seen = self._departed(inputs.observed, filled, deviations)
-            own, lagged = self.lags.sequence(self._marked(departed, seen), earlier)
-            own = picked(own, issued)
-            common = self._common(own, picked(inputs.time_of_week, issued))
-            if self.memory is not None:
-                if looked is None:
-                    before = {name: lines[name][0] for name in self.contract.lasting}
-                    found, week = self.memory.sequence(departed * seen, inputs.time_of_week, before, issued)
-                    lagged |= week
-                else:
-                    found = Looked(self._in_own_units(looked.departures), looked.known)
-                remembered = found.channels()
-            final |= {name: tensor[None] for name, tensor in lagged.items()}
+        known: Known | None = None
+        if self.knowledge is not None:
+            if looked is not None:
+                looked = Looked(self._in_own_units(looked.departures), looked.known)
+            present = self._present(inputs.observed, filled, deviations)
+            known, noted = self.knowledge.sequence(present, inputs.time_of_week, lines, issued, looked)
+            final |= noted
         forecast = self._decode(
             None if encoded is None else picked(encoded, issued),
             recent,
             picked(filled, issued),
             None if deviations is None else picked(deviations, issued),
+            known,
             None if teacher is None else teacher.mapped(lambda labels: self.arranged(picked(labels, issued))),
-            own,
-            common,
-            remembered,
         )
         last = slice(-1, None)
         outlook = self._outlook(
@@ -290,8 +266,7 @@ class STUNet(Forecaster):
         inputs = self._arranged(inputs)
         readings = self.input.normalise(inputs.values)
         deviations = self.deviations(self.usual_day(inputs.time_of_week, None), readings)
-        departed, seen = self._departed(inputs.observed, readings, deviations)
-        departed = torch.where(seen > 0, departed, 0.0)
+        departed = self._present(inputs.observed, readings, deviations).observed
         none = torch.empty(0, dtype=torch.long)
         before = {name: lines[name][0] for name in self.contract.lasting}
         _, week = self.memory.sequence(departed, inputs.time_of_week, before, none)
@@ -300,7 +275,7 @@ class STUNet(Forecaster):
     @property
     def _told_ahead(self) -> bool:
         """Whether the encoder receives the profile ahead: without a perceptron nothing else does."""
-        return self.config.profile_ahead or self.lags is None
+        return self.config.profile_ahead or self.knowledge is None
 
     def _arranged(self, inputs: StepInputs) -> StepInputs:
         return StepInputs(self.order(inputs.values), self.order(inputs.observed), inputs.time_of_week)
@@ -333,24 +308,13 @@ class STUNet(Forecaster):
         """Return the deviations of every node side by side, in units of its own."""
         return self._scaled(deviations).movedim(-3, -2).flatten(-2)
 
-    def _departed(self, observed: Tensor, filled: Tensor, deviations: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return departures from the profile, or readings, [*batch, node, target], and which were observed, 1 or 0."""
-        departed = self._scaled(self.targets(filled) if deviations is None else -deviations[..., 0, :, :])
-        return departed, (self.targets(observed) > 0.5).to(departed.dtype)
-
-    def _marked(self, departed: Tensor, seen: Tensor) -> Tensor:
-        return torch.cat([departed, seen], dim=-1) if self.input.mask_channel else departed
-
-    def _common(
-        self, window: Float[Tensor, "*batch node window"], time_of_week: Float[Tensor, "*batch 1"]
-    ) -> Float[Tensor, "*batch 1 common"] | None:
-        """Return what all sensors have in common: their mean in the window of lags, and the time."""
-        if not self.config.common:
-            return None
-        rows = self.order.back(window)
-        # As a product, for which inference engines are made: a mean over the nodes takes them longer.
-        mean = torch.full((1, rows.shape[-2]), 1 / rows.shape[-2], dtype=rows.dtype, device=rows.device) @ rows
-        return torch.cat([mean, self.input.time_channels(time_of_week)[..., None, :]], dim=-1)
+    def _present(self, observed: Tensor, filled: Tensor, deviations: Tensor | None) -> Present:
+        """Return an interval, or several, as the perceptron is told of it."""
+        level = self.targets(filled)
+        reading = self._scaled(level)
+        departed = reading if deviations is None else self._scaled(-deviations[..., 0, :, :])
+        seen = (self.targets(observed) > 0.5).to(departed.dtype)
+        return Present(departed, seen, reading, level, None if deviations is None else self._as_channels(deviations))
 
     def _decode(
         self,
@@ -358,10 +322,8 @@ class STUNet(Forecaster):
         recent: Recent,
         filled: Tensor,
         deviations: Tensor | None,
-        teacher: Teacher | None,
-        own: Tensor | None,
-        common: Tensor | None,
-        remembered: Tensor | None,
+        known: Known | None,
+        teacher: Teacher | None = None,
     ) -> Tensor:
         """Return the normalised forecast [*batch, horizon, node, target]."""
         targets = self.targets(filled)
@@ -369,12 +331,8 @@ class STUNet(Forecaster):
         if base is not None and deviations is not None and self.profile is not None:
             base = self.profile.start(base, deviations)
         if isinstance(self.decoder, DirectDecoder):
-            if own is not None and deviations is not None:
-                known = [own, self._as_channels(deviations)]
-                # Beside what is usual for a sensor, a reading by itself says how far it is from the sensor's limits.
-                own = torch.cat([*known, targets] if self.config.static_features else known, dim=-1)
-            static, scale = (None if known is None else self.arranged(known) for known in (self.static, self.scale))
-            forecast: Tensor = self.decoder(encoded, base, own, static, common, remembered, scale)
+            static, scale = (None if table is None else self.arranged(table) for table in (self.static, self.scale))
+            forecast: Tensor = self.decoder(encoded, base, known, static, scale)
         else:
             ahead = None if deviations is None else deviations[..., 1:, :, :]
             forecast = self.decoder(recent, torch.zeros_like(targets), base, ahead, teacher)
@@ -386,8 +344,7 @@ class STUNet(Forecaster):
     def _contract(self) -> StepContract:
         level = self.hierarchy.levels[0]
         states = list(self.fill.states(len(level.slots.nodes)))
-        states += [] if self.lags is None else self.lags.states(len(level.slots.nodes))
-        states += [] if self.memory is None else self.memory.states(len(level.slots.nodes))
+        states += [] if self.knowledge is None else self.knowledge.states(len(level.slots.nodes))
         for name, layer in ({} if self.encoder is None else self.encoder.layers).items():
             axes, shape = ("batch", "node", "channel"), (None, *layer.state_shape)
             taps = tuple(range(layer.dilation, 0, -1)) if self.config.decoder == "recurrent" else ()

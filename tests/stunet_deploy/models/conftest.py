@@ -104,10 +104,11 @@ def fill_usual(normalised, observed, usual, departed, part):
     return filled
 
 
-def time_channels(how, seconds):
+def time_channels(how, seconds, harmonics=1):
     day, week = seconds % 86_400 / 86_400, seconds % 604_800 / 604_800
     waves = [np.sin(2 * np.pi * day), np.cos(2 * np.pi * day), np.sin(2 * np.pi * week), np.cos(2 * np.pi * week)]
-    return {"week": waves, "day": waves[:2], "fraction": [day], "none": []}[how]
+    higher = [wave(2 * np.pi * n * day) for n in range(2, harmonics + 1) for wave in (np.sin, np.cos)]
+    return {"week": waves + higher, "day": waves[:2] + higher, "fraction": [day], "none": []}[how]
 
 
 def denormalise(signal, normalised):
@@ -283,16 +284,26 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
         if config.decoder == "direct":
             out = graph_convolution(graph.levels[0].basis, encoded, head["weight"], head["bias"])
             if config.lags:
-                lagged = [(-deviations[0] if config.profile else filled[:, targets]) / scale]
-                lagged += [seen[:, targets]] if config.mask_channel and config.fill != "zeros" else []
-                own = [*lagged, history["lags"][-1]] if config.lags > 1 else lagged
-                own = np.concatenate(own, axis=1)
+                marked = config.mask_channel and config.fill != "zeros"
+                changes = config.changes and config.profile
+                reading = filled[:, targets] / scale
+                noted = [-deviations[0] / scale if config.profile else reading]
+                noted += ([seen[:, targets]] if marked else []) + ([reading] if changes else [])
+                window = np.concatenate([*noted, history["lags"][-1]] if config.lags > 1 else noted, axis=1)
                 if config.lags > 1:
-                    history["lags"].append(own[:, : history["lags"][-1].shape[1]])
-                common = [own.mean(axis=0), time_channels(config.time_features, second)]
+                    history["lags"].append(window[:, : history["lags"][-1].shape[1]])
+                lagged = window.reshape(len(window), config.lags, len(noted), len(targets))
+                own = lagged[:, :, : 2 if marked else 1].reshape(len(window), -1)
+                waves = time_channels(config.time_features, second, config.harmonics)
+                common = [own.mean(axis=0), waves]
+                own = [own]
+                if changes:
+                    change = lagged[:, 1:, -1] - reading[:, None]
+                    own.append((change * lagged[:, 1:, 1] if marked else change).reshape(len(window), -1))
                 if config.profile:
-                    own = [own, *(ahead / scale for ahead in deviations)]
-                    own = np.concatenate([*own, *([filled[:, targets]] if config.static_features else [])], axis=1)
+                    own += [ahead / scale for ahead in deviations]
+                    own += [filled[:, targets]] if config.static_features else []
+                own = np.concatenate(own, axis=1)
                 looked = None
                 if config.memory:
                     looked = week_memory(model, -deviations[0] / scale * seen[:, targets], second, history)

@@ -1,0 +1,181 @@
+"""What is known of every sensor by itself: the channels of the perceptron, and the states that they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from stunet_deploy.config import STUNetConfig
+from stunet_deploy.contract import STATE, StateSpec
+from stunet_deploy.models.forecaster import picked
+from stunet_deploy.models.lags import LAGS, Lags
+from stunet_deploy.models.memory import Looked, WeekMemory
+from stunet_deploy.models.profile import DailyProfile
+from stunet_deploy.models.sensors import STATIC_FEATURES
+from stunet_deploy.models.signal import SignalInput, TimeChannels
+from stunet_deploy.models.stunet.decoders import Known, PerceptronInputs
+from stunet_deploy.models.stunet.propagation import NodeOrder
+from stunet_deploy.series.wall_clock import DAY_S
+
+
+class Present(NamedTuple):
+    """An interval of every sensor, normalised; all but the level in units of the sensors' own.
+
+    Attributes:
+        departed: departure from the profile; without one, the reading.
+        seen: 1 where the reading was observed, otherwise 0.
+        reading: filled where it was not.
+        level: the same, in the unit of all sensors.
+        deviations: the profile minus the reading, now and at every horizon side by side; None without a profile.
+    """
+
+    departed: Float[Tensor, "*batch node target"]
+    seen: Float[Tensor, "*batch node target"]
+    reading: Float[Tensor, "*batch node target"]
+    level: Float[Tensor, "*batch node target"]
+    deviations: Float[Tensor, "*batch node ahead"] | None
+
+    def at(self, issued: Int64[Tensor, " issue"] | None) -> Present:
+        """Return some intervals of a sequence; all for None."""
+        return Present(
+            picked(self.departed, issued),
+            picked(self.seen, issued),
+            picked(self.reading, issued),
+            picked(self.level, issued),
+            None if self.deviations is None else picked(self.deviations, issued),
+        )
+
+    @property
+    def observed(self) -> Float[Tensor, "*batch node target"]:
+        """The departures that were observed, and 0 for others."""
+        return torch.where(self.seen > 0, self.departed, 0.0)
+
+
+class Knowledge(nn.Module):
+    """Window of the last intervals, memory of the last week and time, as channels; none of it has weights.
+
+    Args:
+        config: of the model; it has lags.
+        source: of the model: which readings are marked as observed.
+        profile: of the model, if it has one.
+        order: of the rows.
+        targets: number of forecast features.
+
+    Attributes:
+        memory: of the last week; None without one.
+    """
+
+    def __init__(
+        self, config: STUNetConfig, source: SignalInput, profile: DailyProfile | None, order: NodeOrder, targets: int
+    ) -> None:
+        super().__init__()
+        self.targets, self.order = targets, order
+        self.marked = source.mask_channel
+        # Without a profile a difference of two lags is a change already.
+        self.changes = config.changes and profile is not None
+        self.level = config.static_features and profile is not None
+        self.lags = Lags(config.lags, targets * (1 + self.marked + self.changes))
+        self.memory: WeekMemory | None = None
+        if config.memory and profile is not None:
+            self.memory = WeekMemory(DAY_S / profile.per_day, config.horizon, targets)
+        self.time = TimeChannels(config.time_features, config.harmonics) if config.common else None
+        window = targets * config.lags * (1 + self.marked)
+        ahead = 0 if profile is None else profile.channels
+        self.inputs = PerceptronInputs(
+            own=window + targets * ((config.lags - 1) * self.changes + self.level) + ahead,
+            encoded=config.hidden,
+            static=STATIC_FEATURES * targets if config.static_features else 0,
+            common=0 if self.time is None else window + self.time.width,
+            looked=0 if self.memory is None else self.memory.width,
+            compress=config.compress,
+        )
+
+    def states(self, nodes: int) -> tuple[StateSpec, ...]:
+        """Return the state entries, for a node axis of this length."""
+        return self.lags.states(nodes) + (() if self.memory is None else self.memory.states(nodes))
+
+    def step(
+        self, present: Present, time_of_week: Float[Tensor, "*batch 1"], state: Mapping[str, Tensor]
+    ) -> tuple[Known, dict[str, Tensor]]:
+        """Return what is known at an interval, and the state entries after it by name.
+
+        Args:
+            present: the interval.
+            time_of_week: in seconds.
+            state: by tap.
+        """
+        window, written = self.lags.step(self._noted(present), state.get(STATE + LAGS))
+        looked = None
+        if self.memory is not None:
+            week = {spec.name: state[STATE + spec.name] for spec in self.memory.states(0)}
+            looked, week = self.memory.step(present.departed * present.seen, time_of_week, week)
+            written |= week
+        return self._known(present, window, time_of_week, looked), written
+
+    def sequence(
+        self,
+        present: Present,
+        time_of_week: Float[Tensor, "batch time 1"],
+        lines: Mapping[str, Tensor],
+        issued: Int64[Tensor, " issue"] | None,
+        looked: Looked | None = None,
+    ) -> tuple[Known, dict[str, Tensor]]:
+        """Return what is known at the issued intervals of a sequence, and the lines after it by name.
+
+        Args:
+            present: the intervals.
+            time_of_week: in seconds.
+            lines: by name.
+            issued: the intervals whose forecasts are wanted; None for all.
+            looked: in training, what the memory would give, in units of the sensors' own; the memory stays empty then.
+        """
+        earlier = lines[LAGS][0] if LAGS in lines else None
+        window, written = self.lags.sequence(self._noted(present), earlier)
+        if self.memory is not None and looked is None:
+            week = {spec.name: lines[spec.name][0] for spec in self.memory.states(0)}
+            looked, week = self.memory.sequence(present.departed * present.seen, time_of_week, week, issued)
+            written |= week
+        known = self._known(present.at(issued), picked(window, issued), picked(time_of_week, issued), looked)
+        return known, {name: tensor[None] for name, tensor in written.items()}
+
+    def _noted(self, present: Present) -> Float[Tensor, "*batch node channel"]:
+        """Return the channels that the window keeps of an interval."""
+        parts = [present.departed]
+        if self.marked:
+            parts.append(present.seen)
+        if self.changes:
+            parts.append(present.reading)
+        return torch.cat(parts, dim=-1)
+
+    def _known(
+        self, present: Present, window: Tensor, time_of_week: Float[Tensor, "*batch 1"], looked: Looked | None
+    ) -> Known:
+        own = []
+        if self.changes:
+            by_lag = window.unflatten(-1, (self.lags.length, self.lags.channels))
+            kept = by_lag.shape[-1] - self.targets
+            change = by_lag[..., 1:, kept:] - present.reading[..., None, :]
+            if self.marked:  # nothing is known of an interval without a reading
+                change = change * by_lag[..., 1:, self.targets : kept]
+            window = by_lag[..., :kept].flatten(-2)
+            own.append(change.flatten(-2))
+        if present.deviations is not None:
+            own.append(present.deviations)
+        if self.level:
+            # Beside what is usual for a sensor, a reading by itself says how far it is from the sensor's limits.
+            own.append(present.level)
+        common = None if self.time is None else self._common(window, self.time(time_of_week))
+        return Known(torch.cat([window, *own], dim=-1), common, None if looked is None else looked.channels())
+
+    def _common(
+        self, window: Float[Tensor, "*batch node window"], time: Float[Tensor, "*batch wave"]
+    ) -> Float[Tensor, "*batch 1 common"]:
+        """Return what all sensors have in common: their mean in the window of lags, and the time."""
+        rows = self.order.back(window)
+        # As a product, for which inference engines are made: a mean over the nodes takes them longer.
+        mean = torch.full((1, rows.shape[-2]), 1 / rows.shape[-2], dtype=rows.dtype, device=rows.device) @ rows
+        return torch.cat([mean, time[..., None, :]], dim=-1)
