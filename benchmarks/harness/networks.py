@@ -51,15 +51,12 @@ def recorded_checkpoint(series: Series, data: Path, config: RunConfig | SRNNRunC
         data: file with its graph.
         config: of the model.
     """
-    from training.preparation import build_model, prepare_signal
-    from training.protocols import protocol_a
     from training.reference import reference_stream
+    from training.run import TrainingRun
 
-    split = protocol_a(series)
-    torch.manual_seed(0)
-    graph, signal = read_graph(data, series.sensor_ids), prepare_signal(series, split, ())
-    model = randomised(build_model(config, graph, series.sensor_ids, signal))
-    return Checkpoint(model, reference_stream(series, split), {"note": "random weights, for timing"})
+    prepared = TrainingRun(series, read_graph(data, series.sensor_ids), config).prepare()
+    reference = reference_stream(series, prepared.split)
+    return Checkpoint(randomised(prepared.model), reference, {"note": "random weights, for timing"})
 
 
 def shortened(checkpoint: Checkpoint, intervals: int) -> Checkpoint:
