@@ -24,6 +24,7 @@ from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.files import replacing
 from stunet_deploy.models.forecaster import Forecaster
 from stunet_deploy.models.srnn.model import StructuralRNN
+from stunet_deploy.models.stunet.earlier import reordered
 from stunet_deploy.models.stunet.model import STUNet
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
@@ -31,6 +32,8 @@ from stunet_deploy.site import Site
 SCHEMA = 8
 #: The first schema whose memory of a week has the slots of now.
 _MEMORY_SCHEMA = 6
+#: The first schema whose perceptrons have their channels in the order of now.
+_ORDER_SCHEMA = 8
 _PLAIN = {"changes": False, "harmonics": 1}
 _TOLD = {"profile_ahead": True, **_PLAIN}
 _ALONE = {"common": False, "compress": False, **_TOLD}
@@ -128,7 +131,10 @@ class Checkpoint:
             family, signal = FAMILIES[meta["model"]], from_mapping(Signal, meta["signal"])
             config = {**_EARLIER.get(schema, {}).get(family.family, {}), **meta["config"]}
             model = family.restored(config, signal, content["graph"], content["weights"])
-            model.load_state_dict(content["weights"])
+            weights = content["weights"]
+            if schema < _ORDER_SCHEMA and isinstance(model, STUNet):
+                weights = reordered(weights, model)
+            model.load_state_dict(weights)
             site = from_mapping(Site, meta["site"] | {"features": signal.features})
             sensors = len(site.sensor_ids)
             if sensors != model.sensors:

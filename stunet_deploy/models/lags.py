@@ -8,8 +8,8 @@ from torch import Tensor
 
 from stunet_deploy.contract import StateSpec
 
-#: State entry: the channels of the intervals before this one, newest first.
-LAGS = "lags"
+#: State entries: departures, marks of what was observed, and readings of the intervals before this one, newest first.
+LAGS, LAGS_SEEN, LAGS_READINGS = "lags", "lags.seen", "lags.readings"
 
 
 class Lags:
@@ -20,10 +20,11 @@ class Lags:
     Args:
         length: intervals in the window.
         channels: per node and interval.
+        name: of the state entry.
     """
 
-    def __init__(self, length: int, channels: int) -> None:
-        self.length, self.channels = length, channels
+    def __init__(self, length: int, channels: int, name: str = LAGS) -> None:
+        self.length, self.channels, self.name = length, channels, name
 
     @property
     def width(self) -> int:
@@ -36,7 +37,7 @@ class Lags:
 
     def states(self, nodes: int) -> tuple[StateSpec, ...]:
         """Return the state entry, if the window is longer than the present interval, for a node axis of this length."""
-        spec = StateSpec(LAGS, ("batch", "node", "channel"), (None, nodes, self._remembered))
+        spec = StateSpec(self.name, ("batch", "node", "channel"), (None, nodes, self._remembered))
         return (spec,) if self._remembered else ()
 
     def step(
@@ -51,7 +52,7 @@ class Lags:
         if earlier is None:
             return now, {}
         window = torch.cat([now, earlier], dim=-1)
-        return window, {LAGS: window[..., : self._remembered]}
+        return window, {self.name: window[..., : self._remembered]}
 
     def sequence(
         self, now: Float[Tensor, "batch time node channel"], earlier: Float[Tensor, "batch node lag"] | None
@@ -63,4 +64,4 @@ class Lags:
         history = torch.cat([oldest_first, now], dim=1)
         time = now.shape[1]
         window = torch.cat([history[:, last - time : last] for last in range(history.shape[1], time - 1, -1)], dim=-1)
-        return window, {LAGS: window[:, -1, :, : self._remembered]}
+        return window, {self.name: window[:, -1, :, : self._remembered]}

@@ -30,11 +30,13 @@ class Known(NamedTuple):
 
     Attributes:
         own: channels of a sensor.
+        seen: which intervals of the window were observed, 1 or 0; None where that is no channel.
         common: channels that are the same at every sensor; None for none.
         looked: channels of a sensor from a memory; None for none.
     """
 
     own: Float[Tensor, "*batch node own"]
+    seen: Float[Tensor, "*batch node seen"] | None
     common: Float[Tensor, "*batch 1 common"] | None
     looked: Float[Tensor, "*batch node looked"] | None
 
@@ -45,6 +47,7 @@ class PerceptronInputs:
 
     Attributes:
         own: of a sensor.
+        seen: of its window, 1 or 0.
         encoded: of the encoder.
         static: of a sensor, the same at every interval.
         common: the same at every sensor.
@@ -54,6 +57,7 @@ class PerceptronInputs:
     """
 
     own: int
+    seen: int = 0
     encoded: int = 0
     static: int = 0
     common: int = 0
@@ -145,7 +149,7 @@ class Perceptron(nn.Module):
         super().__init__()
         self.compress = inputs.compress
         times = 2 if inputs.compress else 1
-        self.own_weight = nn.Parameter(torch.empty(times * inputs.own, width))
+        self.own_weight = nn.Parameter(torch.empty(times * inputs.own + inputs.seen, width))
         self.own_bias = nn.Parameter(torch.zeros(width))
         self.encoded_weight = nn.Parameter(torch.zeros(inputs.encoded, width)) if inputs.encoded else None
         self.static_weight = nn.Parameter(torch.zeros(inputs.static, width)) if inputs.static else None
@@ -175,9 +179,10 @@ class Perceptron(nn.Module):
             bias = bias + static @ self.static_weight
         if self.common_weight is not None and known.common is not None:
             bias = bias + known.common @ self.common_weight
-        hidden = self._doubled(known.own) @ self.own_weight + bias
+        own = self._doubled(known.own) + ([] if known.seen is None else [known.seen])
+        hidden = torch.cat(own, dim=-1) @ self.own_weight + bias
         if self.looked_weight is not None and known.looked is not None:
-            hidden = hidden + self._doubled(known.looked) @ self.looked_weight
+            hidden = hidden + torch.cat(self._doubled(known.looked), dim=-1) @ self.looked_weight
         if self.encoded_weight is not None and encoded is not None:
             hidden = hidden + encoded @ self.encoded_weight
         hidden = self._activated(hidden) @ self.hidden_weight + self.hidden_bias
@@ -188,9 +193,9 @@ class Perceptron(nn.Module):
         dropped: Tensor = self.dropout(active) if self.own_weight.requires_grad else active  # it learns no more
         return dropped
 
-    def _doubled(self, x: Tensor) -> Tensor:
+    def _doubled(self, x: Tensor) -> list[Tensor]:
         # Not asinh, which is much the same: inference engines have it without vector instructions.
-        return torch.cat([x, torch.sign(x) * torch.log(1 + STEEPNESS * x.abs())], dim=-1) if self.compress else x
+        return [x, torch.sign(x) * torch.log(1 + STEEPNESS * x.abs())] if self.compress else [x]
 
 
 class RecurrentDecoder(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stunet_deploy.config import STUNetConfig
 from stunet_deploy.contract import STATE, StateSpec
 from stunet_deploy.models.forecaster import picked
-from stunet_deploy.models.lags import LAGS, Lags
+from stunet_deploy.models.lags import LAGS, LAGS_READINGS, LAGS_SEEN, Lags
 from stunet_deploy.models.memory import Looked, WeekMemory
 from stunet_deploy.models.profile import DailyProfile
 from stunet_deploy.models.sensors import STATIC_FEATURES
@@ -74,29 +74,32 @@ class Knowledge(nn.Module):
     ) -> None:
         super().__init__()
         self.targets, self.order = targets, order
-        self.marked = source.mask_channel
         # Without a profile a difference of two lags is a change already.
-        self.changes = config.changes and profile is not None
+        self.changes = config.changes and profile is not None and config.lags > 1
         self.level = config.static_features and profile is not None
-        self.lags = Lags(config.lags, targets * (1 + self.marked + self.changes))
+        kept = [LAGS, *([LAGS_SEEN] if source.mask_channel else []), *([LAGS_READINGS] if self.changes else [])]
+        #: By state entry: one window of each kind, since engines are slow to pick every third channel of one.
+        self.windows = {name: Lags(config.lags, targets, name) for name in kept}
         self.memory: WeekMemory | None = None
         if config.memory and profile is not None:
             self.memory = WeekMemory(DAY_S / profile.per_day, config.horizon, targets)
         self.time = TimeChannels(config.time_features, config.harmonics) if config.common else None
-        window = targets * config.lags * (1 + self.marked)
+        window, seen = targets * config.lags, targets * config.lags * source.mask_channel
         ahead = 0 if profile is None else profile.channels
         self.inputs = PerceptronInputs(
             own=window + targets * ((config.lags - 1) * self.changes + self.level) + ahead,
+            seen=seen,
             encoded=config.hidden,
             static=STATIC_FEATURES * targets if config.static_features else 0,
-            common=0 if self.time is None else window + self.time.width,
+            common=0 if self.time is None else window + seen + self.time.width,
             looked=0 if self.memory is None else self.memory.width,
             compress=config.compress,
         )
 
     def states(self, nodes: int) -> tuple[StateSpec, ...]:
         """Return the state entries, for a node axis of this length."""
-        return self.lags.states(nodes) + (() if self.memory is None else self.memory.states(nodes))
+        specs = [spec for lags in self.windows.values() for spec in lags.states(nodes)]
+        return (*specs, *(() if self.memory is None else self.memory.states(nodes)))
 
     def step(
         self, present: Present, time_of_week: Float[Tensor, "*batch 1"], state: Mapping[str, Tensor]
@@ -108,13 +111,15 @@ class Knowledge(nn.Module):
             time_of_week: in seconds.
             state: by tap.
         """
-        window, written = self.lags.step(self._noted(present), state.get(STATE + LAGS))
-        looked = None
+        windows, written, looked = dict[str, Tensor](), dict[str, Tensor](), None
+        for name, now in self._noted(present).items():
+            windows[name], after = self.windows[name].step(now, state.get(STATE + name))
+            written |= after
         if self.memory is not None:
             week = {spec.name: state[STATE + spec.name] for spec in self.memory.states(0)}
             looked, week = self.memory.step(present.departed * present.seen, time_of_week, week)
             written |= week
-        return self._known(present, window, time_of_week, looked), written
+        return self._known(present, windows, time_of_week, looked), written
 
     def sequence(
         self,
@@ -133,43 +138,48 @@ class Knowledge(nn.Module):
             issued: the intervals whose forecasts are wanted; None for all.
             looked: in training, what the memory would give, in units of the sensors' own; the memory stays empty then.
         """
-        earlier = lines[LAGS][0] if LAGS in lines else None
-        window, written = self.lags.sequence(self._noted(present), earlier)
+        windows, written = dict[str, Tensor](), dict[str, Tensor]()
+        for name, now in self._noted(present).items():
+            window, after = self.windows[name].sequence(now, lines[name][0] if name in lines else None)
+            windows[name] = picked(window, issued)
+            written |= after
         if self.memory is not None and looked is None:
             week = {spec.name: lines[spec.name][0] for spec in self.memory.states(0)}
             looked, week = self.memory.sequence(present.departed * present.seen, time_of_week, week, issued)
             written |= week
-        known = self._known(present.at(issued), picked(window, issued), picked(time_of_week, issued), looked)
+        known = self._known(present.at(issued), windows, picked(time_of_week, issued), looked)
         return known, {name: tensor[None] for name, tensor in written.items()}
 
-    def _noted(self, present: Present) -> Float[Tensor, "*batch node channel"]:
-        """Return the channels that the window keeps of an interval."""
-        parts = [present.departed]
-        if self.marked:
-            parts.append(present.seen)
-        if self.changes:
-            parts.append(present.reading)
-        return torch.cat(parts, dim=-1)
+    def _noted(self, present: Present) -> dict[str, Float[Tensor, "*batch node target"]]:
+        """Return what the windows keep of an interval."""
+        noted = {LAGS: present.departed, LAGS_SEEN: present.seen, LAGS_READINGS: present.reading}
+        return {name: noted[name] for name in self.windows}
 
     def _known(
-        self, present: Present, window: Tensor, time_of_week: Float[Tensor, "*batch 1"], looked: Looked | None
+        self,
+        present: Present,
+        windows: Mapping[str, Tensor],
+        time_of_week: Float[Tensor, "*batch 1"],
+        looked: Looked | None,
     ) -> Known:
-        own = []
+        own, seen = [windows[LAGS]], windows.get(LAGS_SEEN)
         if self.changes:
-            by_lag = window.unflatten(-1, (self.lags.length, self.lags.channels))
-            kept = by_lag.shape[-1] - self.targets
-            change = by_lag[..., 1:, kept:] - present.reading[..., None, :]
-            if self.marked:  # nothing is known of an interval without a reading
-                change = change * by_lag[..., 1:, self.targets : kept]
-            window = by_lag[..., :kept].flatten(-2)
-            own.append(change.flatten(-2))
+            earlier = slice(self.targets, None)
+            length = self.windows[LAGS].length - 1
+            now = present.reading if self.targets == 1 else torch.cat([present.reading] * length, dim=-1)
+            change = windows[LAGS_READINGS][..., earlier] - now
+            # Nothing is known of an interval without a reading.
+            own.append(change if seen is None else change * seen[..., earlier])
         if present.deviations is not None:
             own.append(present.deviations)
         if self.level:
             # Beside what is usual for a sensor, a reading by itself says how far it is from the sensor's limits.
             own.append(present.level)
-        common = None if self.time is None else self._common(window, self.time(time_of_week))
-        return Known(torch.cat([window, *own], dim=-1), common, None if looked is None else looked.channels())
+        common = None
+        if self.time is not None:
+            shared = windows[LAGS] if seen is None else torch.cat([windows[LAGS], seen], dim=-1)
+            common = self._common(shared, self.time(time_of_week))
+        return Known(torch.cat(own, dim=-1), seen, common, None if looked is None else looked.channels())
 
     def _common(
         self, window: Float[Tensor, "*batch node window"], time: Float[Tensor, "*batch wave"]

@@ -220,13 +220,14 @@ def week_memory(model, departed, second, history):
     return np.concatenate([*(earlier[:, target][:, looked] for target in range(departed.shape[1])), seen], axis=1)
 
 
-def perceptron(config, weights, own, common, looked, encoded, static):
+def perceptron(config, weights, own, marks, common, looked, encoded, static):
     """One of the perceptrons of the direct decoder."""
 
     def fed(x):
         return np.concatenate([x, np.sign(x) * np.log1p(4 * np.abs(x))], axis=1) if config.compress else x
 
-    hidden = fed(own) @ weights["own_weight"] + weights["own_bias"] + encoded @ weights["encoded_weight"]
+    hidden = np.concatenate([fed(own), *marks], axis=1) @ weights["own_weight"] + weights["own_bias"]
+    hidden = hidden + encoded @ weights["encoded_weight"]
     if config.memory:
         hidden = hidden + fed(looked) @ weights["looked_weight"]
     if config.static_features:
@@ -285,21 +286,24 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
             out = graph_convolution(graph.levels[0].basis, encoded, head["weight"], head["bias"])
             if config.lags:
                 marked = config.mask_channel and config.fill != "zeros"
-                changes = config.changes and config.profile
+                changes = config.changes and config.profile and config.lags > 1
                 reading = filled[:, targets] / scale
-                noted = [-deviations[0] / scale if config.profile else reading]
-                noted += ([seen[:, targets]] if marked else []) + ([reading] if changes else [])
-                window = np.concatenate([*noted, history["lags"][-1]] if config.lags > 1 else noted, axis=1)
-                if config.lags > 1:
-                    history["lags"].append(window[:, : history["lags"][-1].shape[1]])
-                lagged = window.reshape(len(window), config.lags, len(noted), len(targets))
-                own = lagged[:, :, : 2 if marked else 1].reshape(len(window), -1)
-                waves = time_channels(config.time_features, second, config.harmonics)
-                common = [own.mean(axis=0), waves]
-                own = [own]
+                noted = {"lags": -deviations[0] / scale if config.profile else reading}
+                noted |= ({"lags.seen": seen[:, targets]} if marked else {}) | (
+                    {"lags.readings": reading} if changes else {}
+                )
+                windows = {}
+                for name, now in noted.items():
+                    windows[name] = np.concatenate([now, history[name][-1]] if config.lags > 1 else [now], axis=1)
+                    if config.lags > 1:
+                        history[name].append(windows[name][:, : -len(targets)])
+                marks = [windows["lags.seen"]] if marked else []
+                common = [np.concatenate([windows["lags"], *marks], axis=1).mean(axis=0)]
+                common.append(time_channels(config.time_features, second, config.harmonics))
+                own = [windows["lags"]]
                 if changes:
-                    change = lagged[:, 1:, -1] - reading[:, None]
-                    own.append((change * lagged[:, 1:, 1] if marked else change).reshape(len(window), -1))
+                    change = windows["lags.readings"] - np.tile(reading, config.lags)
+                    own.append((change * windows["lags.seen"] if marked else change)[:, len(targets) :])
                 if config.profile:
                     own += [ahead / scale for ahead in deviations]
                     own += [filled[:, targets]] if config.static_features else []
@@ -308,7 +312,7 @@ def stunet(model, values, observed, seconds, lines, teacher=None):
                 if config.memory:
                     looked = week_memory(model, -deviations[0] / scale * seen[:, targets], second, history)
                 for member in model.decoder.members:
-                    known = (own, np.concatenate(common), looked, encoded, model.static)
+                    known = (own, marks, np.concatenate(common), looked, encoded, model.static)
                     out = out + perceptron(config, tree(member), *known) / config.members
             steps = [base[h] + scale * out[:, h * len(targets) : (h + 1) * len(targets)] for h in range(config.horizon)]
         else:

@@ -179,7 +179,9 @@ def test_a_network_without_encoder_keeps_the_contract_and_knows_no_neighbour(bui
 
     verify_step_contract(model.contract, step, rng, forward=forward, time=7, tolerance=ROUND_OFF)
 
-    assert {state.name for state in model.contract.states} == {"departed", "lags"}
+    assert {state.name for state in model.contract.states} == {"departed", "lags", "lags.seen"} | (
+        {"lags.readings"} if profile else set()
+    )
     values = torch.full((1, 5, 6, 1), 50.0)
     other = values.clone()
     other[:, :, 2] = 70.0
@@ -311,7 +313,8 @@ def test_the_contract_names_every_state_with_its_delay(build_model):
     model = build_model(STUNetConfig(scales=((1, 2), (1, 4)), hidden=4), ring(8), signal=TWO)
     assert {state.name: (state.delay, state.shape) for state in model.contract.states} == {
         "departed": (1, (None, 8, 2)),
-        "lags": (1, (None, 8, 22)),  # of one target and its mask, eleven intervals
+        "lags": (1, (None, 8, 11)),  # of one target, eleven intervals
+        "lags.seen": (1, (None, 8, 11)),
         "encoder.contracting.0.hidden": (1, (None, 8, 4)),
         "encoder.contracting.1.hidden": (2, (None, 4, 4)),
         "encoder.contracting.2.hidden": (4, (None, 2, 4)),
