@@ -8,6 +8,7 @@ meets all alike:
     ours     the sequence at once: inputs projected for all intervals, dilated chains side by side
     literal  Eq. 2 and 7 of Yu, Yin, Zhu (2019), one interval after the other, every Chebyshev product of its own;
              same weights, same chunks, same loss
+    preset   ours with as many Chebyshev polynomials as the preset default has
     bf16     ours with precision = "bf16"
     compiled ours through torch.compile, in the window regime, with --compile: that takes minutes
     DCRNN    published size (Li et al. 2018), fed its own forecasts, on the same windows
@@ -36,6 +37,7 @@ from benchmarks.speed.literal_graph import with_literal_cells
 from benchmarks.speed.ways import microseconds
 from runtime.timing import interleave, paired_ratio
 from stunet_deploy.config import RunConfig, STUNetConfig, TrainingConfig
+from stunet_deploy.config_files import read_run_config
 from stunet_deploy.graph.files import read_graph
 from stunet_deploy.models.forecaster import StepInputs, Teacher
 from stunet_deploy.models.memory import Looked
@@ -61,17 +63,19 @@ class Case:
         hidden: channels of every recurrent layer.
         batch: windows or chunks an update.
         precision: of the training.
+        polynomials: K of every graph convolution; by default the paper's.
     """
 
     regime: Regime
     hidden: int
     batch: int
     precision: Precision = "fp32"
+    polynomials: int = STUNetConfig.chebyshev_order
 
     @property
     def config(self) -> RunConfig:
         """The run: the defaults, and nothing that one way could not do."""
-        model = STUNetConfig(hidden=self.hidden, basis="dense")
+        model = STUNetConfig(hidden=self.hidden, chebyshev_order=self.polynomials, basis="dense")
         training = TrainingConfig(regime=self.regime, batch=self.batch, precision=self.precision, average=0.0)
         return RunConfig(model, training)
 
@@ -177,7 +181,7 @@ def dcrnn(data: Path, batch: int) -> Callable[[], float]:
 
 def calls(data: Path, case: Case) -> dict[str, Callable[[], float]]:
     """Return an update of every way of a case, by name."""
-    found = {name: update_of(data, case, name) for name in ("ours", "literal", "bf16")}
+    found = {name: update_of(data, case, name) for name in ("ours", "literal", "preset", "bf16")}
     if case.regime == "window":
         found["DCRNN"] = update_of(data, case, "DCRNN")
     return found
@@ -189,6 +193,10 @@ def update_of(data: Path, case: Case, way: str) -> Callable[[], float]:
         return dcrnn(data, case.batch)
     if way == "bf16":
         return updating(trainers(data, replace(case, precision="bf16"))["ours"])
+    if way == "preset":
+        preset = read_run_config(None, "stunet", "default")
+        assert isinstance(preset, RunConfig)
+        return updating(trainers(data, replace(case, polynomials=preset.model.chebyshev_order))["ours"])
     return updating(trainers(data, case)[way])
 
 
@@ -225,6 +233,7 @@ def measure(options: Namespace) -> dict[str, Any]:
             "intervals": case.batch * length,
             "calls": {name: one.summary() for name, one in samples.items()},
             "ratios": {name: paired_ratio(one, samples["ours"]) for name, one in samples.items() if name != "ours"},
+            "of_preset": {name: paired_ratio(one, samples["preset"]) for name, one in samples.items()},
             "memory": {name: in_its_own_process(measure_memory, options.data, case, name) for name in ways},
             "samples_us": microseconds(samples),
         }
@@ -240,16 +249,19 @@ def report(result: dict[str, Any]) -> str:
             ratio = f"{case['ratios'][name]:.2f} ×" if name in case["ratios"] else "1"
             size = "published" if name == "DCRNN" else case["hidden"]
             median = milliseconds(one["median_us"], ".0f")
-            rows.append([regime, case["batch"], name, size, median, f"{speed:,.0f}", ratio, number(memory, ",.0f")])
+            of_preset = f"{case['of_preset'][name]:.2f} ×"
+            times = [median, f"{speed:,.0f}", ratio, of_preset]
+            rows.append([regime, case["batch"], name, size, *times, number(memory, ",.0f")])
     columns = ["regime", "batch", "training", "hidden", "update ms", "intervals/s", "time, of ours (paired median)"]
+    columns.append("of the preset's")
     return page(
         "Training",
         f"`{result['command']}`: updates on {result['data']}, one thread, medians of updates timed in turn.",
         machine(result["environment"]),
         table([*columns, "peak MB"], rows),
         "`literal` takes Eq. 2 and 7 of the paper interval by interval, from the same weights and on the same chunks, "
-        "with the same loss; a test compares losses and gradients. An interval is one row of one chunk. Peak memory is "
-        "that of a process of its own.",
+        "with the same loss; a test compares losses and gradients. `preset` is ours with as many Chebyshev polynomials "
+        "as the preset default has. An interval is one row of one chunk. Peak memory is that of a process of its own.",
     )
 
 

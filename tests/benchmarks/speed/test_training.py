@@ -19,12 +19,13 @@ def test_the_benchmark_of_training_writes_its_page(run_benchmark: Callable[..., 
     found, page = run_benchmark("speed.training")
 
     window, stream = found["cases"]["window"], found["cases"]["stream"]
-    assert set(window["calls"]) == {"ours", "literal", "bf16", "DCRNN"}
-    assert set(stream["calls"]) == {"ours", "literal", "bf16"}
+    assert set(window["calls"]) == {"ours", "literal", "preset", "bf16", "DCRNN"}
+    assert set(stream["calls"]) == {"ours", "literal", "preset", "bf16"}
     assert (window["intervals"], stream["intervals"]) == (3 * 12, 48)
     for case in (window, stream):
         assert all(memory["peak_mb"] >= memory["before_mb"] > 0 for memory in case["memory"].values())
         assert set(case["ratios"]) == set(case["calls"]) - {"ours"}
+        assert set(case["of_preset"]) == set(case["calls"])
         for one in case["calls"].values():
             assert f"| {case['intervals'] / one['median_us'] * 1e6:,.0f} |" in page
 
