@@ -47,6 +47,7 @@ ROWS = (
     Row("without pooling and dilation (GCGRU)", VARIANTS["GCGRU"]),
     Row("without pooling (T-UNet)", VARIANTS["T-UNet"]),
     Row("without dilation (S-UNet)", VARIANTS["S-UNet"]),
+    Row("with the paper's three polynomials", {"chebyshev_order": 3}),
     Row("without the perceptron", {"lags": 0, "memory": False}),
     Row("the perceptron not first", training={"alone": 0}),
     Row("without the memory of a week", {"memory": False}),
