@@ -6,7 +6,8 @@ Every model is fitted on the training span, its settings and its best epoch are 
 scored once on the test span. The time is that of the processor, on one thread; that of a forecast is for one issue time
 and all sensors, readings already filled and normalised, in Python with numpy, LightGBM or torch; of this project's
 presets it is a push to a stream. A run is kept as soon as it is done, and is on the page of later ones with as many
-minutes; runs found with the same set, model, seed and minutes are not repeated. Draws baselines.svg beside its page.
+minutes; runs found with the same set, model, seed and minutes are not repeated, those of a preset while it has the same
+settings. Draws baselines.svg beside its page.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import numpy as np
 import torch
 
 from benchmarks.accuracy.five_sets import NAMES, SETS, Recording, chosen_recordings
+from benchmarks.accuracy.five_sets import identify as preset_identity
 from benchmarks.harness.command import Command
 from benchmarks.harness.page import errors_cell, machine, measured_on, page, table, write
-from benchmarks.harness.store import Store
+from benchmarks.harness.store import Run, Store
 from benchmarks.peers.models import MODELS, OURS
 from benchmarks.peers.ours import Preset
 from benchmarks.peers.task import Task
@@ -54,8 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def identify(recording: Recording, model: str, seed: int, minutes: float) -> dict[str, Any]:
-    """Return what a run is known by."""
-    return {"set": recording.name, "model": model, "seed": seed, "minutes": minutes}
+    """Return what a run is known by; of a preset its settings too, which change."""
+    known = {"set": recording.name, "model": model, "seed": seed, "minutes": minutes}
+    return known | ({"config": preset_identity(recording, model, seed, minutes)["config"]} if model in OURS else {})
+
+
+def is_present(store: Store, one: Run, recordings: Sequence[Recording]) -> bool:
+    """Return whether a kept run is what its model is now, and not an earlier form of a preset."""
+    if one["model"] not in OURS:
+        return True
+    (recording,) = (recording for recording in recordings if recording.name == one["set"])
+    return one in store.find(identify(recording, one["model"], one["seed"], one["minutes"]))
 
 
 def run(recording: Recording, model: str, seed: int, minutes: float, forecasts: int) -> dict[str, Any]:
@@ -113,9 +124,11 @@ def measure(options: Namespace) -> dict[str, Any]:
         *(wanted, identify, partial(run, forecasts=options.forecasts), options.jobs),
         lambda one: f"{one['set']}, {one['model']}: {errors_cell(one['results'])}, {one['cpu_seconds']:.0f} s",
     )
-    known = {one["set"] for one in store.runs if one["minutes"] == options.minutes}
-    sets = {one.name: one.title for one in dict.fromkeys((*SETS, *recordings)) if one.name in known}
-    return {"minutes": options.minutes, "sets": sets, "runs": store.runs}
+    every = list(dict.fromkeys((*SETS, *recordings)))
+    runs = [one for one in store.runs if is_present(store, one, every)]
+    known = {one["set"] for one in runs if one["minutes"] == options.minutes}
+    sets = {one.name: one.title for one in every if one.name in known}
+    return {"minutes": options.minutes, "sets": sets, "runs": runs}
 
 
 def by_model(runs: Sequence[dict[str, Any]], name: str) -> dict[str, list[dict[str, Any]]]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.baselines import identify, picture, report, run, single_forecasts
+from benchmarks.accuracy.baselines import identify, is_present, picture, report, run, single_forecasts
 from benchmarks.accuracy.five_sets import Recording
+from benchmarks.harness.store import Store
 from benchmarks.harness.weeks import small_recording
 from benchmarks.peers.models import MODELS
 from benchmarks.peers.task import Task
@@ -40,6 +41,17 @@ def test_a_preset_is_scored_beside_the_others_and_timed_as_it_is_deployed(tmp_pa
     assert all(score["mae"] < 20 for score in found["results"])
     assert len(found["forecast_us"]) == 3
     assert min(found["forecast_us"]) > 0
+
+
+def test_a_run_of_a_preset_with_other_settings_is_not_that_of_now(tmp_path: Path) -> None:
+    recording, store = small(tmp_path), Store(tmp_path / "baselines.json")
+    now = identify(recording, "small", 0, 2.5)
+    earlier = now | {"config": {**now["config"], "model": {**now["config"]["model"], "head": 1}}}
+    store.add(now, earlier, identify(recording, "ridge", 0, 2.5))
+
+    kept = [is_present(store, one, [recording]) for one in store.runs]
+
+    assert kept == [True, False, True]
 
 
 def test_forecasts_are_timed_one_by_one_over_the_test_span(tmp_path: Path) -> None:
