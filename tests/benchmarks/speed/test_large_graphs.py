@@ -43,7 +43,8 @@ def test_the_benchmark_writes_its_page(run_benchmark: Callable[..., tuple[Any, s
     steps, memory = result["graphs"]["METR-LA"], result["memory"]
     assert steps["levels"] == [1, 1]
     assert steps["auto 4"]["difference"] == 0
-    assert 0 < steps["blocks 4"]["difference"] < 1e-3
+    assert steps["blocks 4"]["difference"] < 1e-3  # of six sensors often none
+    assert steps["blocks 4"]["onnx_mb"] != steps["auto 4"]["onnx_mb"]  # they are two graphs
     assert memory["export"]["max_abs_error"] < 1e-3
     assert all(memory[part]["peak_mb"] > 0 for part in ("training", "export", "stream"))
     assert "| METR-LA | 6 | 4 | dense → dense |" in page
