@@ -289,9 +289,9 @@ class TrainingConfig:
             in the memory of one.
         epochs: passes over the training span; the paper's is 80.
         updates: so many updates in place of ``epochs``, in up to 20 epochs of equal length; 0 for passes.
-        alone: updates, of some windows each, that train the perceptron of an ST-UNet first, without the encoder: at
-            most ``epochs`` passes, where these count, and half of a limited time. It then stays as it is, and the rest
-            of the network learns what it does not know.
+        alone: updates, of some windows each, that train every perceptron of an ST-UNet first, without the encoder: more
+            of a long recording, at most ``epochs`` passes, where these count, and as much of a limited time as the rest
+            of the network has. They then stay as they are, and the rest learns what they do not know.
         learning_rate: Adam's; the paper's is 1e-2.
         decay, decay_every: the learning rate is multiplied by ``decay`` every ``decay_every`` epochs (0.7 and 8 in
             the paper); ignored by the cosine schedule.

@@ -122,18 +122,18 @@ class Objective:
         profile = None
         if self.usual is not None:
             profile = self.usual[rows[..., None] + torch.arange(self.horizon + 1, device=rows.device)]
-        labelled, observed = self.series.labels(rows, self.horizon)
+        labelled, observed = self.series.labels(rows[:, issued], self.horizon)
         teacher = None
         if draw.coins is not None:
-            teacher = Teacher(self.model.output.normalise(labelled), observed, draw.coins)
+            fed, known = self.series.labels(rows, self.horizon)
+            teacher = Teacher(self.model.output.normalise(fed), known, draw.coins)
         lines, looked = self.model.initial_lines(len(rows)), None
         if self.week_before is not None:
             looked = self.week_before.looked(rows[:, issued], draw.remembers)
         bf16 = self.config.precision == "bf16"
         with torch.autocast(rows.device.type, torch.bfloat16) if bf16 else nullcontext():
             forecast, _ = self.model(inputs, lines, profile, issued, teacher, looked)
-        error = (forecast.float() - labelled[:, issued]) / self.model.output.std
-        error = torch.where(observed[:, issued], error, 0.0)
+        error = torch.where(observed, (forecast.float() - labelled) / self.model.output.std, 0.0)
         count = labels.clamp(min=1)
         absolute = error.abs().sum() / count
         return absolute if self.config.loss == "mae" else (absolute + error.square().sum() / count) / 2

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import RunConfig, Signal, SRNNRunConfig, TrainingConfig
@@ -28,6 +26,7 @@ from training.baselines import damped_departure
 from training.course import Network
 from training.history import Epoch, best_epoch, seconds_spent
 from training.loop import Trainer
+from training.perceptrons import fixed, perceptron_training, perceptrons
 from training.preparation import build_model, normalised, prepare_signal
 from training.protocols import Split, choose_protocol
 from training.reference import reference_stream
@@ -37,10 +36,6 @@ from training.usual_days import LEAST_DAYS, UsualDays
 from training.validation import Validation
 from training.week_before import WeekBefore
 
-#: Sensors times windows of an update while a network without encoder is trained, but so many windows at least.
-ALONE_CELLS, LEAST_WINDOWS = 2500, 4
-#: Its share of a limited training time.
-ALONE_SHARE = 0.5
 #: Apart from the seeds of a run and of its epochs.
 _MEMBER_SEEDS = 1_000_003
 
@@ -255,11 +250,11 @@ class TrainingRun:
             spent = self.clock() - began + self._fit_alone(prepared)
         learnt = [
             weight
-            for networks in self._members(prepared)
+            for networks in self._perceptrons(prepared)
             for network in networks
             for weight in cast(STUNet, network.model).decoder.parameters()
         ]
-        with _fixed(learnt):  # the rest of the network learns what these do not know
+        with fixed(learnt):  # the rest of the network learns what these do not know
             trainer = self._trainer(
                 prepared.networks,
                 training,
@@ -281,26 +276,9 @@ class TrainingRun:
             error = trainer.processes.of_first(lambda: trainer.validation.mae(prepared.model))
         return Fit(history, number, error)
 
-    def _alone(self, prepared: Prepared, member: int = 0) -> list[Network] | None:
-        """Return the networks with one perceptron in place of their ST-UNets; None where there is no such.
-
-        Args:
-            prepared: the networks.
-            member: which perceptron.
-        """
-        found = list[Network]()
-        for network in prepared.networks:
-            alone = network.model.alone(member) if isinstance(network.model, STUNet) else None
-            if alone is None or not prepared.config.training.alone:
-                return None
-            found.append(replace(network, model=alone.to(self.device)))
-        return found
-
-    def _members(self, prepared: Prepared) -> list[list[Network]]:
-        """Return the networks of every perceptron that is trained alone."""
-        config = prepared.config.model
-        members = (self._alone(prepared, number) for number in range(getattr(config, "members", 0)))
-        return [networks for networks in members if networks is not None]
+    def _perceptrons(self, prepared: Prepared) -> list[list[Network]]:
+        """Return the networks of every perceptron that is trained first; none for ``alone = 0``."""
+        return perceptrons(prepared.networks) if prepared.config.training.alone else []
 
     def _fit_alone(self, prepared: Prepared) -> float:
         """Train the part of an ST-UNet that knows a sensor alone, from windows; return the seconds that it took.
@@ -308,20 +286,16 @@ class TrainingRun:
         It learns from many issue times at once what the recurrent layers would take long to find. Of several members
         each is trained by itself: they err differently, and their mean errs less.
         """
-        training, members = prepared.config.training, self._members(prepared)
-        sensors = len(prepared.networks[0].series.sensor_ids)
-        batch = max(LEAST_WINDOWS, -(-ALONE_CELLS // sensors))
-        updates = training.alone
-        if not training.updates:  # whoever counts passes wants no more of them here
-            updates = min(updates, training.epochs * -(-len(prepared.split.train) // batch))
-        config = replace(training, regime="window", batch=batch, accumulate=1, updates=updates)
-        seconds = 0.0
+        members, seconds = self._perceptrons(prepared), 0.0
         for number, networks in enumerate(members):
-            minutes = None if self.max_minutes is None else ALONE_SHARE * self.max_minutes / len(members)
+            windows, sensors = len(prepared.split.train), len(self.series.sensor_ids)
+            config = perceptron_training(prepared.config.training, sensors, windows)
+            # As much of a limited time as the rest of the network.
+            minutes = None if self.max_minutes is None else self.max_minutes / (1 + len(members))
             seed = self.seed + _MEMBER_SEEDS * number
             profiles = [network.model.profile for network in networks if network.model.profile is not None]
             shared = [weight for profile in profiles for weight in profile.parameters()]
-            with _fixed(shared if number else []):  # after the first member
+            with fixed(shared if number else []):  # after the first member
                 seconds += seconds_spent(self._trainer(networks, config, max_minutes=minutes, seed=seed).run())
         return seconds
 
@@ -382,15 +356,3 @@ def _check_device(device: str) -> None:
             "a device that torch can use here, such as cpu",
             "choose another --device",
         ) from error
-
-
-@contextmanager
-def _fixed(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Keep weights as they are while others are trained."""
-    for weight in weights:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in weights:
-            weight.requires_grad_(True)

@@ -163,8 +163,8 @@ class Forecaster(nn.Module, ABC):
 
     def initial_lines(self, batch: int) -> dict[str, Tensor]:
         """Return the lines of a fresh stream: zeros [delay, batch, ...] per state entry."""
-        like = next(self.parameters())
-        return {s.name: like.new_zeros((s.delay, *s.with_batch(batch))) for s in self.contract.states}
+        zero = next(self.parameters()).new_zeros(())  # one in memory: a week of many windows is large, and rarely read
+        return {s.name: zero.expand(s.delay, *s.with_batch(batch)) for s in self.contract.states}
 
     def arranged(self, rows: Shaped[Tensor, "*batch node channel"]) -> Shaped[Tensor, "*batch row channel"]:
         """Return the rows of the sensors in the order that the network computes in; by default their own."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from stunet_deploy.contract import StateSpec
+from stunet_deploy.models.forecaster import picked
 
 #: State entries: departures, marks of what was observed, and readings of the intervals before this one, newest first.
 LAGS, LAGS_SEEN, LAGS_READINGS = "lags", "lags.seen", "lags.readings"
@@ -55,13 +56,23 @@ class Lags:
         return window, {self.name: window[..., : self._remembered]}
 
     def sequence(
-        self, now: Float[Tensor, "batch time node channel"], earlier: Float[Tensor, "batch node lag"] | None
-    ) -> tuple[Float[Tensor, "batch time node window"], dict[str, Float[Tensor, "batch node lag"]]]:
-        """Return the window of every interval of a sequence, and the state entry after the last."""
+        self,
+        now: Float[Tensor, "batch time node channel"],
+        earlier: Float[Tensor, "batch node lag"] | None,
+        issued: Int64[Tensor, " issue"] | None = None,
+    ) -> tuple[Float[Tensor, "batch issue node window"], dict[str, Float[Tensor, "batch node lag"]]]:
+        """Return the window at the issued intervals of a sequence, and the state entry after the last interval.
+
+        Args:
+            now: channels of the intervals.
+            earlier: the state entry before them; None where there is none.
+            issued: the intervals that are wanted; None for all.
+        """
         if earlier is None:
-            return now, {}
+            return picked(now, issued), {}
         oldest_first = earlier.unflatten(-1, (self.length - 1, self.channels)).movedim(-2, 1).flip(1)
         history = torch.cat([oldest_first, now], dim=1)
         time = now.shape[1]
-        window = torch.cat([history[:, last - time : last] for last in range(history.shape[1], time - 1, -1)], dim=-1)
-        return window, {self.name: window[:, -1, :, : self._remembered]}
+        window = [picked(history[:, last - time : last], issued) for last in range(history.shape[1], time - 1, -1)]
+        remembered = history[:, time:].flip(1).movedim(1, -2).flatten(-2)
+        return torch.cat(window, dim=-1), {self.name: remembered}

@@ -1,4 +1,4 @@
-"""What knows a sensor alone: trained first, by teachers too, and left as it is while the rest is trained."""
+"""What knows a sensor alone: trained first, and left as it is while the rest is trained."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from stunet_deploy.config import TrainingConfig
+from training.perceptrons import perceptron_training
 from training.run import TrainingRun
 from training.torch_predictor import TorchPredictor
 
@@ -84,3 +88,26 @@ def test_every_member_is_trained_by_itself_and_their_mean_counts(series, graph, 
     np.testing.assert_allclose((forecasts[0] + forecasts[1]) / 2, forecasts[2], rtol=1e-4)
     assert np.abs(forecasts[0] - forecasts[1]).max() > 0.01
     assert one.decoder.perceptron.own_weight.shape == first.own_weight.shape
+
+
+@given(st.integers(1, 3000), st.integers(1, 40_000), st.integers(1, 5000))
+def test_of_a_longer_recording_there_are_more_updates_of_more_windows_each(sensors, windows, updates):
+    training = TrainingConfig(alone=updates, updates=1)
+    found = perceptron_training(training, sensors, windows)
+    twice = perceptron_training(training, sensors, 2 * windows)
+
+    assert found.regime == "window"
+    assert found.batch >= 4
+    assert found.batch * sensors >= 2500
+    assert found.updates >= updates
+    assert found.updates * found.batch >= 10 * windows
+    assert twice.updates >= found.updates
+    assert twice.batch >= found.batch
+    # A short one takes the updates that are asked for, as small as they may be.
+    if 10 * windows * sensors <= 2500 * updates:
+        assert (found.updates, found.batch) == (updates, max(4, -(-2500 // sensors)))
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(1, 25), (3, 75), (1000, 3000)])
+def test_whoever_counts_passes_gets_no_more_of_them(epochs, expected):
+    assert perceptron_training(TrainingConfig(epochs=epochs), 100, 601).updates == expected

@@ -30,29 +30,21 @@ class Present(NamedTuple):
         seen: 1 where the reading was observed, otherwise 0.
         reading: filled where it was not.
         level: the same, in the unit of all sensors.
-        deviations: the profile minus the reading, now and at every horizon side by side; None without a profile.
     """
 
     departed: Float[Tensor, "*batch node target"]
     seen: Float[Tensor, "*batch node target"]
     reading: Float[Tensor, "*batch node target"]
     level: Float[Tensor, "*batch node target"]
-    deviations: Float[Tensor, "*batch node ahead"] | None
 
     def at(self, issued: Int64[Tensor, " issue"] | None) -> Present:
         """Return some intervals of a sequence; all for None."""
-        return Present(
-            picked(self.departed, issued),
-            picked(self.seen, issued),
-            picked(self.reading, issued),
-            picked(self.level, issued),
-            None if self.deviations is None else picked(self.deviations, issued),
-        )
+        return Present(*(picked(part, issued) for part in self))
 
     @property
     def observed(self) -> Float[Tensor, "*batch node target"]:
         """The departures that were observed, and 0 for others."""
-        return torch.where(self.seen > 0, self.departed, 0.0)
+        return self.departed * self.seen
 
 
 class Knowledge(nn.Module):
@@ -102,12 +94,18 @@ class Knowledge(nn.Module):
         return (*specs, *(() if self.memory is None else self.memory.states(nodes)))
 
     def step(
-        self, present: Present, time_of_week: Float[Tensor, "*batch 1"], state: Mapping[str, Tensor]
+        self,
+        present: Present,
+        ahead: Float[Tensor, "*batch node ahead"] | None,
+        time_of_week: Float[Tensor, "*batch 1"],
+        state: Mapping[str, Tensor],
     ) -> tuple[Known, dict[str, Tensor]]:
         """Return what is known at an interval, and the state entries after it by name.
 
         Args:
             present: the interval.
+            ahead: the profile minus the reading, now and at every horizon side by side, in units of the sensors' own;
+                None without a profile.
             time_of_week: in seconds.
             state: by tap.
         """
@@ -117,13 +115,14 @@ class Knowledge(nn.Module):
             written |= after
         if self.memory is not None:
             week = {spec.name: state[STATE + spec.name] for spec in self.memory.states(0)}
-            looked, week = self.memory.step(present.departed * present.seen, time_of_week, week)
+            looked, week = self.memory.step(present.observed, time_of_week, week)
             written |= week
-        return self._known(present, windows, time_of_week, looked), written
+        return self._known(present, ahead, windows, time_of_week, looked), written
 
     def sequence(
         self,
         present: Present,
+        ahead: Float[Tensor, "batch issue node ahead"] | None,
         time_of_week: Float[Tensor, "batch time 1"],
         lines: Mapping[str, Tensor],
         issued: Int64[Tensor, " issue"] | None,
@@ -133,6 +132,7 @@ class Knowledge(nn.Module):
 
         Args:
             present: the intervals.
+            ahead: as in :meth:`step`, at the issued intervals.
             time_of_week: in seconds.
             lines: by name.
             issued: the intervals whose forecasts are wanted; None for all.
@@ -140,14 +140,14 @@ class Knowledge(nn.Module):
         """
         windows, written = dict[str, Tensor](), dict[str, Tensor]()
         for name, now in self._noted(present).items():
-            window, after = self.windows[name].sequence(now, lines[name][0] if name in lines else None)
-            windows[name] = picked(window, issued)
+            earlier = lines[name][0] if name in lines else None
+            windows[name], after = self.windows[name].sequence(now, earlier, issued)
             written |= after
         if self.memory is not None and looked is None:
             week = {spec.name: lines[spec.name][0] for spec in self.memory.states(0)}
-            looked, week = self.memory.sequence(present.departed * present.seen, time_of_week, week, issued)
+            looked, week = self.memory.sequence(present.observed, time_of_week, week, issued)
             written |= week
-        known = self._known(present.at(issued), windows, picked(time_of_week, issued), looked)
+        known = self._known(present.at(issued), ahead, windows, picked(time_of_week, issued), looked)
         return known, {name: tensor[None] for name, tensor in written.items()}
 
     def _noted(self, present: Present) -> dict[str, Float[Tensor, "*batch node target"]]:
@@ -158,6 +158,7 @@ class Knowledge(nn.Module):
     def _known(
         self,
         present: Present,
+        ahead: Tensor | None,
         windows: Mapping[str, Tensor],
         time_of_week: Float[Tensor, "*batch 1"],
         looked: Looked | None,
@@ -170,8 +171,8 @@ class Knowledge(nn.Module):
             change = windows[LAGS_READINGS][..., earlier] - now
             # Nothing is known of an interval without a reading.
             own.append(change if seen is None else change * seen[..., earlier])
-        if present.deviations is not None:
-            own.append(present.deviations)
+        if ahead is not None:
+            own.append(ahead)
         if self.level:
             # Beside what is usual for a sensor, a reading by itself says how far it is from the sensor's limits.
             own.append(present.level)

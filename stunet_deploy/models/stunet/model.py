@@ -159,7 +159,7 @@ class STUNet(Forecaster):
             return output
 
         deviations = self.deviations(day, filled)
-        encoded = self._encode(inputs, filled, deviations, run_layer)
+        encoded = self._encode(inputs, filled, self._told(deviations), run_layer)
         recent: Recent = {}
         if isinstance(self.decoder, RecurrentDecoder):
             assert self.encoder is not None
@@ -173,8 +173,8 @@ class STUNet(Forecaster):
             }
         known: Known | None = None
         if self.knowledge is not None:
-            present = self._present(inputs.observed, filled, deviations)
-            known, noted = self.knowledge.step(present, inputs.time_of_week, state)
+            present, ahead = self._present(inputs.observed, filled, deviations), self._as_channels(deviations)
+            known, noted = self.knowledge.step(present, ahead, inputs.time_of_week, state)
             written |= noted
         forecast = self._decode(encoded, recent, filled, deviations, known)
         written |= self.fill.written(filled, usual, self._outlook(inputs.observed, forecast, deviations))
@@ -229,20 +229,23 @@ class STUNet(Forecaster):
             result: Tensor = output
             return result
 
-        deviations = self.deviations(day, filled)
-        encoded = self._encode(inputs, filled, deviations, run_layer)
+        told = self.deviations(self._told(day), filled)
+        encoded = self._encode(inputs, filled, told, run_layer)
+        # The whole way ahead only where it is wanted: of a window that is one interval of twelve.
+        issued_day, issued_filled = None if day is None else picked(day, issued), picked(filled, issued)
+        deviations = self.deviations(issued_day, issued_filled)
         known: Known | None = None
         if self.knowledge is not None:
             if looked is not None:
                 looked = Looked(self._in_own_units(looked.departures), looked.known)
-            present = self._present(inputs.observed, filled, deviations)
-            known, noted = self.knowledge.sequence(present, inputs.time_of_week, lines, issued, looked)
+            present, ahead = self._present(inputs.observed, filled, told), self._as_channels(deviations)
+            known, noted = self.knowledge.sequence(present, ahead, inputs.time_of_week, lines, issued, looked)
             final |= noted
         forecast = self._decode(
             None if encoded is None else picked(encoded, issued),
             recent,
-            picked(filled, issued),
-            None if deviations is None else picked(deviations, issued),
+            issued_filled,
+            deviations,
             known,
             None if teacher is None else teacher.mapped(lambda labels: self.arranged(picked(labels, issued))),
         )
@@ -264,9 +267,9 @@ class STUNet(Forecaster):
         if self.memory is None:
             return {}
         inputs = self._arranged(inputs)
-        readings = self.input.normalise(inputs.values)
-        deviations = self.deviations(self.usual_day(inputs.time_of_week, None), readings)
-        departed = self._present(inputs.observed, readings, deviations).observed
+        readings = torch.where(inputs.observed > 0.5, self.input.normalise(inputs.values), 0.0)
+        told = self.deviations(self._told(self.usual_day(inputs.time_of_week, None)), readings)
+        departed = self._present(inputs.observed, readings, told).observed
         none = torch.empty(0, dtype=torch.long)
         before = {name: lines[name][0] for name in self.contract.lasting}
         _, week = self.memory.sequence(departed, inputs.time_of_week, before, none)
@@ -280,16 +283,18 @@ class STUNet(Forecaster):
     def _arranged(self, inputs: StepInputs) -> StepInputs:
         return StepInputs(self.order(inputs.values), self.order(inputs.observed), inputs.time_of_week)
 
-    def _encode(
-        self, inputs: StepInputs, filled: Tensor, deviations: Tensor | None, run_layer: RunLayer
-    ) -> Tensor | None:
+    def _told(self, ahead: Tensor | None) -> Tensor | None:
+        """Return the part of a profile, or of deviations from it, that the encoder receives; the first is of now."""
+        return ahead if ahead is None or self._told_ahead else ahead[..., :1, :, :]
+
+    def _encode(self, inputs: StepInputs, filled: Tensor, told: Tensor | None, run_layer: RunLayer) -> Tensor | None:
         """Return the encoder's output, [*batch, node, hidden]; None for a network without encoder."""
         if self.encoder is None:
             return None
         x = self.input.channelise(filled, inputs.observed, inputs.time_of_week)
-        if deviations is not None:
-            told = deviations if self._told_ahead else deviations[..., :1, :, :]
-            x = torch.cat([x, self._as_channels(told)], dim=-1)
+        channels = self._as_channels(told)
+        if channels is not None:
+            x = torch.cat([x, channels], dim=-1)
         encoded: Tensor = self.encoder(x, run_layer)
         return encoded
 
@@ -304,17 +309,19 @@ class STUNet(Forecaster):
         scaled = looked if self.scale is None else looked / self.scale[..., None]
         return torch.unflatten(self.arranged(scaled.flatten(-2)), -1, looked.shape[-2:])
 
-    def _as_channels(self, deviations: Float[Tensor, "*batch ahead node target"]) -> Float[Tensor, "*batch node own"]:
-        """Return the deviations of every node side by side, in units of its own."""
-        return self._scaled(deviations).movedim(-3, -2).flatten(-2)
+    def _as_channels(
+        self, deviations: Float[Tensor, "*batch ahead node target"] | None
+    ) -> Float[Tensor, "*batch node own"] | None:
+        """Return the deviations of every node side by side, in units of its own; None for a model without profile."""
+        return None if deviations is None else self._scaled(deviations).movedim(-3, -2).flatten(-2)
 
     def _present(self, observed: Tensor, filled: Tensor, deviations: Tensor | None) -> Present:
-        """Return an interval, or several, as the perceptron is told of it."""
+        """Return an interval, or several, as the perceptron is told of it; the first deviation is that of now."""
         level = self.targets(filled)
         reading = self._scaled(level)
         departed = reading if deviations is None else self._scaled(-deviations[..., 0, :, :])
         seen = (self.targets(observed) > 0.5).to(departed.dtype)
-        return Present(departed, seen, reading, level, None if deviations is None else self._as_channels(deviations))
+        return Present(departed, seen, reading, level)
 
     def _decode(
         self,

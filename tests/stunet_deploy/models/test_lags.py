@@ -18,7 +18,11 @@ def test_windows_are_the_last_readings_newest_first(length: int, channels: int, 
     (entry,) = lags.states(5) or (None,)
 
     windows, final = lags.sequence(now, earlier)
+    issued = torch.tensor([0, time - 1])
+    some, of_some = lags.sequence(now, earlier, issued)
 
+    assert torch.equal(some, windows[:, issued])
+    assert all(torch.equal(of_some[name], final[name]) for name in final)
     for t in range(time):
         newest_first = history[:, t : t + length].flip(1).movedim(1, 2).flatten(2)
         assert torch.equal(windows[:, t], newest_first)
