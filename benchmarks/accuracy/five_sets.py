@@ -85,13 +85,19 @@ SETS = (
     ),
 )
 NAMES = tuple(recording.name for recording in SETS)
+#: Families, presets and titles of the models by their names in the options.
+MODELS = {name: ("stunet", name, f"ST-UNet, preset {name}") for name in PRESETS["stunet"]} | {
+    "srnn": ("srnn", "default", "Structural-RNN")
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do the runs that are missing and write the tables."""
     command = Command(MODULE, __doc__)
     command.option("--set", NAMES, "which recordings", choices=NAMES)
-    command.option("--preset", ("default", "small"), "which presets of ST-UNet", choices=PRESETS["stunet"])
+    command.option(
+        "--preset", ("default", "small"), "which presets of ST-UNet; srnn is the Structural-RNN", choices=MODELS
+    )
     command.option("--seeds", 3, "number of seeds", quick=1)
     command.option("--minutes", 10.0, "CPU time of a training", quick=0.05)
     command.option("--jobs", 2, "runs at a time, one thread each")
@@ -101,7 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 @cache
 def settings(recording: Recording, preset: str) -> RunConfig | SRNNRunConfig:
     """Return the configuration of a run."""
-    config = read_run_config(None, "stunet", preset, days=recording.series().days)
+    family, of_family, _ = MODELS[preset]
+    config = read_run_config(None, family, of_family, days=recording.series().days)
     return replace(config, targets=recording.targets, training=replace(config.training, threads=1))
 
 
@@ -171,7 +178,7 @@ def measure(options: Namespace) -> dict[str, Any]:
     store.complete(
         wanted, identify, run, options.jobs, lambda one: f"{one['set']}, {one['preset']}: {one['cpu_seconds']:.0f} s"
     )
-    kept = [identify(recording, preset, 0, options.minutes) for recording in recordings for preset in PRESETS["stunet"]]
+    kept = [identify(recording, preset, 0, options.minutes) for recording in recordings for preset in MODELS]
     of_any_seed = [{name: part for name, part in identity.items() if name != "seed"} for identity in kept]
     return {
         "minutes": options.minutes,
@@ -191,7 +198,7 @@ def report(result: dict[str, Any]) -> str:
             scored = [score for one in of_preset for score in one["results"]]
             cells = [errors_cell([score for score in scored if score["protocol"] == regime]) for regime in REGIMES]
             seconds = np.mean([one["cpu_seconds"] for one in of_preset])
-            rows.append([f"ST-UNet, preset {preset}", *cells, len(of_preset), f"{seconds / 60:.1f}"])
+            rows.append([MODELS[preset][2], *cells, len(of_preset), f"{seconds / 60:.1f}"])
         for model in dict.fromkeys(score["model"] for score in still):
             rows.append([model, errors_cell([score for score in still if score["model"] == model]), "", "", ""])
         horizons = " / ".join(f"{minutes:g}" for minutes in sorted({score["horizon_minutes"] for score in still}))

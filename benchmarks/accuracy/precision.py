@@ -58,7 +58,7 @@ def measure(options: Namespace) -> dict[str, Any]:
         checkpoint, out = options.checkpoint or Path(folder) / "model.pt", Path(folder) / "model.bundle"
         if options.checkpoint is None:
             limits = ("--max-minutes", options.minutes, "--seed", options.seed)
-            stunet("train", *week.source, "--config", week.config(), *limits, "--out", checkpoint)
+            stunet("train", *week.source, *limits, "--out", checkpoint)
         # Forced: a precision that loses much belongs into the table too.
         stunet("export", checkpoint, "--out", out, "--precision", ",".join(PRECISIONS), "--force")
         bundle = Bundle.load(out)
@@ -99,7 +99,7 @@ def report(found: dict[str, Any]) -> str:
     columns = ["precision", "graph kB", "largest difference", "mean difference", "drift", *leads, "worst loss"]
     return page(
         "What each precision costs",
-        f"`{found['command']}`: one week of METR-LA, network and training of "
+        f"`{found['command']}`: one week of METR-LA, preset default as in "
         f"[one_week_metr-la](one_week_metr-la.md). Differences ({unit}) from the float64 reference over the golden "
         f"stream of {found['parity'][FLOAT32]['intervals']} intervals, state carried; drift is the mean difference in "
         "its second half over that in the first. Then MAE on the reference stream by lead time, most of which was "

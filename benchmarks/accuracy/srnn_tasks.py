@@ -27,6 +27,8 @@ from training.tasks.settings import TaskConfig, read_task_config
 Sections = dict[str, dict[str, float]]
 #: The fold of a task without folds.
 WHOLE = "all"
+#: Updates between two lines of progress.
+PROGRESS = 100
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,6 @@ class Experiment:
         unseeded: models among ``models`` in which nothing is random.
         published: a row of figures by section, as printed elsewhere.
         mean: whether the columns, the folds, are also averaged.
-        minutes: training time of a run on one CPU core, for a comparison on weeks of traffic; 0 for a task.
-        read: options -> config.
-        settings: (config, model, fold) -> everything that a run depends on.
-        every: (number, name) of the updates, or epochs, between two lines of progress.
     """
 
     task: str
@@ -73,10 +71,6 @@ class Experiment:
     unseeded: tuple[str, ...] = ()
     published: Mapping[str, Mapping[str, str]] | None = None
     mean: bool = False
-    minutes: float = 0.0
-    read: Callable[[Namespace], Any] = lambda options: task_config(options)
-    settings: Callable[[Any, str, str], Run] = lambda config, model, fold: task_settings(config)
-    every: tuple[int, str] = (100, "update")
 
     @property
     def module(self) -> str:
@@ -100,7 +94,7 @@ class Experiment:
 
     def identity(self, config: Any, model: str, fold: str, seed: int) -> Run:
         """Return the entries by which a stored run is found again."""
-        settings = {} if model in self.unseeded else self.settings(config, model, fold)
+        settings = {} if model in self.unseeded else task_settings(config)
         return {"task": self.name, "model": model, "fold": fold, "seed": seed, "config": settings}
 
 
@@ -124,15 +118,11 @@ def reproduce(experiment: Experiment, doc: str | None, arguments: Sequence[str] 
         arguments: of the command line; those of the process by default.
     """
     command = Command(experiment.module, doc, experiment.name)
-    if experiment.minutes:
-        command.weeks(*experiment.folds)
-        command.option("--minutes", experiment.minutes, "training time of a run on one CPU core", quick=0.01)
-    else:
-        command.option("--data", SHARED, "folder of the data files (default: STUNET_DATA)")
-        command.option("--config", CONFIGS / "tasks" / f"{experiment.task}.toml", "TOML (default: the reduced size)")
+    command.option("--data", SHARED, "folder of the data files (default: STUNET_DATA)")
+    command.option("--config", CONFIGS / "tasks" / f"{experiment.task}.toml", "TOML (default: the reduced size)")
     command.option("--seeds", 3, "number of seeds", quick=1)
     command.option("--models", experiment.models, "rows of the tables", choices=experiment.models)
-    command.option("--folds", experiment.folds, "folds, scenes or weeks", choices=experiment.folds)
+    command.option("--folds", experiment.folds, "folds or scenes", choices=experiment.folds)
     command.option("--threads", 1, "CPU threads of torch")
     command.option("--checkpoints", None, "folder to keep every model in, for stunet-export", kind=Path)
     command.run(partial(measure, experiment), lambda result: report(experiment, result["runs"]), arguments)
@@ -141,7 +131,7 @@ def reproduce(experiment: Experiment, doc: str | None, arguments: Sequence[str] 
 def measure(experiment: Experiment, options: Namespace) -> dict[str, Any]:
     """Do the runs that are missing, store each as it ends, and return all stored runs of the same settings."""
     torch.set_num_threads(options.threads)
-    config = experiment.read(options)
+    config = task_config(options)
     store = Store(options.out / f"{experiment.name}.json")
     jobs = experiment.jobs(options.seeds, options.models, options.folds)
     for number, job in enumerate(jobs, 1):
@@ -159,12 +149,11 @@ def measure(experiment: Experiment, options: Namespace) -> dict[str, Any]:
 def run_once(experiment: Experiment, options: Namespace, config: Any, known: Run, label: str) -> Run:
     """Do one run and return it with where and how long it ran."""
     losses: list[float] = []
-    every, unit = experiment.every
 
     def progress(number: int, loss: float) -> None:
         losses.append(loss)
-        if (number + 1) % every == 0:
-            print(f"{label}: {unit} {number + 1}, error {sum(losses[-every:]) / every:.4f}", file=sys.stderr)
+        if (number + 1) % PROGRESS == 0:
+            print(f"{label}: update {number + 1}, error {sum(losses[-PROGRESS:]) / PROGRESS:.4f}", file=sys.stderr)
 
     begin = time.process_time()
     found = experiment.run(options, config, known["model"], known["fold"], known["seed"], progress)

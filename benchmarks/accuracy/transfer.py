@@ -50,14 +50,14 @@ def measure(options: Namespace) -> dict[str, Any]:
                     results = [entry for entry in found if entry["model"] == of]
                     rows.append({"weights": name, "minutes": spent, "results": results})
 
-        anew = ("--model", "srnn", "--config")
+        anew = ("--model", "srnn")
         if options.start is None:
-            train(first, start, *anew, first.config("srnn"), "--max-minutes", options.start_minutes)
+            train(first, start, *anew, "--max-minutes", options.start_minutes)
         add("of METR-LA, as they are", 0, "--start-from", start, "--epochs", 0)
         for minutes in options.minutes:
             limit = ("--max-minutes", minutes)
             add("of METR-LA, trained on", minutes, "--start-from", start, *limit)
-            add("random at first", minutes, *anew, second.config("srnn"), *limit)
+            add("random at first", minutes, *anew, *limit)
     return {"start_minutes": None if options.start else options.start_minutes, "rows": rows}
 
 

@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = Command("benchmarks.field.drift", __doc__)
     command.weeks("metr-la", "pemsd7-m")
     command.option("--bundles", None, "folder of metr-la.bundle and pemsd7-m.bundle; made if absent", kind=Path)
-    command.option("--epochs", 1000, "training ends after so many, or after the minutes of the results", quick=1)
+    command.option("--minutes", 10.0, "training time of each", quick=0.01)
     command.option("--sizes", (207, 33_113), "sensors for which the watch is timed", quick=(6,))
     command.option(
         "--rounds", 1000, "how often an interval is timed; a fifth of it for 1,000 sensors and more", quick=30
@@ -282,12 +282,11 @@ def time_step(bundle: Bundle, intervals: int) -> dict[str, Any]:
     return samples.summary()
 
 
-def find_bundle(week: Week, folder: Path, epochs: int, seed: int) -> Bundle:
+def find_bundle(week: Week, folder: Path, minutes: float, seed: int) -> Bundle:
     """Return the bundle of a week, trained now if it is not in the folder."""
     path, model = folder / f"{week.name}.bundle", folder / f"{week.name}.pt"
     if not path.is_dir():
-        limits = ("--max-minutes", week.minutes, "--epochs", epochs, "--seed", seed)
-        stunet("train", *week.source, "--config", week.config(), *limits, "--out", model)
+        stunet("train", *week.source, "--max-minutes", minutes, "--seed", seed, "--out", model)
         stunet("export", model, "--out", path)
     return Bundle.load(path)
 
@@ -297,7 +296,7 @@ def measure(options: Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         kept = options.bundles or Path(folder)
         kept.mkdir(parents=True, exist_ok=True)
-        bundles = {week.name: find_bundle(week, kept, options.epochs, options.seed) for week in options.weeks}
+        bundles = {week.name: find_bundle(week, kept, options.minutes, options.seed) for week in options.weeks}
         first, rounds = bundles["metr-la"], options.rounds
         return {
             "options": asdict(DriftOptions()),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness.workbench import CONFIGS, ROOT, SHARED
+from benchmarks.harness.workbench import ROOT, SHARED
 from stunet_deploy.series.series import Series, read_series
 
 TIMEZONE = "America/Los_Angeles"
@@ -22,7 +22,6 @@ class Week:
         title: heading of its tables.
         split: in words.
         published: ST-UNet's published MAE / MAPE % / RMSE at 15, 30 and 60 minutes on the FULL set.
-        minutes: of training for the figures in the results.
         folder: that its file lies in.
     """
 
@@ -30,7 +29,6 @@ class Week:
     title: str
     split: str
     published: tuple[str, str, str]
-    minutes: float
     folder: Path = SHARED
 
     @property
@@ -47,24 +45,18 @@ class Week:
         """Read the recording."""
         return read_series(self.file, timezone=TIMEZONE)
 
-    def config(self, family: str = "stunet") -> Path:
-        """Return the config of a model family for this week."""
-        return CONFIGS / (f"{self.name}.toml" if family == "stunet" else f"{self.name}-{family}.toml")
-
 
 METR_LA = Week(
     "metr-la",
     "One week of METR-LA (2012-03-01 to 03-07), protocol A on its 2,016 rows",
     "70/10/20 of the windows",
     ("2.72 / 6.9 / 5.13", "3.12 / 8.4 / 6.16", "3.55 / 10.0 / 7.40"),
-    minutes=9,
 )
 PEMSD7_M = Week(
     "pemsd7-m",
     "One week of PeMSD7(M) (seven weekdays), protocol B, days 5/1/1",
     "days 5/1/1, windows within a day",
     ("2.15 / 5.06 / 4.03", "2.81 / 6.79 / 5.42", "3.38 / 8.33 / 6.68"),
-    minutes=14,
 )
 WEEKS = {week.name: week for week in (METR_LA, PEMSD7_M)}
 

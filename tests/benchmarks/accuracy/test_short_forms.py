@@ -20,7 +20,7 @@ def test_one_week_is_trained_scored_exported_verified_and_streamed(run_benchmark
     result, page = run_benchmark("accuracy.one_week", *options, page="one_week_metr-la")
 
     found = result["stunet"]
-    assert found["train"]["epochs"] == 1
+    assert found["train"]["epochs"] >= 1
     assert found["verify"]["max_abs_error"] <= found["verify"]["tolerance"]
     scored = {(entry["model"], entry["protocol"]) for entry in found["evaluate"]["results"]}
     assert {("stunet", "window"), ("stunet", "stream"), ("persistence", "stream")} <= scored
