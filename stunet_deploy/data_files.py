@@ -12,9 +12,11 @@ from stunet_deploy.array_files import load_npz
 from stunet_deploy.errors import DataError
 from stunet_deploy.graph.files import GRAPH_KINDS, read_graph
 from stunet_deploy.graph.sensor_graph import SensorGraph
+from stunet_deploy.series.delimited import all_numbers
 from stunet_deploy.series.files import read_head
+from stunet_deploy.series.packed import is_npz
+from stunet_deploy.series.roles import LATITUDES, TIMES
 from stunet_deploy.series.series import Series, read_series
-from stunet_deploy.series.text import all_numbers
 
 _MOCAP_COLUMNS = 117  # 38 joints of CMU's skeleton and the root's position, three numbers each
 _NAMED_RECORDINGS = ("los_speed", "pemsd7_v")
@@ -45,11 +47,11 @@ def read_data_file(path: str | Path, *, timezone: str | None = None) -> DataFile
     """
     path = Path(path)
     head = read_head(path)
-    if head.startswith(b"PK"):
+    if head.startswith(b"PK") and is_npz(path):
         return _npz(path, timezone)
     if head.startswith((b"\x80", b"\x93NUMPY")) or path.suffix in (".pkl", ".pickle"):
         return DataFile("graph", graph=read_graph(path))
-    if head.startswith((b"\x89HDF", b"PAR1", b"\x1f\x8b")):
+    if head.startswith((b"\x89HDF", b"PAR1", b"\x1f\x8b", b"PK")):
         return DataFile("recording", series=read_series(path, timezone=timezone))
     return _text(path, timezone)
 
@@ -73,7 +75,7 @@ def _text(path: Path, timezone: str | None) -> DataFile:
     first = next(csv.reader(lines[:1]), [])
     names = {cell.strip().lower() for cell in first}
     named = path.name.lower().startswith(_NAMED_RECORDINGS)
-    if {"from", "to"} <= names or {"latitude", "lat"} & names:
+    if {"from", "to"} <= names or (names & {*LATITUDES} and not names & {*TIMES}):
         return DataFile("graph", graph=read_graph(path))
     if first and all_numbers(first) and not named:
         try:

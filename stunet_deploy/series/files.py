@@ -9,6 +9,7 @@ import numpy as np
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.hdf5 import read_hdf5
 from stunet_deploy.series.npz import read_npz
+from stunet_deploy.series.packed import is_npz
 from stunet_deploy.series.parquet import read_parquet
 from stunet_deploy.series.table import FileTable
 from stunet_deploy.series.text import read_csv
@@ -42,14 +43,12 @@ def read_head(path: Path) -> bytes:
 
 
 def _read(path: Path, head: bytes) -> FileTable:
-    if head.startswith(b"PK"):
+    if head.startswith(b"PK") and is_npz(path):
         return read_npz(path)
     if head.startswith(b"\x89HDF"):
         return read_hdf5(path)
     if head.startswith(b"PAR1"):
         return read_parquet(path)
-    if head.startswith(b"\x1f\x8b"):
-        raise DataError(f"{path.name}, a gzip file", SERIES_KINDS, "unpack it with gunzip")
     if head.startswith(b"\x93NUMPY"):
         raise DataError(
             f"{path.name}, a bare npy array without times or sensor ids",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.table import OWN_LAYOUT, FileTable, pivoted
+from stunet_deploy.series.delimited import LOOKED_AT, number_of
+from stunet_deploy.series.own import arranged
+from stunet_deploy.series.roles import Column, counts_on, looks_like, roles_of
+from stunet_deploy.series.table import OWN_LAYOUT, FileTable
 from stunet_deploy.series.times import parse_times
+
+#: What pandas calls the columns of a frame whose columns have two levels.
+_TWO_LEVELS = re.compile(r"\('.*', .*\)")
 
 
 def read_parquet(path: Path) -> FileTable:
@@ -34,28 +41,50 @@ def read_parquet(path: Path) -> FileTable:
         raise DataError(f"{path.name}, a damaged Parquet file ({error})", "a whole file", "copy it again") from error
     if len(columns) < table.num_columns:
         raise DataError(f"{path.name} with a column name twice", "distinct columns", "rename one of them")
-    times_name = next(
-        (name for name, column in columns.items() if pyarrow.types.is_timestamp(column.type)),
-        "timestamp" if "timestamp" in columns else next(iter(columns), ""),
-    )
-    if not times_name:
+    if not columns:
         raise DataError(f"{path.name} without columns", OWN_LAYOUT, "check the file's export")
-    times, local = _arrow_times(columns.pop(times_name), path.name)
-    ids = columns.pop("sensor_id", None)
-    try:
-        numbers = np.column_stack(
-            [np.asarray(column.cast("float64").to_numpy(), np.float32) for column in columns.values()]
+    names = list(columns)
+    if levels := [name for name in names if _TWO_LEVELS.fullmatch(name)]:
+        raise DataError(
+            f"{path.name}: column {levels[0]!r}, of a frame whose columns have two levels",
+            "one row per time and sensor, and one column per feature",
+            "write frame.stack(0) with the sensors called sensor_id, or one file a feature",
         )
+    roles = roles_of(path.name, [_look(name, column) for name, column in columns.items()])
+    positions = () if roles.latitude is None or roles.longitude is None else (roles.latitude, roles.longitude)
+    wanted = [names[place] for place in (*roles.readings, *positions)]
+    try:
+        numbers = np.column_stack([np.asarray(columns[name].cast("float64").to_numpy(), np.float32) for name in wanted])
     except (pyarrow.ArrowException, ValueError) as error:
         raise DataError(
             f"{path.name}: a column that is not numeric ({error})",
             "numbers in every column but the time and sensor_id",
             "drop the other columns",
         ) from error
-    if ids is None:
-        return FileTable(path.name, "Parquet, one column per sensor", numbers[..., None], times, local, tuple(columns))
-    sensors = ["" if sensor is None else str(sensor) for sensor in ids.to_pylist()]
-    return pivoted(path.name, "Parquet, long form", times, local, sensors, numbers, columns)
+    clock = _arrow_times(columns[names[roles.time]], path.name)
+    ids = [] if roles.sensor is None else columns[names[roles.sensor]].to_pylist()
+    sensors = ["" if sensor is None else str(sensor).strip() for sensor in ids]
+    return arranged(path.name, "Parquet", roles, wanted, numbers, clock, sensors)
+
+
+def _look(name: str, column: Any) -> Column:
+    """Return what a column looks like: by its type, and text by its first cells."""
+    import pyarrow
+
+    kind, first = column.type, column.slice(0, LOOKED_AT)
+    example = str(first[0]) if len(first) else ""
+    if pyarrow.types.is_timestamp(kind) or pyarrow.types.is_date(kind):
+        return Column(name.strip(), "time", example=example)
+    if pyarrow.types.is_null(kind):
+        return Column(name.strip(), "empty")
+    if pyarrow.types.is_dictionary(kind) or pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+        return looks_like(name.strip(), ["" if cell is None else str(cell) for cell in first.to_pylist()], number_of)
+    if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind):
+        cells = first.to_pylist()
+        return Column(name.strip(), "number", None not in cells and counts_on(cells), example)
+    if pyarrow.types.is_decimal(kind) or pyarrow.types.is_boolean(kind):
+        return Column(name.strip(), "number", example=example)
+    return Column(name.strip(), "text", example=example)  # lists and the like
 
 
 def _arrow_times(column: Any, name: str) -> tuple[NDArray[np.int64], bool]:
@@ -63,7 +92,7 @@ def _arrow_times(column: Any, name: str) -> tuple[NDArray[np.int64], bool]:
 
     if column.null_count:
         raise DataError(f"{name}: {column.null_count} empty times", "a time in every row", "drop those rows")
-    if pyarrow.types.is_timestamp(column.type):
+    if pyarrow.types.is_timestamp(column.type) or pyarrow.types.is_date(column.type):
         seconds = column.to_numpy().astype("datetime64[s]").astype(np.int64)
-        return seconds, column.type.tz is None
+        return seconds, getattr(column.type, "tz", None) is None
     return parse_times([str(value) for value in column.to_pylist()], name)

@@ -237,8 +237,8 @@ def _check_increasing(seconds: NDArray[np.int64], table: FileTable, action: str)
         raise DataError(
             f"{table.name}: time {after} occurs twice ({table.place(row + 1)})",
             "one row per time",
-            "drop the repeated row; for the hour that occurs twice when clocks are set back, "
-            "write the times with their UTC offset",
+            "drop the repeated row; if rows are of several sensors, call the column that says which one sensor_id; for "
+            "the hour that occurs twice when clocks are set back, write the times with their UTC offset",
         )
     raise DataError(
         f"{table.name}: {before} is followed by {after} ({table.place(row + 1)})", "increasing times", action

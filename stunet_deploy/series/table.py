@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.times import format_time
+from stunet_deploy.series.times import EARLIEST_S, LATEST_S
 
 PUBLIC_INTERVAL_S = 300
 """Interval of the public recordings that hold no times."""
-_EARLIEST_S, _LATEST_S = 10**8, 10**11  # 1973 and 5138: row numbers and milliseconds lie outside
 OWN_LAYOUT = "a header, then rows of a time (ISO 8601 or epoch seconds) and one number per sensor"
 """A table of one's own, in the words of error messages."""
 
@@ -63,9 +61,9 @@ class FileTable:
         if 0 in shape:
             raise DataError(f"{self.name} without readings: shape {shape}", OWN_LAYOUT, "check the file's export")
         earliest, latest = int(self.times.min()), int(self.times.max())
-        if earliest < _EARLIEST_S or latest > _LATEST_S:
+        if earliest < EARLIEST_S or latest > LATEST_S:
             raise DataError(
-                f"{self.name}: {earliest if earliest < _EARLIEST_S else latest} as a time",
+                f"{self.name}: {earliest if earliest < EARLIEST_S else latest} as a time",
                 "seconds since 1970-01-01 later than 1973, or ISO 8601 text",
                 "convert row numbers, milliseconds or nanoseconds",
             )
@@ -73,43 +71,3 @@ class FileTable:
     def place(self, row: int) -> str:
         """Return the place of a row in the file, for messages."""
         return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
-
-
-def pivoted(
-    name: str,
-    layout: str,
-    times: NDArray[np.int64],
-    local: bool,
-    sensors: Sequence[str],
-    numbers: NDArray[np.float32],
-    features: Iterable[str],
-) -> FileTable:
-    """A table of long form, its rows in any order; sensors in order of first appearance.
-
-    Args:
-        name: file name, for messages.
-        layout: which layout it is, in words.
-        times: seconds of every row.
-        local: whether they are wall-clock times.
-        sensors: sensor of every row.
-        numbers: readings ``[row, feature]``.
-        features: their names.
-
-    Raises:
-        DataError: a sensor has two rows of one time.
-    """
-    order = {sensor: index for index, sensor in enumerate(dict.fromkeys(sensors))}
-    nodes = np.array([order[sensor] for sensor in sensors], np.int64)
-    grid, rows = np.unique(times, return_inverse=True)
-    cells, counts = np.unique(rows * max(1, len(order)) + nodes, return_counts=True)
-    if (counts > 1).any():
-        row, node = divmod(int(cells[counts.argmax()]), len(order))
-        raise DataError(
-            f"{name}: sensor {list(order)[node]!r} more than once at {format_time(grid[row])}",
-            "one row per time and sensor",
-            "drop the repeated rows",
-        )
-    values = np.full((len(grid), len(order), numbers.shape[1]), np.nan, np.float32)
-    values[rows, nodes] = numbers
-    names = tuple(features)
-    return FileTable(name, layout, values, grid, local, tuple(order), names, ("",) * len(names))

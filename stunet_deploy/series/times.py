@@ -13,6 +13,16 @@ from stunet_deploy.errors import DataError
 from stunet_deploy.series.wall_clock import utc_times
 
 _LEAP_SECOND = re.compile(r"([T ]\d\d:\d\d):60")
+#: ISO 8601 without separators, and dates with a time of day of digits alone.
+_COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:[T ]?(\d\d):?(\d\d)?:?(\d\d(?:\.\d+)?)?)?([+-]\d\d(?::?\d\d)?)?")
+_OFFSET = re.compile(r"(:\d\d(?:\.\d+)?)\s*([+-]\d\d):?(\d\d)?$")
+#: Seconds since the epoch are read as such between 1973 and 5138, larger numbers as milli-, micro- or nanoseconds.
+EARLIEST_S, LATEST_S = 10**8, 10**11
+_TICKS_PER_S = (1, 10**3, 10**6, 10**9)
+#: Years of dates that are written as a number.
+_YEARS = range(1970, 2100)
+TIME_FORMS = "ISO 8601 such as 2012-03-01T00:05 or 2012-03-01T00:05:00+01:00, or epoch seconds"
+"""The times that are read, in the words of error messages."""
 
 
 def format_time(timestamp_utc: int) -> str:
@@ -28,8 +38,13 @@ def parse_iso(text: str) -> datetime:
     Raises:
         ValueError, OverflowError: the text is no such time.
     """
-    # Python 3.10 does not read the Z of UTC, and no Python a leap second.
-    text, leap = _LEAP_SECOND.subn(r"\1:59", re.sub("[Zz]$", "+00:00", text.strip()), count=1)
+    # Python 3.10 does not read the Z of UTC, offsets without a colon or compact forms, and no Python a leap second.
+    text = re.sub("[Zz]$", "+00:00", text.strip())
+    if (compact := _COMPACT.fullmatch(text)) is not None:
+        year, month, day, hour, minute, second, offset = compact.groups()
+        text = f"{year}-{month}-{day}T{hour or '00'}:{minute or '00'}:{second or '00'}{offset or ''}"
+    text = _OFFSET.sub(lambda found: f"{found[1]}{found[2]}:{found[3] or '00'}", text)
+    text, leap = _LEAP_SECOND.subn(r"\1:59", text, count=1)
     return datetime.fromisoformat(text) + timedelta(seconds=leap)
 
 
@@ -51,10 +66,11 @@ def parse_times(texts: Sequence[str], where: str, lines: Sequence[int] | None = 
             seconds[index], is_local = _seconds(text)
         except (ValueError, OverflowError) as error:
             place = f"row {index + 1}" if lines is None else f"line {lines[index]}"
+            number = re.fullmatch(r"\s*[\d.eE+-]+\s*", text) is not None
             raise DataError(
                 f"{where}: {text[:40]!r} as a time ({place})",
-                "ISO 8601 such as 2012-03-01T00:05 or 2012-03-01T00:05:00+01:00, or epoch seconds",
-                "convert the time column",
+                "seconds since 1970-01-01 later than 1973, or ISO 8601 text" if number else TIME_FORMS,
+                "convert row numbers into times" if number else "convert the time column",
             ) from error
         if index and is_local != local:
             raise DataError(
@@ -76,11 +92,50 @@ def parse_time(text: str, timezone: str = "UTC") -> int:
     return int((utc_times(seconds, timezone) if local else seconds)[0])
 
 
+def is_time(text: str) -> bool:
+    """Return whether a text is a date or a moment, and more than a number that might be one."""
+    try:
+        float(text)
+    except ValueError:
+        try:
+            parse_iso(text)
+        except (ValueError, OverflowError):
+            return False
+        return True
+    return _written_as_number(text) is not None
+
+
 def _seconds(text: str) -> tuple[int, bool]:
     """Return the seconds of a text, and whether they are of a wall clock."""
-    try:
-        return round(float(text)), False
-    except ValueError:
-        moment = parse_iso(text)
+    moment = _written_as_number(text)
+    if moment is None:
+        try:
+            number = float(text)
+        except ValueError:
+            moment = parse_iso(text)
+        else:
+            return _epoch_seconds(number, text), False
     local = moment.tzinfo is None
     return round((moment.replace(tzinfo=timezone.utc) if local else moment).timestamp()), local
+
+
+def _written_as_number(text: str) -> datetime | None:
+    """Return the date of digits alone, such as 20250304, 2025030405 or 202503040510; None for any other number.
+
+    As seconds since the epoch these would be of 1970, of 2032 and later, or of thousands of years from now.
+    """
+    digits = re.sub(r"\.0*$", "", text.strip())
+    if not digits.isdecimal() or len(digits) not in (8, 10, 12, 14) or int(digits[:4]) not in _YEARS:
+        return None
+    try:
+        return parse_iso(digits)
+    except ValueError:
+        return None
+
+
+def _epoch_seconds(number: float, text: str) -> int:
+    for ticks in _TICKS_PER_S:
+        if EARLIEST_S <= number / ticks < LATEST_S:
+            # An integer of nanoseconds has more digits than a float.
+            return int(text) // ticks if text.strip().isdecimal() else round(number / ticks)
+    raise ValueError(f"{text} is no number of seconds between 1973 and 5138")

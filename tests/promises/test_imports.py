@@ -16,7 +16,10 @@ VOCABULARY_ON_DEVICE = (
     *("files", "array_files", "toml_files", "config_mapping"),
     *(
         f"series.{name}"
-        for name in ("series", "files", "table", "times", "text", "npz", "hdf5", "parquet", "wall_clock")
+        for name in (
+            *("series", "files", "table", "times", "wall_clock"),
+            *("text", "delimited", "packed", "untimed", "own", "roles", "npz", "hdf5", "parquet"),
+        )
     ),
 )
 WITHOUT_TORCH_AND_ONNX = (

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,14 @@ def npy(array: np.ndarray) -> bytes:
 def npz(**arrays: object) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def zipped(**members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
     return buffer.getvalue()
 
 
@@ -103,16 +112,47 @@ RECORDINGS: dict[str, Case] = {
     "git lfs pointer": Case(
         "metr-la.h5", b"version https://git-lfs.github.com/spec/v1\noid 0\n", "Git LFS", "git lfs pull"
     ),
-    "gzip": Case("speeds.csv.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00", "gzip", "gunzip"),
+    "gzip": Case("speeds.csv.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00", "damaged or locked", "copy it again"),
     "pickle of readings": Case("speeds.pkl", pickle.dumps({"df": 1}), "pickle", "another format"),
     "matrix without times": Case("speeds.npy", npy(np.zeros((3, 2))), "npy array without times", "time column"),
-    "utf-16": Case("speeds.csv", "time,11\n2012-03-01T00:00,60\n".encode("utf-16"), "no UTF-8", "UTF-8"),
-    "semicolons": Case("speeds.csv", b"time;11;12\n2012-03-01;60,5;61\n", "single column", "commas"),
-    "headerless table": Case("speeds.csv", b"1330560000,60,61\n1330560300,60,61\n", "numbers alone", "header"),
-    "line cut off": Case(
-        "speeds.csv", csv("2012-03-01T00:00,60,61", "2012-03-01T00:05,6"), "1 numbers in line 3", "cut"
+    "half a UTF-16 text": Case("speeds.csv", "time,11\n2012-03-01T00:00,60".encode("utf-16")[:-1], "no UTF-8", "UTF-8"),
+    "one column": Case("speeds.csv", b"speed\n60.5\n61\n", "single column", "as CSV"),
+    "points between thousands": Case(
+        "flows.csv", b"time;11\n2012-03-01T00:00;60,5\n2012-03-01T00:05;1.060,5\n", "'1.060,5'", "correct the cell"
     ),
-    "words for readings": Case("speeds.csv", csv("2012-03-01T00:00,up,down"), "'up'", "correct the cell"),
+    "first line of readings": Case(
+        "speeds.csv", csv("2012-03-01T00:05,60,61", header="2012-03-01T00:00,60,61"), "in the first line", "a header"
+    ),
+    "two times": Case(
+        "speeds.csv",
+        csv("2012-03-01T00:00,2012-03-01T00:01,7,60", header="date,time,sensor,speed"),
+        "'date' and 'time'",
+        "rename it to timestamp",
+    ),
+    "two sensors": Case(
+        "speeds.csv",
+        csv("2012-03-01T00:00,1,7,6", header="time,segment,link,flow"),
+        "'segment' and 'link'",
+        "sensor_id",
+    ),
+    "date and time of day apart": Case(
+        "speeds.csv", csv("2012-03-01,00:05,7,60", header="date,time,sensor,speed"), "'date' and 'time'", "join them"
+    ),
+    "sensors that move": Case(
+        "speeds.csv",
+        csv("2012-03-01T00:00,7,60,52.1,13.4", "2012-03-01T00:05,7,60,52.2,13.4", header="time,sensor,speed,lat,lon"),
+        "lat of sensor '7'",
+        "with --graph",
+    ),
+    "a column of words": Case(
+        "speeds.csv", csv("2012-03-01T00:00,7,60,dry", header="time,sensor,speed,road"), "'dry'", "take the column out"
+    ),
+    "JSON": Case("speeds.json", b'{"time": [1], "a": [2]}\n', "is JSON", "as CSV"),
+    "archive of two tables": Case("speeds.zip", zipped(a=b"time,1\n", b=b"time,1\n"), "2 files", "one of them"),
+    "Excel": Case("speeds.xlsx", zipped(**{"xl/workbook.xml": b"<workbook/>"}), "Excel", "save the sheet"),
+    "headerless table": Case("speeds.csv", b"1330560000,60,61\n1330560300,60,61\n", "numbers alone", "header"),
+    "line cut off": Case("speeds.csv", csv("2012-03-01T00:00,60,61", "2012-03-01T00:05,6"), "2 cells in line 3", "cut"),
+    "words for readings": Case("speeds.csv", csv("2012-03-01T00:00,up,down"), "'up'", "call it sensor_id"),
     "no reading at all": Case(
         "speeds.csv", csv("2012-03-01T00:00,,", "2012-03-01T00:05,,"), "single reading", "export"
     ),
@@ -120,7 +160,7 @@ RECORDINGS: dict[str, Case] = {
     "american dates": Case(
         "speeds.csv", csv("03/01/2012 00:00,60,61"), r"'03/01/2012 00:00' as a time \(line 2\)", "time column"
     ),
-    "row numbers for times": Case("speeds.csv", csv("0,60,61", "1,60,61"), "0 as a time", "row numbers"),
+    "row numbers for times": Case("speeds.csv", csv("0,60,61", "1,60,61"), "'0' as a time", "row numbers"),
     "times going back": Case(
         "speeds.csv",
         csv("2012-03-01T00:05,60,61", "2012-03-01T00:00,60,61"),

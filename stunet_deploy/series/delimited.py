@@ -1,0 +1,162 @@
+"""The rows of a delimited text: which delimiter, which decimal sign, and the numbers in its cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stunet_deploy.errors import DataError
+
+DELIMITERS = (",", ";", "\t", "|")
+#: Texts that stand for no reading, in lower case.
+MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none", "-", "--"})
+#: Rows from which roles of columns are told.
+LOOKED_AT = 50
+_SAMPLE = 1 << 16
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """A text table.
+
+    Attributes:
+        name: of its file, for messages.
+        header: cells of the first line that is not blank, without blanks around them.
+        first: number and cells of the first rows after it.
+        later: of all others.
+        decimal_comma: whether numbers have a comma for a point.
+    """
+
+    name: str
+    header: list[str]
+    first: list[tuple[int, list[str]]]
+    later: Iterator[tuple[int, list[str]]]
+    decimal_comma: bool
+
+    @classmethod
+    def of(cls, file: TextIO, name: str) -> Delimited:
+        """Read the header and the first rows of a seekable text."""
+        sample = file.read(_SAMPLE)
+        file.seek(0)
+        delimiter = _delimiter(sample)
+        rows = _numbered(csv.reader(file, delimiter=delimiter))
+        _, header = next(rows, (0, list[str]()))
+        first = list(islice(rows, LOOKED_AT))
+        cells = chain.from_iterable(row for _, row in first)
+        comma = delimiter != "," and any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
+        return cls(name, [cell.strip() for cell in header], first, rows, comma)
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield number and cells of every row, as many as the header has.
+
+        Raises:
+            DataError: a row has more or fewer.
+        """
+        for line, row in chain(self.first, self.later):
+            if len(row) != len(self.header):
+                raise DataError(
+                    f"{self.name}: {len(row)} cells in line {line}",
+                    f"{len(self.header)}, one per column",
+                    "export the file again; this line is cut off or holds extra delimiters",
+                )
+            yield line, row
+
+    def looked_at(self, place: int) -> list[str]:
+        """Return the cells of a column in the first rows."""
+        return [row[place] for _, row in self.first if place < len(row)]
+
+    def number(self, text: str) -> float:
+        """Return the number of a cell; see :func:`number_of`."""
+        return number_of(text, self.decimal_comma)
+
+    def numbers(self, cells: Sequence[str], line: int, columns: Sequence[str]) -> NDArray[np.float32]:
+        """Return the numbers of a row.
+
+        Args:
+            cells: of the row.
+            line: its number, for messages.
+            columns: their names, for messages.
+
+        Raises:
+            DataError: a cell is no number.
+        """
+        if not self.decimal_comma:
+            try:
+                return np.array([float(cell) for cell in cells], np.float32)
+            except ValueError:
+                pass  # some cells have no number, or one has text
+        row = list[float]()
+        for cell, column in zip(cells, columns, strict=True):
+            try:
+                row.append(self.number(cell))
+            except ValueError as error:
+                raise DataError(
+                    f"{self.name}: line {line}, column {column!r}: {cell[:40]!r}",
+                    "a number, or an empty cell where nothing was measured",
+                    "correct the cell",
+                ) from error
+        return np.array(row, np.float32)
+
+
+def number_of(text: str, decimal_comma: bool = False) -> float:
+    """Return the number of a cell, NaN for no reading.
+
+    Args:
+        text: of the cell.
+        decimal_comma: whether numbers have a comma for a point; a point is no part of them then.
+
+    Raises:
+        ValueError: the text is no number.
+    """
+    if text.strip().lower() in MISSING:
+        return float("nan")
+    if not decimal_comma:
+        return float(text)
+    if "." in text:  # of thousands, or the decimal sign of another row
+        raise ValueError(text)
+    return float(text.replace(",", "."))
+
+
+def all_numbers(cells: Iterable[str]) -> bool:
+    """Return whether every cell is a number."""
+    try:
+        for cell in cells:
+            float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def stacked(rows: Sequence[NDArray[np.float32]], columns: int) -> NDArray[np.float32]:
+    """Return rows as a table, also of none."""
+    return np.stack(rows) if rows else np.empty((0, columns), np.float32)
+
+
+def _numbered(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the line in which a row ends, and its cells; blank lines are no rows."""
+    for row in reader:
+        if row:
+            yield reader.line_num, row  # type: ignore[attr-defined]
+
+
+def _delimiter(sample: str) -> str:
+    """Return the delimiter that cuts the first two rows into equally many cells, at least two; a comma if none does.
+
+    The header alone would not tell: a decimal comma parts the numbers of a table with semicolons.
+    """
+    found = {}
+    for delimiter in DELIMITERS:
+        rows = list(islice(csv.reader(io.StringIO(sample), delimiter=delimiter), 20))
+        found[delimiter] = [len(row) for row in rows if row][:2]
+    even = [delimiter for delimiter, cells in found.items() if len(set(cells)) == 1 and cells[0] > 1]
+    likely = even or [delimiter for delimiter, cells in found.items() if cells and cells[0] > 1]
+    return max(likely, key=lambda delimiter: found[delimiter][0], default=",")

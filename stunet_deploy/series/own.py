@@ -1,0 +1,117 @@
+"""The table of a recording of one's own, wide or long, from columns whose roles are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stunet_deploy.errors import DataError
+from stunet_deploy.series.roles import Roles
+from stunet_deploy.series.table import FileTable
+from stunet_deploy.series.times import format_time
+
+#: Degrees that a position may vary by: a hundred metres.
+_STILL = 1e-3
+#: A feature is known never to change from so many readings a sensor on.
+_ENOUGH = 20
+
+
+def arranged(
+    name: str,
+    layout: str,
+    roles: Roles,
+    columns: Sequence[str],
+    numbers: NDArray[np.float32],
+    clock: tuple[NDArray[np.int64], bool],
+    sensors: Sequence[str],
+    lines: NDArray[np.int64] | None = None,
+) -> FileTable:
+    """Return the table of a file.
+
+    Args:
+        name: of the file.
+        layout: its kind, in words.
+        roles: of its columns.
+        columns: names of the readings, then of the positions if there are any.
+        numbers: the same, ``[row, column]``.
+        clock: seconds of every row, and whether they are of the wall clock.
+        sensors: sensor of every row; of a table of one column per sensor empty.
+        lines: in the file, of every row, for messages.
+
+    Raises:
+        DataError: a sensor has two rows of one time, or is at several places.
+    """
+    times, local = clock
+    if roles.sensor is None:
+        layout = f"{layout}, one column per sensor"
+        return FileTable(name, layout, numbers[..., None], times, local, tuple(columns), notes=roles.notes, lines=lines)
+    order = {sensor: index for index, sensor in enumerate(dict.fromkeys(sensors))}
+    nodes = np.array([order[sensor] for sensor in sensors], np.int64)
+    grid, rows = np.unique(times, return_inverse=True)
+    cells, counts = np.unique(rows * max(1, len(order)) + nodes, return_counts=True)
+    if (counts > 1).any():
+        row, node = divmod(int(cells[counts.argmax()]), len(order))
+        raise DataError(
+            f"{name}: sensor {list(order)[node]!r} more than once at {format_time(grid[row])}",
+            "one row per time and sensor",
+            "drop the repeated rows",
+        )
+    features = len(roles.readings)
+    values = np.full((len(grid), len(order), features), np.nan, np.float32)
+    values[rows, nodes] = numbers[:, :features]
+    positions = numbers[:, features:]
+    latitude, longitude = (
+        [_still(name, columns[features + part], list(order), nodes, positions[:, part]) for part in range(2)]
+        if positions.shape[1]
+        else (None, None)
+    )
+    kept, notes = _changing(values, columns)
+    return FileTable(
+        name,
+        f"{layout}, long form",
+        values[..., kept],
+        grid,
+        local,
+        tuple(order),
+        tuple(columns[feature] for feature in kept),
+        ("",) * len(kept),
+        latitude=latitude,
+        longitude=longitude,
+        notes=(*roles.notes, *notes),
+    )
+
+
+def _changing(values: NDArray[np.float32], columns: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return the features that ever change at a sensor, and a note on each of the others; all if none changes."""
+    seen = np.isfinite(values)
+    high, low = np.where(seen, values, -np.inf).max(axis=0), np.where(seen, values, np.inf).min(axis=0)
+    still = ((high == low) | ~seen.any(axis=0)).all(axis=0) & (seen.sum(axis=0).max(axis=0) >= _ENOUGH)
+    if still.all():
+        return list(range(len(still))), []
+    notes = [
+        f"column {columns[feature]} left out: it never changes at a sensor"
+        for feature in np.flatnonzero(still).tolist()
+    ]
+    return np.flatnonzero(~still).tolist(), notes
+
+
+def _still(
+    name: str, column: str, sensors: Sequence[str], nodes: NDArray[np.int64], degrees: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the position of every sensor, which does not move."""
+    low, high = np.full(len(sensors), np.inf), np.full(len(sensors), -np.inf)
+    known = np.isfinite(degrees)
+    np.minimum.at(low, nodes[known], degrees[known])
+    np.maximum.at(high, nodes[known], degrees[known])
+    wrong = np.flatnonzero(~(high - low <= _STILL))
+    if len(wrong):
+        where = f"{low[wrong[0]]:g} to {high[wrong[0]]:g}" if np.isfinite(low[wrong[0]]) else "nothing"
+        raise DataError(
+            f"{name}: {column} of sensor {sensors[wrong[0]]!r} from {where}",
+            "one position of every sensor",
+            "take the positions out of the recording, and give them with --graph",
+        )
+    middle: NDArray[np.float64] = (low + high) / 2
+    return middle

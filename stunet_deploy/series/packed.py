@@ -1,0 +1,87 @@
+"""The text of a data file: in UTF-8 or UTF-16, plain, compressed by gzip, or the only file of a zip archive."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TextIO, cast
+
+from stunet_deploy.errors import DataError
+
+_BINARY = {b"PK": "a zip archive", b"\x89HDF": "an HDF5 file", b"PAR1": "a Parquet file", b"\x93NUMPY": "an npy array"}
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open the text of a file, seekable, line ends as they are.
+
+    Raises:
+        DataError: damaged, or no text in one of these encodings.
+    """
+    try:
+        with _unpacked(path) as file:
+            head = file.read(8)
+            file.seek(0)
+            for begin, what in _BINARY.items():
+                if head.startswith(begin):
+                    raise DataError(f"{path.name}, {what} within another", "one of the two", "unpack it")
+            encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+            yield io.TextIOWrapper(file, encoding, newline="")
+    except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(
+            f"{path.name}, a damaged or locked archive ({error})", "a whole file", "copy it again, or unpack it"
+        ) from error
+    except UnicodeError as error:
+        raise DataError(
+            f"{path.name}, which is no UTF-8 text table ({error})",
+            "a CSV, Parquet, npz or HDF5 file",
+            "export the readings as CSV in UTF-8",
+        ) from error
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as file:
+        head = file.read(2)
+        file.seek(0)
+        if head == b"\x1f\x8b":
+            with gzip.open(file) as unpacked:
+                yield cast("IO[bytes]", unpacked)
+        elif head == b"PK":
+            with zipfile.ZipFile(file) as archive, archive.open(_only_member(archive, path.name)) as unpacked:
+                yield unpacked
+        else:
+            yield file
+
+
+def _only_member(archive: zipfile.ZipFile, name: str) -> str:
+    members = [
+        member for member in archive.namelist() if not member.endswith("/") and not member.startswith("__MACOSX")
+    ]
+    if len(members) != 1:
+        raise DataError(
+            f"{name} with {len(members)} files ({', '.join(members[:3])})",
+            "an archive of one table",
+            "unpack it, and give one of them",
+        )
+    return members[0]
+
+
+def is_npz(path: Path) -> bool:
+    """Return whether a zip archive holds arrays of numpy, or is too damaged to hold a table.
+
+    Raises:
+        DataError: an Excel workbook.
+    """
+    try:
+        members = zipfile.ZipFile(path).namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
+        return True  # whose reader says what is wrong with it
+    if "xl/workbook.xml" in members:
+        raise DataError(f"{path.name}, an Excel workbook", "a CSV or Parquet table", "save the sheet as CSV in UTF-8")
+    return not members or any(member.endswith(".npy") for member in members)

@@ -1,0 +1,232 @@
+"""The role of every column of a table: its time, its sensor, a reading, a position, or none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from stunet_deploy.errors import DataError
+from stunet_deploy.series.times import is_time
+
+#: Names of columns, in lower case without blanks, hyphens and underscores; the first is the one to be recommended.
+TIMES = ("timestamp", "time", "datetime", "date", "dateandtime", "datetimeutc", "localtime", "starttime", "ts")
+SENSORS = (
+    "sensorid", "sensor", "stationid", "station", "detectorid", "detector", "deviceid", "device", "segmentid",
+    "segment", "linkid", "link", "nodeid", "node", "locationid", "location", "siteid", "site", "id", "entityid",
+)  # fmt: skip
+LATITUDES, LONGITUDES = ("latitude", "lat"), ("longitude", "lon", "lng", "long")
+#: What pandas and others call the column of row numbers, beside no name at all.
+ROW_NUMBERS = ("unnamed:0", "index", "row", "rownumber", "rowid", "level0", "indexlevel0")
+
+#: What the first rows of a column hold.
+Kind = Literal["time", "number", "text", "empty"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column looks like from its name and its first rows.
+
+    Attributes:
+        name: without blanks around it; may be empty.
+        kind: of its cells; ``number`` where they might also be seconds since the epoch.
+        counts: whether its cells are consecutive whole numbers.
+        example: one of its cells, for messages.
+    """
+
+    name: str
+    kind: Kind
+    counts: bool = False
+    example: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name as it is compared."""
+        return self.name.lower().replace(" ", "").replace("-", "").replace("_", "")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The places of columns by role.
+
+    Attributes:
+        time: its place.
+        sensor: its place in a table of long form; None for one column per sensor.
+        readings: places of the features of a long table, or of the sensors of a wide one.
+        latitude, longitude: places in a long table that has both, otherwise None.
+        notes: what was left out, and why.
+    """
+
+    time: int
+    sensor: int | None
+    readings: tuple[int, ...]
+    latitude: int | None = None
+    longitude: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def looks_like(name: str, cells: Sequence[str], number: Callable[[str], float]) -> Column:
+    """Return what a column of text looks like.
+
+    Args:
+        name: of the column.
+        cells: of the first rows.
+        number: returns that of a cell, NaN for no reading; raises ValueError for text.
+    """
+    numbers = list[float]()
+    for cell in cells:
+        try:
+            numbers.append(number(cell))
+        except ValueError:
+            kind: Kind = "time" if all(is_time(cell) for cell in cells if cell.strip()) else "text"
+            return Column(name, kind, example=cell)
+    if all(map(math.isnan, numbers)):
+        return Column(name, "empty")
+    return Column(name, "time" if all(map(is_time, cells)) else "number", counts_on(numbers), cells[0])
+
+
+def counts_on(numbers: Sequence[float]) -> bool:
+    """Return whether numbers are consecutive whole ones, at least two of them."""
+    steps = {after - before for before, after in pairwise(numbers)}
+    return steps == {1.0} and math.isfinite(numbers[0]) and float(numbers[0]).is_integer()
+
+
+def roles_of(file: str, columns: Sequence[Column]) -> Roles:
+    """Tell the roles of the columns of a table.
+
+    A table is in long form if a column has a name of a sensor's, in upper or lower case (:data:`SENSORS`). The time is
+    a column of such a name (:data:`TIMES`), one called timestamp before all others; without any, the first column.
+
+    Args:
+        file: its name, for messages.
+        columns: in order.
+
+    Raises:
+        DataError: two columns may be the time or the sensor, a name is missing or repeated, text where readings are
+            expected, or no reading is left.
+    """
+    notes = list[str]()
+    time = _time(file, columns, notes)
+    left = list[int]()
+    for place, column in enumerate(columns):
+        if place != time and _numbers_rows(column):
+            notes.append(f"column {column.name or place + 1} left out: it numbers the rows")
+        elif place != time and (column.name or column.kind != "empty"):
+            left.append(place)
+    sensors = [place for place in left if columns[place].key in SENSORS and columns[place].kind != "time"]
+    _check_names(file, [columns[place] for place in left])
+    if not sensors:
+        _check_wide(file, columns, left)
+        return Roles(time, None, tuple(left), notes=tuple(notes))
+    sensor = _one(file, columns, sensors, SENSORS, "the sensor", "sensor_id")
+    left.remove(sensor)
+    positions = [
+        next((place for place in left if columns[place].key in names), None) for names in (LATITUDES, LONGITUDES)
+    ]
+    latitude, longitude = (None, None) if None in positions else positions
+    readings = list[int]()
+    for place in left:
+        column = columns[place]
+        if place in (latitude, longitude):
+            continue
+        if column.kind == "time" and columns[time].key == "timestamp":
+            notes.append(f"column {column.name!r} left out: the time is {columns[time].name!r}")
+        elif column.kind in ("time", "text"):
+            raise DataError(
+                f"{file}: {column.example!r} in column {column.name!r}",
+                f"numbers in every column but {columns[time].name!r} (time) and {columns[sensor].name!r} (sensor)",
+                "correct the cell or take the column out",
+            )
+        else:
+            readings.append(place)
+    if not readings:
+        raise DataError(
+            f"{file}: columns {', '.join(column.name for column in columns[:6])}",
+            "a time, a sensor and at least one column of readings",
+            "add a column of readings",
+        )
+    return Roles(time, sensor, tuple(readings), latitude, longitude, tuple(notes))
+
+
+def _numbers_rows(column: Column) -> bool:
+    return column.counts and (not column.key or column.key in ROW_NUMBERS)
+
+
+def _time(file: str, columns: Sequence[Column], notes: list[str]) -> int:
+    """Return the place of the time."""
+    named = [place for place, column in enumerate(columns) if column.key in TIMES]
+    words = [place for place in named if columns[place].kind == "text"]
+    if len(named) > 1 and words and all(":" in columns[place].example for place in words):
+        raise DataError(
+            f"{file}: columns {' and '.join(repr(columns[place].name) for place in named[:3])}",
+            "date and time of day in one column",
+            "join them into one called timestamp",
+        )
+    named = [place for place in named if place not in words]
+    if named:
+        exact = [place for place in named if columns[place].key == TIMES[0]]
+        dated = [place for place in named if columns[place].kind == "time"]
+        chosen = exact or dated or named
+        if len(chosen) > 1 and not exact:
+            _refuse_two(file, columns, chosen, "the time", TIMES[0])
+        return chosen[0]
+    first = columns[0]
+    if first.kind in ("number", "time") and first.key not in SENSORS and not _numbers_rows(first):
+        return 0  # what stands first in a table of one column per sensor, whatever its name
+    dated = [place for place, column in enumerate(columns) if column.kind == "time"]
+    if len(dated) > 1:
+        _refuse_two(file, columns, dated, "the time", TIMES[0])
+    if not dated and columns[0].key in SENSORS:
+        raise DataError(
+            f"{file}: columns {', '.join(column.name for column in columns[:6])}",
+            "timestamp, sensor_id and at least one feature, each once",
+            "name the columns so",
+        )
+    return dated[0] if dated else 0
+
+
+def _one(
+    file: str, columns: Sequence[Column], places: Sequence[int], names: Sequence[str], role: str, wanted: str
+) -> int:
+    """Return the only place, or the one whose name is the plainest."""
+    exact = [place for place in places if columns[place].key == names[0]]
+    if len(exact or places) > 1:
+        _refuse_two(file, columns, exact or places, role, wanted)
+    return (exact or list(places))[0]
+
+
+def _refuse_two(file: str, columns: Sequence[Column], places: Sequence[int], role: str, wanted: str) -> None:
+    both = " and ".join(repr(columns[place].name) for place in places[:3])
+    raise DataError(
+        f"{file}: columns {both}, each of which may be {role}",
+        f"one of them, called {wanted}",
+        f"rename it to {wanted}, and take out or rename the others",
+    )
+
+
+def _check_names(file: str, columns: Sequence[Column]) -> None:
+    names = [column.name for column in columns]
+    if "" in names:
+        raise DataError(
+            f"{file}: a sensor or feature without an id: column {names.index('') + 2} has no name",
+            "a name over every column",
+            "name or delete it",
+        )
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if repeated:
+        raise DataError(
+            f"{file}: {repeated[0]!r} more than once in the header", "every name once", "rename or delete one of them"
+        )
+
+
+def _check_wide(file: str, columns: Sequence[Column], left: Sequence[int]) -> None:
+    """Refuse a table of long form whose sensor has another name: its text, or its time, would be a sensor."""
+    for column in (columns[place] for place in left):
+        if column.kind in ("time", "text"):
+            raise DataError(
+                f"{file}: {column.example!r} in column {column.name!r}",
+                "a column of times and one of numbers for every sensor; or columns timestamp, sensor_id and readings",
+                "correct the cell or take the column out; if it says which sensor a row is of, call it sensor_id",
+            )
