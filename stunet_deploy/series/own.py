@@ -49,6 +49,7 @@ def arranged(
         return FileTable(name, layout, numbers[..., None], times, local, tuple(columns), notes=roles.notes, lines=lines)
     order = {sensor: index for index, sensor in enumerate(dict.fromkeys(sensors))}
     nodes = np.array([order[sensor] for sensor in sensors], np.int64)
+    times, aligned = _aligned(times, nodes)
     grid, rows = np.unique(times, return_inverse=True)
     cells, counts = np.unique(rows * max(1, len(order)) + nodes, return_counts=True)
     if (counts > 1).any():
@@ -79,8 +80,39 @@ def arranged(
         ("",) * len(kept),
         latitude=latitude,
         longitude=longitude,
-        notes=(*roles.notes, *notes),
+        notes=(*roles.notes, *aligned, *notes),
     )
+
+
+def _aligned(times: NDArray[np.int64], nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
+    """Return the times of sensors that are read in turn as the begin of the interval that they are read in.
+
+    The interval is what lies between most readings of one sensor. Times stay as they are if all sensors are read at
+    once, or if a sensor is not always read at the same second of the interval.
+
+    Args:
+        times: in seconds, of every row.
+        nodes: number of the sensor of every row.
+    """
+    order = np.lexsort((times, nodes))
+    steps = np.diff(times[order])[np.diff(nodes[order]) == 0]
+    steps = steps[steps > 0]
+    if not len(steps):
+        return times, []
+    lengths, counts = np.unique(steps, return_counts=True)
+    interval = int(lengths[counts.argmax()])
+    second = times % interval
+    first = np.full(int(nodes.max()) + 1, -1)
+    first[nodes[::-1]] = second[::-1]
+    if len(np.unique(first)) == 1 or (second != first[nodes]).any():
+        return times, []
+    # Counted from the earliest sensor of the round, which may begin at any second.
+    seconds = np.unique(first)
+    gaps = np.diff(np.append(seconds, seconds[0] + interval))
+    begin = int(seconds[(int(gaps.argmax()) + 1) % len(seconds)])
+    spread = int(interval - gaps.max())
+    note = f"sensors are read in turn, within {spread} s of every {interval} s: times are those of the first of them"
+    return times - (second - begin) % interval, [note]
 
 
 def _changing(values: NDArray[np.float32], columns: Sequence[str]) -> tuple[list[int], list[str]]:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stunet_deploy.data_files import read_data_file
 from stunet_deploy.errors import DataError
@@ -115,6 +117,37 @@ def test_positions_in_every_row_are_those_of_the_sensors(tmp_path: Path) -> None
     assert found.series.features == ("speed",)
     np.testing.assert_allclose(found.series.latitude or (), (52.5, 52.6), rtol=1e-6)
     np.testing.assert_allclose(found.series.longitude or (), (13.4, 13.5), rtol=1e-6)
+
+
+@given(
+    turns=st.lists(st.integers(0, 9), min_size=2, max_size=6, unique=True),
+    interval=st.sampled_from([60, 300, 3600]),
+    start=st.integers(0, 59),
+    shift=st.integers(0, 10**6),
+)
+def test_sensors_that_are_read_in_turn_are_of_one_interval(
+    turns: list[int], interval: int, start: int, shift: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Each at its own second, which may lie before or after the full interval."""
+    path = tmp_path_factory.getbasetemp() / "turns.csv"
+    offsets = {f"s{turn}": turn * interval // 10 // 2 for turn in turns}
+    rows = [
+        f"{T0 + shift + start + offset + interval * row},{sensor},{row * row + offset}"
+        for row in range(5)
+        for sensor, offset in offsets.items()
+    ]
+    path.write_text("\n".join(["time,sensor,flow", *rows]))
+
+    series = read_series(path)
+
+    assert series.interval_s == interval
+    assert series.timestamps.tolist() == [
+        T0 + shift + start + min(offsets.values()) + interval * row for row in range(5)
+    ]
+    assert series.observed.all()
+    for node, sensor in enumerate(series.sensor_ids):
+        assert series.values[:, node, 0].tolist() == [row * row + offsets[sensor] for row in range(5)]
+    assert "sensors are read in turn" in series.source
 
 
 @pytest.mark.parametrize(
