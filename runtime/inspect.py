@@ -9,6 +9,7 @@ from typing import Any
 from runtime.backends.gpu.engines import SUFFIX, check_engine, read_engine
 from stunet_deploy.bundle import FLOAT32, Bundle, Manifest, graph_name
 from stunet_deploy.errors import BundleError
+from stunet_deploy.wording import in_figures, span_in_words
 
 
 def inspect(bundle: Bundle) -> dict[str, Any]:
@@ -148,7 +149,11 @@ def _accuracy(manifest: Manifest) -> str:
     several = len(manifest.targets) > 1
     errors = [
         f"{r['target']} " * several
-        + " ".join(filter(None, (f"{r['mae']:.2f}", units.get(r["target"], ""), f"at {r['horizon_minutes']:g} min")))
+        + " ".join(
+            filter(
+                None, (in_figures(r["mae"]), units.get(r["target"], ""), f"at {span_in_words(r['horizon_minutes'])}")
+            )
+        )
         for r in results
         if r["mae"] is not None
     ]

@@ -16,6 +16,7 @@ from stunet_deploy.series.series import Series
 from stunet_deploy.series.times import format_time
 from stunet_deploy.series.wall_clock import DAY_S
 from stunet_deploy.site import Site
+from stunet_deploy.wording import in_figures, span_in_words
 from training.protocols import Split
 
 Regime = Literal["window", "stream"]
@@ -161,11 +162,11 @@ def table(results: Sequence[Result]) -> str:
         if result.hidden is not None:
             model += f", {100 * result.hidden:g} % hidden"
         mape = f"{'–':>7}" if result.mape is None else f"{result.mape:6.1f}%"
-        errors = f"{result.mae:7.2f} {result.wape:6.1f}% {mape} {result.rmse:7.2f}"
+        errors = f"{in_figures(result.mae):>7} {result.wape:6.1f}% {mape} {in_figures(result.rmse):>7}"
         lines.setdefault((model, result.protocol), {})[result.horizon_minutes] = errors
     width = max((len(model) for model, _ in lines), default=0)
     blank = " " * len(f"{0:7.2f} {0:6.1f}% {0:6.1f}% {0:7.2f}")
-    titles = "  ".join(f"{f'{minutes:g} min':^{len(blank)}}" for minutes in horizons)
+    titles = "  ".join(f"{span_in_words(minutes):^{len(blank)}}" for minutes in horizons)
     units = "  ".join(f"{'MAE':>7} {'WAPE':>7} {'MAPE':>7} {'RMSE':>7}" for _ in horizons)
     text = [f"{'':{width}}  {'':6}  {titles}".rstrip(), f"{'model':{width}}  {'':6}  {units}"]
     text += [
@@ -200,7 +201,7 @@ def remarks(site: Site, results: Sequence[Result]) -> list[str]:
             carried: dict[str, list[str]] = {}
             for one in found:
                 if one.protocol == "stream" and not one.hidden and one.mae_changing is not None:
-                    carried.setdefault(one.model, []).append(f"{one.mae_changing:.2f}")
+                    carried.setdefault(one.model, []).append(in_figures(one.mae_changing))
             errors = ", ".join(f"{model} {' / '.join(numbers)}" for model, numbers in carried.items())
             unit = site.unit_of([target])
             lines.append(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stunet_deploy.wording import span_in_words
 from training.evaluation import Result
 
 
@@ -50,7 +51,7 @@ class Verdict:
             if self.worth_deploying or ours >= best:
                 change = f"{100 * abs(1 - ours / best):.1f} %" if best else f"{abs(ours - best):.3g}"
                 way = "below" if ours < best else "above" if ours > best else "equal to"
-                parts.append(f"{f'{target} ' if several else ''}{minutes:g} min {change} {way} {name}")
+                parts.append(f"{f'{target} ' if several else ''}{span_in_words(minutes)} {change} {way} {name}")
         opening = "worth deploying" if self.worth_deploying else "not worth deploying"
         return f"{opening}: carried MAE at {', '.join(parts)}"
 

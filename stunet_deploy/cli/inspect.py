@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stunet_deploy.cli import cost, explanation
 from stunet_deploy.cli.console import Console
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.wording import in_figures
 
 if TYPE_CHECKING:
     from stunet_deploy.contract import StepContract
@@ -124,7 +125,7 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], str]:
         *graphs,
         f"remembers  {len(contract.states)} states, {contract.state_bytes() / 1e3:.1f} kB a stream",
         f"trained    {trained.get('epochs', '?')} epochs on {trained.get('data', 'data that it does not name')}",
-        f"accuracy   {'unknown' if validation is None else f'validation MAE {validation:.3f}'}; "
+        f"accuracy   {'unknown' if validation is None else f'validation MAE {in_figures(validation, 3)}'}; "
         "test errors: stunet evaluate",
         f"needs      to be exported; {len(checkpoint.reference.timestamps)} recorded intervals inside verify it",
     ]

@@ -20,6 +20,7 @@ from stunet_deploy.cli.pictures import forecasts as pictures
 from stunet_deploy.files import replacing
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.wall_clock import DAY_S
+from stunet_deploy.wording import in_figures, span_in_words
 from training.evaluation import Result, remarks
 from training.protocols import Split
 
@@ -127,8 +128,9 @@ def _cards(result: DemoResult, unit: str) -> str:
     verified = result.verification
     cards = [
         (
-            f"{errors[model, furthest]:.2f} {unit}",
-            f"mean error {furthest:g} minutes ahead; persistence has {errors['persistence', furthest]:.2f}",
+            f"{in_figures(errors[model, furthest])} {unit}",
+            f"mean error {span_in_words(furthest)} ahead; "
+            f"persistence has {in_figures(errors['persistence', furthest])}",
         ),
         (
             f"{median:.0f} µs",
@@ -174,14 +176,15 @@ def _accuracy(results: Sequence[Result]) -> str:
     """Return the table of errors, a row per model and regime; a baseline has no state, so one row says it all."""
     horizons = sorted({result.horizon_minutes for result in results})
     first = results[0].model
-    head = "<tr><th>model<th>regime" + "".join(f"<th colspan=4>{minutes:g} min" for minutes in horizons)
+    head = "<tr><th>model<th>regime" + "".join(f"<th colspan=4>{span_in_words(minutes)}" for minutes in horizons)
     head += "<tr class=sub><th><th>" + "<th>MAE<th>WAPE<th>MAPE<th>RMSE" * len(horizons)
     body = []
     for model in dict.fromkeys(result.model for result in results):
         for regime in ("stream", "window") if model == first else ("stream",):
             cells = [r for r in results if r.model == model and r.protocol == regime]
             numbers = "".join(
-                f"<td>{r.mae:.2f}<td>{r.wape:.1f} %<td>{'–' if r.mape is None else f'{r.mape:.1f} %'}<td>{r.rmse:.2f}"
+                f"<td>{in_figures(r.mae)}<td>{r.wape:.1f} %"
+                f"<td>{'–' if r.mape is None else f'{r.mape:.1f} %'}<td>{in_figures(r.rmse)}"
                 for r in cells
             )
             shown = regime if model == first else "either"

@@ -14,6 +14,7 @@ from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_backend
 from stunet_deploy.cli.service import run_service
 from stunet_deploy.errors import ConfigError, DataError
+from stunet_deploy.wording import span_in_words
 
 if TYPE_CHECKING:
     from runtime.forecast import Forecast
@@ -210,7 +211,7 @@ class Summary:
         target, unit = manifest.targets[0], manifest.units_of_targets[0]
         title = f"{target} {unit}".strip()
         width = max(len(title), *(len(sensor) for sensor in manifest.sensor_ids[:SENSORS_SHOWN]))
-        minutes = "".join(f"{f'{manifest.horizons_min[h - 1]:g} min':>9}" for h in horizons)
+        minutes = "".join(f" {span_in_words(manifest.horizons_min[h - 1]):>8}" for h in horizons)
         lines = [
             self.headline(stream),
             f"last forecast, issued at {self.last.issued_at:%Y-%m-%d %H:%M} UTC:",

@@ -11,6 +11,7 @@ from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_data, minutes
 from stunet_deploy.config import RunConfig
 from stunet_deploy.config_files import read_run_config
+from stunet_deploy.wording import in_figures
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -68,7 +69,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     def report(trial: FrozenTrial) -> None:
         complete = trial.state == TrialState.COMPLETE
-        outcome = f"validation MAE {trial.value:.3f}{f' {unit}' if unit else ''}" if complete else "pruned"
+        outcome = (
+            f"validation MAE {in_figures(trial.value or 0.0, 3)}{f' {unit}' if unit else ''}" if complete else "pruned"
+        )
         shown = "  ".join(f"{name.partition('.')[2]} {_short(value)}" for name, value in trial.params.items())
         console.say(f"trial {trial.number:3d}  {outcome}  {shown}")
 
@@ -93,8 +96,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     }
     text = f"{out / TABLE}: {data['complete']} trials, {data['pruned']} more pruned"
     if best is not None:
-        beside = "" if first is None else f", the preset {first:.3f}"
-        text += f"\nbest validation MAE {best.value:.3f}{f' {unit}' if unit else ''}{beside}; settings in {out / BEST}"
+        beside = "" if first is None else f", the preset {in_figures(first, 3)}"
+        found = f"{in_figures(best.value or 0.0, 3)}{f' {unit}' if unit else ''}"
+        text += f"\nbest validation MAE {found}{beside}; settings in {out / BEST}"
     console.answer(data, text)
     if best is None:
         console.next("more trials, or more --minutes-each in another --out: none was trained to its end")

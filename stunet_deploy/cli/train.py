@@ -18,6 +18,7 @@ from stunet_deploy.cli.options import minutes
 from stunet_deploy.config import RUN_CONFIGS
 from stunet_deploy.config_files import PRESETS, read_run_config
 from stunet_deploy.errors import ConfigError, DataError
+from stunet_deploy.wording import in_figures
 
 if TYPE_CHECKING:
     from stunet_deploy.graph.files import SensorGraph
@@ -203,7 +204,7 @@ def _train(arguments: argparse.Namespace, console: Console, device: str) -> int:
         "protocol": trained["protocol"],
         "seconds": round(time.perf_counter() - started, 1),
     }
-    error = f"validation MAE {data['best_validation_mae']:.3f}{f' {unit}' if unit else ''}"
+    error = f"validation MAE {in_figures(data['best_validation_mae'], 3)}{f' {unit}' if unit else ''}"
     text = (
         f"{data['epochs']} epochs, best {error} after epoch {data['best_epoch']}; log in {log_file}"
         if epochs != 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
 from stunet_deploy.files import replacing
+from stunet_deploy.wording import in_figures
 from training.history import Epoch
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ class TrainingLog(ExitStack):
         self._best = min(self._best, epoch.validation_mae)
         planned = "" if self._epochs is None else f"/{self._epochs}"
         line = (
-            f"epoch {epoch.epoch:3d}{planned}  loss {epoch.loss:.4f}  validation MAE {epoch.validation_mae:.3f}"
-            f"{self._unit}"
+            f"epoch {epoch.epoch:3d}{planned}  loss {epoch.loss:.4f}  "
+            f"validation MAE {in_figures(epoch.validation_mae, 3)}{self._unit}"
             f"{' *' if better else '  '}  {epoch.seconds:.1f} s"
         )
         if self._progress is None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.times import format_time, parse_iso
 from stunet_deploy.series.wall_clock import DAY_S, find_zone
+from stunet_deploy.wording import span_in_words
 
 WORST_SHOWN = 5
 #: Exact zeros are worth a remark from this share of the readings on.
@@ -63,7 +64,7 @@ def explain_series(description: Mapping[str, Any]) -> list[str]:
         f"sensors    {description['sensors']:,}, {description['first_sensor']} … {description['last_sensor']}"
         + (", with coordinates" if description["coordinates"] else ""),
         f"time       {first:%a %Y-%m-%d %H:%M} to {last:%a %Y-%m-%d %H:%M} {zone}, "
-        f"{description['intervals']:,} intervals of {minutes:g} min{breaks}",
+        f"{description['intervals']:,} intervals of {span_in_words(minutes)}{breaks}",
     ]
     for feature in description["features"]:
         unit = feature["unit"] or "(unit not in the file)"

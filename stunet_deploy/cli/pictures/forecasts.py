@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from stunet_deploy.files import replacing
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.wall_clock import DAY_S
+from stunet_deploy.wording import span_in_words
 from training.evaluation import Predictor, Result
 from training.protocols import Split
 
@@ -140,7 +141,7 @@ def draw_day(day: Day, nodes: Sequence[int], title: str) -> Figure:
         for axes, node in zip(grid.flat, nodes, strict=False):
             axes.plot(times, day.observed[:, node], color=INK, linewidth=1.1, alpha=0.55, label="observed")
             for (minutes, values), colour in zip(day.ahead.items(), COLOURS, strict=False):
-                label = f"forecast {minutes:g} min before"
+                label = f"forecast {span_in_words(minutes)} before"
                 axes.plot(times, values[:, node], color=colour, linewidth=1.2, label=label)
             axes.set_title(day.sensor_ids[node])
             _clock_axis(axes, day.zone)
@@ -177,7 +178,7 @@ def draw_corridors(day: Day, corridors: Mapping[str, Sequence[int]], minutes: fl
                 _clock_axis(axes, day.zone)
             row[0].set_ylabel(name)
         grid[0, 0].set_title("observed")
-        grid[0, 1].set_title(f"forecast {minutes:g} minutes before")
+        grid[0, 1].set_title(f"forecast {span_in_words(minutes)} before")
         figure.colorbar(picture, ax=grid, label=day.unit, shrink=0.6, pad=0.01).outline.set_visible(False)
         return figure
 
