@@ -41,6 +41,7 @@ def read_json_lines(lines: Iterable[str]) -> Iterator[Record]:
         StreamError: with the line's number, if a line is not what :func:`read_json_line` reads.
     """
     for number, line in enumerate(lines, start=1):
+        line = line.removeprefix("\ufeff")  # a byte-order mark, as some editors put before the first
         if line.strip():
             try:
                 yield read_json_line(line)

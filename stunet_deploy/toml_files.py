@@ -16,7 +16,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} ({error})", "a TOML file", "check the path and the file") from error
     return parse_toml(text, f"config file {path}")

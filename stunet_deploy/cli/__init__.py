@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ EXTRAS = dict.fromkeys((*_EXPORT, *_TRAIN), "train") | dict.fromkeys(_SERVICE, "
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``stunet`` and return its exit code."""
+    _show_every_character()
     parser = argparse.ArgumentParser(
         prog="stunet",
         description="From a sensor graph and its history to a traffic forecast on the controller, every interval.",
@@ -50,10 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def export_main(arguments: Sequence[str] | None = None) -> int:
     """Run ``stunet-export``, which is ``stunet export``, and return its exit code."""
+    _show_every_character()
     parser = argparse.ArgumentParser(prog="stunet-export", description=export.HELP, epilog=export.EXAMPLE)
     _declare(parser, export.run)
     export.add_arguments(parser)
     return _execute(parser.parse_args(arguments))
+
+
+def _show_every_character() -> None:
+    """Let a terminal that has no µ or → show its number."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _declare(parser: argparse.ArgumentParser, function: object) -> None:

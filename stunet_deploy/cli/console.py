@@ -41,7 +41,10 @@ class Console:
 
     def answer(self, data: Mapping[str, Any], text: str) -> None:
         """Write what the verb was asked for: ``data`` as one line of JSON, or ``text``."""
-        print(json.dumps(data, ensure_ascii=False, allow_nan=False) if self.json else text, file=self.out, flush=True)
+        if self.json:
+            escaped = not (self.out.encoding or "utf-8").lower().startswith("utf")
+            text = json.dumps(data, ensure_ascii=escaped, allow_nan=False)
+        print(text, file=self.out, flush=True)
 
     def line(self, text: str, *, flush: bool) -> None:
         """Write one line of a running answer; ``flush`` where somebody waits for it."""

@@ -63,7 +63,7 @@ def read_st_graph(source: str | Path, counts: Mapping[str, int] | None = None) -
     shipped = str(source) in SHIPPED
     path = Path(__file__).with_name(f"{source}.toml") if shipped else Path(source)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"st-graph {source} ({error})", "a TOML file, or one of " + ", ".join(SHIPPED), "check the path"

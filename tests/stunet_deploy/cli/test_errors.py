@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from runtime.messages import read_json_lines
 from stunet_deploy.cli import main
+from stunet_deploy.toml_files import read_toml
 from tests.paths import ROOT
 
 from .conftest import Place, write_speeds
@@ -66,6 +70,34 @@ def test_three_clauses_and_exit_code_2(
     assert all(clause.partition(":")[2].strip() for clause in clauses)
     assert named in clauses[0]
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    "words", ["run --help", "data inspect µ.csv", "data inspect µ.csv --json", "data inspect →.csv"]
+)
+def test_a_terminal_without_the_characters_gets_their_numbers(words: str, tmp_path: Path) -> None:
+    (tmp_path / "µ.csv").write_text("time,µ1\n2012-03-01T00:00,1\n2012-03-01T00:05,2\n", encoding="utf-8")
+    program = "import sys; from stunet_deploy.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words.split()],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=False,
+    )
+
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == (2 if "→" in words else 0)
+    if "--json" in words:
+        assert json.loads(done.stdout)["series"]["first_sensor"] == "µ1"
+
+
+def test_a_byte_order_mark_before_settings_and_messages_is_none_of_them(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('targets = ["speed"]\n', encoding="utf-8-sig")
+    message = '{"timestamp": "2012-03-01T08:00:00Z", "values": {"a": 1}}'
+
+    assert read_toml(tmp_path / "own.toml") == {"targets": ["speed"]}
+    assert list(read_json_lines([f"\ufeff{message}", message])) == list(read_json_lines([message] * 2))
 
 
 def test_a_bad_line_of_json_is_named(place: Place, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
