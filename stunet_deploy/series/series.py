@@ -16,6 +16,7 @@ from stunet_deploy.series.table import FileTable
 from stunet_deploy.series.times import format_time
 from stunet_deploy.series.wall_clock import DAY_S, find_zone, local_times, time_of_week, utc_times
 from stunet_deploy.site import AtSite, Site, Stamp
+from stunet_deploy.wording import span_in_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +135,14 @@ class Series(AtSite):
         return replace(fitted, site=replace(fitted.site, timezone=site.timezone))
 
 
+#: Intervals from this length on are told by the wall clock: an hour of summer time is within a stream's tolerance.
+SAME_WHATEVER_THE_CLOCK_S = 4 * 3600
+_CLOCK_CHANGES = (
+    "write the times with their UTC offset, or read the file with "
+    "--timezone UTC (or a zone without clock changes, such as Etc/GMT+8)"
+)
+
+
 def runs(breaks: NDArray[np.bool_]) -> list[slice]:
     """Rows cut wherever one differs from the next, ``[time - 1]``, as slices in order."""
     borders = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(breaks) + 1]
@@ -165,8 +174,9 @@ def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
     zone = timezone or table.timezone or "UTC"
     find_zone(zone)
     table = _without_skipped_hour(table, zone)
-    utc = _utc_times(table, zone)
+    utc, aligned = _utc_times(table, zone)
     timestamps, rows, interval_s, notes = _grid(utc, table)
+    notes = [*aligned, *notes]
     values = np.zeros((len(timestamps), *table.values.shape[1:]), np.float32)
     observed = np.zeros(values.shape, np.bool_)
     values[rows] = table.values
@@ -212,19 +222,26 @@ def _without_skipped_hour(table: FileTable, zone: str) -> FileTable:
     return replace(table, values=table.values[~skipped], times=table.times[~skipped], notes=notes, lines=lines)
 
 
-def _utc_times(table: FileTable, zone: str) -> NDArray[np.int64]:
-    """UTC seconds of a table's rows, strictly increasing."""
+def _utc_times(table: FileTable, zone: str) -> tuple[NDArray[np.int64], list[str]]:
+    """UTC seconds of a table's rows, strictly increasing, and what was assumed about them."""
     _check_increasing(table.times, table, "sort the rows by time")
     if not table.local:
-        return table.times
+        return table.times, []
     utc = utc_times(table.times, zone)
-    _check_increasing(
-        utc,
-        table,
-        f"the clock of {zone} changes here: write the times with their UTC offset, or read the file with "
-        "--timezone UTC (or a zone without clock changes, such as Etc/GMT+8)",
-    )
-    return utc
+    _check_increasing(utc, table, f"the clock of {zone} changes here: {_CLOCK_CHANGES}")
+    interval_s = _usual_step(table.times)
+    uneven = (np.diff(utc) % interval_s).any() and not (np.diff(table.times) % interval_s).any()
+    if uneven and interval_s >= SAME_WHATEVER_THE_CLOCK_S:
+        standard = int((table.times - utc).min())
+        every = span_in_words(interval_s / 60)
+        return table.times - standard, [f"every {every} of the wall clock: in summer an hour before that of the grid"]
+    return utc, []
+
+
+def _usual_step(seconds: NDArray[np.int64]) -> int:
+    """The most frequent step, 1 of a single row."""
+    lengths, counts = np.unique(np.diff(seconds), return_counts=True)
+    return int(lengths[counts.argmax()]) if len(lengths) else 1
 
 
 def _check_increasing(seconds: NDArray[np.int64], table: FileTable, action: str) -> None:
@@ -250,15 +267,16 @@ def _grid(utc: NDArray[np.int64], table: FileTable) -> tuple[NDArray[np.int64], 
     if len(utc) < 2 and table.interval_s is None:
         raise DataError(f"{table.name} with {len(utc)} row(s)", "at least two intervals", "give a longer recording")
     steps = np.diff(utc)
-    lengths, counts = np.unique(steps, return_counts=True)
-    interval_s = table.interval_s or int(lengths[counts.argmax()])
+    interval_s = table.interval_s or _usual_step(utc)
     uneven = np.flatnonzero(steps % interval_s)
     if len(uneven):
         row = int(uneven[0])
         raise DataError(
             f"{table.name}: {format_time(utc[row])} and then {format_time(utc[row + 1])} ({table.place(row + 1)})",
             f"times that are whole intervals of {interval_s} s apart, as most of them are",
-            "round the times to the interval, or aggregate the readings per interval",
+            f"the clock changes here: {_CLOCK_CHANGES}"
+            if table.local and not (np.diff(table.times) % interval_s).any()
+            else "round the times to the interval, or aggregate the readings per interval",
         )
     # A day or more without a row is a break in the recording; anything shorter is an outage to bridge.
     breaks = steps - interval_s >= DAY_S

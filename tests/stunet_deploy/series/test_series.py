@@ -272,3 +272,32 @@ def test_the_border_between_gap_and_break_is_a_day(tmp_path: Path, missing: int)
     series = read_series(write_times(tmp_path / "own.csv", times))
     assert len(series.segments()) == (2 if missing == 288 else 1)
     assert len(series.timestamps) == len(times) + (0 if missing == 288 else missing)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Los_Angeles", "Australia/Sydney"])
+@pytest.mark.parametrize("hours", [4, 6, 24, 7 * 24])
+def test_rows_by_the_wall_clock_stay_a_grid_when_clocks_change(tmp_path: Path, zone: str, hours: int) -> None:
+    """From four hours on; each is at most an hour off, and on the same local day."""
+    rows = 60 * 7 * 24 // hours
+    local = np.datetime64("2024-01-01T00:00") + np.arange(rows) * np.timedelta64(hours, "h")
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(["time,a,b", *(f"{time},{row},{row + 0.5}" for row, time in enumerate(local))]))
+
+    series = read_series(path, timezone=zone)
+
+    assert series.interval_s == 3600 * hours
+    assert len(series.timestamps) == rows
+    assert series.observed.all()
+    off = local_times(series.timestamps, zone) - local.astype("datetime64[s]").astype(np.int64)
+    assert set(off.tolist()) == {0, 3600}
+    assert "of the wall clock" in series.source
+
+
+@pytest.mark.parametrize("hours", [2, 3])
+def test_shorter_intervals_across_a_clock_change_are_refused_for_that_reason(tmp_path: Path, hours: int) -> None:
+    local = np.datetime64("2024-03-01T00:00") + np.arange(700) * np.timedelta64(hours, "h")
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(["time,a", *(f"{time},{row}" for row, time in enumerate(local))]))
+
+    with pytest.raises(DataError, match="the clock changes here"):
+        read_series(path, timezone="Europe/Berlin")
