@@ -81,8 +81,10 @@ def in_order(graph: SensorGraph, wanted: tuple[str, ...], name: str) -> SensorGr
     position = {sensor: index for index, sensor in enumerate(graph.sensor_ids)}
     require_present(wanted, set(position), name)
     order = np.array([position[sensor] for sensor in wanted], dtype=np.int64)
+    others = len(position) - len(wanted)
     return replace(
         graph,
+        source=f"{graph.source}; {others} sensor(s) that the recording lacks left out" if others else graph.source,
         adjacency=graph.adjacency.selected(order),
         sensor_ids=wanted,
         latitude=None if graph.latitude is None else graph.latitude[order],

@@ -134,6 +134,8 @@ def test_edges_are_brought_into_the_order_of_the_series(tmp_path):
     assert graph.sensor_ids == ("c", "b", "a")
     assert graph.adjacency.dense().tolist() == [[0, 0, 0], [0.25, 0, 0], [0, 0.5, 0]]
     assert read_graph(path, ["d"]).adjacency.dense().tolist() == [[0]]
+    assert "1 sensor(s) that the recording lacks left out" in graph.source
+    assert "left out" not in read_graph(path, ["d", "c", "b", "a"]).source
 
 
 def test_positions_stand_for_ids_when_no_id_matches(tmp_path):
