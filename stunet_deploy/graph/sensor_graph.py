@@ -81,10 +81,9 @@ def in_order(graph: SensorGraph, wanted: tuple[str, ...], name: str) -> SensorGr
     position = {sensor: index for index, sensor in enumerate(graph.sensor_ids)}
     require_present(wanted, set(position), name)
     order = np.array([position[sensor] for sensor in wanted], dtype=np.int64)
-    others = len(position) - len(wanted)
     return replace(
         graph,
-        source=f"{graph.source}; {others} sensor(s) that the recording lacks left out" if others else graph.source,
+        source=graph.source + left_out(len(position) - len(wanted)),
         adjacency=graph.adjacency.selected(order),
         sensor_ids=wanted,
         latitude=None if graph.latitude is None else graph.latitude[order],
@@ -128,6 +127,11 @@ def graph_from_matrix(matrix: NDArray[Any], sensor_ids: tuple[str, ...] | None, 
     return SensorGraph(
         Adjacency.from_matrix(checked), sensor_ids, None, None, f"{name}: weight matrix of {nodes} sensors"
     )
+
+
+def left_out(sensors: int) -> str:
+    """Return the end of a source of which so many sensors are not in the recording."""
+    return f"; {sensors} sensor(s) that the recording lacks left out" if sensors else ""
 
 
 def require_weights(largest: float, where: str) -> None:

@@ -22,6 +22,7 @@ from stunet_deploy.graph.sensor_graph import (
     EdgeCut,
     SensorGraph,
     graph_from_matrix,
+    left_out,
     require_present,
     require_unique,
     require_weights,
@@ -189,7 +190,7 @@ def _from_edges(
     ]
     if not edges:
         raise DataError(f"{table.name}: a header and no edges", "one edge per line", "copy the file again")
-    known = {sensor for edge in edges for sensor in edge[:2]}
+    known, others = {sensor for edge in edges for sensor in edge[:2]}, 0
     if wanted is None:
         nodes = tuple(sorted(known, key=int) if all(map(str.isdecimal, known)) else sorted(known))
     elif _are_positions(known, wanted, table.name):
@@ -199,6 +200,7 @@ def _from_edges(
         require_present(wanted, known, table.name)
         nodes = wanted
         chosen = set(wanted)
+        others = len(known - chosen)
         edges = [edge for edge in edges if chosen.issuperset(edge[:2])]
     values = [value for _, _, value in edges]
     if are_distances is None:
@@ -206,7 +208,7 @@ def _from_edges(
     if not are_distances:
         start, end, largest = max(edges, key=lambda edge: edge[2], default=("", "", 0.0))
         require_weights(largest, f"{table.name}, from {start} to {end}")
-        description = f"{table.name}: {len(edges)} edges between {len(nodes)} sensors with weights"
+        description = f"{table.name}: {len(edges)} edges between {len(nodes)} sensors with weights{left_out(others)}"
         return SensorGraph(adjacency_from_edges(nodes, edges), nodes, None, None, description)
     itself = [edge for edge in edges if edge[0] == edge[1] and edge[2]]
     if itself and max(values) <= 1:
@@ -227,7 +229,7 @@ def _from_edges(
         None,
         None,
         f"{table.name}: {len(edges)} edges listed, {kept} kept, between {len(nodes)} sensors with distances, "
-        f"DCRNN kernel, cut below {DCRNN_THRESHOLD}",
+        f"DCRNN kernel, cut below {DCRNN_THRESHOLD}{left_out(others)}",
         "distances",
         (min(distances), max(distances)) if distances else None,
         cut=EdgeCut(len(between), kept, alone, sigma),
@@ -309,5 +311,6 @@ def _from_coordinates(
     adjacency = adjacency_from_coordinates(latitude, longitude)
     description = (
         f"{table.name}: positions of {len(sensor_ids)} sensors, each joined to its {NEAREST_NEIGHBOURS} nearest"
+        + left_out(len(table.rows) - first_row - len(sensor_ids))
     )
     return SensorGraph(adjacency, sensor_ids, latitude, longitude, description, "positions")
