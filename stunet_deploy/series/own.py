@@ -48,6 +48,12 @@ def arranged(
         layout = f"{layout}, one column per sensor"
         return FileTable(name, layout, numbers[..., None], times, local, tuple(columns), notes=roles.notes, lines=lines)
     order = {sensor: index for index, sensor in enumerate(dict.fromkeys(sensors))}
+    if len(order) == len(sensors) > 1:
+        raise DataError(
+            f"{name}: {len(sensors)} sensors in as many rows",
+            "rows of the same sensors again and again",
+            "if that column numbers the rows, take it out; otherwise give a longer recording",
+        )
     nodes = np.array([order[sensor] for sensor in sensors], np.int64)
     times, aligned = _aligned(times, nodes)
     grid, rows = np.unique(times, return_inverse=True)

@@ -116,6 +116,10 @@ def roles_of(file: str, columns: Sequence[Column]) -> Roles:
         elif place != time and (column.name or column.kind != "empty"):
             left.append(place)
     sensors = [place for place in left if columns[place].key in SENSORS and columns[place].kind != "time"]
+    numbered = [place for place in sensors if columns[place].key == "id" and columns[place].counts]
+    if len(sensors) > 1 and numbered:  # what databases give every row
+        notes += [f"column {columns[place].name} left out: it numbers the rows" for place in numbered]
+        sensors, left = ([place for place in places if place not in numbered] for places in (sensors, left))
     _check_names(file, [columns[place] for place in left])
     if not sensors:
         _check_wide(file, columns, left)

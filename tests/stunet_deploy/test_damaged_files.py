@@ -123,6 +123,12 @@ RECORDINGS: dict[str, Case] = {
     "first line of readings": Case(
         "speeds.csv", csv("2012-03-01T00:05,60,61", header="2012-03-01T00:00,60,61"), "in the first line", "a header"
     ),
+    "numbers of the rows for sensors": Case(
+        "speeds.csv",
+        csv("1,2012-03-01T00:00,60", "2,2012-03-01T00:05,60", "3,2012-03-01T00:10,60", header="id,time,speed"),
+        "3 sensors in as many rows",
+        "take it out",
+    ),
     "two times": Case(
         "speeds.csv",
         csv("2012-03-01T00:00,2012-03-01T00:01,7,60", header="date,time,sensor,speed"),

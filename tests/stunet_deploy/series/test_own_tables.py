@@ -77,6 +77,9 @@ TABLES = {
     "sensor_id before other names": Table(
         long("time,site,sensor_id,speed", time, number, who, speed), ("7", "8"), ("site", "speed")
     ),
+    "numbers that a database gives its rows": Table(
+        long("id,time,station,speed", number, time, who, speed), ("7", "8"), note="column id left out: it numbers"
+    ),
     "timestamp before other times": Table(
         long("received,timestamp,sensor,speed", time, time, who, speed), ("7", "8"), note="'received' left out"
     ),
