@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.files import read_table
-from stunet_deploy.series.table import FileTable
+from stunet_deploy.series.layouts.files import read_table
+from stunet_deploy.series.layouts.table import FileTable
 from stunet_deploy.series.times import format_time
 from stunet_deploy.series.wall_clock import DAY_S, find_zone, local_times, time_of_week, utc_times
 from stunet_deploy.site import AtSite, Site, Stamp

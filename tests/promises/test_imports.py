@@ -17,8 +17,9 @@ VOCABULARY_ON_DEVICE = (
     *(
         f"series.{name}"
         for name in (
-            *("series", "files", "table", "times", "wall_clock"),
-            *("text", "delimited", "packed", "untimed", "own", "roles", "npz", "hdf5", "parquet"),
+            *("series", "times", "wall_clock", "layouts", "layouts.files", "layouts.table", "layouts.text"),
+            *("layouts.delimited", "layouts.packed", "layouts.untimed", "layouts.own", "layouts.roles"),
+            *("layouts.npz", "layouts.hdf5", "layouts.parquet"),
         )
     ),
 )

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.hdf5 import read_hdf5
-from stunet_deploy.series.npz import read_npz
-from stunet_deploy.series.packed import is_npz
-from stunet_deploy.series.parquet import read_parquet
-from stunet_deploy.series.table import FileTable
-from stunet_deploy.series.text import read_csv
+from stunet_deploy.series.layouts.hdf5 import read_hdf5
+from stunet_deploy.series.layouts.npz import read_npz
+from stunet_deploy.series.layouts.packed import is_npz
+from stunet_deploy.series.layouts.parquet import read_parquet
+from stunet_deploy.series.layouts.table import FileTable
+from stunet_deploy.series.layouts.text import read_csv
 
 SERIES_KINDS = "a CSV or Parquet table, an npz of a known layout, or an HDF5 file written by pandas"
 """The layouts that `read_table` reads, in the words of its error messages."""

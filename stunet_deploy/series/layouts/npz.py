@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stunet_deploy.array_files import texts
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.table import PUBLIC_INTERVAL_S, FileTable
+from stunet_deploy.series.layouts.table import PUBLIC_INTERVAL_S, FileTable
 from stunet_deploy.series.times import parse_times
 
 _OWN_KEYS = {

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.delimited import LOOKED_AT, number_of
-from stunet_deploy.series.own import arranged
-from stunet_deploy.series.roles import Column, counts_on, looks_like, roles_of
-from stunet_deploy.series.table import OWN_LAYOUT, FileTable
+from stunet_deploy.series.layouts.delimited import LOOKED_AT, number_of
+from stunet_deploy.series.layouts.own import arranged
+from stunet_deploy.series.layouts.roles import Column, counts_on, looks_like, roles_of
+from stunet_deploy.series.layouts.table import OWN_LAYOUT, FileTable
 from stunet_deploy.series.times import parse_times
 
 #: What pandas calls the columns of a frame whose columns have two levels.

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stunet_deploy.series.series import read_series
-from tests.stunet_deploy.series.dialects import WIDE_FEATURE, dialects, recordings, write
+from tests.stunet_deploy.series.layouts.dialects import WIDE_FEATURE, dialects, recordings, write
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.delimited import Delimited, all_numbers, stacked
-from stunet_deploy.series.own import arranged
-from stunet_deploy.series.packed import open_text
-from stunet_deploy.series.roles import looks_like, roles_of
-from stunet_deploy.series.table import OWN_LAYOUT, FileTable
+from stunet_deploy.series.layouts.delimited import Delimited, all_numbers, stacked
+from stunet_deploy.series.layouts.own import arranged
+from stunet_deploy.series.layouts.packed import open_text
+from stunet_deploy.series.layouts.roles import looks_like, roles_of
+from stunet_deploy.series.layouts.table import OWN_LAYOUT, FileTable
+from stunet_deploy.series.layouts.untimed import read_without_times
 from stunet_deploy.series.times import is_time, parse_times
-from stunet_deploy.series.untimed import read_without_times
 
 
 def read_csv(path: Path) -> FileTable:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stunet_deploy.array_files import load_pickle, texts
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.table import FileTable
+from stunet_deploy.series.layouts.table import FileTable
 
 _TICKS_PER_S = {"": 10**9, "[ns]": 10**9, "[us]": 10**6, "[ms]": 10**3, "[s]": 1}
 # LargeST: ca_his_raw_2019.h5 as published, sd_his_2019.h5 as its notebooks make it.

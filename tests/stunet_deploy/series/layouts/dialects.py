@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from stunet_deploy.series import roles
+from stunet_deploy.series.layouts import roles
 from stunet_deploy.series.times import is_time
 
 WIDE_FEATURE = "speed"

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.roles import Roles
-from stunet_deploy.series.table import FileTable
+from stunet_deploy.series.layouts.roles import Roles
+from stunet_deploy.series.layouts.table import FileTable
 from stunet_deploy.series.times import format_time
 
 #: Degrees that a position may vary by: a hundred metres.

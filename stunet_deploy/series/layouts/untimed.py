@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.delimited import Delimited, stacked
-from stunet_deploy.series.table import OWN_LAYOUT, PUBLIC_INTERVAL_S, FileTable
+from stunet_deploy.series.layouts.delimited import Delimited, stacked
+from stunet_deploy.series.layouts.table import OWN_LAYOUT, PUBLIC_INTERVAL_S, FileTable
 from stunet_deploy.series.wall_clock import DAY_S
 
 
