@@ -16,8 +16,9 @@ _LEAP_SECOND = re.compile(r"([T ]\d\d:\d\d):60")
 #: ISO 8601 without separators, and dates with a time of day of digits alone.
 _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:[T ]?(\d\d):?(\d\d)?:?(\d\d(?:\.\d+)?)?)?([+-]\d\d(?::?\d\d)?)?")
 _OFFSET = re.compile(r"(:\d\d(?:\.\d+)?)\s*([+-]\d\d):?(\d\d)?$")
-#: Seconds since the epoch are read as such between 1973 and 5138, larger numbers as milli-, micro- or nanoseconds.
-EARLIEST_S, LATEST_S = 10**8, 10**11
+#: A number in a text is one of seconds since the epoch, or of milli-, micro- or nanoseconds, between 1995 and 2039;
+#: what else counts time, from other years on or in other units, mostly lies outside.
+_EARLIEST_S, _LATEST_S = 788_918_400, 2_200_000_000
 _TICKS_PER_S = (1, 10**3, 10**6, 10**9)
 #: Years of dates that are written as a number.
 _YEARS = range(1970, 2100)
@@ -69,8 +70,8 @@ def parse_times(texts: Sequence[str], where: str, lines: Sequence[int] | None = 
             number = re.fullmatch(r"\s*[\d.eE+-]+\s*", text) is not None
             raise DataError(
                 f"{where}: {text[:40]!r} as a time ({place})",
-                "seconds since 1970-01-01 later than 1973, or ISO 8601 text" if number else TIME_FORMS,
-                "convert row numbers into times" if number else "convert the time column",
+                "seconds since 1970-01-01, from 1995 to 2039, or ISO 8601 text" if number else TIME_FORMS,
+                "convert row numbers, or what else it counts, into such times" if number else "convert the time column",
             ) from error
         if index and is_local != local:
             raise DataError(
@@ -96,13 +97,18 @@ def is_time(text: str) -> bool:
     """Return whether a text is a date or a moment, and more than a number that might be one."""
     try:
         float(text)
+        return _written_as_number(text) is not None
     except ValueError:
         try:
             parse_iso(text)
         except (ValueError, OverflowError):
             return False
         return True
-    return _written_as_number(text) is not None
+
+
+def are_seconds(numbers: Sequence[float]) -> bool:
+    """Return whether numbers may all be seconds since the epoch, or all fractions of a kind."""
+    return any(all(_EARLIEST_S <= number / ticks < _LATEST_S for number in numbers) for ticks in _TICKS_PER_S)
 
 
 def _seconds(text: str) -> tuple[int, bool]:
@@ -128,14 +134,15 @@ def _written_as_number(text: str) -> datetime | None:
     if not digits.isdecimal() or len(digits) not in (8, 10, 12, 14) or int(digits[:4]) not in _YEARS:
         return None
     try:
-        return parse_iso(digits)
+        date = parse_iso(digits[:8])
     except ValueError:
         return None
+    return date if len(digits) == 8 else parse_iso(digits)  # hour 24 is no number of seconds either
 
 
 def _epoch_seconds(number: float, text: str) -> int:
     for ticks in _TICKS_PER_S:
-        if EARLIEST_S <= number / ticks < LATEST_S:
+        if _EARLIEST_S <= number / ticks < _LATEST_S:
             # An integer of nanoseconds has more digits than a float.
             return int(text) // ticks if text.strip().isdecimal() else round(number / ticks)
-    raise ValueError(f"{text} is no number of seconds between 1973 and 5138")
+    raise ValueError(f"{text} is no number of seconds between 1995 and 2039")

@@ -120,6 +120,31 @@ RECORDINGS: dict[str, Case] = {
     "points between thousands": Case(
         "flows.csv", b"time;11\n2012-03-01T00:00;60,5\n2012-03-01T00:05;1.060,5\n", "'1.060,5'", "correct the cell"
     ),
+    "thousands like decimals": Case(
+        "flows.csv", b"time;11\n2012-03-01T00:00;980\n2012-03-01T00:05;1.005\n", "'1.005'", "correct the cell"
+    ),
+    "thousands that come late": Case(
+        "flows.csv",
+        b"time\tx1\n" + b"".join(b"%d\t%d\n" % (T0 + 300 * row, row) for row in range(80)) + b"1330590000\t1,005\n",
+        "line 82, column 'x1': '1,005'",
+        "correct the cell",
+    ),
+    "first line of epoch seconds": Case(
+        "speeds.csv", csv("1330560300,60,61", header="1330560000,NA,61"), "'1330560000' in the first line", "a header"
+    ),
+    "a number that may be of the row": Case(
+        "speeds.csv",
+        csv("5,2012-03-01T00:00,60", "7,2012-03-01T00:05,60", header="record_id,time,speed"),
+        "'record_id', which may number",
+        "rename it",
+    ),
+    "header of a long table": Case("speeds.csv", csv(header="timestamp,sensor_id,speed"), "no rows", "export"),
+    "sensor missing": Case(
+        "speeds.csv",
+        csv("2012-03-01T00:00,7,60", "2012-03-01T00:00,NULL,60", header="time,sensor,speed"),
+        r"'NULL' for a sensor \(line 3\)",
+        "drop the row",
+    ),
     "first line of readings": Case(
         "speeds.csv", csv("2012-03-01T00:05,60,61", header="2012-03-01T00:00,60,61"), "in the first line", "a header"
     ),

@@ -21,6 +21,9 @@ MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "non
 #: Rows from which roles of columns are told.
 LOOKED_AT = 50
 _SAMPLE = 1 << 16
+#: 1.005 or 1,005 among whole numbers may be a thousand and five; 0.5 and 12.25 are what they are.
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:[.,]\d{3})+")
+_DECIMALS = re.compile(r"[+-]?(?:0[.,]\d+|\d+[.,](?:\d{1,2}|\d{4,})|\d{4,}[.,]\d+)(?:[eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
 
 
@@ -34,6 +37,7 @@ class Delimited:
         first: number and cells of the first rows after it.
         later: of all others.
         decimal_comma: whether numbers have a comma for a point.
+        doubtful: columns of whole numbers, in which the sign may part thousands.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Delimited:
     first: list[tuple[int, list[str]]]
     later: Iterator[tuple[int, list[str]]]
     decimal_comma: bool
+    doubtful: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, file: TextIO, name: str) -> Delimited:
@@ -48,12 +53,16 @@ class Delimited:
         sample = file.read(_SAMPLE)
         file.seek(0)
         delimiter = _delimiter(sample)
-        rows = _numbered(csv.reader(file, delimiter=delimiter))
+        rows = _numbered(csv.reader(file, delimiter=delimiter, skipinitialspace=delimiter == ","))
         _, header = next(rows, (0, list[str]()))
         first = list(islice(rows, LOOKED_AT))
-        cells = chain.from_iterable(row for _, row in first)
-        comma = delimiter != "," and any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
-        return cls(name, [cell.strip() for cell in header], first, rows, comma)
+        header = [cell.strip() for cell in header]
+        comma, doubtful = False, set[str]()
+        if delimiter != ",":
+            comma = any(_DECIMAL_COMMA.fullmatch(cell) for _, row in first for cell in row)
+            columns = zip(*(row for _, row in first if len(row) == len(header)), strict=True)
+            doubtful = {column for column, cells in zip(header, columns, strict=False) if _whole(cells)}
+        return cls(name, header, first, rows, comma, frozenset(doubtful))
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield number and cells of every row, as many as the header has.
@@ -89,7 +98,7 @@ class Delimited:
         Raises:
             DataError: a cell is no number.
         """
-        if not self.decimal_comma:
+        if not self.decimal_comma and not self.doubtful:
             try:
                 return np.array([float(cell) for cell in cells], np.float32)
             except ValueError:
@@ -97,11 +106,13 @@ class Delimited:
         row = list[float]()
         for cell, column in zip(cells, columns, strict=True):
             try:
+                if column in self.doubtful and _THOUSANDS.fullmatch(cell.strip()):
+                    raise ValueError(cell)
                 row.append(self.number(cell))
             except ValueError as error:
                 raise DataError(
                     f"{self.name}: line {line}, column {column!r}: {cell[:40]!r}",
-                    "a number, or an empty cell where nothing was measured",
+                    "a number, without a sign between thousands, or an empty cell where nothing was measured",
                     "correct the cell",
                 ) from error
         return np.array(row, np.float32)
@@ -134,6 +145,12 @@ def all_numbers(cells: Iterable[str]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _whole(cells: Sequence[str]) -> bool:
+    """Return whether the cells of a column are whole numbers, those apart in which thousands may be parted."""
+    found = [cell.strip() for cell in cells]
+    return any(map(str.isdecimal, found)) and not any(map(_DECIMALS.fullmatch, found))
 
 
 def stacked(rows: Sequence[NDArray[np.float32]], columns: int) -> NDArray[np.float32]:

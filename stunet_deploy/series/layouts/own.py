@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.series.layouts.delimited import MISSING
 from stunet_deploy.series.layouts.roles import Roles
 from stunet_deploy.series.layouts.table import FileTable
 from stunet_deploy.series.times import format_time
 
+#: The end of an id that was a number once.
+_WHOLE = re.compile(r"(?<=\d)\.0$")
 #: Degrees that a position may vary by: a hundred metres.
 _STILL = 1e-3
 #: A feature is known never to change from so many readings a sensor on.
@@ -47,6 +51,16 @@ def arranged(
     if roles.sensor is None:
         layout = f"{layout}, one column per sensor"
         return FileTable(name, layout, numbers[..., None], times, local, tuple(columns), notes=roles.notes, lines=lines)
+    if not len(times):
+        raise DataError(f"{name} with a header and no rows", "readings", "check the file's export")
+    sensors = [_WHOLE.sub("", sensor) for sensor in sensors]
+    if unknown := [row for row, sensor in enumerate(sensors) if sensor.lower() in MISSING]:
+        place = f"row {unknown[0] + 1}" if lines is None else f"line {lines[unknown[0]]}"
+        raise DataError(
+            f"{name}: {sensors[unknown[0]]!r} for a sensor ({place})",
+            "the id of a sensor in every row",
+            "write it there, or drop the row",
+        )
     order = {sensor: index for index, sensor in enumerate(dict.fromkeys(sensors))}
     if len(order) == len(sensors) > 1:
         raise DataError(
@@ -63,7 +77,8 @@ def arranged(
         raise DataError(
             f"{name}: sensor {list(order)[node]!r} more than once at {format_time(grid[row])}",
             "one row per time and sensor",
-            "drop the repeated rows",
+            "drop the repeated rows; where a lane, a direction or an hour of its own column tells them apart, write it "
+            "into the sensor's id or the time",
         )
     features = len(roles.readings)
     values = np.full((len(grid), len(order), features), np.nan, np.float32)

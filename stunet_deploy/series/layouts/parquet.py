@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.layouts.delimited import LOOKED_AT, number_of
 from stunet_deploy.series.layouts.own import arranged
-from stunet_deploy.series.layouts.roles import Column, counts_on, looks_like, roles_of
+from stunet_deploy.series.layouts.roles import Column, looks_like, number_column, roles_of
 from stunet_deploy.series.layouts.table import OWN_LAYOUT, FileTable
 from stunet_deploy.series.times import parse_times
 
@@ -80,8 +81,7 @@ def _look(name: str, column: Any) -> Column:
     if pyarrow.types.is_dictionary(kind) or pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
         return looks_like(name.strip(), ["" if cell is None else str(cell) for cell in first.to_pylist()], number_of)
     if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind):
-        cells = first.to_pylist()
-        return Column(name.strip(), "number", None not in cells and counts_on(cells), example)
+        return number_column(name.strip(), [math.nan if cell is None else cell for cell in first.to_pylist()], example)
     if pyarrow.types.is_decimal(kind) or pyarrow.types.is_boolean(kind):
         return Column(name.strip(), "number", example=example)
     return Column(name.strip(), "text", example=example)  # lists and the like

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Literal
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.times import is_time
+from stunet_deploy.series.times import are_seconds, is_time
 
 #: Names of columns, in lower case without blanks, hyphens and underscores; the first is the one to be recommended.
 TIMES = ("timestamp", "time", "datetime", "date", "dateandtime", "datetimeutc", "localtime", "starttime", "ts")
@@ -18,8 +18,11 @@ SENSORS = (
     "segment", "linkid", "link", "nodeid", "node", "locationid", "location", "siteid", "site", "id", "entityid",
 )  # fmt: skip
 LATITUDES, LONGITUDES = ("latitude", "lat"), ("longitude", "lon", "lng", "long")
-#: What pandas and others call the column of row numbers, beside no name at all.
-ROW_NUMBERS = ("unnamed:0", "index", "row", "rownumber", "rowid", "level0", "indexlevel0")
+#: What the column of row numbers is called, beside no name at all; the first two are what pandas calls its own.
+ROW_NUMBERS = (
+    "unnamed:0", "indexlevel0", "unnamed:0.1", "level0", "index", "row", "rownumber", "rownum", "rowid", "record",
+    "recordid", "objectid", "pk", "seq", "#", "no", "nr",
+)  # fmt: skip
 
 #: What the first rows of a column hold.
 Kind = Literal["time", "number", "text", "empty"]
@@ -33,12 +36,14 @@ class Column:
         name: without blanks around it; may be empty.
         kind: of its cells; ``number`` where they might also be seconds since the epoch.
         counts: whether its cells are consecutive whole numbers.
+        whole: whether its cells are whole numbers.
         example: one of its cells, for messages.
     """
 
     name: str
     kind: Kind
     counts: bool = False
+    whole: bool = False
     example: str = ""
 
     @property
@@ -84,7 +89,21 @@ def looks_like(name: str, cells: Sequence[str], number: Callable[[str], float]) 
             return Column(name, kind, example=cell)
     if all(map(math.isnan, numbers)):
         return Column(name, "empty")
-    return Column(name, "time" if all(map(is_time, cells)) else "number", counts_on(numbers), cells[0])
+    return number_column(name, numbers, cells[0], all(map(is_time, cells)))
+
+
+def number_column(name: str, numbers: Sequence[float], example: str, times: bool = False) -> Column:
+    """Return what a column of numbers looks like.
+
+    Args:
+        name: of the column.
+        numbers: of the first rows, NaN for no reading.
+        example: one of its cells.
+        times: whether they are dates of digits alone.
+    """
+    known = [number for number in numbers if not math.isnan(number)]
+    kind: Kind = "time" if times or (known and are_seconds(known)) else "number"
+    return Column(name, kind, counts_on(numbers), all(number % 1 == 0 for number in known), example)
 
 
 def counts_on(numbers: Sequence[float]) -> bool:
@@ -111,11 +130,16 @@ def roles_of(file: str, columns: Sequence[Column]) -> Roles:
     time = _time(file, columns, notes)
     left = list[int]()
     for place, column in enumerate(columns):
-        if place != time and _numbers_rows(column):
+        if place != time and _numbers_rows(file, column):
             notes.append(f"column {column.name or place + 1} left out: it numbers the rows")
         elif place != time and (column.name or column.kind != "empty"):
             left.append(place)
-    sensors = [place for place in left if columns[place].key in SENSORS and columns[place].kind != "time"]
+    # A number with decimals is a reading of a sensor with such a name, and no name of a sensor.
+    sensors = [
+        place
+        for place in left
+        if columns[place].key in SENSORS and (columns[place].kind != "number" or columns[place].whole)
+    ]
     numbered = [place for place in sensors if columns[place].key == "id" and columns[place].counts]
     if len(sensors) > 1 and numbered:  # what databases give every row
         notes += [f"column {columns[place].name} left out: it numbers the rows" for place in numbered]
@@ -154,8 +178,19 @@ def roles_of(file: str, columns: Sequence[Column]) -> Roles:
     return Roles(time, sensor, tuple(readings), latitude, longitude, tuple(notes))
 
 
-def _numbers_rows(column: Column) -> bool:
-    return column.counts and (not column.key or column.key in ROW_NUMBERS)
+def _numbers_rows(file: str, column: Column) -> bool:
+    """Return whether a column numbers the rows, maybe with holes; refuse one that might."""
+    if not column.whole or column.kind != "number" or (column.key and column.key not in ROW_NUMBERS):
+        return False
+    if not column.counts and not column.key:
+        return False
+    if not column.counts and column.key not in ROW_NUMBERS[:4]:
+        raise DataError(
+            f"{file}: column {column.name!r}, which may number the rows or be a reading",
+            "readings under names of their own, and no other numbers",
+            "take the column out, or rename it",
+        )
+    return True
 
 
 def _time(file: str, columns: Sequence[Column], notes: list[str]) -> int:
@@ -177,9 +212,9 @@ def _time(file: str, columns: Sequence[Column], notes: list[str]) -> int:
             _refuse_two(file, columns, chosen, "the time", TIMES[0])
         return chosen[0]
     first = columns[0]
-    if first.kind in ("number", "time") and first.key not in SENSORS and not _numbers_rows(first):
+    if first.kind == "time" and first.key not in SENSORS:
         return 0  # what stands first in a table of one column per sensor, whatever its name
-    dated = [place for place, column in enumerate(columns) if column.kind == "time"]
+    dated = [place for place, column in enumerate(columns) if column.kind == "time" and column.key not in SENSORS]
     if len(dated) > 1:
         _refuse_two(file, columns, dated, "the time", TIMES[0])
     if not dated and columns[0].key in SENSORS:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.times import EARLIEST_S, LATEST_S
 
+_EARLIEST_S, _LATEST_S = 10**8, 10**11  # 1973 and 5138: row numbers and milliseconds lie outside
 PUBLIC_INTERVAL_S = 300
 """Interval of the public recordings that hold no times."""
 OWN_LAYOUT = "a header, then rows of a time (ISO 8601 or epoch seconds) and one number per sensor"
@@ -61,9 +61,9 @@ class FileTable:
         if 0 in shape:
             raise DataError(f"{self.name} without readings: shape {shape}", OWN_LAYOUT, "check the file's export")
         earliest, latest = int(self.times.min()), int(self.times.max())
-        if earliest < EARLIEST_S or latest > LATEST_S:
+        if earliest < _EARLIEST_S or latest > _LATEST_S:
             raise DataError(
-                f"{self.name}: {earliest if earliest < EARLIEST_S else latest} as a time",
+                f"{self.name}: {earliest if earliest < _EARLIEST_S else latest} as a time",
                 "seconds since 1970-01-01 later than 1973, or ISO 8601 text",
                 "convert row numbers, milliseconds or nanoseconds",
             )

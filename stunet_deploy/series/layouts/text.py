@@ -15,7 +15,7 @@ from stunet_deploy.series.layouts.packed import open_text
 from stunet_deploy.series.layouts.roles import looks_like, roles_of
 from stunet_deploy.series.layouts.table import OWN_LAYOUT, FileTable
 from stunet_deploy.series.layouts.untimed import read_without_times
-from stunet_deploy.series.times import is_time, parse_times
+from stunet_deploy.series.times import are_seconds, is_time, parse_times
 
 
 def read_csv(path: Path) -> FileTable:
@@ -62,6 +62,8 @@ def _check_header(text: Delimited) -> None:
             "export the file again as CSV",
         )
     times = [cell for place, cell in enumerate(header) if is_time(cell) and (place == 0 or not all_numbers([cell]))]
+    if all_numbers(header[:1]) and are_seconds([float(header[0])]) and not all_numbers(header):
+        times = header[:1]
     if times:
         raise DataError(
             f"{name}: {times[0]!r} in the first line, a time",

@@ -232,7 +232,7 @@ def csv_bytes(body: str, header: str = "time,a,b") -> bytes:
 # More of them: test_damaged_files.py.
 DAMAGED: dict[str, tuple[bytes, str]] = {
     "latin-1": ("time,Brücke\n2012-03-01T00:00,1\n".encode("latin-1"), "no UTF-8 text"),
-    "hours since 1970": (csv_bytes("369600,1,2\n369601,1,2"), "later than 1973"),
+    "hours since 1970": (csv_bytes("369600,1,2\n369601,1,2"), "from 1995 to 2039"),
 }
 
 

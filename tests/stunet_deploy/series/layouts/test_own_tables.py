@@ -80,6 +80,16 @@ TABLES = {
     "numbers that a database gives its rows": Table(
         long("id,time,station,speed", number, time, who, speed), ("7", "8"), note="column id left out: it numbers"
     ),
+    "a wide table with a sensor called Link": Table(
+        "time,North,Link\n2012-03-01,60.5,61.5\n2012-03-02,62.5,63.5\n", ("North", "Link")
+    ),
+    "ids that were numbers once": Table(
+        "time,sensor,speed\n2012-03-01,7.0,60\n2012-03-01,8,61\n2012-03-02,7,62\n2012-03-02,8.0,63\n", ("7", "8")
+    ),
+    "quotes after a blank": Table('time, "7", "8"\n2012-03-01, 60, 61\n2012-03-02, 62, 63\n', ("7", "8")),
+    "ids like dates": Table(
+        "timestamp,sensor_id,speed\n2012-03-01,20120305,60\n2012-03-02,20120305,62\n", ("20120305",)
+    ),
     "timestamp before other times": Table(
         long("received,timestamp,sensor,speed", time, time, who, speed), ("7", "8"), note="'received' left out"
     ),
@@ -174,14 +184,29 @@ def test_one_parser_reads_the_times_of_files_and_options(text: str, expected: st
     assert parse_time(text) == parse_time(f"{expected}Z")
 
 
-@pytest.mark.parametrize("text", ["0", "12", "19691231", "20251399", "42000", "1e30", "nan", "-1741065000"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "12",
+        "19691231",
+        "20251399",
+        "2025030424",
+        "2503030005",
+        "030320250005",
+        "42000",
+        "1e30",
+        "nan",
+        "-1741065000",
+    ],
+)
 def test_a_number_that_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(DataError, match="as a time"):
         parse_time(text)
 
 
 def test_hours_from_1_to_24_are_no_seconds_of_the_year_2034() -> None:
-    with pytest.raises(DataError, match="'2025030423' and then '2025030424'"):
+    with pytest.raises(DataError, match=r"'2025030424' as a time \(row 2\)"):
         parse_times(["2025030423", "2025030424"], "own.csv")
 
 
@@ -210,9 +235,7 @@ class TestParquet:
 
     def read(self, tmp_path: Path, **columns: Any) -> Any:
         path = tmp_path / "own.parquet"
-        self.parquet.write_table(
-            self.pyarrow.table({name.replace("__", " "): of for name, of in columns.items()}), path
-        )
+        self.parquet.write_table(self.pyarrow.table(columns), path)
         return read_series(path)
 
     def times(self, count: int = 2, each: int = 1) -> Any:
@@ -225,6 +248,14 @@ class TestParquet:
         )
         assert (series.sensor_ids, series.features) == (("7", "8"), ("speed",))
         assert "column index left out: it numbers the rows" in series.source
+
+    def test_the_index_of_a_part_of_a_frame_is_none_of_its_sensors(self, tmp_path: Path) -> None:
+        series = self.read(tmp_path, a=[1.0, 2.0], time=self.times(), __index_level_0__=[3, 17])
+        assert series.sensor_ids == ("a",)
+
+    def test_an_index_of_times_without_a_name_is_the_time(self, tmp_path: Path) -> None:
+        series = self.read(tmp_path, a=[1.0, 2.0], b=[3.0, 4.0], __index_level_0__=self.times())
+        assert (series.sensor_ids, series.interval_s) == (("a", "b"), 300)
 
     def test_categories_and_dates_are_read(self, tmp_path: Path) -> None:
         sensors = self.pyarrow.array(["a", "b", "a", "b"]).dictionary_encode()
