@@ -14,6 +14,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from stunet_deploy.series.layouts import roles
+from stunet_deploy.series.layouts.delimited import MISSING
 from stunet_deploy.series.times import is_time
 
 WIDE_FEATURE = "speed"
@@ -73,7 +74,9 @@ _ids = st.text(st.characters(categories=("L", "N"), include_characters=" ,;'\"-_
 def _sensible(name: str) -> bool:
     """Return whether a name is that of a sensor, and of no column with another role."""
     known = (*roles.TIMES, *roles.SENSORS, *roles.LATITUDES, *roles.LONGITUDES, *roles.ROW_NUMBERS)
-    return name == name.strip() and bool(name) and not is_time(name) and roles.Column(name, "number").key not in known
+    if name != name.strip() or name.lower() in MISSING or name.endswith(".0") or is_time(name):
+        return False
+    return roles.Column(name, "number").key not in known
 
 
 @st.composite
