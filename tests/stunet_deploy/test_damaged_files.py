@@ -139,6 +139,15 @@ RECORDINGS: dict[str, Case] = {
         "rename it",
     ),
     "header of a long table": Case("speeds.csv", csv(header="timestamp,sensor_id,speed"), "no rows", "export"),
+    "sensors read at changing seconds": Case(
+        "speeds.csv",
+        csv(
+            *(f"{T0 + 300 * row + (7 * row + 3 * node) % 5},{node},{row}" for row in range(9) for node in (1, 2, 3)),
+            header="time,sensor,flow",
+        ),
+        "every 300 s at changing seconds|every 30. s at changing seconds",
+        "round the times",
+    ),
     "sensor missing": Case(
         "speeds.csv",
         csv("2012-03-01T00:00,7,60", "2012-03-01T00:00,NULL,60", header="time,sensor,speed"),

@@ -69,7 +69,7 @@ def arranged(
             "if that column numbers the rows, take it out; otherwise give a longer recording",
         )
     nodes = np.array([order[sensor] for sensor in sensors], np.int64)
-    times, aligned = _aligned(times, nodes)
+    times, aligned = _aligned(name, times, nodes)
     grid, rows = np.unique(times, return_inverse=True)
     cells, counts = np.unique(rows * max(1, len(order)) + nodes, return_counts=True)
     if (counts > 1).any():
@@ -105,15 +105,20 @@ def arranged(
     )
 
 
-def _aligned(times: NDArray[np.int64], nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
+def _aligned(name: str, times: NDArray[np.int64], nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
     """Return the times of sensors that are read in turn as the begin of the interval that they are read in.
 
     The interval is what lies between most readings of one sensor. Times stay as they are if all sensors are read at
-    once, or if a sensor is not always read at the same second of the interval.
+    once.
 
     Args:
+        name: of the file, for messages.
         times: in seconds, of every row.
         nodes: number of the sensor of every row.
+
+    Raises:
+        DataError: a sensor is read now at one second of the interval and now at another, so that between the times of
+            all of them lie seconds.
     """
     order = np.lexsort((times, nodes))
     steps = np.diff(times[order])[np.diff(nodes[order]) == 0]
@@ -125,12 +130,22 @@ def _aligned(times: NDArray[np.int64], nodes: NDArray[np.int64]) -> tuple[NDArra
     second = times % interval
     first = np.full(int(nodes.max()) + 1, -1)
     first[nodes[::-1]] = second[::-1]
-    if len(np.unique(first)) == 1 or (second != first[nodes]).any():
+    if len(np.unique(first)) == 1 and (second == first[0]).all():
+        return times, []
+    if (second != first[nodes]).any():
+        between = np.diff(np.unique(times))
+        if len(between) and 4 * np.median(between) <= interval:
+            raise DataError(
+                f"{name}: sensors that are read every {interval} s at changing seconds",
+                "times that are whole intervals apart",
+                "round the times to the interval",
+            )
         return times, []
     # Counted from the earliest sensor of the round, which may begin at any second.
     seconds = np.unique(first)
     gaps = np.diff(np.append(seconds, seconds[0] + interval))
-    begin = int(seconds[(int(gaps.argmax()) + 1) % len(seconds)])
+    after = (np.flatnonzero(gaps == gaps.max()) + 1) % len(seconds)
+    begin = int(seconds[max(after, key=lambda place: (first == seconds[place]).sum())])
     spread = int(interval - gaps.max())
     note = f"sensors are read in turn, within {spread} s of every {interval} s: times are those of the first of them"
     return times - (second - begin) % interval, [note]
@@ -140,7 +155,8 @@ def _changing(values: NDArray[np.float32], columns: Sequence[str]) -> tuple[list
     """Return the features that ever change at a sensor, and a note on each of the others; all if none changes."""
     seen = np.isfinite(values)
     high, low = np.where(seen, values, -np.inf).max(axis=0), np.where(seen, values, np.inf).min(axis=0)
-    still = ((high == low) | ~seen.any(axis=0)).all(axis=0) & (seen.sum(axis=0).max(axis=0) >= _ENOUGH)
+    enough = seen.sum(axis=0).max(axis=0) >= _ENOUGH
+    still = ((high == low) & enough | ~seen.any(axis=0)).all(axis=0)
     if still.all():
         return list(range(len(still))), []
     notes = [

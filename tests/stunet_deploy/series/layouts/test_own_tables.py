@@ -95,6 +95,9 @@ TABLES = {
     ),
     "nothing beside the numbers": Table("time;7;8;\n2012-03-01;60,5;61;\n2012-03-02;62;63,25;\n", ("7", "8")),
     "a blank line first": Table("\n\ntime,7,8\n2012-03-01,60,61\n2012-03-02,62,63\n", ("7", "8")),
+    "an empty column": Table(
+        long("time,sensor,speed,remark", time, who, speed, lambda *_: ""), ("7", "8"), note="remark left out"
+    ),
     "what never changes": Table(
         day("time", "sensor", "speed", "lanes", extra=",3"), ("7", "8"), note="column lanes left out: it never changes"
     ),
