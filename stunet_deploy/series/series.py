@@ -224,7 +224,11 @@ def _without_skipped_hour(table: FileTable, zone: str) -> FileTable:
 
 def _utc_times(table: FileTable, zone: str) -> tuple[NDArray[np.int64], list[str]]:
     """UTC seconds of a table's rows, strictly increasing, and what was assumed about them."""
-    _check_increasing(table.times, table, "sort the rows by time")
+    _check_increasing(
+        table.times,
+        table,
+        "sort the rows by time; in the hour that occurs twice when clocks are set back, write times with UTC offset",
+    )
     if not table.local:
         return table.times, []
     utc = utc_times(table.times, zone)

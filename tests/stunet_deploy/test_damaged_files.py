@@ -148,6 +148,13 @@ RECORDINGS: dict[str, Case] = {
         "every 300 s at changing seconds|every 30. s at changing seconds",
         "round the times",
     ),
+    "remark in the first line": Case("speeds.csv", csv(header="# exported, by hand\ntime,7"), "a remark", "delete the"),
+    "named but no times": Case(
+        "speeds.csv",
+        csv("7,03.03.2012 00:05,60", header="sensor_id,timestamp,speed"),
+        r"'03.03.2012 00:05' as a time \(line 2\)",
+        "convert the time column",
+    ),
     "sensor missing": Case(
         "speeds.csv",
         csv("2012-03-01T00:00,7,60", "2012-03-01T00:00,NULL,60", header="time,sensor,speed"),

@@ -24,6 +24,7 @@ _SAMPLE = 1 << 16
 #: 1.005 or 1,005 among whole numbers may be a thousand and five; 0.5 and 12.25 are what they are.
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:[.,]\d{3})+")
 _DECIMALS = re.compile(r"[+-]?(?:0[.,]\d+|\d+[.,](?:\d{1,2}|\d{4,})|\d{4,}[.,]\d+)(?:[eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?\d*[.,]?\d+(?:[eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*")
 
 
@@ -168,12 +169,19 @@ def _numbered(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
 def _delimiter(sample: str) -> str:
     """Return the delimiter that cuts the first two rows into equally many cells, at least two; a comma if none does.
 
-    The header alone would not tell: a decimal comma parts the numbers of a table with semicolons.
+    Of several it is the one that leaves the more numbers whole: a decimal comma, or one in a name, may do the same.
     """
-    found = {}
+    found = dict[str, list[list[str]]]()
     for delimiter in DELIMITERS:
-        rows = list(islice(csv.reader(io.StringIO(sample), delimiter=delimiter), 20))
-        found[delimiter] = [len(row) for row in rows if row][:2]
-    even = [delimiter for delimiter, cells in found.items() if len(set(cells)) == 1 and cells[0] > 1]
-    likely = even or [delimiter for delimiter, cells in found.items() if cells and cells[0] > 1]
-    return max(likely, key=lambda delimiter: found[delimiter][0], default=",")
+        rows = islice(csv.reader(io.StringIO(sample), delimiter=delimiter), 20)
+        found[delimiter] = [row for row in rows if row][:2]
+    even = [delimiter for delimiter, rows in found.items() if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1]
+    likely = even or [delimiter for delimiter, rows in found.items() if rows and len(rows[0]) > 1]
+
+    def plausible(delimiter: str) -> tuple[float, int]:
+        """Return the share of cells of the second row that are numbers, and the number of columns."""
+        row = found[delimiter][-1]
+        numbers = [cell for cell in row if cell.strip().lower() in MISSING or _NUMBER.fullmatch(cell.strip())]
+        return len(numbers) / len(row), len(row)
+
+    return max(likely, key=plausible, default=",")

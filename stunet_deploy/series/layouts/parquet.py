@@ -55,7 +55,7 @@ def read_parquet(path: Path) -> FileTable:
     positions = () if roles.latitude is None or roles.longitude is None else (roles.latitude, roles.longitude)
     wanted = [names[place] for place in (*roles.readings, *positions)]
     try:
-        numbers = np.column_stack([np.asarray(columns[name].cast("float64").to_numpy(), np.float32) for name in wanted])
+        numbers = np.column_stack([_numbers(columns[name]) for name in wanted])
     except (pyarrow.ArrowException, ValueError) as error:
         raise DataError(
             f"{path.name}: a column that is not numeric ({error})",
@@ -66,6 +66,16 @@ def read_parquet(path: Path) -> FileTable:
     ids = [] if roles.sensor is None else columns[names[roles.sensor]].to_pylist()
     sensors = ["" if sensor is None else str(sensor).strip() for sensor in ids]
     return arranged(path.name, "Parquet", roles, wanted, numbers, clock, sensors)
+
+
+def _numbers(column: Any) -> NDArray[np.float32]:
+    """Return the numbers of a column, also those that it holds as text."""
+    import pyarrow
+
+    kind = column.type.value_type if pyarrow.types.is_dictionary(column.type) else column.type
+    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+        return np.array([number_of(cell or "") for cell in column.to_pylist()], np.float32)
+    return np.asarray(column.cast("float64").to_numpy(), np.float32)
 
 
 def _look(name: str, column: Any) -> Column:

@@ -144,7 +144,7 @@ def roles_of(file: str, columns: Sequence[Column]) -> Roles:
     if len(sensors) > 1 and numbered:  # what databases give every row
         notes += [f"column {columns[place].name} left out: it numbers the rows" for place in numbered]
         sensors, left = ([place for place in places if place not in numbered] for places in (sensors, left))
-    _check_names(file, [columns[place] for place in left])
+    _check_names(file, columns, left)
     if not sensors:
         _check_wide(file, columns, left)
         return Roles(time, None, tuple(left), notes=tuple(notes))
@@ -203,18 +203,19 @@ def _time(file: str, columns: Sequence[Column], notes: list[str]) -> int:
             "date and time of day in one column",
             "join them into one called timestamp",
         )
+    dated = [place for place, column in enumerate(columns) if column.kind == "time" and column.key not in SENSORS]
+    if words and not dated and len(words) == len(named):
+        return words[0]  # whose cells are then refused as times
     named = [place for place in named if place not in words]
     if named:
         exact = [place for place in named if columns[place].key == TIMES[0]]
-        dated = [place for place in named if columns[place].kind == "time"]
-        chosen = exact or dated or named
+        chosen = exact or [place for place in named if place in dated] or named
         if len(chosen) > 1 and not exact:
             _refuse_two(file, columns, chosen, "the time", TIMES[0])
         return chosen[0]
     first = columns[0]
     if first.kind == "time" and first.key not in SENSORS:
         return 0  # what stands first in a table of one column per sensor, whatever its name
-    dated = [place for place, column in enumerate(columns) if column.kind == "time" and column.key not in SENSORS]
     if len(dated) > 1:
         _refuse_two(file, columns, dated, "the time", TIMES[0])
     if not dated and columns[0].key in SENSORS:
@@ -245,11 +246,11 @@ def _refuse_two(file: str, columns: Sequence[Column], places: Sequence[int], rol
     )
 
 
-def _check_names(file: str, columns: Sequence[Column]) -> None:
-    names = [column.name for column in columns]
+def _check_names(file: str, columns: Sequence[Column], left: Sequence[int]) -> None:
+    names = [columns[place].name for place in left]
     if "" in names:
         raise DataError(
-            f"{file}: a sensor or feature without an id: column {names.index('') + 2} has no name",
+            f"{file}: a sensor or feature without an id: column {left[names.index('')] + 1} has no name",
             "a name over every column",
             "name or delete it",
         )
@@ -267,5 +268,6 @@ def _check_wide(file: str, columns: Sequence[Column], left: Sequence[int]) -> No
             raise DataError(
                 f"{file}: {column.example!r} in column {column.name!r}",
                 "a column of times and one of numbers for every sensor; or columns timestamp, sensor_id and readings",
-                "correct the cell or take the column out; if it says which sensor a row is of, call it sensor_id",
+                "correct the cell, or leave it empty if nothing was measured; if the column says which sensor it is, "
+                "call it sensor_id; otherwise take it out",
             )

@@ -55,6 +55,12 @@ def _check_header(text: Delimited) -> None:
         raise DataError(f"{name}, which is a Git LFS pointer", "the data file itself", "run `git lfs pull`")
     if header[0].startswith(("{", "[")):
         raise DataError(f"{name}, which is JSON", OWN_LAYOUT, "export the readings as CSV")
+    if header[0].lower().startswith(("#", "%", "//", "sep=")):
+        raise DataError(
+            f"{name}: {header[0][:40]!r} in the first line, a remark",
+            "names over the columns in the first line",
+            "delete the lines before them",
+        )
     if len(header) == 1:
         raise DataError(
             f"{name} with a single column ({header[0][:40]!r})",

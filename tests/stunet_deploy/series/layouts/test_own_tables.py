@@ -86,6 +86,10 @@ TABLES = {
     "ids that were numbers once": Table(
         "time,sensor,speed\n2012-03-01,7.0,60\n2012-03-01,8,61\n2012-03-02,7,62\n2012-03-02,8.0,63\n", ("7", "8")
     ),
+    "commas in names and numbers": Table(
+        "time;Main St, north;Main St, south\n2012-03-01;60,5;61,5\n2012-03-02;62,5;63,5\n",
+        ("Main St, north", "Main St, south"),
+    ),
     "quotes after a blank": Table('time, "7", "8"\n2012-03-01, 60, 61\n2012-03-02, 62, 63\n', ("7", "8")),
     "ids like dates": Table(
         "timestamp,sensor_id,speed\n2012-03-01,20120305,60\n2012-03-02,20120305,62\n", ("20120305",)
@@ -259,6 +263,11 @@ class TestParquet:
     def test_an_index_of_times_without_a_name_is_the_time(self, tmp_path: Path) -> None:
         series = self.read(tmp_path, a=[1.0, 2.0], b=[3.0, 4.0], __index_level_0__=self.times())
         assert (series.sensor_ids, series.interval_s) == (("a", "b"), 300)
+
+    def test_numbers_as_text_and_missing_ones_are_read(self, tmp_path: Path) -> None:
+        series = self.read(tmp_path, time=self.times(), a=["1.5", "NA"], b=["2", "3"])
+        assert series.observed[..., 0].tolist() == [[True, True], [False, True]]
+        assert series.values[..., 0].tolist() == [[1.5, 2.0], [0.0, 3.0]]
 
     def test_categories_and_dates_are_read(self, tmp_path: Path) -> None:
         sensors = self.pyarrow.array(["a", "b", "a", "b"]).dictionary_encode()
