@@ -103,7 +103,9 @@ def number_column(name: str, numbers: Sequence[float], example: str, times: bool
     """
     known = [number for number in numbers if not math.isnan(number)]
     kind: Kind = "time" if times or (known and are_seconds(known)) else "number"
-    return Column(name, kind, counts_on(numbers), all(number % 1 == 0 for number in known), example)
+    return Column(
+        name, kind, counts_on(numbers), all(math.isinf(number) or number % 1 == 0 for number in known), example
+    )
 
 
 def counts_on(numbers: Sequence[float]) -> bool:
