@@ -89,19 +89,18 @@ def arranged(
         if positions.shape[1]
         else (None, None)
     )
-    kept, notes = _changing(values, columns)
     return FileTable(
         name,
         f"{layout}, long form",
-        values[..., kept],
+        values,
         grid,
         local,
         tuple(order),
-        tuple(columns[feature] for feature in kept),
-        ("",) * len(kept),
+        tuple(columns[:features]),
+        ("",) * features,
         latitude=latitude,
         longitude=longitude,
-        notes=(*roles.notes, *aligned, *notes),
+        notes=(*roles.notes, *aligned, *_unchanging(values, columns)),
     )
 
 
@@ -151,19 +150,16 @@ def _aligned(name: str, times: NDArray[np.int64], nodes: NDArray[np.int64]) -> t
     return times - (second - begin) % interval, [note]
 
 
-def _changing(values: NDArray[np.float32], columns: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Return the features that ever change at a sensor, and a note on each of the others; all if none changes."""
+def _unchanging(values: NDArray[np.float32], columns: Sequence[str]) -> list[str]:
+    """Return a note on every feature that never changes at a sensor, or is never there; they stay.
+
+    A model may be trained to read them, and this be a recording in which nothing happened.
+    """
     seen = np.isfinite(values)
     high, low = np.where(seen, values, -np.inf).max(axis=0), np.where(seen, values, np.inf).min(axis=0)
     enough = seen.sum(axis=0).max(axis=0) >= _ENOUGH
     still = ((high == low) & enough | ~seen.any(axis=0)).all(axis=0)
-    if still.all():
-        return list(range(len(still))), []
-    notes = [
-        f"column {columns[feature]} left out: it never changes at a sensor"
-        for feature in np.flatnonzero(still).tolist()
-    ]
-    return np.flatnonzero(~still).tolist(), notes
+    return [f"{columns[feature]} never changes at a sensor" for feature in np.flatnonzero(still).tolist()]
 
 
 def _still(

@@ -99,12 +99,6 @@ TABLES = {
     ),
     "nothing beside the numbers": Table("time;7;8;\n2012-03-01;60,5;61;\n2012-03-02;62;63,25;\n", ("7", "8")),
     "a blank line first": Table("\n\ntime,7,8\n2012-03-01,60,61\n2012-03-02,62,63\n", ("7", "8")),
-    "an empty column": Table(
-        long("time,sensor,speed,remark", time, who, speed, lambda *_: ""), ("7", "8"), note="remark left out"
-    ),
-    "what never changes": Table(
-        day("time", "sensor", "speed", "lanes", extra=",3"), ("7", "8"), note="column lanes left out: it never changes"
-    ),
 }
 
 
@@ -122,6 +116,19 @@ def test_every_column_has_its_role(name: str, tmp_path: Path) -> None:
     assert series.observed.all()
     assert 59 < series.values[..., -1].min() < series.values[..., -1].max() < 80
     assert read_data_file(path).kind == "recording"
+
+
+@pytest.mark.parametrize("cell", ["3", ""])
+def test_what_never_changes_is_told_and_stays(cell: str, tmp_path: Path) -> None:
+    """A model that reads it meets a recording in which nothing happened."""
+    path = tmp_path / "own.csv"
+    path.write_text(day("time", "sensor", "speed", "lanes", extra=f",{cell}"))
+
+    series = read_series(path)
+
+    assert series.features == ("speed", "lanes")
+    assert "lanes never changes at a sensor" in series.source
+    assert "speed never" not in series.source
 
 
 def test_positions_in_every_row_are_those_of_the_sensors(tmp_path: Path) -> None:
