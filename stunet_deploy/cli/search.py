@@ -68,10 +68,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     unit = series.site.unit_of(base.targets or series.features)
 
     def report(trial: FrozenTrial) -> None:
-        complete = trial.state == TrialState.COMPLETE
-        outcome = (
-            f"validation MAE {in_figures(trial.value or 0.0, 3)}{f' {unit}' if unit else ''}" if complete else "pruned"
-        )
+        outcome = "pruned"
+        if trial.state == TrialState.COMPLETE and trial.value is not None:
+            outcome = f"validation MAE {in_figures(trial.value, 3)}{f' {unit}' if unit else ''}"
         shown = "  ".join(f"{name.partition('.')[2]} {_short(value)}" for name, value in trial.params.items())
         console.say(f"trial {trial.number:3d}  {outcome}  {shown}")
 
@@ -95,9 +94,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         "best": None if best is None else {"trial": best.number, "validation_mae": best.value, "settings": best.params},
     }
     text = f"{out / TABLE}: {data['complete']} trials, {data['pruned']} more pruned"
-    if best is not None:
+    if best is not None and best.value is not None:
         beside = "" if first is None else f", the preset {in_figures(first, 3)}"
-        found = f"{in_figures(best.value or 0.0, 3)}{f' {unit}' if unit else ''}"
+        found = f"{in_figures(best.value, 3)}{f' {unit}' if unit else ''}"
         text += f"\nbest validation MAE {found}{beside}; settings in {out / BEST}"
     console.answer(data, text)
     if best is None:

@@ -162,7 +162,7 @@ class Forecaster(nn.Module, ABC):
         return int(self.contract.inputs[0].shape[1] or 0)
 
     def initial_lines(self, batch: int) -> dict[str, Tensor]:
-        """Return the lines of a fresh stream: zeros [delay, batch, ...] per state entry."""
+        """Return the lines of a fresh stream: zeros [delay, batch, ...] per state entry, not to be written into."""
         zero = next(self.parameters()).new_zeros(())  # one in memory: a week of many windows is large, and rarely read
         return {s.name: zero.expand(s.delay, *s.with_batch(batch)) for s in self.contract.states}
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.layouts.files import read_table
 from stunet_deploy.series.layouts.table import FileTable
-from stunet_deploy.series.times import format_time
+from stunet_deploy.series.times import format_time, most_frequent
 from stunet_deploy.series.wall_clock import DAY_S, find_zone, local_times, time_of_week, utc_times
 from stunet_deploy.site import AtSite, Site, Stamp
 from stunet_deploy.wording import span_in_words
@@ -233,19 +233,13 @@ def _utc_times(table: FileTable, zone: str) -> tuple[NDArray[np.int64], list[str
         return table.times, []
     utc = utc_times(table.times, zone)
     _check_increasing(utc, table, f"the clock of {zone} changes here: {_CLOCK_CHANGES}")
-    interval_s = _usual_step(table.times)
+    interval_s = most_frequent(np.diff(table.times))
     uneven = (np.diff(utc) % interval_s).any() and not (np.diff(table.times) % interval_s).any()
     if uneven and interval_s >= SAME_WHATEVER_THE_CLOCK_S:
         standard = int((table.times - utc).min())
         every = span_in_words(interval_s / 60)
         return table.times - standard, [f"every {every} of the wall clock: in summer an hour before that of the grid"]
     return utc, []
-
-
-def _usual_step(seconds: NDArray[np.int64]) -> int:
-    """The most frequent step, 1 of a single row."""
-    lengths, counts = np.unique(np.diff(seconds), return_counts=True)
-    return int(lengths[counts.argmax()]) if len(lengths) else 1
 
 
 def _check_increasing(seconds: NDArray[np.int64], table: FileTable, action: str) -> None:
@@ -271,7 +265,7 @@ def _grid(utc: NDArray[np.int64], table: FileTable) -> tuple[NDArray[np.int64], 
     if len(utc) < 2 and table.interval_s is None:
         raise DataError(f"{table.name} with {len(utc)} row(s)", "at least two intervals", "give a longer recording")
     steps = np.diff(utc)
-    interval_s = table.interval_s or _usual_step(utc)
+    interval_s = table.interval_s or most_frequent(steps)
     uneven = np.flatnonzero(steps % interval_s)
     if len(uneven):
         row = int(uneven[0])

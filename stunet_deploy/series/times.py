@@ -93,6 +93,12 @@ def parse_time(text: str, timezone: str = "UTC") -> int:
     return int((utc_times(seconds, timezone) if local else seconds)[0])
 
 
+def most_frequent(steps: NDArray[np.int64]) -> int:
+    """Return the most frequent of some steps in seconds, ``[step]``, the shortest of several; 1 without any."""
+    lengths, counts = np.unique(steps, return_counts=True)
+    return int(lengths[counts.argmax()]) if len(lengths) else 1
+
+
 def is_time(text: str) -> bool:
     """Return whether a text is a date or a moment, and more than a number that might be one."""
     try:

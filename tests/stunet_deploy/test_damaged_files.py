@@ -148,7 +148,9 @@ RECORDINGS: dict[str, Case] = {
         "every 300 s at changing seconds|every 30. s at changing seconds",
         "round the times",
     ),
-    "remark in the first line": Case("speeds.csv", csv(header="# exported, by hand\ntime,7"), "a remark", "delete the"),
+    "remark in the first line": Case(
+        "speeds.csv", csv(header="# exported, by hand\ntime,7"), "is a remark", "delete the"
+    ),
     "named but no times": Case(
         "speeds.csv",
         csv("7,03.03.2012 00:05,60", header="sensor_id,timestamp,speed"),

@@ -12,7 +12,7 @@ from stunet_deploy.errors import DataError
 from stunet_deploy.series.layouts.delimited import MISSING
 from stunet_deploy.series.layouts.roles import Roles
 from stunet_deploy.series.layouts.table import FileTable
-from stunet_deploy.series.times import format_time
+from stunet_deploy.series.times import format_time, most_frequent
 
 #: The end of an id that was a number once.
 _WHOLE = re.compile(r"(?<=\d)\.0$")
@@ -121,11 +121,9 @@ def _aligned(name: str, times: NDArray[np.int64], nodes: NDArray[np.int64]) -> t
     """
     order = np.lexsort((times, nodes))
     steps = np.diff(times[order])[np.diff(nodes[order]) == 0]
-    steps = steps[steps > 0]
-    if not len(steps):
+    if not (steps > 0).any():
         return times, []
-    lengths, counts = np.unique(steps, return_counts=True)
-    interval = int(lengths[counts.argmax()])
+    interval = most_frequent(steps[steps > 0])
     second = times % interval
     first = np.full(int(nodes.max()) + 1, -1)
     first[nodes[::-1]] = second[::-1]

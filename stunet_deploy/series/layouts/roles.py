@@ -18,10 +18,12 @@ SENSORS = (
     "segment", "linkid", "link", "nodeid", "node", "locationid", "location", "siteid", "site", "id", "entityid",
 )  # fmt: skip
 LATITUDES, LONGITUDES = ("latitude", "lat"), ("longitude", "lon", "lng", "long")
-#: What the column of row numbers is called, beside no name at all; the first two are what pandas calls its own.
+#: What pandas calls the index of a frame, which numbers the rows whatever stands in it.
+INDEXES = ("unnamed:0", "unnamed:0.1", "indexlevel0", "level0")
+#: What a column of row numbers is called, beside no name at all.
 ROW_NUMBERS = (
-    "unnamed:0", "indexlevel0", "unnamed:0.1", "level0", "index", "row", "rownumber", "rownum", "rowid", "record",
-    "recordid", "objectid", "pk", "seq", "#", "no", "nr",
+    *INDEXES, "index", "row", "rownumber", "rownum", "rowid", "record", "recordid", "objectid", "pk", "seq", "#", "no",
+    "nr",
 )  # fmt: skip
 
 #: What the first rows of a column hold.
@@ -34,7 +36,7 @@ class Column:
 
     Attributes:
         name: without blanks around it; may be empty.
-        kind: of its cells; ``number`` where they might also be seconds since the epoch.
+        kind: of its cells; ``time`` also of numbers that may all be seconds since the epoch.
         counts: whether its cells are consecutive whole numbers.
         whole: whether its cells are whole numbers.
         example: one of its cells, for messages.
@@ -129,7 +131,7 @@ def roles_of(file: str, columns: Sequence[Column]) -> Roles:
             expected, or no reading is left.
     """
     notes = list[str]()
-    time = _time(file, columns, notes)
+    time = _time(file, columns)
     left = list[int]()
     for place, column in enumerate(columns):
         if place != time and _numbers_rows(file, column):
@@ -150,7 +152,7 @@ def roles_of(file: str, columns: Sequence[Column]) -> Roles:
     if not sensors:
         _check_wide(file, columns, left)
         return Roles(time, None, tuple(left), notes=tuple(notes))
-    sensor = _one(file, columns, sensors, SENSORS, "the sensor", "sensor_id")
+    sensor = _sensor(file, columns, sensors)
     left.remove(sensor)
     positions = [
         next((place for place in left if columns[place].key in names), None) for names in (LATITUDES, LONGITUDES)
@@ -184,18 +186,18 @@ def _numbers_rows(file: str, column: Column) -> bool:
     """Return whether a column numbers the rows, maybe with holes; refuse one that might."""
     if not column.whole or column.kind != "number" or (column.key and column.key not in ROW_NUMBERS):
         return False
-    if not column.counts and not column.key:
-        return False
-    if not column.counts and column.key not in ROW_NUMBERS[:4]:
+    if column.counts or column.key in INDEXES:
+        return True
+    if column.key:
         raise DataError(
             f"{file}: column {column.name!r}, which may number the rows or be a reading",
             "readings under names of their own, and no other numbers",
             "take the column out, or rename it",
         )
-    return True
+    return False  # it is refused for want of a name
 
 
-def _time(file: str, columns: Sequence[Column], notes: list[str]) -> int:
+def _time(file: str, columns: Sequence[Column]) -> int:
     """Return the place of the time."""
     named = [place for place, column in enumerate(columns) if column.key in TIMES]
     words = [place for place in named if columns[place].kind == "text"]
@@ -229,14 +231,12 @@ def _time(file: str, columns: Sequence[Column], notes: list[str]) -> int:
     return dated[0] if dated else 0
 
 
-def _one(
-    file: str, columns: Sequence[Column], places: Sequence[int], names: Sequence[str], role: str, wanted: str
-) -> int:
-    """Return the only place, or the one whose name is the plainest."""
-    exact = [place for place in places if columns[place].key == names[0]]
-    if len(exact or places) > 1:
-        _refuse_two(file, columns, exact or places, role, wanted)
-    return (exact or list(places))[0]
+def _sensor(file: str, columns: Sequence[Column], places: list[int]) -> int:
+    """Return the place of the sensor: the only one, or the one of the plainest name."""
+    chosen = [place for place in places if columns[place].key == SENSORS[0]] or places
+    if len(chosen) > 1:
+        _refuse_two(file, columns, chosen, "the sensor", "sensor_id")
+    return chosen[0]
 
 
 def _refuse_two(file: str, columns: Sequence[Column], places: Sequence[int], role: str, wanted: str) -> None:

@@ -17,6 +17,16 @@ from stunet_deploy.series.layouts.table import OWN_LAYOUT, FileTable
 from stunet_deploy.series.layouts.untimed import read_without_times
 from stunet_deploy.series.times import are_seconds, is_time, parse_times
 
+#: First cells in small letters, what the file is then, what is expected and what to do.
+_NO_TABLES = (
+    (("<!doctype", "<html", "<?xml", "<head"), "which is a web page", "the data file itself", "download it again from "
+     "the file's raw link"),
+    (("version https://git-lfs",), "which is a Git LFS pointer", "the data file itself", "run `git lfs pull`"),
+    (("{", "["), "which is JSON", OWN_LAYOUT, "export the readings as CSV"),
+    (("#", "%", "//", "sep="), "whose first line is a remark", "names over the columns in the first line",
+     "delete the lines before them"),
+)  # fmt: skip
+
 
 def read_csv(path: Path) -> FileTable:
     """Read a text table: PeMSD7_V, los_speed, or one's own in wide or long form.
@@ -45,22 +55,9 @@ def _check_header(text: Delimited) -> None:
     name, header = text.name, text.header
     if not any(header):
         raise DataError(f"{name}, an empty file", OWN_LAYOUT, "check the file's export")
-    if header[0].lower().startswith(("<!doctype", "<html", "<?xml", "<head")):
-        raise DataError(
-            f"{name}, which is a web page",
-            "the data file itself",
-            "download it again from the file's raw link",
-        )
-    if header[0].startswith("version https://git-lfs"):
-        raise DataError(f"{name}, which is a Git LFS pointer", "the data file itself", "run `git lfs pull`")
-    if header[0].startswith(("{", "[")):
-        raise DataError(f"{name}, which is JSON", OWN_LAYOUT, "export the readings as CSV")
-    if header[0].lower().startswith(("#", "%", "//", "sep=")):
-        raise DataError(
-            f"{name}: {header[0][:40]!r} in the first line, a remark",
-            "names over the columns in the first line",
-            "delete the lines before them",
-        )
+    for begins, what, expected, action in _NO_TABLES:
+        if header[0].lower().startswith(begins):
+            raise DataError(f"{name}, {what}", expected, action)
     if len(header) == 1:
         raise DataError(
             f"{name} with a single column ({header[0][:40]!r})",
