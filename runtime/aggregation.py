@@ -305,10 +305,17 @@ class Assembler:
                 )
             if raw is not None:
                 values[column] = read_number(sensor, raw)
-                if not self._inside(column, values[column]):
+                if self._is_code(column, values[column]):
+                    values[column] = math.nan
+                elif not self._inside(column, values[column]):
                     outside += not math.isnan(values[column])
                     values[column] = math.nan
         return tuple(values), outside
+
+    def _is_code(self, column: int, value: float) -> bool:
+        """Return whether a number stands for no reading; compared as float32, as recordings are."""
+        codes = self._manifest.no_data[column] if self._manifest.no_data and column < len(self._rules) else ()
+        return any(np.float32(value) == np.float32(code) for code in codes)
 
     def _inside(self, column: int, value: float) -> bool:
         if column >= len(self._rules):  # a weight that is no feature

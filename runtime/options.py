@@ -15,8 +15,9 @@ class StreamOptions:
         ConfigError: if an option is out of range.
     """
 
-    max_gap: int = 12
-    """Number of missing intervals that are bridged; after a longer gap the stream starts from zero."""
+    max_gap: int | None = None
+    """Number of missing intervals that are bridged; after a longer gap the stream starts from zero. None for what
+    :func:`stunet_deploy.site.longest_gap` says, as in a recording: less than a day."""
     min_observed: float = 0.5
     """Share of readings below which a forecast is marked as degraded."""
     ignore_unknown: bool = False
@@ -28,7 +29,7 @@ class StreamOptions:
     disables the check."""
 
     def __post_init__(self) -> None:
-        _require(self.max_gap >= 0, f"max_gap = {self.max_gap}", "at least 0")
+        _require(self.max_gap is None or self.max_gap >= 0, f"max_gap = {self.max_gap}", "at least 0")
         _require(0 <= self.min_observed <= 1, f"min_observed = {self.min_observed}", "a share from 0 to 1")
         _require(0 <= self.tolerance <= 0.5, f"tolerance = {self.tolerance}", "a share from 0 to 0.5")
         _require(self.stuck_after == 0 or self.stuck_after >= 2, f"stuck_after = {self.stuck_after}", "0 or at least 2")

@@ -44,7 +44,7 @@ class Readings:
     """Reads intervals for one bundle.
 
     Args:
-        manifest: sensors, features and limits.
+        manifest: sensors, features, limits and codes for no data.
         ignore_unknown: skip sensor ids that the bundle does not have, instead of refusing them.
     """
 
@@ -56,13 +56,16 @@ class Readings:
         low, high = np.array(manifest.limits, np.float32).astype(np.float64).reshape(-1, 2).T
         self._low, self._high = (np.tile(limit, (self._shape[0], 1)) for limit in (low, high))
         self._ignore_unknown = ignore_unknown
+        self._code_in = manifest.site.code_in if manifest.no_data else None
 
     def nothing(self) -> Interval:
         """Return an interval in which no sensor was heard."""
         return Interval(np.zeros(self._shape, np.float32), np.zeros(self._shape, np.bool_))
 
     def read(self, values: Values, observed: ArrayLike | None = None) -> Interval:
-        """Read one interval; see :data:`Values`. NaN, None, absent and outside the limits count as unobserved.
+        """Read one interval; see :data:`Values`.
+
+        NaN, None, what is absent, outside the limits or a code of the manifest's ``no_data`` counts as unobserved.
 
         Raises:
             StreamError: if the shape is wrong, a sensor or feature is unknown, or a reading is not a number.
@@ -79,6 +82,8 @@ class Readings:
             array, unknown = self._from_mapping(values)
         else:
             array = self._to_array(values, "values")
+        if self._code_in is not None:
+            array = np.where(self._code_in(array), np.nan, array)
         # A push has microseconds for this: NaN is inside no limits, and a full interval needs nothing more.
         seen = (array >= self._low) & (array <= self._high)
         if observed is not None:

@@ -14,7 +14,7 @@ from runtime.clock import Timestamp, to_seconds
 from runtime.messages import Record
 from stunet_deploy.bundle import Golden, Manifest
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.series import Series, read_series
+from stunet_deploy.series.series import Series, read_series_for
 
 
 def open_replay(
@@ -43,7 +43,7 @@ def open_replay(
         records = replay_golden(Golden.load(Path(path)))
     else:
         records = replay_series(
-            read_series(path, timezone=zone or manifest.timezone), manifest, ignore_unknown=ignore_unknown
+            read_series_for(manifest.site, path, timezone=zone), manifest, ignore_unknown=ignore_unknown
         )
     first = -np.inf if start is None else to_seconds(start)
     last = np.inf if stop is None else to_seconds(stop)

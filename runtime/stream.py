@@ -29,6 +29,7 @@ from stunet_deploy.bundle import FLOAT32, Bundle
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
 from stunet_deploy.series.wall_clock import find_zone, second_of_week
+from stunet_deploy.site import longest_gap
 
 
 class Stream:
@@ -67,6 +68,8 @@ class Stream:
         self.watch: DriftWatch | None = None
         self._mode = mode
         self._options = options or StreamOptions()
+        max_gap = self._options.max_gap
+        self._max_gap = longest_gap(bundle.manifest.interval_s) if max_gap is None else max_gap
         self._validator = Validator(bundle.manifest, self._options)
         shape = (len(bundle.manifest.sensor_ids), len(bundle.manifest.features))
         stuck_after = self._options.stuck_after
@@ -291,7 +294,7 @@ class Stream:
             self.counters.resets += 1
             gap_reasons.append("reset after the clock went back")
         missing = 0 if self._last is None else (stamp - self._last[1].issued_s) // manifest.interval_s - 1
-        if missing > self._options.max_gap:
+        if missing > self._max_gap:
             self.begin_anew()
             self.counters.resets += 1
             gap_reasons.append(f"reset after a gap of {missing} intervals")

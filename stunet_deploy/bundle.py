@@ -133,7 +133,7 @@ class Manifest(AtSite):
     def essentials(self) -> dict[str, str]:
         """Return what a lone ``step.onnx`` must carry in its metadata to explain itself, as JSON strings."""
         names = ["model", "sensor_ids", "features", "units", "targets", "limits"]
-        names += ["interval_s", "phase_s", "stamp", "timezone", "horizon", "window"]
+        names += ["interval_s", "phase_s", "stamp", "timezone", "no_data", "horizon", "window"]
         values = {name: getattr(self, name) for name in names} | {"contract": self.contract.to_json()}
         return {f"stunet.{name}": json.dumps(value, sort_keys=True) for name, value in values.items()}
 
@@ -172,6 +172,7 @@ class Manifest(AtSite):
         try:
             data["contract"] = StepContract.from_json(data["contract"])
             data["limits"] = tuple((float(low), float(high)) for low, high in data["limits"])
+            data["no_data"] = [tuple(map(float, codes)) for codes in data.get("no_data", ())]
             data["tolerance"] = tuple(float(number) for number in data["tolerance"])
             lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
             whole = data | lists

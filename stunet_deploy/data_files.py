@@ -12,6 +12,7 @@ from stunet_deploy.array_files import load_npz
 from stunet_deploy.errors import DataError
 from stunet_deploy.graph.files import GRAPH_KINDS, read_graph
 from stunet_deploy.graph.sensor_graph import SensorGraph
+from stunet_deploy.series.facts import Facts
 from stunet_deploy.series.layouts.delimited import all_numbers
 from stunet_deploy.series.layouts.files import read_head
 from stunet_deploy.series.layouts.packed import is_npz
@@ -35,12 +36,12 @@ class DataFile:
     """A sentence on a file that is neither recording nor graph."""
 
 
-def read_data_file(path: str | Path, *, timezone: str | None = None) -> DataFile:
+def read_data_file(path: str | Path, *, timezone: str | None = None, facts: Facts | None = None) -> DataFile:
     """Read whatever data file it is; a file of another model family is described without being read further.
 
     Args:
         path: a recording, a graph, an npz of both, a list of sensor ids, pedestrian tracks or motion capture.
-        timezone: zone of times without an offset, see `stunet_deploy.series.series.read_series`.
+        timezone, facts: see `stunet_deploy.series.series.read_series`.
 
     Raises:
         DataError: the file is missing, damaged, or of no known kind.
@@ -48,26 +49,26 @@ def read_data_file(path: str | Path, *, timezone: str | None = None) -> DataFile
     path = Path(path)
     head = read_head(path)
     if head.startswith(b"PK") and is_npz(path):
-        return _npz(path, timezone)
+        return _npz(path, timezone, facts)
     if head.startswith((b"\x80", b"\x93NUMPY")) or path.suffix in (".pkl", ".pickle"):
         return DataFile("graph", graph=read_graph(path))
     if head.startswith((b"\x89HDF", b"PAR1", b"\x1f\x8b", b"PK")):
-        return DataFile("recording", series=read_series(path, timezone=timezone))
-    return _text(path, timezone)
+        return DataFile("recording", series=read_series(path, timezone=timezone, facts=facts))
+    return _text(path, timezone, facts)
 
 
-def _npz(path: Path, timezone: str | None) -> DataFile:
+def _npz(path: Path, timezone: str | None, facts: Facts | None) -> DataFile:
     keys = set(load_npz(path.read_bytes(), path.name, set())[1])
     has_graph = {"adjacency", "sensor_ids"} <= keys
     if has_graph and keys.isdisjoint({"speed", "values", "data"}):
         return DataFile("graph", graph=read_graph(path))
-    series = read_series(path, timezone=timezone)
+    series = read_series(path, timezone=timezone, facts=facts)
     if not has_graph:
         return DataFile("recording", series=series)
     return DataFile("recording with graph", series=series, graph=read_graph(path, series.sensor_ids))
 
 
-def _text(path: Path, timezone: str | None) -> DataFile:
+def _text(path: Path, timezone: str | None, facts: Facts | None) -> DataFile:
     lines = _first_lines(path)
     other = _sensor_list(lines) or _tracks(path, lines) or _motion(path, lines)
     if other is not None:
@@ -83,9 +84,9 @@ def _text(path: Path, timezone: str | None) -> DataFile:
         except DataError as refused:
             if refused.expected != GRAPH_KINDS:
                 raise  # a graph for certain, with a fault
-        return DataFile("recording", series=read_series(path, timezone=timezone))
+        return DataFile("recording", series=read_series(path, timezone=timezone, facts=facts))
     try:
-        return DataFile("recording", series=read_series(path, timezone=timezone))
+        return DataFile("recording", series=read_series(path, timezone=timezone, facts=facts))
     except DataError as refused:
         try:
             return DataFile("graph", graph=read_graph(path))

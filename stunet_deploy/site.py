@@ -7,8 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stunet_deploy.errors import DataError
 
+_DAY_S = 86_400
+_AT_LEAST, _AT_MOST = 12, 10_000
 #: Whether the time stamp of an interval is its start or its end.
 Stamp = Literal["start", "end"]
 
@@ -25,6 +30,7 @@ class Site:
         stamp: whether a time stamp is an interval's ``start`` or ``end``.
         timezone: IANA zone of the local time that the time features follow.
         latitude, longitude: coordinates of the sensors in degrees, or None.
+        no_data: numbers of each feature that stand for no reading, such as 2046; empty where no feature has any.
 
     Raises:
         DataError: if sensor ids are empty or repeat, lengths disagree, or interval or stamp is out of range.
@@ -38,6 +44,7 @@ class Site:
     timezone: str = "UTC"
     latitude: tuple[float, ...] | None = None
     longitude: tuple[float, ...] | None = None
+    no_data: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.units) != len(self.features):
@@ -45,6 +52,12 @@ class Site:
                 f"{len(self.units)} units for {len(self.features)} features",
                 "one unit per feature",
                 "give an empty unit where none is known",
+            )
+        if self.no_data and len(self.no_data) != len(self.features):
+            raise DataError(
+                f"codes for no data of {len(self.no_data)} features",
+                f"those of each of the {len(self.features)} features",
+                "give an empty list where there is none",
             )
         for name in ("latitude", "longitude"):
             degrees = getattr(self, name)
@@ -96,7 +109,15 @@ class Site:
             units=tuple(self.units[feature] for feature in features),
             latitude=some(self.latitude),
             longitude=some(self.longitude),
+            no_data=tuple(self.no_data[feature] for feature in features) if self.no_data else (),
         )
+
+    def code_in(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return where readings ``[..., feature]`` are a code that stands for none; compared as float32."""
+        found = np.zeros(values.shape, np.bool_)
+        for feature, codes in enumerate(self.no_data):
+            found[..., feature] = np.isin(values[..., feature].astype(np.float32), np.array(codes, np.float32))
+        return found
 
     def check_interval(self, other: Site, what: str) -> None:
         """Refuse data of intervals of another length than this site's.
@@ -142,6 +163,15 @@ class Site:
             )
 
 
+def longest_gap(interval_s: int) -> int:
+    """Return how many missing intervals in a row are an outage to bridge: less than a day of them.
+
+    More are a break, after which a recording or a stream begins anew. Of a coarse grid a dozen are bridged, however
+    long; of a fine one no more than a stream can catch up with.
+    """
+    return max(_AT_LEAST, min(_AT_MOST, (_DAY_S - 1) // interval_s))
+
+
 class AtSite:
     """The facts of a :class:`Site` as properties of what holds one."""
 
@@ -176,6 +206,11 @@ class AtSite:
     def timezone(self) -> str:
         """IANA zone of the local time that the time features follow."""
         return self.site.timezone
+
+    @property
+    def no_data(self) -> tuple[tuple[float, ...], ...]:
+        """Numbers of each feature that stand for no reading; empty where there are none."""
+        return self.site.no_data
 
     @property
     def latitude(self) -> tuple[float, ...] | None:

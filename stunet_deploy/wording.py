@@ -1,4 +1,4 @@
-"""Numbers as people read them: errors of any size, and spans from minutes to weeks."""
+"""Numbers as people read them: errors of any size, shares, and spans from minutes to weeks."""
 
 from __future__ import annotations
 
@@ -21,3 +21,17 @@ def span_in_words(minutes: float) -> str:
         if minutes >= least * of_unit and minutes % of_unit == 0:
             return f"{minutes / of_unit:g} {unit}"
     return f"{minutes:g} min"
+
+
+def about(minutes: float) -> str:
+    """Return a span of any length in three figures: 45 min, 26.1 h, 12.5 d."""
+    if minutes < 60:
+        return f"{minutes:.3g} min"
+    return f"{minutes / 60:.3g} h" if minutes < 72 * 60 else f"{minutes / 24 / 60:.3g} d"
+
+
+def in_share(share: float) -> str:
+    """Return a share in percent that says none only of nothing."""
+    if not share:
+        return "none"
+    return "under 0.1 %" if share < 0.001 else f"{share * 100:.1f} %"

@@ -35,12 +35,10 @@ class TensorSeries:
     @classmethod
     def of(cls, series: Series, signal: Signal, device: torch.device) -> TensorSeries:
         """Copy a series to a device, without the readings that a stream would drop as impossible."""
-        low, high = np.array(signal.low, np.float32), np.array(signal.high, np.float32)
-        seen = series.observed & (series.values >= low) & (series.values <= high)
-        values, observed = np.where(seen, series.values, 0.0).astype(np.float32), seen.astype(np.float32)
+        series = series.within(signal.low, signal.high)
         return cls(
-            torch.from_numpy(values).to(device),
-            torch.from_numpy(observed).to(device),
+            torch.from_numpy(np.where(series.observed, series.values, np.float32(0))).to(device),
+            torch.from_numpy(series.observed.astype(np.float32)).to(device),
             torch.from_numpy(series.time_of_week()[:, None]).to(device),
             signal.target_index,
         )

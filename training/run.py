@@ -183,6 +183,7 @@ class TrainingRun:
         """Return a network with a model of its own, which has its first weights."""
         split = choose_protocol(series, config.protocol, config.model.window, config.model.horizon)
         signal = prepare_signal(series, split, config.targets, literature=config.model.fill == "zeros")
+        series = series.within(signal.low, signal.high)  # what a stream drops is not learnt from
         days = self._usual_days(config, series, split, signal) if config.model.profile or self.others else None
         profile = days if config.model.profile else None
         start = None if self.start is None else self.start.model

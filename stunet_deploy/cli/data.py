@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
+from stunet_deploy.cli.options import add_facts, facts_of, given
 from stunet_deploy.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inspect.add_argument(
         "--timezone", metavar="IANA", help="zone of times without an offset (default: the file's own, otherwise UTC)"
     )
+    add_facts(inspect)
     inspect.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw it")
     # Suppressed, so that it does not undo a --json in front of the action.
     inspect.add_argument(
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     path: Path = arguments.file
     if arguments.plot is not None:
         _check_plot(arguments.plot)
-    found = read_data_file(path, timezone=arguments.timezone)
+    found = read_data_file(path, timezone=arguments.timezone, facts=facts_of(arguments))
     if arguments.graph is not None:
         found = _with_graph(found, path, arguments.graph)
     data, lines = _describe(found, path)
@@ -72,18 +74,19 @@ def _with_graph(found: DataFile, path: Path, graph_path: Path) -> DataFile:
 def _describe(found: DataFile, path: Path) -> tuple[dict[str, Any], list[str]]:
     """The answer as JSON and as lines."""
     from stunet_deploy.graph.description import describe_graph, explain_graph, remark_on_graph
-    from stunet_deploy.series.description import describe_series, explain_series, remark_on_series
+    from stunet_deploy.series.description import describe_series, explain_series
+    from stunet_deploy.series.remarks import Remark, ordered, remark_on_series, verdict
 
     series = None if found.series is None else describe_series(found.series)
     graph = None if found.graph is None else describe_graph(found.graph)
     lines = [f"{path.name}: {found.kind}"]
-    remarks: list[str] = []
+    remarks: list[Remark] = []
     if series is not None:
         lines += explain_series(series)
         remarks += remark_on_series(series)
     if graph is not None:
         lines += explain_graph(graph)
-        remarks += remark_on_graph(graph)
+        remarks += [Remark("costs", text) for text in remark_on_graph(graph)]
     if found.note:
         lines.append(found.note)
     elif series is None:
@@ -91,20 +94,25 @@ def _describe(found: DataFile, path: Path) -> tuple[dict[str, Any], list[str]]:
     elif graph is None:
         coordinates = "; neighbours can be made of the coordinates" if series["coordinates"] else ""
         lines.append(f"graph      none in this file{coordinates}")
-    lines += [f"look at    {remark}" for remark in remarks]
-    data = {"file": str(path), "kind": found.kind, "series": series, "graph": graph, "remarks": remarks}
+    remarks = ordered(remarks)
+    data: dict[str, Any] = {"file": str(path), "kind": found.kind, "series": series, "graph": graph}
+    data["remarks"] = [remark.text for remark in remarks]
+    if series is not None:
+        data["verdict"], sentence = verdict(remarks)
+        lines.append(f"verdict    {sentence}")
+    lines += [f"look at    {remark.text}" for remark in remarks]
     return data | ({"note": found.note} if found.note else {}), lines
 
 
 def _next_command(found: DataFile, arguments: argparse.Namespace) -> str | None:
     file = shlex.quote(str(arguments.file))
-    zone = f" --timezone {arguments.timezone}" if arguments.timezone else ""
+    said = given(arguments)
     if found.series is None:
         return None if found.graph is None else f"stunet data inspect RECORDING --graph {file}"
     if found.graph is None and found.series.latitude is None:
-        return f"stunet data inspect {file} --graph GRAPH{zone}"
+        return f"stunet data inspect {file} --graph GRAPH{said}"
     graph = f" --graph {shlex.quote(str(arguments.graph))}" if arguments.graph else ""
-    return f"stunet train --data {file}{graph}{zone} --out model.pt"
+    return f"stunet train --data {file}{graph}{said} --out model.pt"
 
 
 def _check_plot(plot: Path) -> None:

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Score and print the table."""
-    from stunet_deploy.series.series import read_series
+    from stunet_deploy.series.series import read_series_for
     from training.baselines import baselines
     from training.evaluation import evaluate, remarks, table, to_json, units_in_words
     from training.hiding import evaluate_hidden
@@ -95,7 +95,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             "score it where its labels are; 'stunet verify' checks a bundle of it",
         )
     # As the model knows it: its sensors by id, its time zone, its meaning of a stamp.
-    series = read_series(arguments.data, timezone=arguments.timezone or subject.site.timezone).fitted_to(subject.site)
+    series = read_series_for(subject.site, arguments.data, timezone=arguments.timezone)
+    series = series.fitted_to(subject.site)
     split = choose_protocol(series, arguments.protocol or subject.protocol, subject.window, subject.horizon)
     console.say(f"data: {series.source}\nsplit {split.protocol}: {len(split.test)} forecasts to score")
 

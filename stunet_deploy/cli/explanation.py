@@ -82,13 +82,13 @@ def answer(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _recording(checkpoint: Checkpoint, data: Path | None, zone: str | None) -> Series:
     """Return what to explain: a recording in the model's order of sensors, or the checkpoint's own."""
-    from stunet_deploy.series.series import read_series
+    from stunet_deploy.series.series import read_series_for
 
     if data is None:
         if zone is not None:
             raise ConfigError("--timezone without --data", "a recording", "add --data")
         return checkpoint.reference
-    return read_series(data, timezone=zone or checkpoint.site.timezone).fitted_to(checkpoint.site)
+    return read_series_for(checkpoint.site, data, timezone=zone).fitted_to(checkpoint.site)
 
 
 def _to_json(found: Explanation, seen: Series, warm_up: int, out: Path | None) -> dict[str, Any]:

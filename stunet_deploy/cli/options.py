@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stunet_deploy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stunet_deploy.series.facts import Facts
 
 
 def add_data(parser: argparse.ArgumentParser, zone: str) -> None:
@@ -16,6 +24,70 @@ def add_data(parser: argparse.ArgumentParser, zone: str) -> None:
         help="recording: npz, HDF5, CSV or Parquet, see docs/reference/data.md",
     )
     parser.add_argument("--timezone", metavar="IANA", help=f"zone of times without an offset (default: {zone})")
+
+
+def add_facts(parser: argparse.ArgumentParser) -> None:
+    """Declare what can be said of a recording that its file leaves unsaid; :func:`facts_of` reads it."""
+    parser.add_argument(
+        "--feature", metavar="NAME", help="what the readings are, if the file has one of a sensor and names none: flow"
+    )
+    parser.add_argument(
+        "--unit",
+        nargs="+",
+        default=[],
+        metavar="UNIT",
+        help="unit of the readings, or of each feature as flow=veh/h, where the file tells none",
+    )
+    parser.add_argument(
+        "--no-data",
+        nargs="+",
+        type=_code,
+        default=[],
+        metavar="CODE",
+        help="numbers that stand for no reading, such as 2046 or, of one feature, speed=0; the model keeps them",
+    )
+
+
+def facts_of(arguments: argparse.Namespace) -> Facts:
+    """Return what the options of :func:`add_facts` say.
+
+    Raises:
+        ConfigError: two units of one feature.
+    """
+    from stunet_deploy.series.facts import Facts
+
+    units, codes = dict[str, str](), dict[str, list[float]]()
+    for entry in arguments.unit:
+        name, _, unit = entry.rpartition("=")
+        if name in units:
+            raise ConfigError(
+                f"--unit {' '.join(arguments.unit)}",
+                "one unit, or one for each feature as flow=veh/h",
+                "write several features as speed=km/h flow=veh/h",
+            )
+        units[name] = unit
+    for name, code in arguments.no_data:
+        codes.setdefault(name, []).append(code)
+    return Facts(arguments.feature or "", units, codes)
+
+
+def given(arguments: argparse.Namespace) -> str:
+    """Return what is said of a recording, its time zone included, as it is to be said to the next command."""
+    codes = [f"{name}={code:g}" if name else f"{code:g}" for name, code in arguments.no_data]
+    words = {"--timezone": [arguments.timezone], "--feature": [arguments.feature], "--unit": arguments.unit}
+    pairs = (words | {"--no-data": codes}).items()
+    return "".join(f" {option} {shlex.join(said)}" for option, said in pairs if any(said))
+
+
+def _code(text: str) -> tuple[str, float]:
+    name, _, number = text.rpartition("=")
+    try:
+        code = float(number)
+    except ValueError:
+        code = math.nan
+    if not math.isfinite(code):
+        raise argparse.ArgumentTypeError(f"{text}; expected a number, or one of a feature as speed=0")
+    return name, code
 
 
 def add_backend(parser: argparse.ArgumentParser, *, several: bool = False) -> None:

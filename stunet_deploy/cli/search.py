@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stunet_deploy.cli.console import Console
-from stunet_deploy.cli.options import add_data, minutes
+from stunet_deploy.cli.options import add_data, add_facts, facts_of, minutes
 from stunet_deploy.config import RunConfig
 from stunet_deploy.config_files import read_run_config
 from stunet_deploy.wording import in_figures
@@ -23,6 +23,7 @@ EXAMPLE = "example: stunet search --data metr-la.h5 --graph adj_mx.pkl --minutes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     add_data(parser, "the file's own, otherwise UTC")
+    add_facts(parser)
     parser.add_argument(
         "--graph", type=Path, metavar="FILE", help="sensor graph (default: the graph or coordinates in the recording)"
     )
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from training.search import BEST, TABLE, Search, best_trial
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    series = read_series(arguments.data, timezone=arguments.timezone)
+    series = read_series(arguments.data, timezone=arguments.timezone, facts=facts_of(arguments))
     series.site.feature_indices(arguments.targets)  # a name that is no feature is refused as what it is
     base = read_run_config(None, days=series.days)
     assert isinstance(base, RunConfig)

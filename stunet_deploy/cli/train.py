@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
-from stunet_deploy.cli.options import minutes
+from stunet_deploy.cli.options import add_facts, facts_of, minutes
 from stunet_deploy.config import RUN_CONFIGS
 from stunet_deploy.config_files import PRESETS, read_run_config
 from stunet_deploy.errors import ConfigError, DataError
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="zone of times without an offset, one for all --data or one for each (default: the file's own, otherwise "
         "UTC)",
     )
+    add_facts(parser)
     parser.add_argument(
         "--graph",
         type=Path,
@@ -224,6 +225,8 @@ def _networks(arguments: argparse.Namespace, console: Console) -> list[tuple[Ser
         DataError: one of them cannot be read.
     """
     from stunet_deploy.graph.description import remark_on_cut
+    from stunet_deploy.series.description import describe_series
+    from stunet_deploy.series.remarks import remark_on_series
     from stunet_deploy.series.series import read_series
 
     files: list[Path] = arguments.data
@@ -237,12 +240,13 @@ def _networks(arguments: argparse.Namespace, console: Console) -> list[tuple[Ser
                 "one for each, in the same order",
                 f"give as many {option} as --data, or none",
             )
-    found = []
+    found, facts = [], facts_of(arguments)
     for data, path, zone in zip(files, graphs, zones, strict=True):
-        series = read_series(data, timezone=zone)
+        series = read_series(data, timezone=zone, facts=facts)
         graph = find_graph(path, data, series)
         console.say(f"data:  {series.source}\ngraph: {graph.source}")
-        for remark in [] if graph.cut is None else remark_on_cut(graph.cut):
+        remarks = [remark.text for remark in remark_on_series(describe_series(series)) if remark.weight != "know"]
+        for remark in remarks + ([] if graph.cut is None else remark_on_cut(graph.cut)):
             console.say(f"look at: {remark}")
         found.append((series, graph))
     return found

@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stunet_deploy.series.extremes import SAMPLE, credible_range, find_codes
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.times import format_time, parse_iso
 from stunet_deploy.series.wall_clock import DAY_S, find_zone
-from stunet_deploy.wording import span_in_words
+from stunet_deploy.wording import about, in_share, span_in_words
 
 WORST_SHOWN = 5
-#: Exact zeros are worth a remark from this share of the readings on.
-MANY_ZEROS = 0.05
-#: Quantiles come from at most about this many readings, evenly spread.
-SAMPLE = 4_000_000
+#: Values below 0 that may be codes are named up to this many.
+CODES_SHOWN = 3
+#: Hours are closed if no sensor is heard in them on this share of the days, of at least so many.
+_MOSTLY, _DAYS_OF_CLOSED_HOURS = 0.9, 3
+#: A reading that repeats for this long is of a detector that is stuck, if it is not 0.
+_STUCK_S = 4 * 3600
 
 
 def describe_series(series: Series) -> dict[str, Any]:
@@ -46,6 +49,7 @@ def describe_series(series: Series) -> dict[str, Any]:
         "missing": float((~series.observed).mean()),
         "silent": int((share == 1).sum()),
         "unheard_intervals": int((~heard.any(axis=1)).sum()),
+        "closed": _closed(series, ~np.asarray(heard.any(axis=1))),
         "longest_gap": _longest_gap(series, heard),
         "worst_sensors": [{"sensor": series.sensor_ids[node], "missing": float(share[node])} for node in worst],
         "features": [_describe_feature(series, feature) for feature in range(len(series.features))],
@@ -73,10 +77,10 @@ def explain_series(description: Mapping[str, Any]) -> list[str]:
             continue
         lines.append(
             f"feature    {feature['name']} {unit}: {feature['minimum']:.4g} to {feature['maximum']:.4g}, "
-            f"median {feature['median']:.4g}, mean {feature['mean']:.4g}; {_share(feature['missing'])} missing"
+            f"median {feature['median']:.4g}, mean {feature['mean']:.4g}; {in_share(feature['missing'])} missing"
         )
     lines.append(f"missing    {_explain_missing(description, minutes)}")
-    worst = ", ".join(f"{entry['sensor']} {_share(entry['missing'])}" for entry in description["worst_sensors"])
+    worst = ", ".join(f"{entry['sensor']} {in_share(entry['missing'])}" for entry in description["worst_sensors"])
     if worst:
         lines.append(f"worst      {worst} missing")
     if assumed:
@@ -84,51 +88,71 @@ def explain_series(description: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def remark_on_series(description: Mapping[str, Any]) -> list[str]:
-    """Return the likely mistakes in a described recording, and what to do about them."""
-    remarks = []
-    for feature in description["features"]:
-        name = feature["name"]
-        if feature["median"] is None:
-            remarks.append(f"{name} has no reading: leave it out, or choose other targets")
-            continue
-        if feature["negative"]:
-            remarks.append(
-                f"{_share(feature['negative'])} of the {name} readings are below 0, down to {feature['minimum']:.4g}: "
-                "if that is a code for no data, empty those cells"
-            )
-        if feature["zeros"] >= MANY_ZEROS:
-            remarks.append(
-                f"{_share(feature['zeros'])} of the {name} readings are exactly 0: "
-                "if 0 means no data, empty those cells"
-            )
-        if abs(feature["mean"]) < 0.2 and 0.5 < feature["deviation"] < 2 and feature["negative"] > 0.2:
-            remarks.append(f"{name} looks normalised (mean 0, deviation 1): give it in physical units")
-        if feature["unchanging"]:
-            remarks.append(f"{feature['unchanging']} sensor(s) give one and the same {name} all the time")
-    if description["timezone"] == "UTC":
-        remarks.append("hours of the day are taken from UTC: give --timezone if these are times of another zone")
-    return remarks
-
-
 def _describe_feature(series: Series, feature: int) -> dict[str, Any]:
     values, observed = series.values[..., feature], series.observed[..., feature]
     readings = values[observed].astype(np.float64)
     known = {"name": series.features[feature], "unit": series.units[feature], "missing": float((~observed).mean())}
     if not readings.size:
-        numbers = ("minimum", "median", "maximum", "mean", "deviation", "zeros", "negative")
-        return known | dict.fromkeys(numbers) | {"unchanging": 0}
+        numbers = ("minimum", "median", "maximum", "mean", "deviation", "zeros", "negative", "stuck")
+        return known | dict.fromkeys(numbers) | {"unchanging": 0, "codes": []}
     high = np.where(observed, values, -np.inf).max(axis=0)
     low = np.where(observed, values, np.inf).min(axis=0)
+    some = readings[:: readings.size // SAMPLE + 1]
+    median = float(np.median(some))
+    credible = credible_range(values, observed)
+    negative = np.unique(some[some < 0])
+    codes = find_codes(some)
+    beyond = ((readings < credible[0]) | (readings > credible[1])) & ~np.isin(readings, [code.value for code in codes])
+    stuck = _repeats(values, observed, _STUCK_S // series.interval_s)
     return known | {
         "minimum": float(readings.min()),
-        "median": float(np.median(readings[:: readings.size // SAMPLE + 1])),
+        "median": median,
         "maximum": float(readings.max()),
         "mean": float(readings.mean()),
         "deviation": float(readings.std()),
         "zeros": float((readings == 0).mean()),
+        "near_zero": float(((some > 0) & (some <= max(median, float(np.mean(np.abs(some)))) / 10)).mean()),
+        "whole": bool((some % 1 == 0).all()),
         "negative": float((readings < 0).mean()),
+        "negative_values": negative[:CODES_SHOWN].tolist(),
+        "only_negative": 0 < len(negative) <= CODES_SHOWN,
+        "codes": [{"value": one.value, "share": one.count / some.size, "nearest": one.nearest} for one in codes],
+        "credible": list(credible),
+        "beyond": int(beyond.sum()),
         "unchanging": int(((high == low) & (observed.sum(axis=0) > 1)).sum()),
+        "stuck": float(stuck.sum() / readings.size),
+        "stuck_sensor": series.sensor_ids[int(stuck.argmax())],
+    }
+
+
+def _repeats(values: NDArray[np.float32], observed: NDArray[np.bool_], length: int) -> NDArray[np.int64]:
+    """Count the readings of each sensor, ``[node]``, in runs of so many intervals or more of one value other than 0."""
+    found = np.zeros(values.shape[1], np.int64)
+    if length < 2 or len(values) < length:
+        return found
+    same = observed[1:] & observed[:-1] & (values[1:] == values[:-1]) & (values[1:] != 0)
+    for node in np.flatnonzero(same.sum(axis=0) >= length - 1).tolist():
+        borders = np.flatnonzero(np.diff(np.concatenate(([0], same[:, node].astype(np.int8), [0]))))
+        runs = borders[1::2] - borders[::2] + 1
+        found[node] = runs[runs >= length].sum()
+    return found
+
+
+def _closed(series: Series, unheard: NDArray[np.bool_]) -> dict[str, Any] | None:
+    """Describe the intervals of the day in which, on nearly all days, no sensor was heard; None if there are none."""
+    if series.interval_s >= DAY_S or series.days < _DAYS_OF_CLOSED_HOURS or unheard.all():
+        return None
+    second = series.time_of_week().astype(np.int64) % DAY_S
+    slot = second // series.interval_s
+    share = np.bincount(slot, unheard) / np.maximum(1, np.bincount(slot))
+    closed = (share >= _MOSTLY)[slot]
+    if not closed.any():
+        return None
+    starts = closed & ~np.roll(closed, 1) if not closed.all() else closed
+    hours = sorted({int(at) for at in second[starts].tolist()})
+    return {
+        "from": [f"{at // 3600:02d}:{at % 3600 // 60:02d}" for at in hours[:CODES_SHOWN]],
+        "intervals": int((closed & unheard).sum()),
     }
 
 
@@ -153,25 +177,18 @@ def _longest_gap(series: Series, heard: NDArray[np.bool_]) -> dict[str, Any] | N
 
 
 def _explain_missing(description: Mapping[str, Any], minutes: float) -> str:
-    parts = [f"{_share(description['missing'])} of all readings"]
+    parts = [f"{in_share(description['missing'])} of all readings"]
     gap = description["longest_gap"]
     if gap is not None:
         since = _local(gap["first"], description["timezone"])
         span = gap["intervals"] * minutes
-        length = f"{span / 60:.3g} h" if span >= 60 else f"{span:g} min"
+        length = about(span)
         parts.append(f"longest gap {length} at sensor {gap['sensor']} from {since:%Y-%m-%d %H:%M}")
     if description["silent"]:
         parts.append(f"{description['silent']} sensor(s) silent throughout")
     if description["unheard_intervals"]:
         parts.append(f"{description['unheard_intervals']} interval(s) without any reading")
     return "; ".join(parts)
-
-
-def _share(share: float) -> str:
-    """A share in percent that says none only of nothing."""
-    if not share:
-        return "none"
-    return "under 0.1 %" if share < 0.001 else f"{share * 100:.1f} %"
 
 
 def _local(text: str, zone: str) -> datetime:

@@ -8,14 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.series.facts import Facts
 from stunet_deploy.series.layouts.files import read_table
 from stunet_deploy.series.layouts.table import FileTable
 from stunet_deploy.series.times import format_time, most_frequent
 from stunet_deploy.series.wall_clock import DAY_S, find_zone, local_times, time_of_week, utc_times
-from stunet_deploy.site import AtSite, Site, Stamp
+from stunet_deploy.site import AtSite, Site, Stamp, longest_gap
 from stunet_deploy.wording import span_in_words
 
 
@@ -23,8 +24,8 @@ from stunet_deploy.wording import span_in_words
 class Series(AtSite):
     """Readings of every sensor at every interval, in physical units.
 
-    The grid is regular except for breaks of a day or more (weekday-only recordings jump the weekend);
-    shorter gaps of a file have been filled with unobserved rows.
+    The grid is regular except for breaks of a day or more (weekday-only recordings jump the weekend; of intervals
+    of hours or days, more than a dozen); shorter gaps of a file have been filled with unobserved rows.
 
     Raises:
         DataError: shapes disagree, sensor ids repeat, times do not lie on the grid, unknown time zone.
@@ -117,6 +118,27 @@ class Series(AtSite):
             site=self.site.selected(nodes, columns),
         )
 
+    def without(self, dropped: NDArray[np.bool_], why: str) -> Series:
+        """The same series without some of its readings, ``[time, node, feature]``; ``why`` goes to the source."""
+        dropped = dropped & self.observed
+        if not dropped.any():
+            return self
+        values, observed = np.where(dropped, np.float32(0), self.values), self.observed & ~dropped
+        source = f"{self.source}; {int(dropped.sum())} {why}"
+        return replace(self, values=values, observed=observed, source=source)
+
+    def without_codes(self, no_data: tuple[tuple[float, ...], ...]) -> Series:
+        """The same series, in which the codes of each feature that stand for no reading are unobserved."""
+        if not no_data:
+            return self
+        series = replace(self, site=replace(self.site, no_data=no_data))
+        return series.without(series.site.code_in(self.values), "codes for no data read as missing")
+
+    def within(self, low: ArrayLike, high: ArrayLike) -> Series:
+        """The same series without the readings outside the limits ``[feature]``, as a stream drops them."""
+        outside = (self.values < np.array(low, np.float32)) | (self.values > np.array(high, np.float32))
+        return self.without(outside, "readings outside the limits dropped")
+
     def restamped(self, stamp: Stamp) -> Series:
         """The same intervals, each stamped with its start or its end."""
         shift = {("start", "end"): self.interval_s, ("end", "start"): -self.interval_s}
@@ -131,7 +153,7 @@ class Series(AtSite):
         """
         fitted = self.aligned(site.sensor_ids, site.features)
         site.check_interval(fitted.site, self.source or "a series")
-        fitted = fitted.restamped(site.stamp)
+        fitted = fitted.restamped(site.stamp).without_codes(site.no_data)
         return replace(fitted, site=replace(fitted.site, timezone=site.timezone))
 
 
@@ -149,7 +171,7 @@ def runs(breaks: NDArray[np.bool_]) -> list[slice]:
     return [slice(first, last) for first, last in pairwise(borders)]
 
 
-def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
+def read_series(path: str | Path, *, timezone: str | None = None, facts: Facts | None = None) -> Series:
     """Read a series from any file layout the project knows.
 
     The layout is told from the content, and where that holds no times also from the name: the project's own
@@ -166,11 +188,13 @@ def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
     Args:
         path: the file.
         timezone: IANA name; None keeps the file's own zone, or UTC where it names none.
+        facts: what the file leaves unsaid: names, units, codes for no data.
 
     Raises:
         DataError: the file is missing, damaged, of another kind, or its times make no grid.
     """
-    table = read_table(Path(path))
+    facts = facts or Facts()
+    table = facts.named(read_table(Path(path)))
     zone = timezone or table.timezone or "UTC"
     find_zone(zone)
     table = _without_skipped_hour(table, zone)
@@ -182,31 +206,37 @@ def read_series(path: str | Path, *, timezone: str | None = None) -> Series:
     values[rows] = table.values
     observed[rows] = np.isfinite(table.values)
     values[~observed] = 0
-    if not observed.any():
+    site = Site(
+        table.sensor_ids,
+        table.features,
+        table.units,
+        interval_s,
+        table.stamp,
+        zone,
+        None if table.latitude is None else tuple(table.latitude.tolist()),
+        None if table.longitude is None else tuple(table.longitude.tolist()),
+    )
+    source = "; ".join([f"{table.name} ({table.layout})", *table.notes, *notes])
+    series = Series(values, observed, timestamps, site, source).without_codes(facts.codes(table))
+    if not series.observed.any():
         raise DataError(
             f"{table.name} without a single reading",
             "numbers in the sensor columns",
             "check the file's export",
         )
-    silent = int((~observed.any(axis=(0, 2))).sum())
+    silent = int((~series.observed.any(axis=(0, 2))).sum())
     if silent:
-        notes.append(f"{silent} of {len(table.sensor_ids)} sensors without a single reading")
-    return Series(
-        values=values,
-        observed=observed,
-        timestamps=timestamps,
-        site=Site(
-            table.sensor_ids,
-            table.features,
-            table.units,
-            interval_s,
-            table.stamp,
-            zone,
-            None if table.latitude is None else tuple(table.latitude.tolist()),
-            None if table.longitude is None else tuple(table.longitude.tolist()),
-        ),
-        source="; ".join([f"{table.name} ({table.layout})", *table.notes, *notes]),
-    )
+        note = f"{silent} of {len(table.sensor_ids)} sensors without a single reading"
+        series = replace(series, source=f"{series.source}; {note}")
+    return series
+
+
+def read_series_for(site: Site, path: str | Path, *, timezone: str | None = None) -> Series:
+    """Read a series that a model of a site is to forecast from or to be scored on; see :func:`read_series`.
+
+    Where the file leaves it unsaid, the readings are those of the model's one feature, and the clock is the model's.
+    """
+    return read_series(path, timezone=timezone or site.timezone, facts=Facts.of(site))
 
 
 def _without_skipped_hour(table: FileTable, zone: str) -> FileTable:
@@ -277,7 +307,7 @@ def _grid(utc: NDArray[np.int64], table: FileTable) -> tuple[NDArray[np.int64], 
             else "round the times to the interval, or aggregate the readings per interval",
         )
     # A day or more without a row is a break in the recording; anything shorter is an outage to bridge.
-    breaks = steps - interval_s >= DAY_S
+    breaks = steps // interval_s - 1 > longest_gap(interval_s)
     ahead = np.append(np.where(breaks, 1, steps // interval_s), 1)
     rows = np.cumsum(ahead) - ahead
     timestamps = np.repeat(utc, ahead) + (np.arange(ahead.sum()) - np.repeat(rows, ahead)) * interval_s

@@ -17,7 +17,7 @@ VOCABULARY_ON_DEVICE = (
     *(
         f"series.{name}"
         for name in (
-            *("series", "times", "wall_clock", "layouts", "layouts.files", "layouts.table", "layouts.text"),
+            *("series", "facts", "times", "wall_clock", "layouts", "layouts.files", "layouts.table", "layouts.text"),
             *("layouts.delimited", "layouts.packed", "layouts.untimed", "layouts.own", "layouts.roles"),
             *("layouts.npz", "layouts.hdf5", "layouts.parquet"),
         )

@@ -35,6 +35,17 @@ def closed(assembler, now):
     return [(record.timestamp, record.values) for record in assembler.due(now)]
 
 
+def test_a_code_for_no_data_is_no_reading_of_the_interval(manifest):
+    manifest = replace(manifest, site=replace(manifest.site, no_data=((2046, 0), ())))
+    assembler = Assembler(manifest, {"speed": Rule(), "flow": Rule("sum")}, grace_s=10)
+    for second, sensor, speed in [(0, "s0", 60), (20, "s0", 2046), (40, "s0", 30), (50, "s1", 0), (60, "s1", 0)]:
+        assembler.add(sensor, START + second, {"speed": speed, "flow": 0}, now=START + second)
+    ((_, values),) = closed(assembler, START + 310)
+    np.testing.assert_array_equal(values[:, 0], [45, math.nan, math.nan, math.nan, math.nan])
+    np.testing.assert_array_equal(values[:2, 1], [0, 0])
+    assert assembler.counters.outside_limits == 0
+
+
 def test_mean_weighted_mean_and_sum_by_hand(manifest):
     assembler = Assembler(manifest, {"speed": Rule(weight="flow"), "flow": Rule("sum")}, grace_s=10)
     for sensor, second, speed, flow in [

@@ -46,6 +46,21 @@ def test_outside_the_limits_counts_as_unobserved_and_is_counted(reader):
     assert found.observed[:, 1].all()
 
 
+def test_a_code_for_no_data_counts_as_unobserved_and_not_as_outside_the_limits(example):
+    manifest = example.bundle.manifest
+    site = replace(manifest.site, no_data=((2046, 0.3), ()))
+    reader = Readings(replace(manifest, site=site))
+    values = np.full((5, 2), 0.5)
+    values[:, 0] = 2046, 0.3, 80.01, 40, np.float32(0.3)
+    values[0, 1] = 0.3
+    array = reader.read(values)
+    by_id = reader.read({f"s{node}": {"speed": speed, "trend": trend} for node, (speed, trend) in enumerate(values)})
+    assert array.same_readings(by_id)
+    np.testing.assert_array_equal(array.observed[:, 0], [False, False, False, True, False])
+    assert array.observed[:, 1].all()
+    assert array.outside_limits == by_id.outside_limits == 1
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -105,6 +105,23 @@ def test_a_gap_is_bridged_with_unobserved_intervals_at_their_own_times(example, 
         np.testing.assert_allclose(found.values, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_by_default_a_closed_night_is_carried_as_a_recording_carries_it(example, readings):
+    values, _, timestamps = readings
+    night = (86_400 - 1) // example.bundle.manifest.interval_s
+    rows = [*range(4), *range(4 + night, 6 + night)]
+    whole, sent = Stream.open(example.bundle), Stream.open(example.bundle)
+    for row in range(6 + night):
+        stamp = int(timestamps[0]) + row * example.bundle.manifest.interval_s
+        heard = row in rows
+        expected = whole.push(values[row % len(values)], stamp, np.full(values.shape[1:], heard))
+        if heard:
+            found = sent.push(values[row % len(values)], stamp)
+            np.testing.assert_array_equal(found.values, expected.values)
+    assert (sent.counters.bridged, sent.counters.resets) == (night, 0)
+    late = int(timestamps[0]) + (6 + 2 * night + 1) * example.bundle.manifest.interval_s
+    assert f"reset after a gap of {night + 1} intervals" in sent.push(values[0], late).reasons
+
+
 def test_a_gap_beyond_the_limit_resets_and_says_so(example, readings):
     values, _, timestamps = readings
     stream = Stream.open(example.bundle, options=StreamOptions(max_gap=3))

@@ -21,7 +21,7 @@ MANIFEST_FIELDS = Manifest(
     contract=CONTRACT,
     model="stunet",
     config={"hidden": 4},
-    site=Site(("a", "b"), ("speed",), ("mph",), 300, latitude=(34.0, 34.1)),
+    site=Site(("a", "b"), ("speed",), ("mph",), 300, latitude=(34.0, 34.1), no_data=((2046.0, -1.0),)),
     targets=("speed",),
     limits=((0.0, 90.0),),
     mean=(50.0,),

@@ -9,7 +9,8 @@ import pytest
 from stunet_deploy.graph.adjacency import Adjacency
 from stunet_deploy.graph.description import components, describe_graph, explain_graph, remark_on_graph
 from stunet_deploy.graph.sensor_graph import SensorGraph
-from stunet_deploy.series.description import describe_series, explain_series, mean_day, remark_on_series
+from stunet_deploy.series.description import describe_series, explain_series, mean_day
+from stunet_deploy.series.remarks import remark_on_series
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 
@@ -71,7 +72,9 @@ def test_nothing_missing_and_nothing_read_are_said_so() -> None:
     whole = describe_series(make_series(values + 40, np.ones(values.shape, bool), times, timezone="Europe/Berlin"))
     assert whole["longest_gap"] is None
     assert "missing    none of all readings" in explain_series(whole)
-    assert remark_on_series(whole) == []
+    assert [remark.text for remark in remark_on_series(whole)] == [
+        "1.0 days: from 14 days on, days of the week can be told apart"
+    ]
 
     two = np.concatenate([values, values], axis=2)
     observed = np.ones(two.shape, bool)
@@ -79,7 +82,7 @@ def test_nothing_missing_and_nothing_read_are_said_so() -> None:
     half = describe_series(make_series(two, observed, times, features=("speed", "flow"), units=("km/h", "")))
     assert half["features"][1]["median"] is None
     assert any("flow (unit not in the file): not one reading" in line for line in explain_series(half))
-    assert any("flow has no reading" in remark for remark in remark_on_series(half))
+    assert any("flow has no reading" in remark.text for remark in remark_on_series(half))
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -16,6 +16,8 @@ from stunet_deploy.series.layouts.table import FileTable
 _TICKS_PER_S = {"": 10**9, "[ns]": 10**9, "[us]": 10**6, "[ms]": 10**3, "[s]": 1}
 # LargeST: ca_his_raw_2019.h5 as published, sd_his_2019.h5 as its notebooks make it.
 _LARGEST_NAME = re.compile(r"_his(_raw)?_\d{4}")
+# As DCRNN distributes them: metr-la.h5 has the key df, pems-bay.h5 the key speed.
+_DCRNN_NAME = re.compile(r"metr[-_]?la|pems[-_]?bay", re.IGNORECASE)
 
 
 class _Frame(NamedTuple):
@@ -35,8 +37,8 @@ class _Frame(NamedTuple):
 def read_hdf5(path: Path) -> FileTable:
     """Read metr-la.h5 (key df), pems-bay.h5 (key speed), LargeST (key t), or a frame of one's own.
 
-    Zeros are missing, as the authors of these files use them; in LargeST's raw files, which also hold empty
-    cells, a zero is a reading.
+    Zeros are missing, as the authors of these public files use them; in LargeST's raw files, which also hold empty
+    cells, and in files of one's own a zero is a reading.
 
     Raises:
         DataError: h5py is missing, the file is damaged, or holds no frame of numbers over times.
@@ -76,9 +78,10 @@ def read_hdf5(path: Path) -> FileTable:
             "export the frame as CSV",
         )
     is_flow = key == "t" or _LARGEST_NAME.search(path.stem) is not None
+    is_speed = not is_flow and (key == "speed" or _DCRNN_NAME.search(path.stem) is not None)
     values = frame.values
     notes: tuple[str, ...] = ()
-    if not (is_flow and np.isnan(values).any()):
+    if is_speed or (is_flow and not np.isnan(values).any()):
         values = np.where(values == 0, np.float32("nan"), values)
         notes = ("0 read as missing",)
     return FileTable(
@@ -88,8 +91,8 @@ def read_hdf5(path: Path) -> FileTable:
         frame.ticks // _TICKS_PER_S[unit],
         not frame.has_zone,
         frame.columns,
-        ("flow",) if is_flow else ("speed",),
-        ("veh/5 min",) if is_flow else ("mph",),
+        ("flow",) if is_flow else ("speed",) if is_speed else (),
+        ("veh/5 min",) if is_flow else ("mph",) if is_speed else ("",),
         notes=notes,
     )
 

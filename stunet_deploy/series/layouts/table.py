@@ -36,7 +36,8 @@ class FileTable:
     local: bool
     """Whether ``times`` are wall-clock times whose zone the file does not tell."""
     sensor_ids: tuple[str, ...]
-    features: tuple[str, ...] = ("speed",)
+    features: tuple[str, ...] = ()
+    """Names of the readings; none where the file has one reading of a sensor and does not say of what."""
     units: tuple[str, ...] = ("",)
     timezone: str | None = None
     """Zone for local time features, where the file names one."""
@@ -51,11 +52,11 @@ class FileTable:
     """Line in the file of every row, where the file has such lines; for messages."""
 
     def __post_init__(self) -> None:
-        shape = (len(self.times), len(self.sensor_ids), len(self.features))
+        shape = (len(self.times), len(self.sensor_ids), len(self.units))
         if self.values.shape != shape:
             raise DataError(
                 f"{self.name}: readings of shape {self.values.shape}",
-                f"[time, node, feature] = {shape} as its times, sensor ids and features say",
+                f"[time, node, feature] = {shape} as its times, sensor ids and units say",
                 "export the file again",
             )
         if 0 in shape:

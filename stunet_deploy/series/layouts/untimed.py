@@ -53,7 +53,8 @@ def _read_los_speed(text: Delimited) -> FileTable:
         start + PUBLIC_INTERVAL_S * np.arange(len(rows)),
         True,
         sensor_ids,
-        units=("mph",),
+        ("speed",),
+        ("mph",),
         interval_s=PUBLIC_INTERVAL_S,
         notes=("the file holds no times: assumed every 5 min from 2012-03-01 00:00",),
     )
@@ -84,7 +85,8 @@ def _read_pemsd7(path: Path, text: Delimited) -> FileTable:
         _weekday_times(path.name, len(rows)),
         True,
         sensor_ids,
-        units=("mph",),
+        ("speed",),
+        ("mph",),
         interval_s=PUBLIC_INTERVAL_S,
         notes=("the file holds no times: assumed the weekdays from 2012-05-01 on, every 5 min",),
     )

@@ -172,8 +172,8 @@ def test_what_looks_wrong_is_remarked(files: Path, answer: Answer) -> None:
     ]
 
     for words in (
-        "44.4 % of the flow readings are below 0, down to -1",
-        "27.8 % of the flow readings are exactly 0",
+        "44.4 % of the flow readings are below 0, always -1: if that stands for no data, say --no-data -1",
+        "27.8 % of the flow readings are 0; these look like readings",
         "1 sensor(s) give one and the same speed",
         "hours of the day are taken from UTC",
         "speed looks normalised",

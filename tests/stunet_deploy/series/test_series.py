@@ -248,6 +248,20 @@ def test_times_with_an_offset_pass_through_both_clock_changes(tmp_path: Path) ->
         assert series.observed.all()
 
 
+@pytest.mark.parametrize(
+    ("interval_s", "bridged"),
+    [(1, 10_000), (60, 1439), (300, 287), (3600, 23), (2 * 3600, 12), (86_400, 12), (7 * 86_400, 12)],
+)
+def test_a_gap_is_bridged_or_a_break_by_its_length(tmp_path: Path, interval_s: int, bridged: int) -> None:
+    for missing in (1, bridged, bridged + 1):
+        rows = np.array([0, 1, 2, 3, *(missing + 4 + np.arange(4))])
+        stamps = [str(np.datetime64(NEW_YEAR + interval_s * row, "s")) for row in rows.tolist()]
+        series = read_series(write_times(tmp_path / "gap.csv", stamps))
+        assert series.interval_s == interval_s
+        assert len(series.segments()) == 1 + (missing > bridged)
+        assert len(series.timestamps) == 8 + (missing if missing <= bridged else 0)
+
+
 def test_short_gaps_are_filled_and_days_are_breaks(tmp_path: Path) -> None:
     times = [
         *wall_clock("2012-03-02T23:00", "2012-03-02T23:55"),
@@ -262,16 +276,6 @@ def test_short_gaps_are_filled_and_days_are_breaks(tmp_path: Path) -> None:
     assert "17 missing intervals filled" in series.source
     assert "1 break(s) of a day or more" in series.source
     assert replace(series, source="").interval_s == 300
-
-
-@pytest.mark.parametrize("missing", [1, 287, 288])
-def test_the_border_between_gap_and_break_is_a_day(tmp_path: Path, missing: int) -> None:
-    first = wall_clock("2012-03-01T00:00", "2012-03-01T00:55")
-    after = datetime.fromisoformat("2012-03-01T01:00") + timedelta(minutes=5 * missing)
-    times = first + wall_clock(after.isoformat(), (after + timedelta(minutes=30)).isoformat())
-    series = read_series(write_times(tmp_path / "own.csv", times))
-    assert len(series.segments()) == (2 if missing == 288 else 1)
-    assert len(series.timestamps) == len(times) + (0 if missing == 288 else missing)
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Los_Angeles", "Australia/Sydney"])

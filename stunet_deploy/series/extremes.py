@@ -1,0 +1,90 @@
+"""The range that readings can have: what is a code for no data at its end, and what is beyond any reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: A code is repeated at least this often; a single wrong reading hardly is.
+_REPEATED = 5
+#: Recorders have few codes, as 2045 and 2046.
+_CODES = 3
+#: What has fewer values than this is no quantity with a range of its own.
+_VALUES = 10
+#: A reading this many times as far from the median as all but a thousandth of the readings is none.
+_FAR = 10
+#: The share of the readings that says how far they go.
+_BULK = 0.999
+#: Readings looked at, at most about, evenly spread.
+SAMPLE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Code:
+    """A number at the end of the range of the readings that looks like a code for no data.
+
+    Attributes:
+        value: the number.
+        count: how often it occurs among the readings that were looked at.
+        nearest: the reading nearest to it that looks like one.
+    """
+
+    value: float
+    count: int
+    nearest: float
+
+
+def find_codes(readings: NDArray[np.floating]) -> list[Code]:
+    """Return the numbers that are repeated exactly and lie farther from all other readings than these from each other.
+
+    Args:
+        readings: of one feature, ``[reading]``, all of them observed.
+    """
+    values, counts = np.unique(readings, return_counts=True)
+    return [*_at_the_top(values, counts), *_at_the_top(values[::-1], counts[::-1])]
+
+
+def _at_the_top(values: NDArray[np.floating], counts: NDArray[np.int64]) -> list[Code]:
+    """Return the codes at the last values, ordered towards them, ``[value]``."""
+    for number in range(1, min(_CODES, len(values) - _VALUES) + 1):
+        rest = values[:-number].astype(np.float64)
+        apart = abs(float(values[-number]) - rest[-1])
+        if apart > abs(rest[-1] - rest[0]) and (counts[-number:] >= _REPEATED).all():
+            found = zip(values[-number:].tolist(), counts[-number:].tolist(), strict=True)
+            return [Code(value, count, float(rest[-1])) for value, count in found]
+    return []
+
+
+def credible_range(values: NDArray[np.float32], observed: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the smallest and the largest reading that is neither a code nor far beyond every other.
+
+    Far is what lies, from the median of its own sensor, ten times as far as the most of that sensor's readings, and of
+    all sensors' readings. In a recording without such readings these are its minimum and its maximum.
+
+    Args:
+        values: of one feature, ``[time, node]``.
+        observed: whether they were measured, ``[time, node]``; at least one was.
+    """
+    readings = values[observed]
+    codes = np.array([code.value for code in find_codes(readings[:: readings.size // SAMPLE + 1])], np.float32)
+    known = observed & ~np.isin(values, codes) if len(codes) else observed
+    readings = values[known]
+    median = float(np.median(readings))
+    spread = float(np.quantile(np.abs(readings - median), _BULK, method="lower"))
+    low, high = float(readings.min()), float(readings.max())
+    if spread and max(high - median, median - low) > _FAR * spread:
+        low, high = _range_by_sensor(values, known, spread)
+    return low, high
+
+
+def _range_by_sensor(values: NDArray[np.float32], known: NDArray[np.bool_], spread: float) -> tuple[float, float]:
+    low, high = np.inf, -np.inf
+    for node in np.flatnonzero(known.any(axis=0)):
+        own = values[known[:, node], node].astype(np.float64)
+        median = np.median(own)
+        far = _FAR * max(spread, float(np.quantile(np.abs(own - median), _BULK, method="lower")))
+        credible = own[np.abs(own - median) <= far]
+        low, high = min(low, credible.min()), max(high, credible.max())
+    return float(low), float(high)
