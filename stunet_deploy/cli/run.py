@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             if arguments.json_lines:
                 console.line(forecast.to_json_line(), flush=live)
             elif len(summary.step_us) % PROGRESS_EVERY == 0:
-                console.say(f"{len(summary.step_us)} intervals, at {forecast.issued_at:%Y-%m-%d %H:%M} UTC")
+                console.say(f"{len(summary.step_us)} intervals, at {_local(forecast)}")
     finally:
         stream.close()
     if summary.last is None:
@@ -147,6 +147,16 @@ def _records(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Reco
     if (start, stop) != (None, None):
         raise ConfigError("--from or --to for standard input", "a recording to cut", "leave them out")
     return read_json_lines(sys.stdin)
+
+
+def _local(forecast: Forecast) -> str:
+    """Return when a forecast was issued, in the time zone of its bundle."""
+    from datetime import timezone
+
+    from stunet_deploy.series.wall_clock import find_zone
+
+    zone = forecast.manifest.timezone
+    return f"{forecast.issued_at.astimezone(find_zone(zone) or timezone.utc):%Y-%m-%d %H:%M} {zone}"
 
 
 class Summary:
@@ -214,7 +224,7 @@ class Summary:
         minutes = "".join(f" {span_in_words(manifest.horizons_min[h - 1]):>8}" for h in horizons)
         lines = [
             self.headline(stream),
-            f"last forecast, issued at {self.last.issued_at:%Y-%m-%d %H:%M} UTC:",
+            f"last forecast, issued at {_local(self.last)}:",
             f"  {title:{width}}{minutes}",
         ]
         for node, sensor in enumerate(manifest.sensor_ids[:SENSORS_SHOWN]):

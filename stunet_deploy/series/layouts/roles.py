@@ -26,6 +26,12 @@ ROW_NUMBERS = (
     "nr",
 )  # fmt: skip
 
+#: Columns that say of a row what its time says.
+CALENDAR = (
+    "hour", "hourofday", "minute", "timeofday", "day", "dayofweek", "dayofmonth", "dayofyear", "dow", "weekday", "week",
+    "weekofyear", "month", "quarter", "year", "holiday", "isholiday", "weekend", "isweekend", "season",
+)  # fmt: skip
+
 #: What the first rows of a column hold.
 Kind = Literal["time", "number", "text", "empty"]
 
@@ -136,6 +142,8 @@ def roles_of(file: str, columns: Sequence[Column]) -> Roles:
     for place, column in enumerate(columns):
         if place != time and _numbers_rows(file, column):
             notes.append(f"column {column.name or place + 1} left out: it numbers the rows")
+        elif place != time and column.key in CALENDAR and (column.whole or column.kind != "number"):
+            notes.append(f"column {column.name} left out: the calendar is known from the time")
         elif place != time and (column.name or column.kind != "empty"):
             left.append(place)
     # A number with decimals is a reading of a sensor with such a name, and no name of a sensor.

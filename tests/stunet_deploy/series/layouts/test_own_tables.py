@@ -98,6 +98,14 @@ TABLES = {
         long("received,timestamp,sensor,speed", time, time, who, speed), ("7", "8"), note="'received' left out"
     ),
     "nothing beside the numbers": Table("time;7;8;\n2012-03-01;60,5;61;\n2012-03-02;62;63,25;\n", ("7", "8")),
+    "the calendar beside a wide table": Table(
+        "time,Hour,weekday,7,8\n2012-03-01,0,Thu,60,61\n2012-03-02,0,Fri,62,63\n",
+        ("7", "8"),
+        note="column Hour left out",
+    ),
+    "the calendar in a long table": Table(
+        long("time,station,speed,day_of_week", time, who, speed, lambda *_: "4"), ("7", "8"), note="calendar is known"
+    ),
     "a blank line first": Table("\n\ntime,7,8\n2012-03-01,60,61\n2012-03-02,62,63\n", ("7", "8")),
 }
 
