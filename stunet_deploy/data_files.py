@@ -10,11 +10,13 @@ import numpy as np
 
 from stunet_deploy.array_files import load_npz
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph.files import GRAPH_KINDS, read_graph
+from stunet_deploy.graph.files import GRAPH_KINDS, graph_beside, read_graph
 from stunet_deploy.graph.sensor_graph import SensorGraph
 from stunet_deploy.series.layouts.delimited import all_numbers
-from stunet_deploy.series.layouts.files import read_head
-from stunet_deploy.series.layouts.packed import is_npz
+from stunet_deploy.series.layouts.files import are_several, read_head
+from stunet_deploy.series.layouts.libcity import GEO_COLUMNS, REL_COLUMNS
+from stunet_deploy.series.layouts.packed import kind_of_zip
+from stunet_deploy.series.layouts.pems import is_meta
 from stunet_deploy.series.layouts.roles import LATITUDES, TIMES
 from stunet_deploy.series.series import Series, read_series
 
@@ -46,14 +48,23 @@ def read_data_file(path: str | Path, *, timezone: str | None = None) -> DataFile
         DataError: the file is missing, damaged, or of no known kind.
     """
     path = Path(path)
+    if are_several(path):
+        return _recording(path, timezone)
     head = read_head(path)
-    if head.startswith(b"PK") and is_npz(path):
+    if head.startswith(b"PK") and kind_of_zip(path) == "npz":
         return _npz(path, timezone)
     if head.startswith((b"\x80", b"\x93NUMPY")) or path.suffix in (".pkl", ".pickle"):
         return DataFile("graph", graph=read_graph(path))
     if head.startswith((b"\x89HDF", b"PAR1", b"\x1f\x8b", b"PK")):
-        return DataFile("recording", series=read_series(path, timezone=timezone))
+        return _recording(path, timezone)
     return _text(path, timezone)
+
+
+def _recording(path: Path, timezone: str | None) -> DataFile:
+    """A recording, with the graph of LibCity that belongs to it if there is one."""
+    series = read_series(path, timezone=timezone)
+    graph = graph_beside(path, series.sensor_ids)
+    return DataFile("recording" if graph is None else "recording with graph", series=series, graph=graph)
 
 
 def _npz(path: Path, timezone: str | None) -> DataFile:
@@ -75,6 +86,8 @@ def _text(path: Path, timezone: str | None) -> DataFile:
     first = next(csv.reader(lines[:1]), [])
     names = {cell.strip().lower() for cell in first}
     named = path.name.lower().startswith(_NAMED_RECORDINGS)
+    if tuple(first[:2]) == GEO_COLUMNS or tuple(first[:4]) == REL_COLUMNS or is_meta(lines[0] if lines else ""):
+        return DataFile("graph", graph=read_graph(path))
     if {"from", "to"} <= names or (names & {*LATITUDES} and not names & {*TIMES}):
         return DataFile("graph", graph=read_graph(path))
     if first and all_numbers(first) and not named:
@@ -83,9 +96,9 @@ def _text(path: Path, timezone: str | None) -> DataFile:
         except DataError as refused:
             if refused.expected != GRAPH_KINDS:
                 raise  # a graph for certain, with a fault
-        return DataFile("recording", series=read_series(path, timezone=timezone))
+        return _recording(path, timezone)
     try:
-        return DataFile("recording", series=read_series(path, timezone=timezone))
+        return _recording(path, timezone)
     except DataError as refused:
         try:
             return DataFile("graph", graph=read_graph(path))

@@ -247,7 +247,7 @@ def test_it_draws_what_there_is(
     ("arguments", "named"),
     [
         ("nothing.csv", "nothing.csv"),
-        (". --json", "cannot be read"),
+        (". --json", "empty.csv, an empty file"),
         ("speeds.csv --timezone Mars/Base", "Mars/Base"),
         ("speeds.csv --graph roads.csv", "1 of 3 sensors are not in the graph (C)"),
         ("roads.csv --graph speeds.csv", "roads.csv, which holds graph"),
