@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,34 +37,38 @@ class DataFile:
     """A sentence on a file that is neither recording nor graph."""
 
 
-def read_data_file(path: str | Path, *, timezone: str | None = None) -> DataFile:
+def read_data_file(path: str | Path, *, timezone: str | None = None, beside: bool = True) -> DataFile:
     """Read whatever data file it is; a file of another model family is described without being read further.
 
     Args:
-        path: a recording, a graph, an npz of both, a list of sensor ids, pedestrian tracks or motion capture.
+        path: a recording, a folder of recordings, a graph, an npz of both, a list of sensor ids, pedestrian tracks or
+            motion capture.
         timezone: zone of times without an offset, see `stunet_deploy.series.series.read_series`.
+        beside: whether to read the graph that LibCity puts beside a recording, too.
 
     Raises:
         DataError: the file is missing, damaged, or of no known kind.
     """
     path = Path(path)
+    found = _read(path, timezone)
+    if beside and found.kind == "recording" and found.series is not None:
+        graph = graph_beside(path, found.series.sensor_ids)
+        if graph is not None:
+            return replace(found, kind="recording with graph", graph=graph)
+    return found
+
+
+def _read(path: Path, timezone: str | None) -> DataFile:
     if are_several(path):
-        return _recording(path, timezone)
+        return DataFile("recording", series=read_series(path, timezone=timezone))
     head = read_head(path)
     if head.startswith(b"PK") and kind_of_zip(path) == "npz":
         return _npz(path, timezone)
     if head.startswith((b"\x80", b"\x93NUMPY")) or path.suffix in (".pkl", ".pickle"):
         return DataFile("graph", graph=read_graph(path))
-    if head.startswith((b"\x89HDF", b"PAR1", b"\x1f\x8b", b"PK")):
-        return _recording(path, timezone)
+    if head.startswith((b"\x89HDF", b"PAR1", b"\x1f\x8b", b"PK", b"\xd0\xcf")):
+        return DataFile("recording", series=read_series(path, timezone=timezone))
     return _text(path, timezone)
-
-
-def _recording(path: Path, timezone: str | None) -> DataFile:
-    """A recording, with the graph of LibCity that belongs to it if there is one."""
-    series = read_series(path, timezone=timezone)
-    graph = graph_beside(path, series.sensor_ids)
-    return DataFile("recording" if graph is None else "recording with graph", series=series, graph=graph)
 
 
 def _npz(path: Path, timezone: str | None) -> DataFile:
@@ -96,9 +100,9 @@ def _text(path: Path, timezone: str | None) -> DataFile:
         except DataError as refused:
             if refused.expected != GRAPH_KINDS:
                 raise  # a graph for certain, with a fault
-        return _recording(path, timezone)
+        return DataFile("recording", series=read_series(path, timezone=timezone))
     try:
-        return _recording(path, timezone)
+        return DataFile("recording", series=read_series(path, timezone=timezone))
     except DataError as refused:
         try:
             return DataFile("graph", graph=read_graph(path))

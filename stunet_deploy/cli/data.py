@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     path: Path = arguments.file
     if arguments.plot is not None:
         _check_plot(arguments.plot)
-    found = read_data_file(path, timezone=arguments.timezone)
+    found = read_data_file(path, timezone=arguments.timezone, beside=arguments.graph is None)
     if arguments.graph is not None:
         found = _with_graph(found, path, arguments.graph)
     data, lines = _describe(found, path)

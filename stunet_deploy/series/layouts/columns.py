@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, TextIO
@@ -14,11 +15,13 @@ from stunet_deploy.series.layouts.delimited import number_of
 
 
 class Codes(dict[str, int]):
-    """Texts numbered in the order of their first appearance."""
+    """Ids numbered in the order of their first appearance."""
 
     def __missing__(self, text: str) -> int:
-        self[text] = len(self)
-        return self[text]
+        known = text.strip()
+        if not known:
+            raise ValueError(text)
+        return self.setdefault(known, len(self))
 
 
 def read_columns(
@@ -106,6 +109,6 @@ def _cell(name: str, lines: _Lines, column: str, convert: Callable[[str], float]
 
 def _number(cell: str) -> float:
     try:
-        return float(cell)
+        return float(cell) if cell else math.nan
     except ValueError:
         return number_of(cell)

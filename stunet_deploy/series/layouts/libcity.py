@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.layouts.columns import Codes, read_columns
-from stunet_deploy.series.layouts.own import by_sensor
+from stunet_deploy.series.layouts.own import by_sensor, placed
 from stunet_deploy.series.layouts.packed import open_text
 from stunet_deploy.series.layouts.table import FileTable
 from stunet_deploy.series.times import most_frequent, parse_times
@@ -73,7 +72,7 @@ def read_libcity(path: Path, file: TextIO, header: Sequence[str]) -> FileTable:
         )
     left = [column for column in header[4:] if column not in features]
     notes = [f"columns {', '.join(left)} left out: config.json does not name them as data"] if left else []
-    latitude, longitude, source = _positions(path, info, tuple(sensors))
+    latitude, longitude, source = placed(tuple(sensors), *_places_beside(path, info))
     return FileTable(
         name,
         "LibCity states",
@@ -184,19 +183,11 @@ def places_of(header: Sequence[str], rows: Sequence[Sequence[str]], name: str) -
     return found
 
 
-def _positions(
-    path: Path, info: Mapping[str, Any], sensors: Sequence[str]
-) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, list[str]]:
-    """Return latitude and longitude of sensors, of the places beside their file, and what to say of it."""
+def _places_beside(path: Path, info: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float]], str]:
+    """Return latitude and longitude of the places beside a file, and the name of theirs."""
     geo = file_beside(path, info, "geo")
     if geo is None:
-        return None, None, []
+        return {}, ""
     with open_text(geo) as file:
         header, *rows = [row for row in csv.reader(file) if row] or [[]]
-    known = places_of(header, rows, geo.name)
-    missing = [sensor for sensor in sensors if sensor not in known]
-    if missing:
-        some = f": {len(missing)} sensor(s) have none in {geo.name}, such as {missing[0]}"
-        return None, None, [f"no positions{some}"] if known else []
-    places = np.array([known[sensor] for sensor in sensors])
-    return places[:, 0], places[:, 1], [f"positions of {geo.name}"]
+    return places_of(header, rows, geo.name), geo.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,3 +217,22 @@ def check_still(
             "one position of every sensor",
             "take the positions out of the recording, and give them with --graph",
         )
+
+
+def placed(
+    sensors: Sequence[str], known: Mapping[str, tuple[float, float]], source: str
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, tuple[str, ...]]:
+    """Return latitude and longitude of sensors, None where one has no place, and what to say of it.
+
+    Args:
+        sensors: the ids.
+        known: latitude and longitude of some of them.
+        source: the file with these places.
+    """
+    missing = [sensor for sensor in sensors if sensor not in known]
+    if len(missing) == len(sensors):
+        return None, None, ()
+    if missing:
+        return None, None, (f"no positions: {len(missing)} sensor(s) have none in {source}, such as {missing[0]}",)
+    places = np.array([known[sensor] for sensor in sensors])
+    return places[:, 0], places[:, 1], (f"positions of {source}",)

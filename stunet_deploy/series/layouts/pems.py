@@ -18,7 +18,7 @@ import numpy as np
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.layouts.columns import Codes, read_columns
-from stunet_deploy.series.layouts.own import by_sensor
+from stunet_deploy.series.layouts.own import by_sensor, placed
 from stunet_deploy.series.layouts.packed import open_text
 from stunet_deploy.series.layouts.table import FileTable
 from stunet_deploy.series.times import most_frequent
@@ -27,7 +27,8 @@ TIMEZONE = "America/Los_Angeles"
 #: From this percentage of measured lane points on, a reading counts as measured.
 LEAST_OBSERVED = 50
 _TIME = re.compile(r"\d\d/\d\d/\d{4} \d\d:\d\d:\d\d")
-_LANE_TYPES = frozenset({"CD", "CH", "FF", "FR", "HV", "ML", "OR"})
+#: Direction and type of lanes, such as ML of the mainline and OR of an onramp.
+_LANES = re.compile(r"[NSEW],[A-Z]{2}")
 _COLUMNS = ("time", "station", "percentage observed", "total flow", "average occupancy", "average speed")
 _PLACES = (0, 1, 8, 9, 10, 11)
 _FLOW_UNITS = {300: "veh/5 min", 3600: "veh/h"}
@@ -58,7 +59,7 @@ def read_pems(path: Path, file: TextIO, first: Sequence[str]) -> FileTable:
         DataError: another file of the Clearinghouse, or a damaged one.
     """
     name = path.name
-    if len(first) < 12 or first[4] not in tuple("NSEW") or first[5] not in _LANE_TYPES:
+    if len(first) < 12 or not _LANES.fullmatch(",".join(first[4:6])):
         raise _other(name, f"{len(first)} columns, beginning with {', '.join(first[:6])}")
     seconds, codes = _Seconds(), Codes()
     places = dict.fromkeys(_PLACES) | {0: seconds.__getitem__, 1: codes.__getitem__}
@@ -85,7 +86,7 @@ def read_pems(path: Path, file: TextIO, first: Sequence[str]) -> FileTable:
     if interval_s not in _FLOW_UNITS:
         raise _other(name, f"rows every {interval_s} s" if len(grid) > 1 else "rows of one time")
     notes = [f"estimated by PeMS (less than {LEAST_OBSERVED} % observed) read as missing"] if estimated.any() else []
-    latitude, longitude, source = _positions(path, sensors)
+    latitude, longitude, source = placed(sensors, *_places_beside(path))
     return FileTable(
         name,
         f"PeMS stations by {'5 minutes' if interval_s == 300 else 'the hour'}",
@@ -120,20 +121,25 @@ class _Seconds(dict[str, float]):
         return self[text]
 
 
-def read_meta(path: Path) -> dict[str, tuple[float, float]]:
-    """Return latitude and longitude of the stations in a list of them that have a position.
+def read_meta(path: Path) -> dict[str, tuple[float, float]] | None:
+    """Return latitude and longitude of the stations in a list of them that have a position; None of another file.
 
     Raises:
-        DataError: the list has other columns than its first line, or is no text.
+        DataError: the list has other columns than its first line.
     """
-    with open_text(path) as file:
-        rows = [row for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row]
-    header = rows[0]
+    try:
+        with open_text(path) as file:
+            if not is_meta(file.readline()):
+                return None
+            file.seek(0)
+            header, *rows = [row for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row]
+    except DataError:
+        return None  # no text
     try:
         sensor, north, east = (header.index(column) for column in ("ID", "Latitude", "Longitude"))
         return {
             row[sensor].strip(): (float(row[north]), float(row[east]))
-            for row in rows[1:]
+            for row in rows
             if row[north].strip() and row[east].strip()
         }
     except (ValueError, IndexError) as error:
@@ -144,19 +150,14 @@ def read_meta(path: Path) -> dict[str, tuple[float, float]]:
         ) from error
 
 
-def _positions(path: Path, sensors: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None, list[str]]:
-    """Return latitude and longitude of stations, of the lists beside their file, and what to say of it.
+def _places_beside(path: Path) -> tuple[dict[str, tuple[float, float]], str]:
+    """Return latitude and longitude of the stations in the lists beside a file, and the names of these.
 
-    Of a station in several lists it is the position in the latest, by the date in the name.
+    Of a station in several lists it is the place in the latest, by the date in the name.
     """
     known, lists = dict[str, tuple[float, float]](), list[str]()
-    for meta in sorted(path.parent.glob("d*_text_meta_*.txt*")):
-        known |= read_meta(meta)
-        lists.append(meta.name)
-    if not known.keys() & set(sensors):
-        return None, None, []
-    if missing := [sensor for sensor in sensors if sensor not in known]:
-        note = f"no positions: {len(missing)} station(s) have none in {', '.join(lists)}, such as {missing[0]}"
-        return None, None, [note]
-    places = np.array([known[sensor] for sensor in sensors])
-    return places[:, 0], places[:, 1], [f"positions of {', '.join(lists)}"]
+    for file in sorted(file for file in path.parent.glob("*[Mm][Ee][Tt][Aa]*") if file.is_file()):
+        if (places := read_meta(file)) is not None:
+            known |= places
+            lists.append(file.name)
+    return known, ", ".join(lists)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import tempfile
 import zipfile
 import zlib
@@ -24,9 +25,9 @@ from stunet_deploy.series.times import format_time, most_frequent
 
 #: Ends and beginnings of names, in small letters, of files that are no recordings.
 _NO_RECORDINGS = (".md", ".rst", ".pdf", ".html", ".json", ".toml", ".yaml", ".yml", ".ini", ".pkl", ".pickle", ".npy",
-                  ".png", ".jpg", ".jpeg", ".svg", ".doc", ".docx", ".py", ".r", ".m", ".ipynb", ".sh", ".log", ".lnk",
-                  ".pt", ".db")  # fmt: skip
-_DOCUMENTS = ("readme", "license", "licence", "copying", "changelog", "md5", "sha256")
+                  ".png", ".jpg", ".jpeg", ".svg", ".doc", ".docx", ".py", ".ipynb", ".sh", ".ext", ".usr",
+                  "thumbs.db")  # fmt: skip
+_DOCUMENT = re.compile(r"(readme|licen[cs]e|copying|changelog)[^.]*(\.txt)?")
 _NAMED = 8
 
 
@@ -81,7 +82,7 @@ def sorted_out(folder: Path, name: str) -> tuple[list[Path], list[str]]:
 def _is_no_recording(path: Path) -> bool:
     """Return whether a file is known by its name or its first line to be something else."""
     name = path.name.lower()
-    if name.startswith((".", *_DOCUMENTS)) or name.endswith(_NO_RECORDINGS):
+    if name.startswith(".") or name.endswith(_NO_RECORDINGS) or _DOCUMENT.fullmatch(name):
         return True
     try:
         with open_text(path) as file:
@@ -92,7 +93,7 @@ def _is_no_recording(path: Path) -> bool:
     if is_meta(line) or tuple(header[:2]) == GEO_COLUMNS or tuple(header[:4]) == REL_COLUMNS:
         return True
     names = set(header)
-    return {"from", "to"} <= names or bool(names & {*LATITUDES} and not names & {*TIMES})
+    return names.isdisjoint(TIMES) and ({"from", "to"} <= names or not names.isdisjoint(LATITUDES))
 
 
 def one_of(name: str, tables: list[FileTable], left: Sequence[str]) -> FileTable:

@@ -119,7 +119,7 @@ def test_a_station_without_a_position_is_named(tmp_path: Path) -> None:
     series = read_series(path)
 
     assert series.latitude is None
-    assert "1 station(s) have none in d04_text_meta_2018_01_01.txt, such as 401817" in series.source
+    assert "1 sensor(s) have none in d04_text_meta_2018_01_01.txt, such as 401817" in series.source
     with pytest.raises(DataError, match=r"1 of 3 sensors are not in the graph \(401817\)"):
         read_graph(meta, series.sensor_ids)
 
