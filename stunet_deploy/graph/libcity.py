@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.graph.sensor_graph import SensorGraph, require_present
 from stunet_deploy.graph.tables import GraphTable, graph_from_edges, graph_from_table
-from stunet_deploy.series.layouts.libcity import GEO_COLUMNS, REL_COLUMNS, file_beside, places_of, settings_beside
-from stunet_deploy.series.layouts.packed import open_text
+from stunet_deploy.series.layouts.libcity import (
+    GEO_COLUMNS,
+    REL_COLUMNS,
+    file_beside,
+    places_of,
+    read_geo,
+    settings_beside,
+)
+from stunet_deploy.series.layouts.own import placed
 
 #: Names of columns, in small letters, that LibCity's data sets have for the one and the other.
 _DISTANCES = ("cost", "distance", "dist", "length")
@@ -44,14 +51,17 @@ def graph_from_libcity(path: Path, table: GraphTable, wanted: tuple[str, ...] | 
     column, are_distances = _column(table, info)
     edges = _edges(table, column)
     geo = file_beside(path, info, "geo")
-    known = dict.fromkeys([] if geo is None else _ids(geo))
+    places, positions = ([], {}) if geo is None else read_geo(geo)
+    known = dict.fromkeys(places)
     known |= dict.fromkeys(sensor for edge in edges for sensor in edge[:2])
     if wanted is not None:
         require_present(wanted, set(known), table.name)
     nodes = tuple(known) if wanted is None else wanted
     chosen = set(nodes)
     edges = [edge for edge in edges if chosen.issuperset(edge[:2])]
-    return graph_from_edges(table.name, nodes, edges, len(known) - len(nodes), are_distances=are_distances)
+    graph = graph_from_edges(table.name, nodes, edges, len(known) - len(nodes), are_distances=are_distances)
+    latitude, longitude, _ = placed(nodes, positions, "")
+    return replace(graph, latitude=latitude, longitude=longitude)
 
 
 def _as_positions(table: GraphTable) -> GraphTable:
@@ -113,8 +123,3 @@ def _edges(table: GraphTable, column: int | None) -> list[tuple[str, str, float]
     if not edges:
         raise DataError(f"{table.name}: a header and no relations", "one per line", "copy the file again")
     return edges
-
-
-def _ids(geo: Path) -> list[str]:
-    with open_text(geo) as file:
-        return [row[0].strip() for row in csv.reader(file) if row][1:]

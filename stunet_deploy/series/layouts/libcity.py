@@ -54,7 +54,7 @@ def read_libcity(path: Path, file: TextIO, header: Sequence[str]) -> FileTable:
         )
     info = settings_beside(path)
     features = _features(name, header, info)
-    times, sensors = _Times(name), Codes()
+    times, sensors = _Times(), Codes()
     places = {1: _state, 2: times.__getitem__, 3: sensors.__getitem__} | {
         header.index(feature): None for feature in features
     }
@@ -72,7 +72,9 @@ def read_libcity(path: Path, file: TextIO, header: Sequence[str]) -> FileTable:
         )
     left = [column for column in header[4:] if column not in features]
     notes = [f"columns {', '.join(left)} left out: config.json does not name them as data"] if left else []
-    latitude, longitude, source = placed(tuple(sensors), *_places_beside(path, info))
+    geo = file_beside(path, info, "geo")
+    known, geo_name = ({}, "") if geo is None else (read_geo(geo)[1], geo.name)
+    latitude, longitude, source = placed(tuple(sensors), known, geo_name)
     return FileTable(
         name,
         "LibCity states",
@@ -107,14 +109,17 @@ def _state(cell: str) -> float:
 class _Times(dict[str, float]):
     """Seconds of times, which repeat from sensor to sensor, with what is known of their clock."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.name, self.local = name, True
+        self.local = True
         self.notes: tuple[str, ...] = ()
 
     def __missing__(self, text: str) -> float:
         wall = text.strip().removesuffix("Z")
-        (seconds,), local = parse_times([wall], self.name)
+        try:
+            (seconds,), local = parse_times([wall], "time")
+        except DataError as error:
+            raise ValueError(text) from error  # which the line is added to
         if self and local != self.local:
             raise ValueError(text)
         self.local = local
@@ -183,11 +188,12 @@ def places_of(header: Sequence[str], rows: Sequence[Sequence[str]], name: str) -
     return found
 
 
-def _places_beside(path: Path, info: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float]], str]:
-    """Return latitude and longitude of the places beside a file, and the name of theirs."""
-    geo = file_beside(path, info, "geo")
-    if geo is None:
-        return {}, ""
-    with open_text(geo) as file:
+def read_geo(path: Path) -> tuple[list[str], dict[str, tuple[float, float]]]:
+    """Return the ids of places in a file, and latitude and longitude of those that are points.
+
+    Raises:
+        DataError: see :func:`places_of`.
+    """
+    with open_text(path) as file:
         header, *rows = [row for row in csv.reader(file) if row] or [[]]
-    return places_of(header, rows, geo.name), geo.name
+    return [row[0].strip() for row in rows], places_of(header, rows, path.name)

@@ -7,6 +7,7 @@ import re
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +83,7 @@ def sorted_out(folder: Path, name: str) -> tuple[list[Path], list[str]]:
 def _is_no_recording(path: Path) -> bool:
     """Return whether a file is known by its name or its first line to be something else."""
     name = path.name.lower()
-    if name.startswith(".") or name.endswith(_NO_RECORDINGS) or _DOCUMENT.fullmatch(name):
+    if name.startswith((".", "~$")) or name.endswith(_NO_RECORDINGS) or _DOCUMENT.fullmatch(name):
         return True
     try:
         with open_text(path) as file:
@@ -127,7 +128,8 @@ def one_of(name: str, tables: list[FileTable], left: Sequence[str]) -> FileTable
     node = {sensor: place for place, sensor in enumerate(sensors)}
     latitude, longitude = _positions(tables, node)
     layouts = dict.fromkeys(table.layout for table in tables)
-    said = dict.fromkeys(note for table in tables for note in table.notes)
+    said = Counter(note for table in tables for note in table.notes)
+    of_some = {note: f" (in {count} of {len(tables)} files)" for note, count in said.items() if count < len(tables)}
     files = f"{len(tables)} files, {first.name} to {tables[-1].name}"
     times, values, repeated = _joined(tables, node, first.features)
     if repeated:
@@ -146,7 +148,7 @@ def one_of(name: str, tables: list[FileTable], left: Sequence[str]) -> FileTable
         stamp=first.stamp,
         latitude=latitude,
         longitude=longitude,
-        notes=(*said, *notes),
+        notes=(*(note + of_some.get(note, "") for note in said), *notes),
     )
 
 

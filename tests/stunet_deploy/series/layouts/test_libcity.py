@@ -70,7 +70,7 @@ def test_settings_that_contradict_are_refused(tmp_path: Path, info: dict[str, ob
         ("time,entity_id", "time,row_id,column_id", "states of row_id and column_id"),
         ("time,entity_id", "time,origin_id,destination_id", "states of origin_id and destination_id"),
         ("1,state", "1,trajectory", "'trajectory' as type"),
-        ("T00:05:00Z,773869", "T00:65:00Z,773869", "'2012-03-01T00:65:00' as a time"),
+        ("T00:05:00Z,773869", "T00:65:00Z,773869", "'2012-03-01T00:65:00Z' as time (line 3)"),
         ("T00:05:00Z,773869", "T00:05:00+01:00,773869", "as time"),
         (",61.900\n", ",fast\n", "'fast' as traffic_speed"),
         (",61.900\n", "\n", "4 cells in line 3"),
@@ -120,6 +120,8 @@ def test_relations_are_found_beside_the_states(tmp_path: Path) -> None:
 
     assert (graph.sensor_ids, graph.made_from) == (SENSORS, "distances")
     assert graph.distances == (1200.0, 2500.0)
+    assert graph.latitude is not None
+    assert tuple(graph.latitude) == series.latitude  # for the map
     assert set(zip(*np.nonzero(graph.adjacency.dense()), strict=True)) <= {(0, 1), (1, 0), (1, 2)}
     assert read_data_file(path).kind == "recording with graph"
     assert read_data_file(tmp_path / "METR_LA.rel").kind == "graph"

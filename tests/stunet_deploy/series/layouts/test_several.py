@@ -157,7 +157,11 @@ def test_days_of_pems_with_their_list_of_stations(tmp_path: Path, pack: Callable
     folder = tmp_path / "pems"
     folder.mkdir()
     for day in ("2018-01-30", "2018-01-31", "2018-02-01"):
-        write_pems(folder, day)
+        write_pems(
+            folder,
+            day,
+            give=lambda station, slot, full=day[-1] != "1": ("100" if full or slot else "0", "9", ".1", "60"),
+        )
     write_meta(folder, "2018-01-15")
 
     series = read_series(pack(folder))
@@ -166,7 +170,8 @@ def test_days_of_pems_with_their_list_of_stations(tmp_path: Path, pack: Callable
     assert series.segments() == [slice(0, 3 * 288)]
     assert series.timezone == "America/Los_Angeles"
     assert series.latitude == tuple(north for north, _ in PLACES.values())
-    assert "positions of d04_text_meta_2018_01_15.txt" in series.source
+    assert "positions of d04_text_meta_2018_01_15.txt;" in series.source
+    assert "estimated by PeMS (less than 50 % observed) read as missing (in 2 of 3 files)" in series.source
     assert "nearest neighbours" in find_graph(None, folder, series).source
 
 
