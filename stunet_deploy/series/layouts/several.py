@@ -119,12 +119,10 @@ def one_of(name: str, tables: list[FileTable], left: Sequence[str]) -> FileTable
     first = tables[0]
     interval_s = _agreed(tables)
     sensors = {sensor: None for table in tables for sensor in table.sensor_ids}
-    later = [sensor for sensor in sensors if sensor not in set(first.sensor_ids)]
-    if later:
-        notes.append(f"{len(later)} sensor(s) not yet in {first.name}, such as {_some(later)}")
-    gone = [sensor for sensor in sensors if sensor not in set(tables[-1].sensor_ids)]
-    if gone:
-        notes.append(f"{len(gone)} sensor(s) no longer in {tables[-1].name}, such as {_some(gone)}")
+    for table, since in (first, "not yet"), (tables[-1], "no longer"):
+        there = set(table.sensor_ids)
+        if absent := [sensor for sensor in sensors if sensor not in there]:
+            notes.append(f"{len(absent)} sensor(s) {since} in {table.name}, such as {_some(absent)}")
     node = {sensor: place for place, sensor in enumerate(sensors)}
     latitude, longitude = _positions(tables, node)
     layouts = dict.fromkeys(table.layout for table in tables)

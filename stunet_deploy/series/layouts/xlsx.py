@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import warnings
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from itertools import dropwhile
@@ -26,7 +26,7 @@ def read_xlsx(path: Path) -> FileTable:
             no result in the file.
     """
     try:
-        import openpyxl
+        import openpyxl as _
     except ImportError as error:
         raise DataError(
             f"{path.name}, an Excel workbook",
@@ -34,12 +34,12 @@ def read_xlsx(path: Path) -> FileTable:
             "pip install 'stunet-deploy[excel]', or save the sheet as CSV in UTF-8",
         ) from error
     try:
-        book = openpyxl.load_workbook(path, data_only=True)
+        book = _book(path, data_only=True)
         sheets = {sheet.title: _rows(sheet) for sheet in book.worksheets}
         merged = {sheet.title: [str(cells) for cells in sheet.merged_cells.ranges] for sheet in book.worksheets}
         tables = [title for title, rows in sheets.items() if _holds_times(rows)]
         open_formulas = _without_result(path, book, tables)
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, OSError, SyntaxError) as error:
+    except Exception as error:  # a damaged workbook can fail in any way
         raise DataError(
             f"{path.name}, a damaged or locked Excel workbook ({error})",
             "a whole file without a password",
@@ -70,6 +70,15 @@ def read_xlsx(path: Path) -> FileTable:
     table = read_rows(text, "Excel")
     others = [other for other in sheets if other != title and sheets[other]]
     return table.noting(f"sheets without times left out: {', '.join(others)}") if others else table
+
+
+def _book(path: Path, *, data_only: bool) -> Any:
+    """Open a workbook whatever its name, with the results of its formulas or with the formulas themselves."""
+    import openpyxl
+
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of styles and checks of input that it does not keep
+        return openpyxl.load_workbook(file, data_only=data_only)
 
 
 def _rows(sheet: Any) -> _Rows:
@@ -106,13 +115,11 @@ def _holds_times(rows: _Rows) -> bool:
 
 def _without_result(path: Path, book: Any, titles: Sequence[str]) -> list[str]:
     """Return the cells of sheets that hold a formula and no result: they would be taken for empty."""
-    import openpyxl
-
     empty = {
         title: [cell.coordinate for cells in book[title].iter_rows() for cell in cells if cell.value is None]
         for title in titles
     }
     if not any(empty.values()):
         return []
-    formulas = openpyxl.load_workbook(path)
+    formulas = _book(path, data_only=False)
     return [cell for title in titles for cell in empty[title] if formulas[title][cell].data_type == "f"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -121,12 +122,21 @@ def test_what_cannot_be_read_as_meant_is_refused(tmp_path: Path, case: str) -> N
     assert action in refused.value.action
 
 
+def test_its_name_does_not_matter_and_damage_does(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", wide())
+    (tmp_path / "speeds.zip").write_bytes(path.read_bytes())
+    assert read_series(tmp_path / "speeds.zip").sensor_ids == ("773869", "b 2")
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as part:
+        for name in whole.namelist():
+            part.writestr(name, whole.read(name)[: -9 if "sheet1" in name else None])
+    with pytest.raises(DataError, match="a damaged or locked Excel workbook"):
+        read_series(tmp_path / "b.xlsx")
+
+
 def test_other_office_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "old.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100))
     with pytest.raises(DataError, match=r"old.xls, an Excel file of before 2007.*save it as .xlsx"):
         read_series(tmp_path / "old.xls")
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "a.xlsb", "w") as archive:
         archive.writestr("[Content_Types].xml", "")
         archive.writestr("xl/workbook.bin", "")
