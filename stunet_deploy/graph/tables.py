@@ -311,6 +311,8 @@ def _positions(
     sensor, north, east = columns
     every = range(first_row, len(table.rows))
     known = [table.rows[row][sensor] for row in every]
+    if not known:
+        raise DataError(f"{table.name}: a header and no sensors", "one sensor per line", "copy the file again")
     require_unique(known, table.name)
     if wanted is not None and _are_unnamed(wanted) and len(known) == len(wanted) and set(known) != set(wanted):
         known = list(wanted)  # the list is in the recording's order, as PeMSD7's is

@@ -312,6 +312,9 @@ GRAPHS: dict[str, Case] = {
     "distances in kilometres": Case(
         "graph.npy", npy(np.abs(np.subtract.outer(np.arange(9.0), np.arange(9.0)))), "distances up to 8", "by 1000"
     ),
+    "positions of no sensor": Case(
+        "places.csv", b"sensor_id,latitude,longitude\n", "a header and no sensors", "copy the file again"
+    ),
     "latitude and longitude exchanged": Case(
         "places.csv", b"sensor_id,latitude,longitude\n11,-118.3,34.1\n", "latitude -118.3", "in the order"
     ),

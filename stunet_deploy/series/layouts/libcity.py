@@ -165,11 +165,15 @@ def places_of(header: Sequence[str], rows: Sequence[Sequence[str]], name: str) -
         name: of the file, for messages.
 
     Raises:
-        DataError: the coordinates of a point are no longitude and latitude.
+        DataError: no ids, or the coordinates of a point are no longitude and latitude.
     """
+    if tuple(header[: len(GEO_COLUMNS)]) != GEO_COLUMNS:
+        raise DataError(
+            f"{name}, beginning with {','.join(header[:3])}", "geo_id, type and coordinates", "copy the file again"
+        )
     if "coordinates" not in header:
         return {}
-    sensor, coordinates = header.index("geo_id"), header.index("coordinates")
+    coordinates = header.index("coordinates")
     found = dict[str, tuple[float, float]]()
     for row in rows:
         try:
@@ -178,7 +182,7 @@ def places_of(header: Sequence[str], rows: Sequence[Sequence[str]], name: str) -
                 longitude, latitude = map(float, point)
                 if not (abs(latitude) <= 90 and abs(longitude) <= 180):
                     raise ValueError("no degrees")
-                found[row[sensor].strip()] = (latitude, longitude)
+                found[row[0].strip()] = (latitude, longitude)
         except (ValueError, TypeError, IndexError, KeyError) as error:
             raise DataError(
                 f"{name}: {', '.join(row)[:60]!r} ({error})",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import tempfile
 import zipfile
@@ -22,7 +21,7 @@ from stunet_deploy.series.layouts.packed import files_in, open_text
 from stunet_deploy.series.layouts.pems import is_meta
 from stunet_deploy.series.layouts.roles import LATITUDES, TIMES
 from stunet_deploy.series.layouts.table import FileTable, check_increasing
-from stunet_deploy.series.times import format_time, most_frequent
+from stunet_deploy.series.times import format_time, is_time, most_frequent
 
 #: Ends and beginnings of names, in small letters, of files that are no recordings.
 _NO_RECORDINGS = (".md", ".rst", ".pdf", ".html", ".json", ".toml", ".yaml", ".yml", ".ini", ".pkl", ".pickle", ".npy",
@@ -87,14 +86,14 @@ def _is_no_recording(path: Path) -> bool:
         return True
     try:
         with open_text(path) as file:
-            line = file.readline()
+            line, row = file.readline(), file.readline()
     except DataError:
         return False  # a binary file, or a damaged one, of which its reader tells
-    header = [cell.strip().lower() for cell in next(csv.reader([line]), [])]
+    header = [cell.strip().lower() for cell in line.lstrip("\ufeff").split(",")]
     if is_meta(line) or tuple(header[:2]) == GEO_COLUMNS or tuple(header[:4]) == REL_COLUMNS:
         return True
-    names = set(header)
-    return names.isdisjoint(TIMES) and ({"from", "to"} <= names or not names.isdisjoint(LATITUDES))
+    names, timed = set(header), any(is_time(cell.strip()) for cell in row.split(","))
+    return not timed and names.isdisjoint(TIMES) and ({"from", "to"} <= names or not names.isdisjoint(LATITUDES))
 
 
 def one_of(name: str, tables: list[FileTable], left: Sequence[str]) -> FileTable:

@@ -100,6 +100,15 @@ def test_places_without_a_point_give_no_positions(tmp_path: Path, places: str) -
         read_graph(tmp_path / "METR_LA.geo")
 
 
+def test_places_without_ids_are_refused(tmp_path: Path) -> None:
+    path = write_libcity(tmp_path)
+    geo = tmp_path / "METR_LA.geo"
+    geo.write_text(geo.read_text().replace("geo_id", "id"))
+
+    with pytest.raises(DataError, match=r"METR_LA.geo, beginning with id,type,coordinates"):
+        read_series(path)
+
+
 def test_coordinates_the_other_way_round_are_refused(tmp_path: Path) -> None:
     path = write_libcity(tmp_path)
     geo = tmp_path / "METR_LA.geo"

@@ -118,6 +118,17 @@ def test_what_is_no_recording_is_named(tmp_path: Path) -> None:
         read_series(tmp_path)
 
 
+def test_a_recording_with_positions_is_no_list_of_them(tmp_path: Path) -> None:
+    rows = [f"2025-03-03 00:{minute:02d},{sensor},50.5,8.5,60" for minute in range(0, 60, 5) for sensor in "AB"]
+    (tmp_path / "a.csv").write_text("\n".join(["Zeitpunkt,sensor_id,lat,lon,speed", *rows]))
+    (tmp_path / "b.csv").write_text("\n".join(["Zeitpunkt,sensor_id,lat,lon,speed", *rows]).replace("-03 ", "-04 "))
+
+    series = read_series(tmp_path)
+
+    assert series.latitude == (50.5, 50.5)
+    assert int(series.observed.sum()) == 2 * len(rows)
+
+
 def test_a_folder_without_files(tmp_path: Path) -> None:
     (tmp_path / "2024").mkdir()
     (tmp_path / "2025").mkdir()
