@@ -34,8 +34,8 @@ def read_graph(path: str | Path, sensor_ids: Sequence[str] | None = None) -> Sen
     Args:
         path: a pickled ``adj_mx.pkl``, a square matrix as CSV (with or without sensor ids in a header row) or
             .npy, an edge list or coordinates as CSV, a .rel or .geo of LibCity, PeMS's list of stations, or an .npz
-            with ``adjacency`` and ``sensor_ids``. Beside
-            LargeST's ``<area>_rn_adj.npy``, its ``<area>_meta.csv`` is read for ids and coordinates.
+            with ``adjacency`` and ``sensor_ids``. Beside LargeST's ``<area>_rn_adj.npy``, its ``<area>_meta.csv`` is
+            read for ids and coordinates.
         sensor_ids: sensors of the series, in order. The graph is brought into that order, and its other
             sensors are dropped. A matrix without sensor ids must have their number. An edge list none of
             whose ids is among them may give positions 0 ... N-1 instead; N-1 must occur in it.
@@ -80,7 +80,7 @@ def graph_beside(data: Path, sensor_ids: Sequence[str]) -> SensorGraph | None:
     if not are_several(data):
         relations = file_beside(data, settings_beside(data), "rel") if ".dyna" in data.name else None
         return None if relations is None else read_graph(relations, sensor_ids)
-    with unpacked(data) as folder:
+    with unpacked(data, (".rel", ".geo", "config.json")) as folder:
         found = sorted(folder.glob("*.rel"))
         if len(found) > 1:
             raise DataError(

@@ -32,11 +32,15 @@ _NAMED = 8
 
 
 @contextmanager
-def unpacked(path: Path) -> Iterator[Path]:
+def unpacked(path: Path, ends: tuple[str, ...] = ("",)) -> Iterator[Path]:
     """Yield the folder of files that a folder or a zip archive of several files is; one in it alone is entered.
 
+    Args:
+        path: of the folder or archive.
+        ends: of the names that are needed, which alone are unpacked.
+
     Raises:
-        DataError: the archive is damaged or locked.
+        DataError: the folder cannot be read, or the archive is damaged or locked.
     """
     if path.is_dir():
         yield _entered(path)
@@ -44,7 +48,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(path) as archive:
-                archive.extractall(folder, files_in(archive.namelist()))
+                archive.extractall(folder, [file for file in files_in(archive.namelist()) if file.endswith(ends)])
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
             raise DataError(
                 f"{path.name}, a zip archive that cannot be unpacked ({error})", "a whole archive", "copy it again"
@@ -54,7 +58,10 @@ def unpacked(path: Path) -> Iterator[Path]:
 
 def _entered(folder: Path) -> Path:
     """Return the folder itself, or the only thing in it if that is a folder."""
-    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    try:
+        inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{folder}, which cannot be read ({error.strerror})", "a folder", "check the path") from error
     return _entered(inside[0]) if len(inside) == 1 and inside[0].is_dir() else folder
 
 
