@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from stunet_deploy.array_files import load_npz
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph.files import GRAPH_KINDS, read_graph
+from stunet_deploy.graph.files import GRAPH_KINDS, graph_beside, read_graph
 from stunet_deploy.graph.sensor_graph import SensorGraph
 from stunet_deploy.series.facts import Facts
 from stunet_deploy.series.layouts.delimited import all_numbers
-from stunet_deploy.series.layouts.files import read_head
-from stunet_deploy.series.layouts.packed import is_npz
+from stunet_deploy.series.layouts.files import are_several, read_head
+from stunet_deploy.series.layouts.libcity import GEO_COLUMNS, REL_COLUMNS
+from stunet_deploy.series.layouts.packed import kind_of_zip
+from stunet_deploy.series.layouts.pems import is_meta
 from stunet_deploy.series.layouts.roles import LATITUDES, TIMES
 from stunet_deploy.series.series import Series, read_series
 
 _MOCAP_COLUMNS = 117  # 38 joints of CMU's skeleton and the root's position, three numbers each
 _NAMED_RECORDINGS = ("los_speed", "pemsd7_v")
 _LINES_LOOKED_AT = 200
+#: Reads a recording, by all that is known beside its file.
+Read = Callable[[Path], Series]
 
 
 @dataclass(frozen=True)
@@ -36,39 +42,54 @@ class DataFile:
     """A sentence on a file that is neither recording nor graph."""
 
 
-def read_data_file(path: str | Path, *, timezone: str | None = None, facts: Facts | None = None) -> DataFile:
+def read_data_file(
+    path: str | Path, *, timezone: str | None = None, facts: Facts | None = None, beside: bool = True
+) -> DataFile:
     """Read whatever data file it is; a file of another model family is described without being read further.
 
     Args:
-        path: a recording, a graph, an npz of both, a list of sensor ids, pedestrian tracks or motion capture.
+        path: a recording, a folder of recordings, a graph, an npz of both, a list of sensor ids, pedestrian tracks or
+            motion capture.
         timezone, facts: see `stunet_deploy.series.series.read_series`.
+        beside: whether to read the graph that LibCity puts beside a recording, too.
 
     Raises:
         DataError: the file is missing, damaged, or of no known kind.
     """
     path = Path(path)
+    found = _read(path, partial(read_series, timezone=timezone, facts=facts))
+    if beside and found.kind == "recording" and found.series is not None:
+        graph = graph_beside(path, found.series.sensor_ids)
+        if graph is not None:
+            return replace(found, kind="recording with graph", graph=graph)
+    return found
+
+
+def _read(path: Path, read: Read) -> DataFile:
+    if are_several(path):
+        return DataFile("recording", series=read(path))
     head = read_head(path)
-    if head.startswith(b"PK") and is_npz(path):
-        return _npz(path, timezone, facts)
+    if head.startswith(b"PK") and kind_of_zip(path) == "npz":
+        return _npz(path, read)
     if head.startswith((b"\x80", b"\x93NUMPY")) or path.suffix in (".pkl", ".pickle"):
         return DataFile("graph", graph=read_graph(path))
-    if head.startswith((b"\x89HDF", b"PAR1", b"\x1f\x8b", b"PK")):
-        return DataFile("recording", series=read_series(path, timezone=timezone, facts=facts))
-    return _text(path, timezone, facts)
+    if head.startswith((b"\x89HDF", b"PAR1", b"\x1f\x8b", b"PK", b"\xd0\xcf")):
+        return DataFile("recording", series=read(path))
+    return _text(path, read)
 
 
-def _npz(path: Path, timezone: str | None, facts: Facts | None) -> DataFile:
+def _npz(path: Path, read: Read) -> DataFile:
     keys = set(load_npz(path.read_bytes(), path.name, set())[1])
     has_graph = {"adjacency", "sensor_ids"} <= keys
     if has_graph and keys.isdisjoint({"speed", "values", "data"}):
         return DataFile("graph", graph=read_graph(path))
-    series = read_series(path, timezone=timezone, facts=facts)
+    series = read(path)
     if not has_graph:
         return DataFile("recording", series=series)
     return DataFile("recording with graph", series=series, graph=read_graph(path, series.sensor_ids))
 
 
-def _text(path: Path, timezone: str | None, facts: Facts | None) -> DataFile:
+def _text(path: Path, read: Read) -> DataFile:
     lines = _first_lines(path)
     other = _sensor_list(lines) or _tracks(path, lines) or _motion(path, lines)
     if other is not None:
@@ -76,6 +97,8 @@ def _text(path: Path, timezone: str | None, facts: Facts | None) -> DataFile:
     first = next(csv.reader(lines[:1]), [])
     names = {cell.strip().lower() for cell in first}
     named = path.name.lower().startswith(_NAMED_RECORDINGS)
+    if tuple(first[:2]) == GEO_COLUMNS or tuple(first[:4]) == REL_COLUMNS or is_meta(lines[0] if lines else ""):
+        return DataFile("graph", graph=read_graph(path))
     if {"from", "to"} <= names or (names & {*LATITUDES} and not names & {*TIMES}):
         return DataFile("graph", graph=read_graph(path))
     if first and all_numbers(first) and not named:
@@ -84,9 +107,9 @@ def _text(path: Path, timezone: str | None, facts: Facts | None) -> DataFile:
         except DataError as refused:
             if refused.expected != GRAPH_KINDS:
                 raise  # a graph for certain, with a fault
-        return DataFile("recording", series=read_series(path, timezone=timezone, facts=facts))
+        return DataFile("recording", series=read(path))
     try:
-        return DataFile("recording", series=read_series(path, timezone=timezone, facts=facts))
+        return DataFile("recording", series=read(path))
     except DataError as refused:
         try:
             return DataFile("graph", graph=read_graph(path))

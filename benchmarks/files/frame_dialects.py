@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from benchmarks.files.recordings import SENSOR_NAMES, TIME_NAMES, ZONES, Recording
+from benchmarks.files.recordings import CASES, SENSOR_NAMES, TIME_NAMES, ZONES, Recording
 
 #: Suffix of the file, by kind.
 SUFFIXES = {"Parquet": "parquet", "HDF5 fixed": "h5", "HDF5 table": "h5", "Excel": "xlsx"}
@@ -55,7 +55,7 @@ def frame_dialects(draw: st.DrawFn, recording: Recording) -> FrameDialect:
     """Draw a way to write it."""
     kind = draw(st.sampled_from([*SUFFIXES]))
     hdf5, excel = kind.startswith("HDF5"), kind == "Excel"
-    name = draw(st.sampled_from((str.lower, str.upper, str.title, str)))
+    name = draw(st.sampled_from(CASES))
     forms = ("naive", "zoned") if hdf5 else ("naive", "text") if excel else ("naive", "zoned", "text", "epoch")
     long = not hdf5 and (len(recording.features) > 1 or draw(st.booleans()))
     return FrameDialect(

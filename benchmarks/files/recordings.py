@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -16,6 +17,8 @@ from stunet_deploy.series.times import is_time
 
 TIME_NAMES = ("timestamp", "time", "datetime", "date_time", "Date-Time", "start time", "ts")
 SENSOR_NAMES = ("sensor_id", "sensor", "Station ID", "detector", "segment-id", "link", "node", "id", "site")
+#: In which names are written.
+CASES: tuple[Callable[[str], str], ...] = (str.lower, str.upper, str.title, str)
 #: Of times that name none; two of them have clock changes, on either side of UTC.
 ZONES = ("UTC", "Europe/Berlin", "America/Los_Angeles", "Asia/Kolkata")
 

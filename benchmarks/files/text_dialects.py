@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from hypothesis import strategies as st
 
-from benchmarks.files.recordings import SENSOR_NAMES, TIME_NAMES, ZONES, Recording
+from benchmarks.files.recordings import CASES, SENSOR_NAMES, TIME_NAMES, ZONES, Recording
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class TextDialect:
     long: bool
     delimiter: str
     decimal: str
-    quoting: int
+    quoting: Literal[0, 1]
     encoding: str
     line_end: str
     packed: str
@@ -65,7 +66,7 @@ def text_dialects(draw: st.DrawFn, recording: Recording) -> TextDialect:
     delimiter = draw(st.sampled_from((",", ";", "\t", "|")))
     decimal = "." if delimiter == "," else draw(st.sampled_from((".", ",")))
     time_forms = [form for form in TIME_FORMS if decimal == "." or form != "epoch, decimal"]
-    name = draw(st.sampled_from((str.lower, str.upper, str.title, str)))
+    name = draw(st.sampled_from(CASES))
     return TextDialect(
         long=len(recording.features) > 1 or draw(st.booleans()),
         delimiter=delimiter,

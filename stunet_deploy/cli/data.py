@@ -23,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's actions and their arguments."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     inspect = actions.add_parser("inspect", help=INSPECT_HELP, description=INSPECT_HELP, epilog=EXAMPLE)
-    inspect.add_argument("file", type=Path, metavar="FILE", help="recording or graph, see docs/reference/data.md")
+    inspect.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="recording or graph, or a folder of recordings, see docs/reference/data.md",
+    )
     inspect.add_argument("--graph", type=Path, metavar="FILE", help="graph of the recording: do they fit together?")
     inspect.add_argument(
         "--timezone", metavar="IANA", help="zone of times without an offset (default: the file's own, otherwise UTC)"
@@ -43,7 +48,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     path: Path = arguments.file
     if arguments.plot is not None:
         _check_plot(arguments.plot)
-    found = read_data_file(path, timezone=arguments.timezone, facts=facts_of(arguments))
+    found = read_data_file(path, timezone=arguments.timezone, facts=facts_of(arguments), beside=arguments.graph is None)
     if arguments.graph is not None:
         found = _with_graph(found, path, arguments.graph)
     data, lines = _describe(found, path)
@@ -79,7 +84,7 @@ def _describe(found: DataFile, path: Path) -> tuple[dict[str, Any], list[str]]:
 
     series = None if found.series is None else describe_series(found.series)
     graph = None if found.graph is None else describe_graph(found.graph)
-    lines = [f"{path.name}: {found.kind}"]
+    lines = [f"{path.resolve().name}: {found.kind}"]
     remarks: list[Remark] = []
     if series is not None:
         lines += explain_series(series)

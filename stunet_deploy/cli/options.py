@@ -21,7 +21,7 @@ def add_data(parser: argparse.ArgumentParser, zone: str) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="recording: npz, HDF5, CSV or Parquet, see docs/reference/data.md",
+        help="recording: npz, HDF5, CSV, Parquet or Excel, or a folder of such files, see docs/reference/data.md",
     )
     parser.add_argument("--timezone", metavar="IANA", help=f"zone of times without an offset (default: {zone})")
 

@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="FILE",
-        help="recording: npz, HDF5, CSV or Parquet, see docs/reference/data.md; given again, also learn from that "
-        "network, the model is for the first",
+        help="recording: npz, HDF5, CSV, Parquet or Excel, or a folder of such files, see docs/reference/data.md; "
+        "given again, also learn from that network, the model is for the first",
     )
     parser.add_argument(
         "--timezone",
@@ -243,8 +243,9 @@ def _networks(arguments: argparse.Namespace, console: Console) -> list[tuple[Ser
     found, facts = [], facts_of(arguments)
     for data, path, zone in zip(files, graphs, zones, strict=True):
         series = read_series(data, timezone=zone, facts=facts)
+        console.say(f"data:  {series.source}")
         graph = find_graph(path, data, series)
-        console.say(f"data:  {series.source}\ngraph: {graph.source}")
+        console.say(f"graph: {graph.source}")
         remarks = [remark.text for remark in remark_on_series(describe_series(series)) if remark.weight != "know"]
         for remark in remarks + ([] if graph.cut is None else remark_on_cut(graph.cut)):
             console.say(f"look at: {remark}")
@@ -253,7 +254,9 @@ def _networks(arguments: argparse.Namespace, console: Console) -> list[tuple[Ser
 
 
 def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
-    """Return the graph of a recording: of ``--graph``, else of its own npz, else made of its coordinates.
+    """Return the graph of a recording: of ``--graph``, else its own, else made of its coordinates.
+
+    Its own is in its npz, or in the relations beside it if it is one of LibCity.
 
     Raises:
         DataError: if the graph cannot be read, has other sensors, or there is none.
@@ -262,12 +265,14 @@ def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
 
     from stunet_deploy.array_files import load_npz
     from stunet_deploy.graph.adjacency import adjacency_from_coordinates
-    from stunet_deploy.graph.files import SensorGraph, read_graph
+    from stunet_deploy.graph.files import SensorGraph, graph_beside, read_graph
 
     if path is not None:
         return read_graph(path, series.sensor_ids)
     if zipfile.is_zipfile(data) and "adjacency" in load_npz(data.read_bytes(), data.name, set())[1]:
         return read_graph(data, series.sensor_ids)
+    if (beside := graph_beside(data, series.sensor_ids)) is not None:
+        return beside
     if series.latitude is not None and series.longitude is not None:
         latitude, longitude = np.array(series.latitude), np.array(series.longitude)
         adjacency = adjacency_from_coordinates(latitude, longitude)

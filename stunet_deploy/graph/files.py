@@ -11,10 +11,14 @@ import numpy as np
 
 from stunet_deploy.array_files import load_npy, load_npz, load_pickle
 from stunet_deploy.errors import DataError
+from stunet_deploy.graph.libcity import graph_from_libcity, is_libcity
 from stunet_deploy.graph.sensor_graph import SensorGraph as SensorGraph
 from stunet_deploy.graph.sensor_graph import graph_from_matrix, in_order, require_unique
 from stunet_deploy.graph.tables import GRAPH_KINDS as GRAPH_KINDS
 from stunet_deploy.graph.tables import graph_from_table, positions_from_table, split_table
+from stunet_deploy.series.layouts.files import are_several
+from stunet_deploy.series.layouts.libcity import file_beside, settings_beside
+from stunet_deploy.series.layouts.several import unpacked
 
 # Protocol 2 and later begin with a version, older ones with a container or the first name they import.
 _PICKLE_START = re.compile(rb"\x80|[(\]}]|c[\w.]+\n[\w.]+\n")
@@ -29,8 +33,9 @@ def read_graph(path: str | Path, sensor_ids: Sequence[str] | None = None) -> Sen
 
     Args:
         path: a pickled ``adj_mx.pkl``, a square matrix as CSV (with or without sensor ids in a header row) or
-            .npy, an edge list or coordinates as CSV, or an .npz with ``adjacency`` and ``sensor_ids``. Beside
-            LargeST's ``<area>_rn_adj.npy``, its ``<area>_meta.csv`` is read for ids and coordinates.
+            .npy, an edge list or coordinates as CSV, a .rel or .geo of LibCity, PeMS's list of stations, or an .npz
+            with ``adjacency`` and ``sensor_ids``. Beside LargeST's ``<area>_rn_adj.npy``, its ``<area>_meta.csv`` is
+            read for ids and coordinates.
         sensor_ids: sensors of the series, in order. The graph is brought into that order, and its other
             sensors are dropped. A matrix without sensor ids must have their number. An edge list none of
             whose ids is among them may give positions 0 ... N-1 instead; N-1 must occur in it.
@@ -54,11 +59,36 @@ def read_graph(path: str | Path, sensor_ids: Sequence[str] | None = None) -> Sen
     elif _PICKLE_START.match(content) or path.suffix in (".pkl", ".pickle"):
         graph = _from_pickle(content, path.name)
     else:
-        graph = graph_from_table(split_table(content, path.name), wanted)
+        table = split_table(content, path.name)
+        graph = graph_from_libcity(path, table, wanted) if is_libcity(table) else graph_from_table(table, wanted)
     if wanted is not None:
         graph = in_order(graph, wanted, path.name)
     isolated = int(graph.adjacency.isolated.sum())
     return replace(graph, source=f"{graph.source}; {isolated} without a neighbour") if isolated else graph
+
+
+def graph_beside(data: Path, sensor_ids: Sequence[str]) -> SensorGraph | None:
+    """Read the relations of LibCity that belong to a recording of it; None where there are none.
+
+    Args:
+        data: the states, or a folder or zip archive of them.
+        sensor_ids: sensors of the recording, in order.
+
+    Raises:
+        DataError: there are several, or they cannot be used.
+    """
+    if not are_several(data):
+        relations = file_beside(data, settings_beside(data), "rel") if ".dyna" in data.name else None
+        return None if relations is None else read_graph(relations, sensor_ids)
+    with unpacked(data, (".rel", ".geo", "config.json")) as folder:
+        found = sorted(folder.glob("*.rel"))
+        if len(found) > 1:
+            raise DataError(
+                f"{data.name} with {len(found)} files of relations ({', '.join(path.name for path in found[:3])})",
+                "one of them",
+                "choose it with --graph",
+            )
+        return read_graph(found[0], sensor_ids) if found else None
 
 
 def _from_npy(content: bytes, path: Path) -> SensorGraph:

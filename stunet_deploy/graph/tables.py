@@ -27,10 +27,12 @@ from stunet_deploy.graph.sensor_graph import (
     require_unique,
     require_weights,
 )
+from stunet_deploy.series.layouts.pems import is_meta
 
 GRAPH_KINDS = (
     "adj_mx.pkl, a square matrix (.csv or .npy), an edge list `from,to,weight` or `from,to,distance`, "
-    "`sensor_id,latitude,longitude`, or an .npz with `adjacency` and `sensor_ids`"
+    "`sensor_id,latitude,longitude`, PeMS's list of stations, a .rel or .geo of LibCity, or an .npz with `adjacency` "
+    "and `sensor_ids`"
 )
 """The files that `stunet_deploy.graph.files.read_graph` reads, in the words of error messages."""
 
@@ -63,7 +65,9 @@ def split_table(content: bytes, name: str) -> GraphTable:
         raise DataError(f"{name} is empty", GRAPH_KINDS, "copy the file again")
     if text.lstrip().startswith("<"):
         raise DataError(f"{name} is an HTML or XML page", GRAPH_KINDS, "download the file itself, not its page")
-    reader = csv.reader(io.StringIO(text, newline=""))
+    lists = io.StringIO(text, newline="")
+    # PeMS cuts its lists of stations by tabs, and writes names of places as they are.
+    reader = csv.reader(lists, delimiter="\t", quoting=csv.QUOTE_NONE) if is_meta(text) else csv.reader(lists)
     rows, lines = [], []
     try:
         for row in reader:
@@ -202,18 +206,36 @@ def _from_edges(
         chosen = set(wanted)
         others = len(known - chosen)
         edges = [edge for edge in edges if chosen.issuperset(edge[:2])]
-    values = [value for _, _, value in edges]
     if are_distances is None:
-        are_distances = max(values, default=0) > 1
+        are_distances = max((value for _, _, value in edges), default=0) > 1
+    return graph_from_edges(table.name, nodes, edges, others, are_distances=are_distances)
+
+
+def graph_from_edges(
+    name: str, nodes: tuple[str, ...], edges: list[tuple[str, str, float]], others: int, *, are_distances: bool
+) -> SensorGraph:
+    """Make a graph of edges, each from a sensor to a sensor with a weight or a distance.
+
+    Args:
+        name: of the file.
+        nodes: the sensors, in order.
+        edges: between them.
+        others: how many sensors of the file are not among them.
+        are_distances: which DCRNN's kernel makes weights of.
+
+    Raises:
+        DataError: a distance stands in the place of a weight, or a weight in that of a distance.
+    """
+    values = [value for _, _, value in edges]
     if not are_distances:
         start, end, largest = max(edges, key=lambda edge: edge[2], default=("", "", 0.0))
-        require_weights(largest, f"{table.name}, from {start} to {end}")
-        description = f"{table.name}: {len(edges)} edges between {len(nodes)} sensors with weights{left_out(others)}"
+        require_weights(largest, f"{name}, from {start} to {end}")
+        description = f"{name}: {len(edges)} edges between {len(nodes)} sensors with weights{left_out(others)}"
         return SensorGraph(adjacency_from_edges(nodes, edges), nodes, None, None, description)
     itself = [edge for edge in edges if edge[0] == edge[1] and edge[2]]
     if itself and max(values) <= 1:
         raise DataError(
-            f"{table.name}: a distance of {itself[0][2]:g} from sensor {itself[0][0]} to itself, as a weight has",
+            f"{name}: a distance of {itself[0][2]:g} from sensor {itself[0][0]} to itself, as a weight has",
             "distances, 0 from a sensor to itself",
             "name the column weight if near sensors have the larger values",
         )
@@ -228,7 +250,7 @@ def _from_edges(
         nodes,
         None,
         None,
-        f"{table.name}: {len(edges)} edges listed, {kept} kept, between {len(nodes)} sensors with distances, "
+        f"{name}: {len(edges)} edges listed, {kept} kept, between {len(nodes)} sensors with distances, "
         f"DCRNN kernel, cut below {DCRNN_THRESHOLD}{left_out(others)}",
         "distances",
         (min(distances), max(distances)) if distances else None,
@@ -289,8 +311,10 @@ def _positions(
     sensor, north, east = columns
     every = range(first_row, len(table.rows))
     known = [table.rows[row][sensor] for row in every]
+    if not known:
+        raise DataError(f"{table.name}: a header and no sensors", "one sensor per line", "copy the file again")
     require_unique(known, table.name)
-    if wanted is not None and _are_unnamed(wanted) and len(known) == len(wanted):
+    if wanted is not None and _are_unnamed(wanted) and len(known) == len(wanted) and set(known) != set(wanted):
         known = list(wanted)  # the list is in the recording's order, as PeMSD7's is
     if wanted is not None:
         require_present(wanted, set(known), table.name)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.facts import Facts
 from stunet_deploy.series.layouts.files import read_table
-from stunet_deploy.series.layouts.table import FileTable
+from stunet_deploy.series.layouts.table import FileTable, check_increasing
 from stunet_deploy.series.times import format_time, most_frequent
 from stunet_deploy.series.wall_clock import DAY_S, find_zone, local_times, time_of_week, utc_times
 from stunet_deploy.site import AtSite, Site, Stamp, longest_gap
@@ -177,8 +177,9 @@ def read_series(path: str | Path, *, timezone: str | None = None, facts: Facts |
     The layout is told from the content, and where that holds no times also from the name: the project's own
     npz, METR-LA and PeMSD7(M) weeks as npz, ``metr-la.h5`` and ``pems-bay.h5`` as DCRNN distributes them,
     LargeST's ``<area>_his_<year>.h5``, ``PEMS03.npz``, ``04``, ``07`` and ``08``, ``PeMSD7_V_<n>.csv``,
-    ``los_speed.csv``, and CSV or Parquet of one's own (first column the time, then one column per sensor; or
-    long form ``timestamp,sensor_id,<feature>…``). Parquet needs pyarrow, HDF5 h5py.
+    ``los_speed.csv``, stations of the PeMS Clearinghouse, states of LibCity, and CSV, Parquet or Excel of one's own
+    (first column the time, then one column per sensor; or long form ``timestamp,sensor_id,<feature>…``). Parquet
+    needs pyarrow, HDF5 h5py, Excel openpyxl. A folder or a zip of several such files is one recording.
 
     Wall-clock times without an offset are taken to be in ``timezone``. Of an hour that occurs twice (clocks
     set back) the first occurrence is meant, so the second one is a gap. An hour that does not exist (clocks
@@ -186,7 +187,7 @@ def read_series(path: str | Path, *, timezone: str | None = None, facts: Facts |
     with a zone without clock changes.
 
     Args:
-        path: the file.
+        path: the file, or the folder.
         timezone: IANA name; None keeps the file's own zone, or UTC where it names none.
         facts: what the file leaves unsaid: names, units, codes for no data.
 
@@ -194,7 +195,7 @@ def read_series(path: str | Path, *, timezone: str | None = None, facts: Facts |
         DataError: the file is missing, damaged, of another kind, or its times make no grid.
     """
     facts = facts or Facts()
-    table = facts.named(read_table(Path(path)))
+    table = read_table(Path(path), facts)
     zone = timezone or table.timezone or "UTC"
     find_zone(zone)
     table = _without_skipped_hour(table, zone)
@@ -254,7 +255,7 @@ def _without_skipped_hour(table: FileTable, zone: str) -> FileTable:
 
 def _utc_times(table: FileTable, zone: str) -> tuple[NDArray[np.int64], list[str]]:
     """UTC seconds of a table's rows, strictly increasing, and what was assumed about them."""
-    _check_increasing(
+    check_increasing(
         table.times,
         table,
         "sort the rows by time; in the hour that occurs twice when clocks are set back, write times with UTC offset",
@@ -262,7 +263,7 @@ def _utc_times(table: FileTable, zone: str) -> tuple[NDArray[np.int64], list[str
     if not table.local:
         return table.times, []
     utc = utc_times(table.times, zone)
-    _check_increasing(utc, table, f"the clock of {zone} changes here: {_CLOCK_CHANGES}")
+    check_increasing(utc, table, f"the clock of {zone} changes here: {_CLOCK_CHANGES}")
     interval_s = most_frequent(np.diff(table.times))
     uneven = (np.diff(utc) % interval_s).any() and not (np.diff(table.times) % interval_s).any()
     if uneven and interval_s >= SAME_WHATEVER_THE_CLOCK_S:
@@ -270,24 +271,6 @@ def _utc_times(table: FileTable, zone: str) -> tuple[NDArray[np.int64], list[str
         every = span_in_words(interval_s / 60)
         return table.times - standard, [f"every {every} of the wall clock: in summer an hour before that of the grid"]
     return utc, []
-
-
-def _check_increasing(seconds: NDArray[np.int64], table: FileTable, action: str) -> None:
-    steps = np.diff(seconds)
-    if (steps > 0).all():
-        return
-    row = int(np.flatnonzero(steps <= 0)[0])
-    before, after = (format_time(table.times[index]).rstrip("Z") for index in (row, row + 1))
-    if table.times[row] == table.times[row + 1]:
-        raise DataError(
-            f"{table.name}: time {after} occurs twice ({table.place(row + 1)})",
-            "one row per time",
-            "drop the repeated row; if rows are of several sensors, call the column that says which one sensor_id; for "
-            "the hour that occurs twice when clocks are set back, write the times with their UTC offset",
-        )
-    raise DataError(
-        f"{table.name}: {before} is followed by {after} ({table.place(row + 1)})", "increasing times", action
-    )
 
 
 def _grid(utc: NDArray[np.int64], table: FileTable) -> tuple[NDArray[np.int64], NDArray[np.int64], int, list[str]]:

@@ -19,7 +19,8 @@ VOCABULARY_ON_DEVICE = (
         for name in (
             *("series", "facts", "times", "wall_clock", "layouts", "layouts.files", "layouts.table", "layouts.text"),
             *("layouts.delimited", "layouts.packed", "layouts.untimed", "layouts.own", "layouts.roles"),
-            *("layouts.npz", "layouts.hdf5", "layouts.parquet"),
+            *("layouts.columns", "layouts.pems", "layouts.libcity", "layouts.several"),
+            *("layouts.npz", "layouts.hdf5", "layouts.parquet", "layouts.xlsx"),
         )
     ),
 )

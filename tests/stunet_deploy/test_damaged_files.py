@@ -197,7 +197,12 @@ RECORDINGS: dict[str, Case] = {
         "speeds.csv", csv("2012-03-01T00:00,7,60,dry", header="time,sensor,speed,road"), "'dry'", "take the column out"
     ),
     "JSON": Case("speeds.json", b'{"time": [1], "a": [2]}\n', "is JSON", "as CSV"),
-    "archive of two tables": Case("speeds.zip", zipped(a=b"time,1\n", b=b"time,1\n"), "2 files", "one of them"),
+    "archive of two tables": Case(
+        "speeds.zip",
+        zipped(a=b"time,1\n2012-03-01,4\n2012-03-02,5\n", b=b"time,1\n2012-03-01,4\n2012-03-02,6\n"),
+        "a and b: speed of sensor 1 at 2012-03-02T00:00:00 is 5 and 6",
+        "take one of the files away",
+    ),
     "Excel": Case("speeds.xlsx", zipped(**{"xl/workbook.xml": b"<workbook/>"}), "Excel", "save the sheet"),
     "headerless table": Case("speeds.csv", b"1330560000,60,61\n1330560300,60,61\n", "numbers alone", "header"),
     "line cut off": Case("speeds.csv", csv("2012-03-01T00:00,60,61", "2012-03-01T00:05,6"), "2 cells in line 3", "cut"),
@@ -306,6 +311,9 @@ GRAPHS: dict[str, Case] = {
     ),
     "distances in kilometres": Case(
         "graph.npy", npy(np.abs(np.subtract.outer(np.arange(9.0), np.arange(9.0)))), "distances up to 8", "by 1000"
+    ),
+    "positions of no sensor": Case(
+        "places.csv", b"sensor_id,latitude,longitude\n", "a header and no sensors", "copy the file again"
     ),
     "latitude and longitude exchanged": Case(
         "places.csv", b"sensor_id,latitude,longitude\n11,-118.3,34.1\n", "latitude -118.3", "in the order"

@@ -7,26 +7,51 @@ from pathlib import Path
 import numpy as np
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.series.facts import Facts
 from stunet_deploy.series.layouts.hdf5 import read_hdf5
 from stunet_deploy.series.layouts.npz import read_npz
-from stunet_deploy.series.layouts.packed import is_npz
+from stunet_deploy.series.layouts.packed import kind_of_zip
 from stunet_deploy.series.layouts.parquet import read_parquet
+from stunet_deploy.series.layouts.several import one_of, sorted_out, unpacked
 from stunet_deploy.series.layouts.table import FileTable
 from stunet_deploy.series.layouts.text import read_csv
+from stunet_deploy.series.layouts.xlsx import read_xlsx
 
-SERIES_KINDS = "a CSV or Parquet table, an npz of a known layout, or an HDF5 file written by pandas"
+SERIES_KINDS = "a CSV, Parquet or Excel table, an npz of a known layout, or an HDF5 file written by pandas"
 """The layouts that `read_table` reads, in the words of its error messages."""
 
 
-def read_table(path: Path) -> FileTable:
-    """Read any known series file, telling the layout from its first bytes.
+def read_table(path: Path, facts: Facts) -> FileTable:
+    """Read any known series file, telling the layout from its first bytes, or several in a folder or a zip archive.
+
+    Args:
+        path: of the file or folder.
+        facts: by which its readings are named.
 
     Raises:
-        DataError: the file is missing, damaged, or of no known layout.
+        DataError: the file is missing, damaged, or of no known layout; files of a folder are not of one recording; or
+            the facts contradict a file.
     """
-    head = read_head(path)
     with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, hence unobserved
-        return _read(path, head)
+        if not are_several(path):
+            return facts.named(_read(path, read_head(path)))
+        with unpacked(path) as folder:
+            name = path.resolve().name
+            files, left = sorted_out(folder, name)
+            return one_of(name, [facts.named(_read_of_several(file)) for file in files], left)
+
+
+def are_several(path: Path) -> bool:
+    """Return whether a path is a folder, or an archive of several files."""
+    return path.is_dir() or (read_head(path).startswith(b"PK") and kind_of_zip(path) == "several")
+
+
+def _read_of_several(path: Path) -> FileTable:
+    try:
+        return _read(path, read_head(path))
+    except DataError as error:
+        action = f"{error.action}; if it is no recording, move it elsewhere"
+        raise DataError(error.came, error.expected, action) from error
 
 
 def read_head(path: Path) -> bytes:
@@ -43,8 +68,14 @@ def read_head(path: Path) -> bytes:
 
 
 def _read(path: Path, head: bytes) -> FileTable:
-    if head.startswith(b"PK") and is_npz(path):
-        return read_npz(path)
+    if head.startswith(b"PK") and (kind := kind_of_zip(path)) in ("npz", "workbook"):
+        return read_npz(path) if kind == "npz" else read_xlsx(path)
+    if head.startswith(b"\xd0\xcf\x11\xe0"):
+        raise DataError(
+            f"{path.name}, an Excel file of before 2007 (.xls), or one with a password",
+            "an Excel workbook (.xlsx) without a password",
+            "save it as .xlsx, or the sheet as CSV in UTF-8",
+        )
     if head.startswith(b"\x89HDF"):
         return read_hdf5(path)
     if head.startswith(b"PAR1"):

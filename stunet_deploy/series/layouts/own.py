@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,19 +70,8 @@ def arranged(
         )
     nodes = np.array([order[sensor] for sensor in sensors], np.int64)
     times, aligned = _aligned(name, times, nodes)
-    grid, rows = np.unique(times, return_inverse=True)
-    cells, counts = np.unique(rows * max(1, len(order)) + nodes, return_counts=True)
-    if (counts > 1).any():
-        row, node = divmod(int(cells[counts.argmax()]), len(order))
-        raise DataError(
-            f"{name}: sensor {list(order)[node]!r} more than once at {format_time(grid[row])}",
-            "one row per time and sensor",
-            "drop the repeated rows; where a lane, a direction or an hour of its own column tells them apart, write it "
-            "into the sensor's id or the time",
-        )
     features = len(roles.readings)
-    values = np.full((len(grid), len(order), features), np.nan, np.float32)
-    values[rows, nodes] = numbers[:, :features]
+    grid, values = by_sensor(name, times, list(order), nodes, numbers[:, :features])
     positions = numbers[:, features:]
     latitude, longitude = (
         [_still(name, columns[features + part], list(order), nodes, positions[:, part]) for part in range(2)]
@@ -102,6 +91,39 @@ def arranged(
         longitude=longitude,
         notes=(*roles.notes, *aligned, *_unchanging(values, columns)),
     )
+
+
+def by_sensor(
+    name: str, times: NDArray[np.int64], sensors: Sequence[str], nodes: NDArray[np.int64], numbers: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the times of rows of single sensors, each once and in order, and the readings at them.
+
+    Args:
+        name: of the file, for messages.
+        times: in seconds, of every row.
+        sensors: the ids.
+        nodes: number of the sensor of every row.
+        numbers: readings, ``[row, feature]``.
+
+    Returns:
+        Seconds ``[time]``, and readings ``[time, node, feature]``, NaN where a sensor has no row.
+
+    Raises:
+        DataError: a sensor has two rows of one time.
+    """
+    grid, rows = np.unique(times, return_inverse=True)
+    cells, counts = np.unique(rows * max(1, len(sensors)) + nodes, return_counts=True)
+    if (counts > 1).any():
+        row, node = divmod(int(cells[counts.argmax()]), len(sensors))
+        raise DataError(
+            f"{name}: sensor {sensors[node]!r} more than once at {format_time(grid[row])}",
+            "one row per time and sensor",
+            "drop the repeated rows; where a lane, a direction or an hour of its own column tells them apart, write it "
+            "into the sensor's id or the time",
+        )
+    values = np.full((len(grid), len(sensors), numbers.shape[1]), np.nan, np.float32)
+    values[rows, nodes] = numbers
+    return grid, values
 
 
 def _aligned(name: str, times: NDArray[np.int64], nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
@@ -168,6 +190,25 @@ def _still(
     known = np.isfinite(degrees)
     np.minimum.at(low, nodes[known], degrees[known])
     np.maximum.at(high, nodes[known], degrees[known])
+    check_still(name, column, sensors, low, high)
+    middle: NDArray[np.float64] = (low + high) / 2
+    return middle
+
+
+def check_still(
+    name: str, column: str, sensors: Sequence[str], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> None:
+    """Refuse sensors that move, or whose place is not known.
+
+    Args:
+        name: of the file, for messages.
+        column: which of the two coordinates it is, for messages.
+        sensors: the ids.
+        low, high: least and largest degrees of every sensor; infinite where there are none.
+
+    Raises:
+        DataError: the first of them is named.
+    """
     wrong = np.flatnonzero(~(high - low <= _STILL))
     if len(wrong):
         where = f"{low[wrong[0]]:g} to {high[wrong[0]]:g}" if np.isfinite(low[wrong[0]]) else "nothing"
@@ -176,5 +217,22 @@ def _still(
             "one position of every sensor",
             "take the positions out of the recording, and give them with --graph",
         )
-    middle: NDArray[np.float64] = (low + high) / 2
-    return middle
+
+
+def placed(
+    sensors: Sequence[str], known: Mapping[str, tuple[float, float]], source: str
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, tuple[str, ...]]:
+    """Return latitude and longitude of sensors, None where one has no place, and what to say of it.
+
+    Args:
+        sensors: the ids.
+        known: latitude and longitude of some of them.
+        source: the file with these places.
+    """
+    missing = [sensor for sensor in sensors if sensor not in known]
+    if len(missing) == len(sensors):
+        return None, None, ()
+    if missing:
+        return None, None, (f"no positions: {len(missing)} sensor(s) have none in {source}, such as {missing[0]}",)
+    places = np.array([known[sensor] for sensor in sensors])
+    return places[:, 0], places[:, 1], (f"positions of {source}",)

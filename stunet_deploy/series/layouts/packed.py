@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, Literal, TextIO, cast
 
 from stunet_deploy.errors import DataError
 
@@ -60,28 +60,41 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _only_member(archive: zipfile.ZipFile, name: str) -> str:
-    members = [
-        member for member in archive.namelist() if not member.endswith("/") and not member.startswith("__MACOSX")
-    ]
+    members = files_in(archive.namelist())
     if len(members) != 1:
         raise DataError(
             f"{name} with {len(members)} files ({', '.join(members[:3])})",
             "an archive of one table",
-            "unpack it, and give one of them",
+            "unpack it, and give one of them, or the folder",
         )
     return members[0]
 
 
-def is_npz(path: Path) -> bool:
-    """Return whether a zip archive holds arrays of numpy, or is too damaged to hold a table.
+def kind_of_zip(path: Path) -> Literal["npz", "workbook", "text", "several"]:
+    """Return what a zip archive is: arrays of numpy, an Excel workbook, one text, or several files.
+
+    One that is too damaged to hold a table is said to be arrays, whose reader says what is wrong with it.
 
     Raises:
-        DataError: an Excel workbook.
+        DataError: a document of another office program.
     """
     try:
         members = zipfile.ZipFile(path).namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
-        return True  # whose reader says what is wrong with it
+        return "npz"
     if "xl/workbook.xml" in members:
-        raise DataError(f"{path.name}, an Excel workbook", "a CSV or Parquet table", "save the sheet as CSV in UTF-8")
-    return not members or any(member.endswith(".npy") for member in members)
+        return "workbook"
+    if "[Content_Types].xml" in members or "META-INF/manifest.xml" in members:
+        raise DataError(
+            f"{path.name}, a document of an office program",
+            "an Excel workbook (.xlsx), a CSV or a Parquet table",
+            "save the sheet of readings as .xlsx, or as CSV in UTF-8",
+        )
+    if not members or any(member.endswith(".npy") for member in members):
+        return "npz"
+    return "text" if len(files_in(members)) == 1 else "several"
+
+
+def files_in(members: list[str]) -> list[str]:
+    """Return the members of an archive that somebody put there: no folders, nor what a Mac adds."""
+    return [member for member in members if not member.endswith("/") and not member.startswith("__MACOSX")]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.series.times import format_time
 
 _EARLIEST_S, _LATEST_S = 10**8, 10**11  # 1973 and 5138: row numbers and milliseconds lie outside
 PUBLIC_INTERVAL_S = 300
@@ -69,6 +70,38 @@ class FileTable:
                 "convert row numbers, milliseconds or nanoseconds",
             )
 
+    def noting(self, *notes: str) -> FileTable:
+        """Return the same table with further notes."""
+        return replace(self, notes=(*self.notes, *notes))
+
     def place(self, row: int) -> str:
         """Return the place of a row in the file, for messages."""
         return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
+
+
+def check_increasing(seconds: NDArray[np.int64], table: FileTable, action: str) -> None:
+    """Refuse times that go back or repeat.
+
+    Args:
+        seconds: the times of the table, maybe of another clock.
+        table: which is named, with its row.
+        action: what to do about times that go back.
+
+    Raises:
+        DataError: the first such time is named.
+    """
+    steps = np.diff(seconds)
+    if (steps > 0).all():
+        return
+    row = int(np.flatnonzero(steps <= 0)[0])
+    before, after = (format_time(table.times[index]).rstrip("Z") for index in (row, row + 1))
+    if table.times[row] == table.times[row + 1]:
+        raise DataError(
+            f"{table.name}: time {after} occurs twice ({table.place(row + 1)})",
+            "one row per time",
+            "drop the repeated row; if rows are of several sensors, call the column that says which one sensor_id; for "
+            "the hour that occurs twice when clocks are set back, write the times with their UTC offset",
+        )
+    raise DataError(
+        f"{table.name}: {before} is followed by {after} ({table.place(row + 1)})", "increasing times", action
+    )

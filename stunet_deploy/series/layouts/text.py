@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.layouts.delimited import Delimited, all_numbers, stacked
+from stunet_deploy.series.layouts.libcity import is_libcity, read_libcity
 from stunet_deploy.series.layouts.own import arranged
 from stunet_deploy.series.layouts.packed import open_text
+from stunet_deploy.series.layouts.pems import is_pems, read_pems
 from stunet_deploy.series.layouts.roles import looks_like, roles_of
 from stunet_deploy.series.layouts.table import OWN_LAYOUT, FileTable
 from stunet_deploy.series.layouts.untimed import read_without_times
@@ -29,7 +31,7 @@ _NO_TABLES = (
 
 
 def read_csv(path: Path) -> FileTable:
-    """Read a text table: PeMSD7_V, los_speed, or one's own in wide or long form.
+    """Read a text table: one of PeMS or LibCity, PeMSD7_V, los_speed, or one's own in wide or long form.
 
     Delimiter, decimal sign and the roles of the columns are told from the header and the first rows.
 
@@ -39,10 +41,14 @@ def read_csv(path: Path) -> FileTable:
     with open_text(path) as file:
         try:
             text = Delimited.of(file, path.name)
-            _check_header(text)
+            if is_pems(text.header):
+                return read_pems(path, file, text.header)
+            if is_libcity(text.header):
+                return read_libcity(path, file, text.header)
+            check_header(text)
             if all_numbers(text.header) and not is_time(text.header[0]):
                 return read_without_times(path, text)
-            return _read(text)
+            return read_rows(text, "CSV")
         except csv.Error as error:
             raise DataError(
                 f"{path.name}, which is no UTF-8 text table ({error})",
@@ -51,7 +57,12 @@ def read_csv(path: Path) -> FileTable:
             ) from error
 
 
-def _check_header(text: Delimited) -> None:
+def check_header(text: Delimited) -> None:
+    """Refuse what is no table, or has no names over its columns.
+
+    Raises:
+        DataError: says what the text is.
+    """
     name, header = text.name, text.header
     if not any(header):
         raise DataError(f"{name}, an empty file", OWN_LAYOUT, "check the file's export")
@@ -75,7 +86,16 @@ def _check_header(text: Delimited) -> None:
         )
 
 
-def _read(text: Delimited) -> FileTable:
+def read_rows(text: Delimited, layout: str) -> FileTable:
+    """Read a table of one's own, wide or long.
+
+    Args:
+        text: its cells.
+        layout: its kind, in words.
+
+    Raises:
+        DataError: not such a table; the message names the line.
+    """
     columns = [looks_like(name, text.looked_at(place), text.number) for place, name in enumerate(text.header)]
     roles = roles_of(text.name, columns)
     positions = () if roles.latitude is None or roles.longitude is None else (roles.latitude, roles.longitude)
@@ -98,4 +118,4 @@ def _read(text: Delimited) -> FileTable:
                 )
     times, local = parse_times(texts, text.name, lines)
     numbers = stacked(rows, len(wanted))
-    return arranged(text.name, "CSV", roles, names, numbers, (times, local), sensors, np.array(lines, np.int64))
+    return arranged(text.name, layout, roles, names, numbers, (times, local), sensors, np.array(lines, np.int64))

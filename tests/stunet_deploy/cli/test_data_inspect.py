@@ -13,6 +13,7 @@ import pytest
 
 from stunet_deploy.cli import main
 from tests.paths import ROOT
+from tests.stunet_deploy.series.layouts.field_files import write_libcity, write_meta, write_pems
 
 Answer = Callable[..., Any]
 
@@ -247,7 +248,7 @@ def test_it_draws_what_there_is(
     ("arguments", "named"),
     [
         ("nothing.csv", "nothing.csv"),
-        (". --json", "cannot be read"),
+        (". --json", "empty.csv, an empty file"),
         ("speeds.csv --timezone Mars/Base", "Mars/Base"),
         ("speeds.csv --graph roads.csv", "1 of 3 sensors are not in the graph (C)"),
         ("roads.csv --graph speeds.csv", "roads.csv, which holds graph"),
@@ -281,3 +282,30 @@ def test_json_may_stand_in_front_of_the_action(files: Path, capsys: pytest.Captu
     assert main(["data", "--json", "inspect", str(files / "roads.csv")]) == 0
 
     assert json.loads(capsys.readouterr().out)["kind"] == "graph"
+
+
+def test_a_folder_of_days_is_one_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "pems"
+    folder.mkdir()
+    for day in ("2018-01-08", "2018-01-09"):
+        write_pems(folder, day)
+    write_meta(folder, "2018-01-01")
+
+    assert main(["data", "inspect", str(folder)]) == 0
+
+    said = capsys.readouterr()
+    assert said.out.startswith("pems: recording\n")
+    assert "Mon 2018-01-08 00:00 to Tue 2018-01-09 23:55 America/Los_Angeles, 576 intervals of 5 min" in said.out
+    assert "not read as such: d04_text_meta_2018_01_01.txt" in said.out
+    assert f"stunet train --data {folder} --out model.pt" in said.err
+
+
+def test_the_graph_of_libcity_is_found_beside_its_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_libcity(tmp_path)
+
+    assert main(["data", "inspect", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("METR_LA.dyna: recording with graph\n")
+    (tmp_path / "METR_LA.rel").write_text("rel_id,type,origin_id,destination_id,a,b\n0,geo,1,2,3,4\n")
+    assert main(["data", "inspect", str(path)]) == 2
+    assert "weight_col in config.json" in capsys.readouterr().err
+    assert main(["data", "inspect", str(path), "--graph", str(tmp_path / "METR_LA.geo")]) == 0
