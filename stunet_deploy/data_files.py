@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from stunet_deploy.array_files import load_npz
 from stunet_deploy.errors import DataError
 from stunet_deploy.graph.files import GRAPH_KINDS, read_graph
 from stunet_deploy.graph.sensor_graph import SensorGraph
-from stunet_deploy.series.layouts.delimited import all_numbers
+from stunet_deploy.graph.tables import is_graph_header
+from stunet_deploy.series.layouts.delimited import Delimited, all_numbers
 from stunet_deploy.series.layouts.files import read_head
-from stunet_deploy.series.layouts.packed import is_npz
-from stunet_deploy.series.layouts.roles import LATITUDES, TIMES
+from stunet_deploy.series.layouts.packed import is_npz, open_text
 from stunet_deploy.series.series import Series, read_series
 
 _MOCAP_COLUMNS = 117  # 38 joints of CMU's skeleton and the root's position, three numbers each
@@ -51,7 +51,7 @@ def read_data_file(path: str | Path, *, timezone: str | None = None) -> DataFile
         return _npz(path, timezone)
     if head.startswith((b"\x80", b"\x93NUMPY")) or path.suffix in (".pkl", ".pickle"):
         return DataFile("graph", graph=read_graph(path))
-    if head.startswith((b"\x89HDF", b"PAR1", b"\x1f\x8b", b"PK")):
+    if head.startswith((b"\x89HDF", b"PAR1")):
         return DataFile("recording", series=read_series(path, timezone=timezone))
     return _text(path, timezone)
 
@@ -72,10 +72,9 @@ def _text(path: Path, timezone: str | None) -> DataFile:
     other = _sensor_list(lines) or _tracks(path, lines) or _motion(path, lines)
     if other is not None:
         return other
-    first = next(csv.reader(lines[:1]), [])
-    names = {cell.strip().lower() for cell in first}
+    first = Delimited.of(io.StringIO("\n".join(lines)), path.name).header
     named = path.name.lower().startswith(_NAMED_RECORDINGS)
-    if {"from", "to"} <= names or (names & {*LATITUDES} and not names & {*TIMES}):
+    if is_graph_header(first):
         return DataFile("graph", graph=read_graph(path))
     if first and all_numbers(first) and not named:
         try:
@@ -97,14 +96,14 @@ def _first_lines(path: Path) -> list[str]:
     """The first lines that are not blank; none of a file that is no text."""
     lines: list[str] = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path) as file:
             for line in file:
                 if line.strip():
                     lines.append(line.strip())
                 if len(lines) == _LINES_LOOKED_AT:
                     break
-    except UnicodeDecodeError:
-        return []
+    except DataError:
+        return []  # whose reader says what it is
     return lines
 
 

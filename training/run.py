@@ -319,7 +319,7 @@ class TrainingRun:
         """Return the fitted model with its site, reference stream and provenance."""
         series, graph, split = self.series, self.graph, prepared.split
         site = series.site
-        if graph.latitude is not None and graph.longitude is not None:
+        if graph.latitude is not None and graph.longitude is not None and not np.isnan(graph.latitude).any():
             site = replace(site, latitude=tuple(graph.latitude.tolist()), longitude=tuple(graph.longitude.tolist()))
         provenance: dict[str, Any] = {
             "data": series.source,

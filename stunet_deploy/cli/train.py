@@ -223,7 +223,7 @@ def _networks(arguments: argparse.Namespace, console: Console) -> list[tuple[Ser
         ConfigError: another number of graphs or time zones.
         DataError: one of them cannot be read.
     """
-    from stunet_deploy.graph.description import remark_on_cut
+    from stunet_deploy.graph.description import describe_graph, remark_on_graph
     from stunet_deploy.series.series import read_series
 
     files: list[Path] = arguments.data
@@ -242,7 +242,7 @@ def _networks(arguments: argparse.Namespace, console: Console) -> list[tuple[Ser
         series = read_series(data, timezone=zone)
         graph = find_graph(path, data, series)
         console.say(f"data:  {series.source}\ngraph: {graph.source}")
-        for remark in [] if graph.cut is None else remark_on_cut(graph.cut):
+        for remark in remark_on_graph(describe_graph(graph)):
             console.say(f"look at: {remark}")
         found.append((series, graph))
     return found
@@ -257,8 +257,8 @@ def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
     import numpy as np
 
     from stunet_deploy.array_files import load_npz
-    from stunet_deploy.graph.adjacency import adjacency_from_coordinates
-    from stunet_deploy.graph.files import SensorGraph, read_graph
+    from stunet_deploy.graph.files import read_graph
+    from stunet_deploy.graph.positions import graph_from_positions
 
     if path is not None:
         return read_graph(path, series.sensor_ids)
@@ -266,9 +266,7 @@ def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
         return read_graph(data, series.sensor_ids)
     if series.latitude is not None and series.longitude is not None:
         latitude, longitude = np.array(series.latitude), np.array(series.longitude)
-        adjacency = adjacency_from_coordinates(latitude, longitude)
-        source = f"{data.name}: nearest neighbours by the recording's coordinates"
-        return SensorGraph(adjacency, series.sensor_ids, latitude, longitude, source)
+        return graph_from_positions(series.sensor_ids, latitude, longitude, data.name)
     raise DataError(
         f"{data.name} without a graph or coordinates of its {len(series.sensor_ids)} sensors",
         "a graph of the sensors",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph.adjacency import STGCN_SIGMA_METRES, STGCN_THRESHOLD, kernel_adjacency
 from stunet_deploy.graph.files import read_graph
+from stunet_deploy.graph.kernel import STGCN_SIGMA_METRES, STGCN_THRESHOLD, kernel_adjacency
 from tests.paths import DATA
 
 LAYOUTS = DATA / "layouts"
