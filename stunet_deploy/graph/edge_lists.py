@@ -25,10 +25,10 @@ _ENDS = (
     ("origin", "destination"), ("start", "end"), ("upstream", "downstream"), ("u", "v"), ("i", "j"),
 )  # fmt: skip
 _NODES = ("", "id", "node", "vertex", "sensor", "station", "stop", "detector", "segment", "link", "index", "idx")
-_WEIGHTS = ("weight", "weights", "edgeweight", "linkweight", "w")
+_WEIGHTS = ("weight", "weights", "edgeweight", "linkweight")
 _DISTANCES = (
     "distance", "cost", "dist", "distances", "length", "metres", "meters", "distancem", "distancekm", "distancemetres",
-    "distancemeters", "lengthm", "lengthkm", "km",
+    "distancemeters", "lengthm", "lengthkm",
 )  # fmt: skip
 
 #: From, to and value of a line.
@@ -163,14 +163,14 @@ def _with_distances(name: str, nodes: tuple[str, ...], edges: list[Edge], neighb
     raised = int(np.count_nonzero(adjacency.weight == DCRNN_THRESHOLD)) if neighbours else 0
     ends = {sensor for pair in listed for sensor in pair}
     alone = sum(sensor in ends for sensor, isolated in zip(nodes, adjacency.isolated, strict=True) if isolated)
-    far = f"{raised} far ones at its least weight {DCRNN_THRESHOLD}" if neighbours else f"cut below {DCRNN_THRESHOLD}"
+    far = f"{raised} at its least weight" if neighbours else "cut below"
     return SensorGraph(
         adjacency,
         nodes,
         None,
         None,
         f"{name}: {len(edges)} edges listed, {kept} kept, between {len(nodes)} sensors with distances, DCRNN kernel, "
-        f"{far}{others}",
+        f"{far} {DCRNN_THRESHOLD}{others}",
         "distances",
         (min(distances), max(distances)) if distances else None,
         cut=EdgeCut(len(listed), kept, raised, alone, scale.sigma, scale.of),

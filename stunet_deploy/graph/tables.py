@@ -25,13 +25,16 @@ from stunet_deploy.series.layouts.roles import LATITUDES, LONGITUDES, ROW_NUMBER
 
 #: Names of the column of ids beside positions; the plainest first.
 _IDS = ("sensorid", "id", *SENSORS)
+#: A table of so many columns may be one of edges or positions although its shape is that of a matrix.
+FEW_COLUMNS = 4
 
 
 def is_graph_header(cells: Sequence[str]) -> bool:
     """Return whether names over columns are those of an edge list, or of positions at which nothing was read."""
     header = [key(cell) for cell in cells]
-    edges = edge_columns(header) is not None and (value_column(header) is not None or not set(header) & {*TIMES})
-    return edges or (column(header, *LATITUDES) is not None and column(header, *TIMES) is None)
+    if edge_columns(header) is not None and (value_column(header) is not None or {"from", "to"} <= set(header)):
+        return True
+    return column(header, *LATITUDES) is not None and column(header, *TIMES) is None
 
 
 def graph_from_table(table: GraphTable, wanted: tuple[str, ...] | None) -> SensorGraph:
@@ -44,32 +47,59 @@ def graph_from_table(table: GraphTable, wanted: tuple[str, ...] | None) -> Senso
     Raises:
         DataError: the table is of no known kind, a cell is no number, or a sensor is missing.
     """
-    rows, columns = len(table.rows), len(table.rows[0])
     ends, value = edge_columns(table.header), value_column(table.header)
     places = _position_columns(table, wanted)
     if ends is not None and value is not None:
-        return graph_from_edges(table, 1, (*ends, value[0]), wanted, are_distances=value[1])
+        columns = (*ends, value[0])
+        _check_once(table, columns)
+        return graph_from_edges(table, 1, columns, wanted, are_distances=value[1])
     if ends is None and places is not None:
+        _check_once(table, places)
         return _from_positions(table, 1, places, wanted)
-    if ends is None and rows == columns and not table.is_number(0, 0) and _has_constant_diagonal(table, 1, 1):
-        return _from_square(table, 1, 1, wanted)
-    if rows == columns and _has_constant_diagonal(table, 0, 0):
-        return _from_square(table, 0, 0, wanted)
-    if rows == columns + 1 and _has_constant_diagonal(table, 1, 0):
-        return _from_square(table, 1, 0, wanted)
-    if columns == rows + 1 and columns > 4 and _count([row[0] for row in table.rows]):  # of 4, it may be edges
-        return _from_square(table, 0, 1, wanted)
-    if columns == 3 and table.is_number(0, 2):
-        if _are_positions(table):
-            return _from_positions(table, 0, (0, 1, 2), wanted)
-        return graph_from_edges(table, 0, (0, 1, 2), wanted, are_distances=None)
+    located = column(table.header, *LATITUDES) is not None and column(table.header, *LONGITUDES) is not None
+    if (ends is None and not located) or len(table.rows[0]) > FEW_COLUMNS:
+        if (corner := _corner(table)) is not None:
+            return _from_square(table, *corner, wanted)
+        if len(table.rows[0]) == 3 and table.is_number(0, 2):
+            if _are_positions(table):
+                return _from_positions(table, 0, (0, 1, 2), wanted)
+            return graph_from_edges(table, 0, (0, 1, 2), wanted, are_distances=None)
     raise DataError(
-        f"{table.name}: {rows} rows and {columns} columns, beginning with {','.join(table.rows[0][:4])}",
+        f"{table.name}: {len(table.rows)} rows and {len(table.rows[0])} columns, beginning with "
+        f"{','.join(table.rows[0][:4])}",
         GRAPH_KINDS,
-        "give one of these, comma-separated"
-        if ends is None
-        else "add a column weight (1 for all, if nothing else is known) or distance",
+        "add a column weight (1 for all, if nothing else is known) or distance"
+        if ends is not None
+        else "add a column sensor_id"
+        if located
+        else "give one of these, comma-separated",
     )
+
+
+def _check_once(table: GraphTable, places: tuple[int, int, int]) -> None:
+    for place in places:
+        if table.header.count(table.header[place]) > 1:
+            raise DataError(
+                f"{table.name}: {table.rows[0][place]!r} more than once in the header",
+                "every name once",
+                "rename or delete one of them",
+            )
+
+
+def _corner(table: GraphTable) -> tuple[int, int] | None:
+    """Return the first row and column of weights in a square matrix, None for another table."""
+    rows, columns = len(table.rows), len(table.rows[0])
+    if columns == 1 and not table.is_number(rows - 1, 0):
+        return None  # a text
+    if rows == columns > 1 and not table.is_number(0, 0) and _has_constant_diagonal(table, 1, 1):
+        return 1, 1
+    if rows == columns and _has_constant_diagonal(table, 0, 0):
+        return 0, 0
+    if rows == columns + 1 and _has_constant_diagonal(table, 1, 0):
+        return 1, 0
+    if columns == rows + 1 > FEW_COLUMNS and _count([row[0] for row in table.rows]):
+        return 0, 1
+    return None
 
 
 def _has_constant_diagonal(table: GraphTable, first_row: int, first_column: int) -> bool:
@@ -159,6 +189,8 @@ def _positions(
     sensor, north, east = columns
     every = range(first_row, len(table.rows))
     known = as_recorded([table.rows[row][sensor] for row in every], wanted)
+    if not known:
+        raise DataError(f"{table.name}: a header and no positions", "one sensor per line", "copy the file again")
     require_unique(known, table.name)
     if wanted is not None:
         if are_unnamed(wanted) and len(known) == len(wanted) and set(known) != set(wanted):

@@ -176,6 +176,12 @@ def test_ids_of_the_graph_and_of_the_recording(tmp_path, ids, wanted, kind):
         ("from,to,distance\na,b,3\nc,,3\n", "line 3: 3 from c to no sensor"),
         ("from,to,distance\na,,\nb,,\n", "2 sensors and no edge"),
         ("0,11,12,300.5\n1,12,13,420.5\n2,13,11,1800.0\n", "3 rows and 4 columns"),  # which is the value?
+        ("# FromNodeId\tToNodeId\n0\t1\n1\t2\n", "add a column weight"),  # of the shape of a matrix
+        ("from,to,distance,distance\na,b,300,1\n", "'distance' more than once"),
+        ("lat,lon\n52.1,13.1\n52.2,13.2\n", "add a column sensor_id"),
+        ("id,lat,lon\n", "a header and no positions"),
+        ("a b 300\nb c 200\n", "2 rows and 1 columns"),
+        ('{"nodes": 3}', "1 rows and 1 columns"),
         ("source,target\na,b\nc,d\ne,f\n", "add a column weight"),
         ("station,lat,lon\na,52.1,13\nb,,13\n", "line 3, column 2: ''"),
         ("station,lat,lon\na,52.1,13\nb,5820000,390000\n", "latitude 5.82e[+]06 of sensor b.*no metres"),
@@ -202,3 +208,10 @@ def test_sensors_that_the_recording_lacks_are_told(tmp_path, kind):
     else:
         path.write_text(KINDS[kind])
     assert "1 sensor(s) that the recording lacks left out" in read_graph(path, ("13", "11")).source
+
+
+def test_names_of_sensors_are_no_names_of_columns(tmp_path):
+    names = "abcdefghijklmnopqrstuvwxyz"  # u and v, or i and j, may be the ends of an edge
+    rows = [",".join(row) for row in np.eye(26, k=1, dtype=int).astype(str)]
+    (tmp_path / "graph.csv").write_text("\n".join([",".join(names), *rows]))
+    assert read_graph(tmp_path / "graph.csv").sensor_ids == tuple(names)

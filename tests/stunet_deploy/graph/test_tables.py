@@ -93,7 +93,7 @@ def test_every_listed_neighbour_stays(tmp_path, header):
     graph = read_graph(write(tmp_path, f"{header}a,a,0\na,b,300\nb,c,100\nd,,\n" if header else "a,b,300\nb,c,100\n"))
     near = np.exp(-((100 / np.std([300, 100])) ** 2))
     assert graph.adjacency.dense()[:3, :3].tolist() == [[0, 0.1, 0], [0, 0, near], [0, 0, 0]]  # exp(-9) is below 0.1
-    assert "distances, DCRNN kernel, 1 far ones at its least weight 0.1" in graph.source
+    assert "distances, DCRNN kernel, 1 at its least weight 0.1" in graph.source
     assert graph.cut == EdgeCut(2, 2, 1, 0, 100, "standard deviation")
 
 
