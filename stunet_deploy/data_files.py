@@ -141,7 +141,7 @@ def _motion(path: Path, lines: list[str]) -> DataFile | None:
     poses = all(len(row) == _MOCAP_COLUMNS and all_numbers(row) for row in rows)
     if not rows or len(rows) == _MOCAP_COLUMNS or not poses:
         return None
-    with path.open(encoding="utf-8-sig") as file:
+    with open_text(path) as file:
         frames = sum(1 for line in file if line.strip())
     return DataFile(
         "motion capture",

@@ -16,6 +16,8 @@ NEAREST_NEIGHBOURS = 8
 """Neighbours a sensor gets at least when only coordinates are known."""
 #: Degrees around latitude 0, longitude 0 in which a network may have a sensor at 0, 0; elsewhere it means unknown.
 _AROUND_ZERO = 3
+#: Farther from its middle no network reaches; where the sensors are too few to say which is far, this tells.
+_WIDEST_METRES = 3e6
 _ROWS_AT_ONCE = 256
 
 
@@ -120,6 +122,8 @@ def _remarks_on_far(
     away = from_middle(latitude[places], longitude[places])
     near = usual(away)
     if near.all():
+        near = away < _WIDEST_METRES
+    if near.all() or 2 * np.count_nonzero(near) < len(near):  # or a network on both sides of 180 degrees
         return []
     far = places[~near]
     reach = float(away[near].max())

@@ -32,9 +32,10 @@ FEW_COLUMNS = 4
 def is_graph_header(cells: Sequence[str]) -> bool:
     """Return whether names over columns are those of an edge list, or of positions at which nothing was read."""
     header = [key(cell) for cell in cells]
-    if edge_columns(header) is not None and (value_column(header) is not None or {"from", "to"} <= set(header)):
+    if {"from", "to"} <= set(header):
         return True
-    return column(header, *LATITUDES) is not None and column(header, *TIMES) is None
+    edges = edge_columns(header) is not None and value_column(header) is not None
+    return (edges or column(header, *LATITUDES) is not None) and column(header, *TIMES) is None
 
 
 def graph_from_table(table: GraphTable, wanted: tuple[str, ...] | None) -> SensorGraph:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import pickle
 import zipfile
 
 import numpy as np
@@ -11,6 +12,7 @@ from stunet_deploy.data_files import read_data_file
 from stunet_deploy.errors import DataError
 from stunet_deploy.graph.edge_lists import edge_columns, value_column
 from stunet_deploy.graph.files import read_graph
+from stunet_deploy.graph.tables import is_graph_header
 
 EDGES = "from,to,distance\n11,12,300.5\n12,13,420.5\n13,11,1800.0\n"
 PLACES = "sensor_id,latitude,longitude\n11,52.5163,13.3777\n12,52.5186,13.3899\n13,52.5200,13.4050\n"
@@ -92,6 +94,12 @@ def test_names_of_positions(tmp_path, header):
     expected, found = (read_graph(tmp_path / name) for name in ("plain.csv", "graph.csv"))
     assert found.sensor_ids == expected.sensor_ids
     assert np.array_equal(found.adjacency.dense(), expected.adjacency.dense())
+
+
+def test_a_recording_on_segments_is_no_graph():
+    assert not is_graph_header(["timestamp", "segment_id", "start", "end", "length", "speed"])
+    assert not is_graph_header(["timestamp", "sensor_id", "lat", "lon", "speed"])
+    assert is_graph_header(["start", "end", "length"])
 
 
 def test_names_that_say_nothing_are_none():
@@ -197,8 +205,6 @@ def test_what_is_refused(tmp_path, text, message):
 
 @pytest.mark.parametrize("kind", ["edges", "positions", "matrix", "npz", "pickle"])
 def test_sensors_that_the_recording_lacks_are_told(tmp_path, kind):
-    import pickle
-
     path = tmp_path / ("graph.npz" if kind == "npz" else "adj_mx.pkl" if kind == "pickle" else "graph.csv")
     ids, weights = ["11", "12", "13"], np.eye(3, k=1)
     if kind == "npz":

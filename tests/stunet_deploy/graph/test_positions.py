@@ -68,6 +68,20 @@ def test_one_absurd_position_leaves_the_other_weights(place, one):
     assert remark_on_graph(describe_graph(graph))[0] == note
 
 
+def test_of_few_sensors_one_on_another_continent_is_named():
+    graph = graph_from_positions(("a", "b", "c"), np.array([56.1, 56.12, 10.1]), np.array([10.1, 10.12, 56.1]), "roads")
+    assert graph.notes[0].startswith("far from all others: c (sensor c at latitude 10.1, longitude 56.1, ")
+    assert "look exchanged" in graph.notes[0]
+
+
+def test_a_network_on_both_sides_of_180_degrees_is_whole():
+    ids, latitude, longitude = city(20)
+    graph = graph_from_positions(ids, latitude, (longitude - 10.2 + 360) % 360 - 180, "Fiji")
+    assert graph.notes == ()
+    expected = graph_from_positions(ids, latitude, longitude, "city")
+    np.testing.assert_allclose(graph.adjacency.dense(), expected.adjacency.dense(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_a_sensor_without_a_position_has_no_neighbour(value):
     ids, latitude, longitude = city(30)
