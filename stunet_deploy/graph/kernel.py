@@ -142,7 +142,7 @@ def adjacency_from_distances(
         sensor_ids: the nodes.
         edges: between them.
         neighbours: whether every edge joins neighbours. Then all of them stay, the far ones with the least weight
-            that the kernel keeps, and lines from a sensor to itself have no part in the scale.
+            that the kernel keeps, and the line from a sensor to itself that says it has none has no part in the scale.
 
     Raises:
         DataError: an edge names a sensor that is not in ``sensor_ids``.
@@ -150,7 +150,8 @@ def adjacency_from_distances(
     source, target, distance = edge_arrays(sensor_ids, edges, np.minimum)
     itself = source == target
     if neighbours:
-        source, target, distance, itself = (array[~itself] for array in (source, target, distance, itself))
+        alone = itself & ~np.isin(source, np.concatenate([source[~itself], target[~itself]]))
+        source, target, distance, itself = (array[~alone] for array in (source, target, distance, itself))
     scale = _scale(distance, itself, DCRNN_THRESHOLD)
     weight = gauss(distance, scale.sigma, DCRNN_THRESHOLD)
     if neighbours:

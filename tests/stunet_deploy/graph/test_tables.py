@@ -91,10 +91,11 @@ def test_edge_list_with_weights(tmp_path, text):
 @pytest.mark.parametrize("header", ["from,to,distance\n", "from,to,cost\n", ""])
 def test_every_listed_neighbour_stays(tmp_path, header):
     graph = read_graph(write(tmp_path, f"{header}a,a,0\na,b,300\nb,c,100\nd,,\n" if header else "a,b,300\nb,c,100\n"))
-    near = np.exp(-((100 / np.std([300, 100])) ** 2))
+    spread = np.std([0, 300, 100] if header else [300, 100])
+    near = np.exp(-((100 / spread) ** 2))
     assert graph.adjacency.dense()[:3, :3].tolist() == [[0, 0.1, 0], [0, 0, near], [0, 0, 0]]  # exp(-9) is below 0.1
     assert "distances, DCRNN kernel, 1 at its least weight 0.1" in graph.source
-    assert graph.cut == EdgeCut(2, 2, 1, 0, 100, "standard deviation")
+    assert graph.cut == EdgeCut(2, 2, 1, 0, spread, "standard deviation")
 
 
 @pytest.mark.parametrize("line", ["R0,R0,0", "R0,,", "R0,,0", "R0,nan,"])
