@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,13 +14,13 @@ from stunet_deploy.array_files import load_npz
 from stunet_deploy.errors import DataError
 from stunet_deploy.graph.files import GRAPH_KINDS, graph_beside, read_graph
 from stunet_deploy.graph.sensor_graph import SensorGraph
+from stunet_deploy.graph.tables import is_graph_header
 from stunet_deploy.series.facts import Facts
-from stunet_deploy.series.layouts.delimited import all_numbers
+from stunet_deploy.series.layouts.delimited import Delimited, all_numbers
 from stunet_deploy.series.layouts.files import are_several, read_head
 from stunet_deploy.series.layouts.libcity import GEO_COLUMNS, REL_COLUMNS
-from stunet_deploy.series.layouts.packed import kind_of_zip
+from stunet_deploy.series.layouts.packed import kind_of_zip, open_text
 from stunet_deploy.series.layouts.pems import is_meta
-from stunet_deploy.series.layouts.roles import LATITUDES, TIMES
 from stunet_deploy.series.series import Series, read_series
 
 _MOCAP_COLUMNS = 117  # 38 joints of CMU's skeleton and the root's position, three numbers each
@@ -73,7 +73,9 @@ def _read(path: Path, read: Read) -> DataFile:
         return _npz(path, read)
     if head.startswith((b"\x80", b"\x93NUMPY")) or path.suffix in (".pkl", ".pickle"):
         return DataFile("graph", graph=read_graph(path))
-    if head.startswith((b"\x89HDF", b"PAR1", b"\x1f\x8b", b"PK", b"\xd0\xcf")):
+    if head.startswith((b"\x89HDF", b"PAR1", b"\xd0\xcf")) or (
+        head.startswith(b"PK") and kind_of_zip(path) == "workbook"
+    ):
         return DataFile("recording", series=read(path))
     return _text(path, read)
 
@@ -94,12 +96,11 @@ def _text(path: Path, read: Read) -> DataFile:
     other = _sensor_list(lines) or _tracks(path, lines) or _motion(path, lines)
     if other is not None:
         return other
-    first = next(csv.reader(lines[:1]), [])
-    names = {cell.strip().lower() for cell in first}
+    first = Delimited.of(io.StringIO("\n".join(lines)), path.name).header
     named = path.name.lower().startswith(_NAMED_RECORDINGS)
     if tuple(first[:2]) == GEO_COLUMNS or tuple(first[:4]) == REL_COLUMNS or is_meta(lines[0] if lines else ""):
         return DataFile("graph", graph=read_graph(path))
-    if {"from", "to"} <= names or (names & {*LATITUDES} and not names & {*TIMES}):
+    if is_graph_header(first):
         return DataFile("graph", graph=read_graph(path))
     if first and all_numbers(first) and not named:
         try:
@@ -121,14 +122,14 @@ def _first_lines(path: Path) -> list[str]:
     """The first lines that are not blank; none of a file that is no text."""
     lines: list[str] = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path) as file:
             for line in file:
                 if line.strip():
                     lines.append(line.strip())
                 if len(lines) == _LINES_LOOKED_AT:
                     break
-    except UnicodeDecodeError:
-        return []
+    except DataError:
+        return []  # whose reader says what it is
     return lines
 
 
@@ -166,7 +167,7 @@ def _motion(path: Path, lines: list[str]) -> DataFile | None:
     poses = all(len(row) == _MOCAP_COLUMNS and all_numbers(row) for row in rows)
     if not rows or len(rows) == _MOCAP_COLUMNS or not poses:
         return None
-    with path.open(encoding="utf-8-sig") as file:
+    with open_text(path) as file:
         frames = sum(1 for line in file if line.strip())
     return DataFile(
         "motion capture",

@@ -321,7 +321,12 @@ class TrainingRun:
         series, graph, split = self.series, self.graph, prepared.split
         site = series.site
         if graph.latitude is not None and graph.longitude is not None:
-            site = replace(site, latitude=tuple(graph.latitude.tolist()), longitude=tuple(graph.longitude.tolist()))
+            known = not np.isnan(graph.latitude).any()  # a map shows every sensor, or there is none
+            site = replace(
+                site,
+                latitude=tuple(graph.latitude.tolist()) if known else None,
+                longitude=tuple(graph.longitude.tolist()) if known else None,
+            )
         provenance: dict[str, Any] = {
             "data": series.source,
             "graph": graph.source,

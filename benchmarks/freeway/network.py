@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
-from stunet_deploy.graph.adjacency import kernel_adjacency
+from stunet_deploy.graph.kernel import kernel_adjacency
 
 _HEADINGS = {"AE": (1, 0), "AW": (-1, 0), "BN": (0, 1), "BS": (0, -1)}
 """The four carriageways: freeway A eastbound and westbound, freeway B northbound and southbound."""

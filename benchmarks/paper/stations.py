@@ -11,13 +11,9 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from benchmarks.harness.weeks import TIMEZONE
-from stunet_deploy.graph.adjacency import (
-    STGCN_SIGMA_METRES,
-    STGCN_THRESHOLD,
-    Adjacency,
-    haversine_metres,
-    kernel_adjacency,
-)
+from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.graph.kernel import STGCN_SIGMA_METRES, STGCN_THRESHOLD, kernel_adjacency
+from stunet_deploy.graph.positions import haversine_metres
 from stunet_deploy.graph.sensor_graph import SensorGraph
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.wall_clock import DAY_S

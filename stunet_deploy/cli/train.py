@@ -224,7 +224,7 @@ def _networks(arguments: argparse.Namespace, console: Console) -> list[tuple[Ser
         ConfigError: another number of graphs or time zones.
         DataError: one of them cannot be read.
     """
-    from stunet_deploy.graph.description import remark_on_cut
+    from stunet_deploy.graph.description import describe_graph, remark_on_graph
     from stunet_deploy.series.description import describe_series
     from stunet_deploy.series.remarks import remark_on_series
     from stunet_deploy.series.series import read_series
@@ -247,7 +247,7 @@ def _networks(arguments: argparse.Namespace, console: Console) -> list[tuple[Ser
         graph = find_graph(path, data, series)
         console.say(f"graph: {graph.source}")
         remarks = [remark.text for remark in remark_on_series(describe_series(series)) if remark.weight != "know"]
-        for remark in remarks + ([] if graph.cut is None else remark_on_cut(graph.cut)):
+        for remark in remarks + remark_on_graph(describe_graph(graph)):
             console.say(f"look at: {remark}")
         found.append((series, graph))
     return found
@@ -264,8 +264,8 @@ def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
     import numpy as np
 
     from stunet_deploy.array_files import load_npz
-    from stunet_deploy.graph.adjacency import adjacency_from_coordinates
-    from stunet_deploy.graph.files import SensorGraph, graph_beside, read_graph
+    from stunet_deploy.graph.files import graph_beside, read_graph
+    from stunet_deploy.graph.positions import graph_from_positions
 
     if path is not None:
         return read_graph(path, series.sensor_ids)
@@ -275,9 +275,7 @@ def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
         return beside
     if series.latitude is not None and series.longitude is not None:
         latitude, longitude = np.array(series.latitude), np.array(series.longitude)
-        adjacency = adjacency_from_coordinates(latitude, longitude)
-        source = f"{data.name}: nearest neighbours by the recording's coordinates"
-        return SensorGraph(adjacency, series.sensor_ids, latitude, longitude, source)
+        return graph_from_positions(series.sensor_ids, latitude, longitude, data.name)
     raise DataError(
         f"{data.name} without a graph or coordinates of its {len(series.sensor_ids)} sensors",
         "a graph of the sensors",

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.graph.adjacency import Adjacency
-from stunet_deploy.graph.sensor_graph import EdgeCut, SensorGraph
+from stunet_deploy.graph.kernel import MOST_NEIGHBOURS
+from stunet_deploy.graph.sensor_graph import EdgeCut, SensorGraph, named
 
-ISOLATED_SHOWN = 5
 #: A graph that joins more of all pairs than this says little about who is near whom.
 MANY_EDGES = 0.3
 #: A kernel that cuts more of the listed edges than this was not made for such a list.
 MANY_CUT = 1 / 3
+#: With half of the weights above this, a kernel is much wider than the distances.
+ALIKE = 0.9
 
 
 def describe_graph(graph: SensorGraph) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def describe_graph(graph: SensorGraph) -> dict[str, Any]:
         "made_from": graph.made_from,
         "distances": None if graph.distances is None else list(graph.distances),
         "unit": graph.unit,
+        "notes": list(graph.notes),
         "cut": None if graph.cut is None else asdict(graph.cut),
         "weights": {
             "minimum": float(weights.min()),
@@ -80,10 +83,12 @@ def explain_graph(description: Mapping[str, Any]) -> list[str]:
 
 def remark_on_graph(description: Mapping[str, Any]) -> list[str]:
     """Return likely mistakes in a described graph, each with its remedy."""
-    remarks = [] if description["cut"] is None else remark_on_cut(EdgeCut(**description["cut"]))
+    remarks = list(description["notes"])
+    if description["cut"] is not None:
+        remarks += _remark_on_cut(EdgeCut(**description["cut"]))
+    remarks += _remark_on_weights(description)
     if isolated := description["isolated"]:
-        named = ", ".join(isolated[:ISOLATED_SHOWN]) + (", …" if len(isolated) > ISOLATED_SHOWN else "")
-        remarks.append(f"{len(isolated)} sensor(s) without a neighbour learn from themselves alone ({named})")
+        remarks.append(f"{len(isolated)} sensor(s) without a neighbour learn from themselves alone ({named(isolated)})")
     if description["share_joined"] > MANY_EDGES and description["sensors"] > 20:
         remarks.append(
             f"{100 * description['share_joined']:.0f} % of all pairs are joined: check the unit of the distances, "
@@ -92,14 +97,26 @@ def remark_on_graph(description: Mapping[str, Any]) -> list[str]:
     return remarks
 
 
-def remark_on_cut(cut: EdgeCut) -> list[str]:
+def _remark_on_cut(cut: EdgeCut) -> list[str]:
     """Return a warning where the kernel cuts many of the listed edges, or all of a sensor's."""
     lost = cut.listed - cut.kept
     if not (cut.left_alone or lost > MANY_CUT * cut.listed):
         return []
     return [
-        f"{lost} of {cut.listed} edges are too long for the kernel (sigma = {cut.sigma:.3g}, in the file's unit) and "
-        "were dropped; give from,to,weight to keep them"
+        f"{lost} of {cut.listed} edges are too long for the kernel (sigma = {cut.sigma:.3g}, in the file's unit, the "
+        f"{cut.sigma_of} of the distances) and were dropped; list neighbours alone, at most {MOST_NEIGHBOURS} a "
+        "sensor, or give from,to,weight to keep them"
+    ]
+
+
+def _remark_on_weights(description: Mapping[str, Any]) -> list[str]:
+    """Return a warning where distances are made into weights that are nearly all 1."""
+    distances, weights = description["distances"], description["weights"]
+    if distances is None or not distances[1] or weights is None or weights["median"] <= ALIKE:
+        return []
+    return [
+        f"weights are nearly alike (median {weights['median']:.3g}, up to {weights['maximum']:.3g}), though "
+        f"distances are {distances[0]:g} to {distances[1]:g}: check the unit, and the longest distances"
     ]
 
 

@@ -11,13 +11,15 @@ import numpy as np
 
 from stunet_deploy.array_files import load_npy, load_npz, load_pickle
 from stunet_deploy.errors import DataError
+from stunet_deploy.graph.cells import GRAPH_KINDS as GRAPH_KINDS
+from stunet_deploy.graph.cells import split_table
 from stunet_deploy.graph.libcity import graph_from_libcity, is_libcity
 from stunet_deploy.graph.sensor_graph import SensorGraph as SensorGraph
-from stunet_deploy.graph.sensor_graph import graph_from_matrix, in_order, require_unique
-from stunet_deploy.graph.tables import GRAPH_KINDS as GRAPH_KINDS
-from stunet_deploy.graph.tables import graph_from_table, positions_from_table, split_table
+from stunet_deploy.graph.sensor_graph import as_recorded, graph_from_matrix, in_order, require_unique
+from stunet_deploy.graph.tables import graph_from_table, positions_from_table
 from stunet_deploy.series.layouts.files import are_several
 from stunet_deploy.series.layouts.libcity import file_beside, settings_beside
+from stunet_deploy.series.layouts.packed import kind_of_zip
 from stunet_deploy.series.layouts.several import unpacked
 
 # Protocol 2 and later begin with a version, older ones with a container or the first name they import.
@@ -29,7 +31,7 @@ def read_graph(path: str | Path, sensor_ids: Sequence[str] | None = None) -> Sen
     """Read a graph file of any kind that this project knows.
 
     Distances become weights by DCRNN's kernel in edge lists and by STGCN's in matrices, see
-    `stunet_deploy.graph.adjacency.kernel_adjacency`; coordinates by `adjacency_from_coordinates`.
+    `stunet_deploy.graph.kernel.kernel_adjacency`; coordinates by `stunet_deploy.graph.positions`.
 
     Args:
         path: a pickled ``adj_mx.pkl``, a square matrix as CSV (with or without sensor ids in a header row) or
@@ -54,15 +56,19 @@ def read_graph(path: str | Path, sensor_ids: Sequence[str] | None = None) -> Sen
         require_unique(wanted, "the series")
     if content.startswith(b"\x93NUMPY"):
         graph = _from_npy(content, path)
-    elif content.startswith(b"PK"):
+    elif content.startswith(b"PK") and kind_of_zip(path) == "npz":
         graph = _from_npz(content, path.name)
     elif _PICKLE_START.match(content) or path.suffix in (".pkl", ".pickle"):
         graph = _from_pickle(content, path.name)
+    elif content.startswith((b"\x89HDF", b"PAR1")):
+        raise DataError(f"{path.name}: a binary file of unknown kind", GRAPH_KINDS, "give one of these")
     else:
-        table = split_table(content, path.name)
+        table = split_table(path)
         graph = graph_from_libcity(path, table, wanted) if is_libcity(table) else graph_from_table(table, wanted)
     if wanted is not None:
         graph = in_order(graph, wanted, path.name)
+    elif graph.sensor_ids is not None:
+        graph = replace(graph, sensor_ids=as_recorded(graph.sensor_ids, None))
     isolated = int(graph.adjacency.isolated.sum())
     return replace(graph, source=f"{graph.source}; {isolated} without a neighbour") if isolated else graph
 
@@ -96,7 +102,7 @@ def _from_npy(content: bytes, path: Path) -> SensorGraph:
     meta = path.with_name(f"{path.name.removesuffix(_LARGEST_GRAPH)}_meta.csv")
     if not path.name.endswith(_LARGEST_GRAPH) or not meta.is_file():
         return graph_from_matrix(matrix, None, path.name)
-    sensor_ids, latitude, longitude = positions_from_table(split_table(meta.read_bytes(), meta.name))
+    sensor_ids, latitude, longitude = positions_from_table(split_table(meta))
     graph = graph_from_matrix(matrix, sensor_ids, f"{path.name} with {meta.name}")
     return replace(graph, latitude=latitude, longitude=longitude)
 

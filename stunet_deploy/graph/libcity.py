@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph.sensor_graph import SensorGraph, require_present
-from stunet_deploy.graph.tables import GraphTable, graph_from_edges, graph_from_table
+from stunet_deploy.graph.cells import GraphTable
+from stunet_deploy.graph.edge_lists import graph_from_edges
+from stunet_deploy.graph.sensor_graph import SensorGraph
+from stunet_deploy.graph.tables import graph_from_table
 from stunet_deploy.series.layouts.libcity import (
     GEO_COLUMNS,
     REL_COLUMNS,
@@ -49,18 +51,12 @@ def graph_from_libcity(path: Path, table: GraphTable, wanted: tuple[str, ...] | 
         return graph_from_table(_as_positions(table), wanted)
     info = settings_beside(path)
     column, are_distances = _column(table, info)
-    edges = _edges(table, column)
     geo = file_beside(path, info, "geo")
     places, positions = ([], {}) if geo is None else read_geo(geo)
-    known = dict.fromkeys(places)
-    known |= dict.fromkeys(sensor for edge in edges for sensor in edge[:2])
-    if wanted is not None:
-        require_present(wanted, set(known), table.name)
-    nodes = tuple(known) if wanted is None else wanted
-    chosen = set(nodes)
-    edges = [edge for edge in edges if chosen.issuperset(edge[:2])]
-    graph = graph_from_edges(table.name, nodes, edges, len(known) - len(nodes), are_distances=are_distances)
-    latitude, longitude, _ = placed(nodes, positions, "")
+    rows = [[*edge[:2], repr(edge[2])] for edge in _edges(table, column)] + [[place, "", ""] for place in places]
+    edges = GraphTable.of_cells(table.name, [["from", "to", "value"], *rows])
+    graph = graph_from_edges(edges, 1, (0, 1, 2), wanted, are_distances=are_distances)
+    latitude, longitude, _ = placed(graph.sensor_ids or (), positions, "")
     return replace(graph, latitude=latitude, longitude=longitude)
 
 
@@ -73,7 +69,7 @@ def _as_positions(table: GraphTable) -> GraphTable:
             "give the .rel of the data set, or another graph",
         )
     rows = [[sensor, repr(latitude), repr(longitude)] for sensor, (latitude, longitude) in places.items()]
-    return GraphTable(table.name, [["sensor_id", "latitude", "longitude"], *rows], list(range(1, len(rows) + 2)))
+    return GraphTable.of_cells(table.name, [["sensor_id", "latitude", "longitude"], *rows])
 
 
 def _column(table: GraphTable, info: dict[str, object]) -> tuple[int | None, bool]:

@@ -2,93 +2,44 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph.adjacency import (
-    DCRNN_THRESHOLD,
-    NEAREST_NEIGHBOURS,
-    adjacency_from_coordinates,
-    adjacency_from_distances,
-    adjacency_from_edges,
-)
+from stunet_deploy.graph.cells import GRAPH_KINDS, GraphTable, column, key
+from stunet_deploy.graph.edge_lists import edge_columns, graph_from_edges, value_column
+from stunet_deploy.graph.positions import graph_from_positions
 from stunet_deploy.graph.sensor_graph import (
-    EdgeCut,
     SensorGraph,
+    are_unnamed,
+    as_recorded,
     graph_from_matrix,
     left_out,
     require_present,
     require_unique,
-    require_weights,
 )
-from stunet_deploy.series.layouts.pems import is_meta
+from stunet_deploy.series.layouts.roles import LATITUDES, LONGITUDES, ROW_NUMBERS, SENSORS, TIMES
 
-GRAPH_KINDS = (
-    "adj_mx.pkl, a square matrix (.csv or .npy), an edge list `from,to,weight` or `from,to,distance`, "
-    "`sensor_id,latitude,longitude`, PeMS's list of stations, a .rel or .geo of LibCity, or an .npz with `adjacency` "
-    "and `sensor_ids`"
-)
-"""The files that `stunet_deploy.graph.files.read_graph` reads, in the words of error messages."""
-
-_DISTANCE_COLUMNS = ("distance", "cost")
-_ID_COLUMNS = ("sensor_id", "id")
-_LATITUDE_COLUMNS = ("latitude", "lat")
-_LONGITUDE_COLUMNS = ("longitude", "lng", "lon")
+#: Names of the column of ids beside positions; the plainest first.
+_IDS = ("sensorid", "id", *SENSORS)
+#: A table of so many columns may be one of edges or positions although its shape is that of a matrix.
+FEW_COLUMNS = 4
 
 
-class GraphTable(NamedTuple):
-    """A CSV file: cells stripped of blanks, empty lines left out, all rows of one length."""
-
-    name: str
-    rows: list[list[str]]
-    lines: list[int]
-    """Line number in the file of every row."""
-
-
-def split_table(content: bytes, name: str) -> GraphTable:
-    """Split a CSV file into cells, or raise with the kind of file that it is.
-
-    Raises:
-        DataError: it is empty, no UTF-8 text, a web page, or its lines are of several lengths.
-    """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}: a binary file of unknown kind", GRAPH_KINDS, "give one of these") from error
-    if not text.strip():
-        raise DataError(f"{name} is empty", GRAPH_KINDS, "copy the file again")
-    if text.lstrip().startswith("<"):
-        raise DataError(f"{name} is an HTML or XML page", GRAPH_KINDS, "download the file itself, not its page")
-    lists = io.StringIO(text, newline="")
-    # PeMS cuts its lists of stations by tabs, and writes names of places as they are.
-    reader = csv.reader(lists, delimiter="\t", quoting=csv.QUOTE_NONE) if is_meta(text) else csv.reader(lists)
-    rows, lines = [], []
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if any(cells):
-                rows.append(cells)
-                lines.append(reader.line_num)
-    except csv.Error as error:
-        raise DataError(f"{name}, line {reader.line_num}: {error}", GRAPH_KINDS, "give one of these") from error
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(rows[0]):
-            raise DataError(
-                f"{name}, line {line}: {len(row)} columns",
-                f"{len(rows[0])}, as line {lines[0]} has",
-                "complete the line, or copy the file again",
-            )
-    return GraphTable(name, rows, lines)
+def is_graph_header(cells: Sequence[str]) -> bool:
+    """Return whether names over columns are those of an edge list, or of positions at which nothing was read."""
+    header = [key(cell) for cell in cells]
+    if {"from", "to"} <= set(header):
+        return True
+    edges = edge_columns(header) is not None and value_column(header) is not None
+    return (edges or column(header, *LATITUDES) is not None) and column(header, *TIMES) is None
 
 
 def graph_from_table(table: GraphTable, wanted: tuple[str, ...] | None) -> SensorGraph:
-    """Tell the kinds of CSV apart: by the names in a header, then by the shape, then by the values.
+    """Tell the kinds of table apart: by the names in a header, then by the shape, then by the values.
 
     Args:
         table: the file.
@@ -97,212 +48,140 @@ def graph_from_table(table: GraphTable, wanted: tuple[str, ...] | None) -> Senso
     Raises:
         DataError: the table is of no known kind, a cell is no number, or a sensor is missing.
     """
-    rows, columns = len(table.rows), len(table.rows[0])
-    header = [cell.lower() for cell in table.rows[0]]
-    source, target = _column(header, "from"), _column(header, "to")
-    latitude, longitude = _column(header, *_LATITUDE_COLUMNS), _column(header, *_LONGITUDE_COLUMNS)
-    sensor = _column(header, *_ID_COLUMNS)
-    if source is not None and target is not None:
-        weight, distance = _column(header, "weight"), _column(header, *_DISTANCE_COLUMNS)
-        value = distance if weight is None else weight
-        if value is not None:
-            return _from_edges(table, 1, (source, target, value), wanted, are_distances=weight is None)
-    elif sensor is not None and latitude is not None and longitude is not None:
-        return _from_coordinates(table, 1, (sensor, latitude, longitude), wanted)
-    elif rows == columns and not _is_number(header[0]) and _has_constant_diagonal(table, 1, 1):
-        return _from_square(table, 1, 1)
-    elif rows == columns and _has_constant_diagonal(table, 0, 0):
-        return _from_square(table, 0, 0)
-    elif rows == columns + 1 and _has_constant_diagonal(table, 1, 0):
-        return _from_square(table, 1, 0)
-    elif columns == 3 and _is_number(header[2]):
-        if _are_coordinates(table):
-            return _from_coordinates(table, 0, (0, 1, 2), wanted)
-        return _from_edges(table, 0, (0, 1, 2), wanted, are_distances=None)
+    ends, value = edge_columns(table.header), value_column(table.header)
+    places = _position_columns(table, wanted)
+    if ends is not None and value is not None:
+        columns = (*ends, value[0])
+        _check_once(table, columns)
+        return graph_from_edges(table, 1, columns, wanted, are_distances=value[1])
+    if ends is None and places is not None:
+        _check_once(table, places)
+        return _from_positions(table, 1, places, wanted)
+    located = column(table.header, *LATITUDES) is not None and column(table.header, *LONGITUDES) is not None
+    if (ends is None and not located) or len(table.rows[0]) > FEW_COLUMNS:
+        if (corner := _corner(table)) is not None:
+            return _from_square(table, *corner, wanted)
+        if len(table.rows[0]) == 3 and table.is_number(0, 2):
+            if _are_positions(table):
+                return _from_positions(table, 0, (0, 1, 2), wanted)
+            return graph_from_edges(table, 0, (0, 1, 2), wanted, are_distances=None)
     raise DataError(
-        f"{table.name}: {rows} rows and {columns} columns, beginning with {','.join(table.rows[0][:4])}",
+        f"{table.name}: {len(table.rows)} rows and {len(table.rows[0])} columns, beginning with "
+        f"{','.join(table.rows[0][:4])}",
         GRAPH_KINDS,
-        "give one of these, comma-separated",
+        "add a column weight (1 for all, if nothing else is known) or distance"
+        if ends is not None
+        else "add a column sensor_id"
+        if located
+        else "give one of these, comma-separated",
     )
 
 
-def _column(header: list[str], *names: str) -> int | None:
-    return next((header.index(name) for name in names if name in header), None)
+def _check_once(table: GraphTable, places: tuple[int, int, int]) -> None:
+    for place in places:
+        if table.header.count(table.header[place]) > 1:
+            raise DataError(
+                f"{table.name}: {table.rows[0][place]!r} more than once in the header",
+                "every name once",
+                "rename or delete one of them",
+            )
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _corner(table: GraphTable) -> tuple[int, int] | None:
+    """Return the first row and column of weights in a square matrix, None for another table."""
+    rows, columns = len(table.rows), len(table.rows[0])
+    if columns == 1 and not table.is_number(rows - 1, 0):
+        return None  # a text
+    if rows == columns > 1 and not table.is_number(0, 0) and _has_constant_diagonal(table, 1, 1):
+        return 1, 1
+    if rows == columns and _has_constant_diagonal(table, 0, 0):
+        return 0, 0
+    if rows == columns + 1 and _has_constant_diagonal(table, 1, 0):
+        return 1, 0
+    if columns == rows + 1 > FEW_COLUMNS and _count([row[0] for row in table.rows]):
+        return 0, 1
+    return None
 
 
 def _has_constant_diagonal(table: GraphTable, first_row: int, first_column: int) -> bool:
     """Tell a square matrix from a few edges or positions, which have 3 columns; other sizes tell."""
-    diagonal = [row[index + first_column] for index, row in enumerate(table.rows[first_row:])]
-    return len(table.rows[0]) != 3 or all(_is_number(cell) and float(cell) == float(diagonal[0]) for cell in diagonal)
-
-
-def _are_coordinates(table: GraphTable) -> bool:
-    """Tell id, latitude, longitude from the ids and value of an edge: ids have no decimal point."""
-    cells = [cell for row in table.rows for cell in row[1:]]
-    if not all(_is_number(cell) for cell in cells):
-        return False
-    on_earth = all(abs(float(row[1])) <= 90 and abs(float(row[2])) <= 180 for row in table.rows)
-    return on_earth and any("." in row[1] for row in table.rows)
-
-
-def _number(table: GraphTable, row: int, column: int, minimum: float = 0) -> float:
-    cell = table.rows[row][column]
-    value = float(cell) if _is_number(cell) else math.nan
-    if not (math.isfinite(value) and value >= minimum):
-        raise DataError(
-            f"{table.name}, line {table.lines[row]}, column {column + 1}: {cell!r}",
-            "a finite number" + (" of at least 0" if minimum == 0 else ""),
-            "correct the cell",
-        )
-    return value
-
-
-def _from_square(table: GraphTable, first_row: int, first_column: int) -> SensorGraph:
-    rows = range(first_row, len(table.rows))
-    columns = range(first_column, len(table.rows[0]))
-    sensor_ids = tuple(table.rows[0][first_column:]) if first_row else None
-    if first_column and [table.rows[row][0] for row in rows] != list(sensor_ids or ()):
-        raise DataError(
-            f"{table.name}: its rows name other sensors than its columns",
-            "one order in both",
-            "make it again",
-        )
-    matrix = np.array([[_number(table, row, column) for column in columns] for row in rows])
-    return graph_from_matrix(matrix, sensor_ids, table.name)
-
-
-def _from_edges(
-    table: GraphTable,
-    first_row: int,
-    columns: tuple[int, int, int],
-    wanted: tuple[str, ...] | None,
-    *,
-    are_distances: bool | None,
-) -> SensorGraph:
-    source, target, value = columns
-    edges = [
-        (row[source], row[target], _number(table, first_row + index, value))
-        for index, row in enumerate(table.rows[first_row:])
-    ]
-    if not edges:
-        raise DataError(f"{table.name}: a header and no edges", "one edge per line", "copy the file again")
-    known, others = {sensor for edge in edges for sensor in edge[:2]}, 0
-    if wanted is None:
-        nodes = tuple(sorted(known, key=int) if all(map(str.isdecimal, known)) else sorted(known))
-    elif _are_positions(known, wanted, table.name):
-        nodes = wanted
-        edges = [(wanted[int(source)], wanted[int(target)], value) for source, target, value in edges]
-    else:
-        require_present(wanted, known, table.name)
-        nodes = wanted
-        chosen = set(wanted)
-        others = len(known - chosen)
-        edges = [edge for edge in edges if chosen.issuperset(edge[:2])]
-    if are_distances is None:
-        are_distances = max((value for _, _, value in edges), default=0) > 1
-    return graph_from_edges(table.name, nodes, edges, others, are_distances=are_distances)
-
-
-def graph_from_edges(
-    name: str, nodes: tuple[str, ...], edges: list[tuple[str, str, float]], others: int, *, are_distances: bool
-) -> SensorGraph:
-    """Make a graph of edges, each from a sensor to a sensor with a weight or a distance.
-
-    Args:
-        name: of the file.
-        nodes: the sensors, in order.
-        edges: between them.
-        others: how many sensors of the file are not among them.
-        are_distances: which DCRNN's kernel makes weights of.
-
-    Raises:
-        DataError: a distance stands in the place of a weight, or a weight in that of a distance.
-    """
-    values = [value for _, _, value in edges]
-    if not are_distances:
-        start, end, largest = max(edges, key=lambda edge: edge[2], default=("", "", 0.0))
-        require_weights(largest, f"{name}, from {start} to {end}")
-        description = f"{name}: {len(edges)} edges between {len(nodes)} sensors with weights{left_out(others)}"
-        return SensorGraph(adjacency_from_edges(nodes, edges), nodes, None, None, description)
-    itself = [edge for edge in edges if edge[0] == edge[1] and edge[2]]
-    if itself and max(values) <= 1:
-        raise DataError(
-            f"{name}: a distance of {itself[0][2]:g} from sensor {itself[0][0]} to itself, as a weight has",
-            "distances, 0 from a sensor to itself",
-            "name the column weight if near sensors have the larger values",
-        )
-    distances = [distance for start, end, distance in edges if start != end]
-    between = {(start, end) for start, end, _ in edges if start != end}
-    adjacency, sigma = adjacency_from_distances(nodes, edges)
-    kept = len(adjacency.weight)
-    listed = {sensor for pair in between for sensor in pair}
-    alone = sum(sensor in listed for sensor, isolated in zip(nodes, adjacency.isolated, strict=True) if isolated)
-    return SensorGraph(
-        adjacency,
-        nodes,
-        None,
-        None,
-        f"{name}: {len(edges)} edges listed, {kept} kept, between {len(nodes)} sensors with distances, "
-        f"DCRNN kernel, cut below {DCRNN_THRESHOLD}{left_out(others)}",
-        "distances",
-        (min(distances), max(distances)) if distances else None,
-        cut=EdgeCut(len(between), kept, alone, sigma),
+    if len(table.rows[0]) != 3:
+        return True
+    diagonal = [(row, row - first_row + first_column) for row in range(first_row, len(table.rows))]
+    return all(map(table.is_number, *zip(*diagonal, strict=True))) and (
+        len({table.value(row, place) for row, place in diagonal}) == 1
     )
 
 
-def _are_unnamed(sensor_ids: tuple[str, ...]) -> bool:
-    """Whether a recording knows its sensors by position alone, as PeMSD7 and PEMS04 do."""
-    return sensor_ids == tuple(map(str, range(len(sensor_ids))))
+def _count(cells: Sequence[str]) -> bool:
+    """Return whether cells count from 0 or 1, as row numbers do."""
+    return any(list(cells) == [str(number + first) for number in range(len(cells))] for first in (0, 1))
 
 
-def _are_positions(known: set[str], wanted: tuple[str, ...], name: str) -> bool:
-    """Tell positions in the series from ids, and refuse those of a network of another size."""
-    unnamed = _are_unnamed(wanted)
-    if not (all(map(str.isdecimal, known)) and (unnamed or known.isdisjoint(wanted))):
+# --- square matrices ---
+
+
+def _from_square(table: GraphTable, first_row: int, first_column: int, wanted: tuple[str, ...] | None) -> SensorGraph:
+    rows = range(first_row, len(table.rows))
+    columns = range(first_column, len(table.rows[0]))
+    sensor_ids = tuple(table.rows[0][first_column:]) if first_row else None
+    if first_column and sensor_ids is not None:
+        names = tuple(table.rows[row][0] for row in rows)
+        numbers = table.header[0] in ("", *ROW_NUMBERS) and _count(names) and set(names).isdisjoint(sensor_ids)
+        if not numbers and as_recorded(names, None) != as_recorded(sensor_ids, None):
+            raise DataError(
+                f"{table.name}: its rows name other sensors than its columns",
+                "one order in both",
+                "make it again",
+            )
+    if wanted is not None and sensor_ids is not None and are_unnamed(sensor_ids) and set(sensor_ids).isdisjoint(wanted):
+        sensor_ids = None  # numbers that a program gave to rows and columns without names
+    matrix = np.array([[table.number(row, place) for place in columns] for row in rows])
+    return graph_from_matrix(matrix, sensor_ids, table.name)
+
+
+# --- positions ---
+
+
+def _position_columns(table: GraphTable, wanted: tuple[str, ...] | None) -> tuple[int, int, int] | None:
+    """Return the places of id, latitude and longitude in a table whose header names them."""
+    header = table.header
+    north, east = column(header, *LATITUDES), column(header, *LONGITUDES)
+    ids = [header.index(name) for name in dict.fromkeys(_IDS) if name in header]
+    if not ids or north is None or east is None:
+        return None
+    cells = {place: [row[place] for row in table.rows[1:]] for place in ids}
+    named = [place for place in ids if header[place] != "id" or not _count(cells[place])] or ids
+    fitting = [
+        place for place in ids if wanted is not None and set(as_recorded(cells[place], wanted)).issuperset(wanted)
+    ]
+    return (fitting or named)[0], north, east
+
+
+def _are_positions(table: GraphTable) -> bool:
+    """Tell id, latitude, longitude from the ids and value of an edge: ids are whole, and rarely below 180."""
+    try:
+        numbers = [(table.value(row, 1), table.value(row, 2)) for row in range(len(table.rows))]
+    except ValueError:
         return False
-    nodes = max(map(int, known)) + 1
-    if nodes == len(wanted):
-        return True
-    # Other networks have their positions below ours too: only the last sensor tells them apart.
-    if "0" in known or known.issubset(wanted):
-        raise DataError(
-            f"{name}: edges between positions 0 to {nodes - 1}, a network of {nodes} sensors",
-            f"sensor ids, or positions up to {len(wanted) - 1} as the series has {len(wanted)} sensors",
-            "give the graph of this network, or one with sensor ids",
-        )
-    if unnamed:
-        raise DataError(
-            f"{name}: edges between sensors such as {min(known)}, for a recording that knows its sensors by position",
-            "positions in both, or ids in both",
-            "put the list of ids beside the recording, as PEMS03.txt beside PEMS03.npz",
-        )
-    return False
+    on_earth = all(not max(abs(north), abs(east)) > 180 for north, east in numbers)
+    return on_earth and any(north % 1 > 0 for north, _ in numbers)
 
 
 def positions_from_table(table: GraphTable) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
-    """Sensor ids, latitudes and longitudes, [node] each, of a table whose header names them.
+    """Sensor ids, latitudes and longitudes, [node] each, of a table whose header names them; NaN is unknown.
 
     Raises:
         DataError: a column is missing, a sensor occurs twice, or a cell is no number.
     """
-    header = [cell.lower() for cell in table.rows[0]]
-    columns = tuple(_column(header, *names) for names in (_ID_COLUMNS, _LATITUDE_COLUMNS, _LONGITUDE_COLUMNS))
-    sensor, north, east = columns
-    if sensor is None or north is None or east is None:
+    columns = _position_columns(table, None)
+    if columns is None:
         raise DataError(
             f"{table.name} with the columns {', '.join(table.rows[0][:5])}",
             "columns ID, Lat and Lng",
             "take the file from where the graph comes from",
         )
-    return _positions(table, 1, (sensor, north, east), None)
+    return _positions(table, 1, columns, None)
 
 
 def _positions(
@@ -310,31 +189,35 @@ def _positions(
 ) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
     sensor, north, east = columns
     every = range(first_row, len(table.rows))
-    known = [table.rows[row][sensor] for row in every]
+    known = as_recorded([table.rows[row][sensor] for row in every], wanted)
     if not known:
-        raise DataError(f"{table.name}: a header and no sensors", "one sensor per line", "copy the file again")
+        raise DataError(f"{table.name}: a header and no positions", "one sensor per line", "copy the file again")
     require_unique(known, table.name)
-    if wanted is not None and _are_unnamed(wanted) and len(known) == len(wanted) and set(known) != set(wanted):
-        known = list(wanted)  # the list is in the recording's order, as PeMSD7's is
     if wanted is not None:
+        if are_unnamed(wanted) and len(known) == len(wanted) and set(known) != set(wanted):
+            known = wanted  # the list is in the recording's order, as PeMSD7's is
         require_present(wanted, set(known), table.name)
     chosen = set(known if wanted is None else wanted)
-    rows = [row for row, sensor_id in zip(every, known, strict=True) if sensor_id in chosen]
-    return (
-        tuple(sensor_id for sensor_id in known if sensor_id in chosen),
-        np.array([_number(table, row, north, -math.inf) for row in rows]),
-        np.array([_number(table, row, east, -math.inf) for row in rows]),
-    )
+    degrees = [
+        (math.nan, math.nan)
+        if table.lacks(row, north, east)
+        else (table.number(row, north, -math.inf), table.number(row, east, -math.inf))
+        for row, sensor_id in zip(every, known, strict=True)
+        if sensor_id in chosen
+    ]
+    latitude, longitude = np.array(degrees).reshape(-1, 2).T
+    return tuple(sensor_id for sensor_id in known if sensor_id in chosen), latitude, longitude
 
 
-def _from_coordinates(
+def _from_positions(
     table: GraphTable, first_row: int, columns: tuple[int, int, int], wanted: tuple[str, ...] | None
 ) -> SensorGraph:
     # Neighbours are counted among the sensors of the series only.
     sensor_ids, latitude, longitude = _positions(table, first_row, columns, wanted)
-    adjacency = adjacency_from_coordinates(latitude, longitude)
-    description = (
-        f"{table.name}: positions of {len(sensor_ids)} sensors, each joined to its {NEAREST_NEIGHBOURS} nearest"
-        + left_out(len(table.rows) - first_row - len(sensor_ids))
+    return graph_from_positions(
+        sensor_ids,
+        latitude,
+        longitude,
+        table.name,
+        left_out(len(table.rows) - first_row - len(sensor_ids)),
     )
-    return SensorGraph(adjacency, sensor_ids, latitude, longitude, description, "positions")

@@ -313,10 +313,10 @@ GRAPHS: dict[str, Case] = {
         "graph.npy", npy(np.abs(np.subtract.outer(np.arange(9.0), np.arange(9.0)))), "distances up to 8", "by 1000"
     ),
     "positions of no sensor": Case(
-        "places.csv", b"sensor_id,latitude,longitude\n", "a header and no sensors", "copy the file again"
+        "places.csv", b"sensor_id,latitude,longitude\n", "a header and no positions", "copy the file again"
     ),
     "latitude and longitude exchanged": Case(
-        "places.csv", b"sensor_id,latitude,longitude\n11,-118.3,34.1\n", "latitude -118.3", "in the order"
+        "places.csv", b"sensor_id,latitude,longitude\n11,-118.3,34.1\n", "latitude -118.3", "exchange"
     ),
     "place twice": Case("places.csv", b"id,lat,lng\n11,34.1,-118\n11,34.2,-118\n", "sensor 11 twice", "take one"),
     "place without a number": Case("places.csv", b"id,lat,lng\n11,34.1,\n", "line 2, column 3: ''", "correct the cell"),

@@ -112,7 +112,7 @@ def _draw_graph(axes: Axes, graph: SensorGraph, series: Series | None) -> None:
         axes.scatter(place[alone, 0], place[alone, 1], s=14, color=COLOURS[1], zorder=4, label="without a neighbour")
         axes.legend(loc="best")
     # A degree of longitude is shorter than one of latitude by the cosine of the latitude.
-    axes.set_aspect(1 / max(0.1, float(np.cos(np.radians(place[:, 1].mean())))))
+    axes.set_aspect(1 / max(0.1, float(np.cos(np.radians(np.nanmean(place[:, 1]))))))
     axes.tick_params(colors=QUIET)
     axes.set_facecolor(GRID + "40")
     axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TextIO
+from typing import Literal, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ class Delimited:
         later: of all others.
         decimal_comma: whether numbers have a comma for a point.
         doubtful: columns of whole numbers, in which the sign may part thousands.
+        header_line: number of the line in which the header ends.
     """
 
     name: str
@@ -47,15 +48,17 @@ class Delimited:
     later: Iterator[tuple[int, list[str]]]
     decimal_comma: bool
     doubtful: frozenset[str] = frozenset()
+    header_line: int = 1
 
     @classmethod
-    def of(cls, file: TextIO, name: str) -> Delimited:
-        """Read the header and the first rows of a seekable text."""
+    def of(cls, file: TextIO, name: str, *, quoted: bool = True) -> Delimited:
+        """Read the header and the first rows of a seekable text; quotes stand around cells, or are part of them."""
         sample = file.read(_SAMPLE)
         file.seek(0)
         delimiter = _delimiter(sample)
-        rows = _numbered(csv.reader(file, delimiter=delimiter, skipinitialspace=delimiter == ","))
-        _, header = next(rows, (0, list[str]()))
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        rows = _numbered(csv.reader(file, delimiter=delimiter, skipinitialspace=delimiter == ",", quoting=quoting))
+        line, header = next(rows, (0, list[str]()))
         first = list(islice(rows, LOOKED_AT))
         header = [cell.strip() for cell in header]
         comma, doubtful = False, set[str]()
@@ -63,7 +66,7 @@ class Delimited:
             comma = any(_DECIMAL_COMMA.fullmatch(cell) for _, row in first for cell in row)
             columns = zip(*(row for _, row in first if len(row) == len(header)), strict=True)
             doubtful = {column for column, cells in zip(header, columns, strict=False) if _whole(cells)}
-        return cls(name, header, first, rows, comma, frozenset(doubtful))
+        return cls(name, header, first, rows, comma, frozenset(doubtful), line)
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield number and cells of every row, as many as the header has.
@@ -88,6 +91,16 @@ class Delimited:
         """Return the number of a cell; see :func:`number_of`."""
         return number_of(text, self.decimal_comma)
 
+    def number_in(self, column: str, cell: str) -> float:
+        """Return the number of a cell of a column, NaN for none.
+
+        Raises:
+            ValueError: the text is no number, or may have a sign between thousands.
+        """
+        if column in self.doubtful and _THOUSANDS.fullmatch(cell.strip()):
+            raise ValueError(cell)
+        return self.number(cell)
+
     def numbers(self, cells: Sequence[str], line: int, columns: Sequence[str]) -> NDArray[np.float32]:
         """Return the numbers of a row.
 
@@ -107,9 +120,7 @@ class Delimited:
         row = list[float]()
         for cell, column in zip(cells, columns, strict=True):
             try:
-                if column in self.doubtful and _THOUSANDS.fullmatch(cell.strip()):
-                    raise ValueError(cell)
-                row.append(self.number(cell))
+                row.append(self.number_in(column, cell))
             except ValueError as error:
                 raise DataError(
                     f"{self.name}: line {line}, column {column!r}: {cell[:40]!r}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ LAYOUTS: dict[str, tuple[str, int, int]] = {
     "graph_sensor_locations.csv": ("graph", 207, 1850),
     "graph_sensor_locations_bay.csv": ("graph", 325, 2844),
     "PeMSD7_M_Station_Info.csv": ("graph", 228, 1974),
-    "PEMS03.csv": ("graph", 358, 442),
-    "PEMS04.csv": ("graph", 307, 209),
-    "PEMS07.csv": ("graph", 883, 790),
-    "PEMS08.csv": ("graph", 170, 137),
+    "PEMS03.csv": ("graph", 358, 546),
+    "PEMS04.csv": ("graph", 307, 340),
+    "PEMS07.csv": ("graph", 883, 866),
+    "PEMS08.csv": ("graph", 170, 277),
     "graph_sensor_ids.txt": ("sensor ids", 0, 0),
     "PEMS03.txt": ("sensor ids", 0, 0),
     "biwi_eth.txt": ("pedestrian tracks", 0, 0),
@@ -183,10 +184,34 @@ def test_what_looks_wrong_is_remarked(files: Path, answer: Answer) -> None:
         assert any(words in remark for remark in remarks), words
 
 
-def test_edges_that_are_cut_are_remarked_before_training_too(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (files / "line.csv").write_text("from,to,distance\nA,B,100\nB,C,900\nC,A,1000\n")
-    pair = [str(files / "speeds.csv"), "--graph", str(files / "line.csv"), "--timezone", "Europe/Berlin"]
-    remark = "2 of 3 edges are too long for the kernel (sigma = 403, in the file's unit) and were dropped"
+GRAPHS_TO_LOOK_AT = {
+    "pairs, most of them cut": (
+        "from,to,distance\nA,B,100\nB,C,900\nC,A,1000\n"
+        + "".join(f"{one},{other},500\n" for one, other in permutations("ABCDEFGH", 2) if {one, other} - {*"ABC"}),
+        "2 of 3 edges are too long for the kernel (sigma = 403, in the file's unit, the standard deviation of the",
+    ),
+    "an absurd distance": (
+        "from,to,distance\nA,B,100\nB,C,300\nC,A,200\nB,A,999999\n",
+        "1 distance(s) far above all others (from B to A: 999999, the others up to 300)",
+    ),
+    "an unknown position": (
+        "id,lat,lon\nA,56.1,10.1\nB,56.2,10.2\nC,0,0\n", "no position of C (empty, or 0, 0): without neighbours",
+    ),
+    "two values of an edge": ("from,to,weight\nA,B,1\nB,C,1\nA,B,0.5\n", "from A to B: 1 and 0.5): the largest counts"),
+    "no neighbour": ("from,to,weight\nA,B,1\nC,,\n", "1 sensor(s) without a neighbour learn from themselves alone (C)"),
+    "sensors that the recording lacks": (
+        "from,to,weight\nA,B,1\nB,C,1\nC,D,1\n", "1 sensor(s) that the recording lacks left out"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", GRAPHS_TO_LOOK_AT)
+def test_what_is_odd_in_a_graph_is_said_before_training_too(
+    case: str, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, remark = GRAPHS_TO_LOOK_AT[case]
+    (files / "odd.csv").write_text(text)
+    pair = [str(files / "speeds.csv"), "--graph", str(files / "odd.csv"), "--timezone", "Europe/Berlin"]
 
     assert main(["data", "inspect", *pair]) == 0
     assert remark in capsys.readouterr().out

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.graph.adjacency import STGCN_SIGMA_METRES, STGCN_THRESHOLD, kernel_adjacency
 from stunet_deploy.graph.files import read_graph
+from stunet_deploy.graph.kernel import STGCN_SIGMA_METRES, STGCN_THRESHOLD, kernel_adjacency
 from tests.paths import DATA
 
 LAYOUTS = DATA / "layouts"
@@ -63,7 +63,8 @@ def test_pems_edge_lists_by_position(name, nodes, edges):
     assert graph.source.startswith(f"PEMS{name}.csv: {edges} edges listed, {kept} kept, between {nodes} sensors with")
     assert graph.sensor_ids == tuple(series)
     assert np.array_equal(graph.adjacency.dense(), read_graph(path).adjacency.dense())
-    assert 0 < np.count_nonzero(graph.adjacency.dense()) <= edges
+    assert kept == graph.cut.listed  # neighbours all
+    assert not graph.adjacency.isolated.any()
 
 
 @needs_data
@@ -73,6 +74,22 @@ def test_pems_edge_lists_are_refused_for_another_network(name, nodes, sensors):
     for ids in ([f"s{index}" for index in range(sensors)], [str(index) for index in range(sensors)]):
         with pytest.raises(DataError, match=f"PEMS{name}.csv: .*a network of {nodes} sensors"):
             read_graph(LAYOUTS / f"PEMS{name}.csv", ids)
+
+
+@needs_data
+def test_neighbours_of_aarhus_stay_and_the_near_ones_have_dcrnns_weights():
+    graph = read_graph(DATA / "aarhus-graph.csv")
+    assert (graph.cut.listed, graph.cut.kept, graph.cut.raised) == (1208, 1208, 379)
+    assert not graph.adjacency.isolated.any()
+    distances = np.full((449, 449), np.inf)
+    place = {sensor: index for index, sensor in enumerate(graph.sensor_ids)}
+    for line in (DATA / "aarhus-graph.csv").read_text().split()[1:]:
+        start, end, distance = line.split(",")
+        distances[place[start], place[end]] = float(distance)
+    published = kernel_adjacency(distances)
+    weights = graph.adjacency.dense()
+    assert np.array_equal(weights[published > 0], published[published > 0])
+    assert (weights[np.isfinite(distances) & (published == 0)] == 0.1).all()
 
 
 @needs_data

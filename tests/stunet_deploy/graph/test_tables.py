@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.graph.description import describe_graph, remark_on_graph
 from stunet_deploy.graph.files import read_graph
+from stunet_deploy.graph.kernel import kernel_adjacency, usual
 from stunet_deploy.graph.sensor_graph import EdgeCut
 
 OFF_DIAGONAL = [[0, 0.5, 0], [0.25, 0, 0], [0, 0.75, 0]]
@@ -86,28 +89,109 @@ def test_edge_list_with_weights(tmp_path, text):
 
 
 @pytest.mark.parametrize("header", ["from,to,distance\n", "from,to,cost\n", ""])
-def test_edge_list_with_distances_gets_the_dcrnn_kernel(tmp_path, header):
-    graph = read_graph(write(tmp_path, f"{header}a,a,0\na,b,300\nb,c,100\n"))
-    spread = np.std([0, 300, 100])
-    expected = np.zeros((3, 3))
-    expected[1, 2] = np.exp(-((100 / spread) ** 2))
-    np.testing.assert_allclose(graph.adjacency.dense(), expected, rtol=1e-14)  # exp(-(300 / 125)^2) is below 0.1
-    assert "distances, DCRNN kernel" in graph.source
+def test_every_listed_neighbour_stays(tmp_path, header):
+    graph = read_graph(write(tmp_path, f"{header}a,a,0\na,b,300\nb,c,100\nd,,\n" if header else "a,b,300\nb,c,100\n"))
+    spread = np.std([0, 300, 100] if header else [300, 100])
+    near = np.exp(-((100 / spread) ** 2))
+    assert graph.adjacency.dense()[:3, :3].tolist() == [[0, 0.1, 0], [0, 0, near], [0, 0, 0]]  # exp(-9) is below 0.1
+    assert "distances, DCRNN kernel, 1 at its least weight 0.1" in graph.source
+    assert graph.cut == EdgeCut(2, 2, 1, 0, spread, "standard deviation")
 
 
-def test_cut_edges_are_counted_and_remarked(tmp_path):
-    cut = read_graph(write(tmp_path, "from,to,distance\na,b,900\nb,c,1000\nc,d,1100\nd,e,100\ne,a,300\n"))
-    spread = np.std([900, 1000, 1100, 100, 300])
-    assert cut.cut == EdgeCut(5, 2, 2, pytest.approx(spread))  # b and c lose both of their edges
-    assert "5 edges listed, 2 kept, between 5 sensors" in cut.source
-    assert remark_on_graph(describe_graph(cut))[0] == (
-        f"3 of 5 edges are too long for the kernel (sigma = {spread:.3g}, in the file's unit) and were dropped; "
-        "give from,to,weight to keep them"
-    )
+@pytest.mark.parametrize("line", ["R0,R0,0", "R0,,", "R0,,0", "R0,nan,"])
+@pytest.mark.parametrize("value", ["weight", "distance"])
+def test_a_sensor_without_a_neighbour_in_an_edge_list(tmp_path, line, value):
+    lines = f"from,to,{value}\na,b,0.5\nb,c,0.25\n"
+    graph, without = (read_graph(write(tmp_path, text)) for text in (lines + line + "\n", lines))
+    assert graph.sensor_ids == ("R0", "a", "b", "c")
+    assert np.array_equal(graph.adjacency.dense()[1:, 1:], without.adjacency.dense())
+    assert graph.adjacency.isolated.tolist() == [True, False, False, False]
+    assert describe_graph(graph)["isolated"] == ["R0"]
 
-    whole = read_graph(write(tmp_path, "from,to,distance\na,b,400\nb,a,400\nb,c,400\n"))
-    assert whole.cut == EdgeCut(3, 3, 0, 400)
-    assert remark_on_graph(describe_graph(whole)) == []
+
+def pairs_on_a_road(sensors, reach):
+    """Lines of all pairs up to some distance, of sensors in a row at growing distances."""
+    places = np.cumsum(np.linspace(100, 900, sensors))
+    return [
+        f"s{one},s{other},{abs(places[one] - places[other]):.1f}"
+        for one in range(sensors)
+        for other in range(sensors)
+        if abs(places[one] - places[other]) <= reach
+    ]
+
+
+@pytest.mark.parametrize(("sensors", "reach"), [(6, 1e9), (12, 1e9), (60, 8000)])
+@pytest.mark.parametrize("one_way", [False, True])
+def test_a_list_of_pairs_is_cut_where_the_kernel_ends(tmp_path, sensors, reach, one_way):
+    lines = pairs_on_a_road(sensors, reach)
+    if one_way:
+        lines = [line for line in lines if int(line.split(",")[0][1:]) <= int(line.split(",")[1][1:])]
+    graph = read_graph(write(tmp_path, "from,to,distance\n" + "\n".join(lines)))
+    distances = np.full((sensors, sensors), np.inf)
+    place = {sensor: index for index, sensor in enumerate(graph.sensor_ids)}
+    for start, end, distance in (line.split(",") for line in lines):
+        distances[place[start], place[end]] = float(distance)
+    assert np.array_equal(graph.adjacency.dense(), kernel_adjacency(distances))
+    assert graph.cut.kept < graph.cut.listed
+    if graph.cut.kept < 2 / 3 * graph.cut.listed:
+        assert (
+            "the standard deviation of the distances) and were dropped; list neighbours alone"
+            in (remark_on_graph(describe_graph(graph))[0])
+        )
+
+
+@given(
+    lengths=st.lists(st.floats(10, 20_000), min_size=4, max_size=60),
+    absurd=st.sampled_from([999_999.0, 1e12, 12_345_678.9]),
+    place=st.integers(0, 60),
+)
+def test_one_absurd_distance_leaves_the_other_weights(tmp_path_factory, lengths, absurd, place):
+    assume(usual(np.array(lengths)).all())
+    lines = [f"s{index},s{index + 1},{length!r}" for index, length in enumerate(lengths)]
+    folder = tmp_path_factory.mktemp("roads")
+    whole = read_graph(write(folder, "\n".join(["from,to,distance", *lines])))
+    lines.insert(min(place, len(lines)), f"s0,far,{absurd!r}")
+    graph = read_graph(write(folder, "\n".join(["from,to,distance", *lines])))
+    others = [index for index, sensor in enumerate(graph.sensor_ids) if sensor != "far"]
+    assert np.array_equal(graph.adjacency.dense()[np.ix_(others, others)], whole.adjacency.dense())
+    assert graph.adjacency.dense().max(axis=0)[graph.sensor_ids.index("far")] == 0.1
+    assert len(graph.adjacency.weight) == len(lines)
+    assert any("far above all others (from s0 to far:" in remark for remark in remark_on_graph(describe_graph(graph)))
+
+
+def test_weights_that_are_alike_are_remarked(tmp_path):
+    path = write(tmp_path, "from,to,distance\na,b,300\nb,c,400\nc,d,999999\n")  # of three none is the usual
+    assert remark_on_graph(describe_graph(read_graph(path))) == [
+        "weights are nearly alike (median 1, up to 1), though distances are 300 to 999999: check the unit, and the "
+        "longest distances"
+    ]
+    matrix = 0.2 * np.abs(np.subtract.outer(np.arange(9.0), np.arange(9.0)))
+    matrix[0, 3] = matrix[5, 2] = 999_999  # kilometres
+    np.save(tmp_path / "graph.npy", matrix * 5)
+    with pytest.raises(DataError, match="distances up to 8, a network of 8 m"):
+        read_graph(tmp_path / "graph.npy")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.45])
+def test_a_matrix_with_zeros_for_pairs_that_are_not_joined_is_refused(tmp_path, share):
+    rng = np.random.default_rng(0)
+    matrix = rng.uniform(500, 9000, (40, 40)) * (rng.random((40, 40)) > share) * (1 - np.eye(40))
+    np.save(tmp_path / "graph.npy", matrix)
+    with pytest.raises(DataError, match="which between two sensors are 0; expected 0 m only where"):
+        read_graph(tmp_path / "graph.npy")
+
+
+@pytest.mark.parametrize(
+    ("text", "remark"),
+    [
+        ("from,to,weight\na,b,0.5\na,b,0.5\n", None),
+        ("from,to,weight\na,b,0.5\na,b,0.75\n", "from a to b: 0.5 and 0.75): the largest counts"),
+        ("from,to,distance\na,b,400\nb,a,300\na,b,300\n", "from a to b: 400 and 300): the shortest counts"),
+    ],
+)
+def test_edges_listed_again(tmp_path, text, remark):
+    graph = read_graph(write(tmp_path, text))
+    assert [remark in note for note in graph.notes] == ([] if remark is None else [True])
 
 
 def test_edge_list_with_a_header_is_not_judged_by_its_values(tmp_path):
@@ -216,7 +300,7 @@ def test_only_sensors_of_the_series_are_neighbours(tmp_path):
         ("from,to,colour\na,b,red\n", "beginning with from,to,colour"),
         ("from,to\na,b\nb,c\nc,d\n", "beginning with from,to"),
         ("sensor_id,latitude,longitude\n1,34.1,-118\n1,34.2,-118\n", "sensor 1 twice"),
-        ("sensor_id,latitude,longitude\n1,-118.2,34.1\n", "latitude -118.2 of sensor 0"),
+        ("sensor_id,latitude,longitude\n1,-118.2,34.1\n", "latitude -118.2 of sensor 1"),
         ("sensor_id,latitude,longitude\n1,34.1,\n", "line 2, column 3: ''; expected a finite number;"),
         (",a,b,c\na,0,1,1\nc,1,0,1\nb,1,1,0\n", "rows name other sensors"),
         ("60,61,62,63\n60,61,62,64\n", "2 rows and 4 columns"),

@@ -136,7 +136,7 @@ def test_relations_are_found_beside_the_states(tmp_path: Path) -> None:
     assert read_data_file(tmp_path / "METR_LA.rel").kind == "graph"
     assert read_data_file(tmp_path / "METR_LA.geo").kind == "graph"
     (tmp_path / "METR_LA.rel").unlink()
-    assert "nearest neighbours" in find_graph(None, path, series).source
+    assert "nearest" in find_graph(None, path, series).source
     assert read_graph(tmp_path / "METR_LA.geo", SENSORS[1:]).sensor_ids == SENSORS[1:]
 
 

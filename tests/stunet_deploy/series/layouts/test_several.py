@@ -183,7 +183,7 @@ def test_days_of_pems_with_their_list_of_stations(tmp_path: Path, pack: Callable
     assert series.latitude == tuple(north for north, _ in PLACES.values())
     assert "positions of d04_text_meta_2018_01_15.txt;" in series.source
     assert "estimated by PeMS (less than 50 % observed) read as missing (in 2 of 3 files)" in series.source
-    assert "nearest neighbours" in find_graph(None, folder, series).source
+    assert "nearest" in find_graph(None, folder, series).source
 
 
 def test_a_folder_or_an_archive_of_libcity_brings_its_graph(tmp_path: Path) -> None:
