@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stunet_deploy.series.layouts import roles
-from stunet_deploy.series.layouts.delimited import MISSING
+from stunet_deploy.series.layouts.delimited import MISSING, plain
 from stunet_deploy.series.times import is_time
 
 TIME_NAMES = ("timestamp", "time", "datetime", "date_time", "Date-Time", "start time", "ts")
@@ -54,7 +54,7 @@ _ids = st.text(st.characters(categories=("L", "N"), include_characters=" ,;'\"-_
 def _sensible(name: str) -> bool:
     """Return whether a name is that of a sensor, and of no column with another role."""
     known = (*roles.TIMES, *roles.SENSORS, *roles.LATITUDES, *roles.LONGITUDES, *roles.ROW_NUMBERS)
-    if name != name.strip() or name.lower() in MISSING or name.endswith(".0") or is_time(name):
+    if plain(name) != name or name.lower() in MISSING or name.endswith(".0") or is_time(name):
         return False
     return roles.Column(name, "number").key not in known
 

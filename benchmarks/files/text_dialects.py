@@ -73,7 +73,7 @@ def text_dialects(draw: st.DrawFn, recording: Recording) -> TextDialect:
         decimal=decimal,
         quoting=draw(st.sampled_from((csv.QUOTE_MINIMAL, csv.QUOTE_ALL))),
         encoding=draw(st.sampled_from(("utf-8", "utf-8-sig", "utf-16"))),
-        line_end=draw(st.sampled_from(("\n", "\r\n"))),
+        line_end=draw(st.sampled_from(("\n", "\r\n", "\r"))),
         packed=draw(st.sampled_from(("", "gz", "zip"))),
         time_form=draw(st.sampled_from(time_forms)),
         zone=draw(st.sampled_from(ZONES)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.layouts.delimited import MISSING, Delimited
+from stunet_deploy.series.layouts.delimited import MISSING, Delimited, plain
 from stunet_deploy.series.layouts.packed import open_text
 from stunet_deploy.series.layouts.pems import is_meta
 
@@ -118,7 +118,7 @@ def split_table(path: Path) -> GraphTable:
         if not isinstance(error.__cause__, UnicodeError):
             raise
         raise DataError(f"{name}: a binary file of unknown kind", GRAPH_KINDS, "give one of these") from error
-    stripped = [(line, [cell.strip() for cell in row]) for line, row in found]
+    stripped = [(line, [*map(plain, row)]) for line, row in found]
     lines, rows = [line for line, row in stripped if any(row)], [row for _, row in stripped if any(row)]
     if not rows:
         raise DataError(f"{name} is empty", GRAPH_KINDS, "copy the file again")

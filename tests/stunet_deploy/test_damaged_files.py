@@ -132,6 +132,12 @@ RECORDINGS: dict[str, Case] = {
     "first line of epoch seconds": Case(
         "speeds.csv", csv("1330560300,60,61", header="1330560000,NA,61"), "'1330560000' in the first line", "a header"
     ),
+    "a quote that is not closed": Case(
+        "speeds.csv", b'time,11,12\n2012-03-01,"60,61\n2012-03-02,62,63\n', "opened in line 2", "quotes of that line"
+    ),
+    "times across": Case(
+        "speeds.csv", b"sensor,2012-03-01,2012-03-02,2012-03-03\n11,60,61,62\n", "times across", "turn the table"
+    ),
     "a number that may be of the row": Case(
         "speeds.csv",
         csv("5,2012-03-01T00:00,60", "7,2012-03-01T00:05,60", header="record_id,time,speed"),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,10 +57,11 @@ class Delimited:
         file.seek(0)
         delimiter = _delimiter(sample)
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-        rows = _numbered(csv.reader(file, delimiter=delimiter, skipinitialspace=delimiter == ",", quoting=quoting))
+        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=delimiter == ",", quoting=quoting)
+        rows = _numbered(reader, name)
         line, header = next(rows, (0, list[str]()))
         first = list(islice(rows, LOOKED_AT))
-        header = [cell.strip() for cell in header]
+        header = [*map(plain, header)]
         comma, doubtful = False, set[str]()
         if delimiter != ",":
             comma = any(_DECIMAL_COMMA.fullmatch(cell) for _, row in first for cell in row)
@@ -170,11 +171,32 @@ def stacked(rows: Sequence[NDArray[np.float32]], columns: int) -> NDArray[np.flo
     return np.stack(rows) if rows else np.empty((0, columns), np.float32)
 
 
-def _numbered(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of the line in which a row ends, and its cells; blank lines are no rows."""
+def plain(cell: str) -> str:
+    """Return a name without what programs put around it: blanks, quotes of their own, ``="…"`` that keeps zeros."""
+    cell = cell.strip()
+    if cell.startswith('="') and cell.endswith('"') and len(cell) > 3:
+        return cell[2:-1]
+    return cell[1:-1] if len(cell) > 2 and cell[0] == cell[-1] == "'" else cell
+
+
+def _numbered(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the line in which a row ends, and its cells; blank lines are no rows.
+
+    Raises:
+        DataError: a quote is not closed, so that the lines after it are one cell; names alone may have line ends.
+    """
+    before, header = 0, True
     for row in reader:
         if row:
-            yield reader.line_num, row  # type: ignore[attr-defined]
+            if reader.line_num - before > 1 and not header:
+                raise DataError(
+                    f"{name}: a quote that is opened in line {before + 1} and not closed in it",
+                    "cells that end in their line",
+                    "correct the quotes of that line",
+                )
+            header = False
+            yield reader.line_num, row
+        before = reader.line_num
 
 
 def _delimiter(sample: str) -> str:
@@ -184,7 +206,7 @@ def _delimiter(sample: str) -> str:
     """
     found = dict[str, list[list[str]]]()
     for delimiter in DELIMITERS:
-        rows = islice(csv.reader(io.StringIO(sample), delimiter=delimiter), 20)
+        rows = islice(csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter), 20)
         found[delimiter] = [row for row in rows if row][:2]
     even = [delimiter for delimiter, rows in found.items() if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1]
     likely = even or [delimiter for delimiter, rows in found.items() if rows and len(rows[0]) > 1]

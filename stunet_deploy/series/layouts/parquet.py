@@ -37,10 +37,10 @@ def read_parquet(path: Path) -> FileTable:
     try:
         table = parquet.read_table(path)
         table.validate(full=True)  # text that is no UTF-8 is found here, and not when it is used
-        columns: dict[str, Any] = dict(zip(table.column_names, table.columns, strict=True))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        columns: dict[str, Any] = dict(zip(table.column_names, table.columns, strict=True)) | _even_index(table)
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path.name}, a damaged Parquet file ({error})", "a whole file", "copy it again") from error
-    if len(columns) < table.num_columns:
+    if len(set(table.column_names)) < table.num_columns:
         raise DataError(f"{path.name} with a column name twice", "distinct columns", "rename one of them")
     if not columns:
         raise DataError(f"{path.name} without columns", OWN_LAYOUT, "check the file's export")
@@ -66,6 +66,20 @@ def read_parquet(path: Path) -> FileTable:
     ids = [] if roles.sensor is None else columns[names[roles.sensor]].to_pylist()
     sensors = ["" if sensor is None else str(sensor).strip() for sensor in ids]
     return arranged(path.name, "Parquet", roles, wanted, numbers, clock, sensors)
+
+
+def _even_index(table: Any) -> dict[str, Any]:
+    """Return an index of evenly spaced numbers, which pandas keeps in the metadata alone, if it has a name."""
+    import pyarrow
+
+    found = dict[str, Any]()
+    for index in (table.schema.pandas_metadata or {}).get("index_columns", []):
+        if not isinstance(index, dict) or index.get("kind") != "range" or not index.get("name"):
+            continue
+        numbers = range(*(int(index.get(part, 0)) for part in ("start", "stop", "step")))
+        if len(numbers) == table.num_rows:
+            found[str(index["name"])] = pyarrow.chunked_array([np.array(numbers, np.int64)])
+    return found
 
 
 def _numbers(column: Any) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.layouts.delimited import Delimited, all_numbers, stacked
+from stunet_deploy.series.layouts.delimited import Delimited, all_numbers, plain, stacked
 from stunet_deploy.series.layouts.libcity import is_libcity, read_libcity
 from stunet_deploy.series.layouts.own import arranged
 from stunet_deploy.series.layouts.packed import open_text
@@ -78,6 +78,12 @@ def check_header(text: Delimited) -> None:
     times = [cell for place, cell in enumerate(header) if is_time(cell) and (place == 0 or not all_numbers([cell]))]
     if all_numbers(header[:1]) and are_seconds([float(header[0])]) and not all_numbers(header):
         times = header[:1]
+    if 2 * len(times) > len(header) > 2 and not is_time(header[0]):
+        raise DataError(
+            f"{name}: times across the first line, from {times[0]!r} on",
+            "one row for each time and one column for each sensor",
+            "turn the table, so that its rows are columns",
+        )
     if times:
         raise DataError(
             f"{name}: {times[0]!r} in the first line, a time",
@@ -107,7 +113,7 @@ def read_rows(text: Delimited, layout: str) -> FileTable:
         texts.append(row[roles.time])
         lines.append(line)
         if roles.sensor is not None:
-            sensors.append(row[roles.sensor].strip())
+            sensors.append(plain(row[roles.sensor]))
         rows.append(text.numbers([row[place] for place in wanted], line, names))
         for place in unnamed:
             if row[place].strip():

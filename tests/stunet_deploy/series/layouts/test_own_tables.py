@@ -98,6 +98,11 @@ TABLES = {
         long("received,timestamp,sensor,speed", time, time, who, speed), ("7", "8"), note="'received' left out"
     ),
     "nothing beside the numbers": Table("time;7;8;\n2012-03-01;60,5;61;\n2012-03-02;62;63,25;\n", ("7", "8")),
+    "names in quotes of a program": Table('time,\'7\',"=""8"""\n2012-03-01,60,61\n2012-03-02,62,63\n', ("7", "8")),
+    "ids in quotes of a program": Table(
+        'time,sensor,speed\n2012-03-01,"=""007""",60\n2012-03-02,\'007\',62\n', ("007",)
+    ),
+    "lines that end in a return alone": Table("time,7,8\r2012-03-01,60,61\r2012-03-02,62,63\r", ("7", "8")),
     "the calendar beside a wide table": Table(
         "time,Hour,weekday,7,8\n2012-03-01,0,Thu,60,61\n2012-03-02,0,Fri,62,63\n",
         ("7", "8"),
@@ -114,7 +119,7 @@ TABLES = {
 def test_every_column_has_its_role(name: str, tmp_path: Path) -> None:
     table = TABLES[name]
     path = tmp_path / "own.csv"
-    path.write_text(table.content)
+    path.write_bytes(table.content.encode())
 
     series = read_series(path)
 
