@@ -12,15 +12,16 @@ from stunet_deploy.array_files import load_npz
 from stunet_deploy.errors import DataError
 from stunet_deploy.graph.files import GRAPH_KINDS, read_graph
 from stunet_deploy.graph.sensor_graph import SensorGraph
+from stunet_deploy.limits import LONGEST_GRAPH
 from stunet_deploy.series.layouts.delimited import all_numbers
 from stunet_deploy.series.layouts.files import read_head
-from stunet_deploy.series.layouts.packed import is_npz
+from stunet_deploy.series.layouts.packed import is_npz, lines_of
 from stunet_deploy.series.layouts.roles import LATITUDES, TIMES
 from stunet_deploy.series.series import Series, read_series
 
 _MOCAP_COLUMNS = 117  # 38 joints of CMU's skeleton and the root's position, three numbers each
 _NAMED_RECORDINGS = ("los_speed", "pemsd7_v")
-_LINES_LOOKED_AT = 200
+_LINES_LOOKED_AT, _LOOKED_AT = 200, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def read_data_file(path: str | Path, *, timezone: str | None = None) -> DataFile
 
 
 def _npz(path: Path, timezone: str | None) -> DataFile:
-    keys = set(load_npz(path.read_bytes(), path.name, set())[1])
+    keys = set(load_npz(path, path.name, set())[1])
     has_graph = {"adjacency", "sensor_ids"} <= keys
     if has_graph and keys.isdisjoint({"speed", "values", "data"}):
         return DataFile("graph", graph=read_graph(path))
@@ -72,7 +73,7 @@ def _text(path: Path, timezone: str | None) -> DataFile:
     other = _sensor_list(lines) or _tracks(path, lines) or _motion(path, lines)
     if other is not None:
         return other
-    first = next(csv.reader(lines[:1]), [])
+    first = _first_row(lines)
     names = {cell.strip().lower() for cell in first}
     named = path.name.lower().startswith(_NAMED_RECORDINGS)
     if {"from", "to"} <= names or (names & {*LATITUDES} and not names & {*TIMES}):
@@ -87,6 +88,8 @@ def _text(path: Path, timezone: str | None) -> DataFile:
     try:
         return DataFile("recording", series=read_series(path, timezone=timezone))
     except DataError as refused:
+        if path.stat().st_size > LONGEST_GRAPH:
+            raise
         try:
             return DataFile("graph", graph=read_graph(path))
         except DataError:
@@ -98,14 +101,22 @@ def _first_lines(path: Path) -> list[str]:
     lines: list[str] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            for line in file:
+            for line in lines_of(file, path.name):
                 if line.strip():
                     lines.append(line.strip())
-                if len(lines) == _LINES_LOOKED_AT:
+                if len(lines) == _LINES_LOOKED_AT or (len(lines) > 1 and sum(map(len, lines)) > _LOOKED_AT):
                     break
     except UnicodeDecodeError:
         return []
     return lines
+
+
+def _first_row(lines: list[str]) -> list[str]:
+    """The cells of the first line; none of one that is no row."""
+    try:
+        return next(csv.reader(lines[:1]), [])
+    except csv.Error:
+        return []
 
 
 def _sensor_list(lines: list[str]) -> DataFile | None:

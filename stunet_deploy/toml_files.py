@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.files import read_file
+from stunet_deploy.limits import LONGEST_SETTINGS
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -16,7 +18,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_file(path, LONGEST_SETTINGS).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} ({error})", "a TOML file", "check the path and the file") from error
     return parse_toml(text, f"config file {path}")
@@ -38,5 +40,5 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         import tomli as tomllib
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of too many digits, and of brackets within brackets
         raise ConfigError(f"{name} ({error})", "a TOML file", "check the path and the file") from error

@@ -11,13 +11,17 @@ import numpy as np
 
 from stunet_deploy.array_files import load_npy, load_npz, load_pickle
 from stunet_deploy.errors import DataError
+from stunet_deploy.files import read_file
 from stunet_deploy.graph.sensor_graph import SensorGraph as SensorGraph
 from stunet_deploy.graph.sensor_graph import graph_from_matrix, in_order, require_unique
 from stunet_deploy.graph.tables import GRAPH_KINDS as GRAPH_KINDS
 from stunet_deploy.graph.tables import graph_from_table, positions_from_table, split_table
+from stunet_deploy.limits import LONGEST_GRAPH
 
 # Protocol 2 and later begin with a version, older ones with a container or the first name they import.
 _PICKLE_START = re.compile(rb"\x80|[(\]}]|c[\w.]+\n[\w.]+\n")
+#: Bytes of a graph file: a dense matrix of twice as many sensors as LargeST has.
+_LARGEST = 2 << 30
 _LARGEST_GRAPH = "_rn_adj.npy"
 
 
@@ -41,7 +45,7 @@ def read_graph(path: str | Path, sensor_ids: Sequence[str] | None = None) -> Sen
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = read_file(path, _LARGEST)
     except OSError as error:
         raise DataError(f"graph file {path}: {error.strerror}", GRAPH_KINDS, "check the path") from error
     wanted = None if sensor_ids is None else tuple(str(sensor) for sensor in sensor_ids)
@@ -66,7 +70,7 @@ def _from_npy(content: bytes, path: Path) -> SensorGraph:
     meta = path.with_name(f"{path.name.removesuffix(_LARGEST_GRAPH)}_meta.csv")
     if not path.name.endswith(_LARGEST_GRAPH) or not meta.is_file():
         return graph_from_matrix(matrix, None, path.name)
-    sensor_ids, latitude, longitude = positions_from_table(split_table(meta.read_bytes(), meta.name))
+    sensor_ids, latitude, longitude = positions_from_table(split_table(read_file(meta, LONGEST_GRAPH), meta.name))
     graph = graph_from_matrix(matrix, sensor_ids, f"{path.name} with {meta.name}")
     return replace(graph, latitude=latitude, longitude=longitude)
 
@@ -108,4 +112,6 @@ def _from_pickle(content: bytes, name: str) -> SensorGraph:
 
 
 def _as_text(sensor: object) -> str:
+    if not isinstance(sensor, str | bytes | int | float):
+        raise DataError(f"a {type(sensor).__name__} as a sensor id", "text or a number", "make the file again")
     return sensor.decode("latin1") if isinstance(sensor, bytes) else str(sensor)

@@ -27,6 +27,7 @@ from stunet_deploy.graph.sensor_graph import (
     require_unique,
     require_weights,
 )
+from stunet_deploy.limits import LONGEST_GRAPH
 
 GRAPH_KINDS = (
     "adj_mx.pkl, a square matrix (.csv or .npy), an edge list `from,to,weight` or `from,to,distance`, "
@@ -55,6 +56,10 @@ def split_table(content: bytes, name: str) -> GraphTable:
     Raises:
         DataError: it is empty, no UTF-8 text, a web page, or its lines are of several lengths.
     """
+    if len(content) > LONGEST_GRAPH:
+        raise DataError(
+            f"{name}, {len(content) / 1e6:.0f} MB of text", GRAPH_KINDS, "give a graph as large as this as .npy or .npz"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

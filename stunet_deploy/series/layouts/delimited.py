@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.limits import check_columns
+from stunet_deploy.series.layouts.packed import lines_of
 
 DELIMITERS = (",", ";", "\t", "|")
 #: Texts that stand for no reading, in lower case.
@@ -21,6 +23,7 @@ MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "non
 #: Rows from which roles of columns are told.
 LOOKED_AT = 50
 _SAMPLE = 1 << 16
+_CELLS_AT_ONCE = 1 << 18
 #: 1.005 or 1,005 among whole numbers may be a thousand and five; 0.5 and 12.25 are what they are.
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:[.,]\d{3})+")
 _DECIMALS = re.compile(r"[+-]?(?:0[.,]\d+|\d+[.,](?:\d{1,2}|\d{4,})|\d{4,}[.,]\d+)(?:[eE][+-]?\d+)?")
@@ -54,8 +57,9 @@ class Delimited:
         sample = file.read(_SAMPLE)
         file.seek(0)
         delimiter = _delimiter(sample)
-        rows = _numbered(csv.reader(file, delimiter=delimiter, skipinitialspace=delimiter == ","))
+        rows = _numbered(csv.reader(lines_of(file, name), delimiter=delimiter, skipinitialspace=delimiter == ","))
         _, header = next(rows, (0, list[str]()))
+        check_columns(name, len(header))
         first = list(islice(rows, LOOKED_AT))
         header = [cell.strip() for cell in header]
         comma, doubtful = False, set[str]()
@@ -80,6 +84,16 @@ class Delimited:
                 )
             yield line, row
 
+    def blocks(self) -> Iterator[tuple[list[int], list[list[str]]]]:
+        """Yield numbers and cells of all rows, so many at a time as are worth it.
+
+        Raises:
+            DataError: a row has more or fewer cells than the header.
+        """
+        rows = self.rows()
+        while block := list(islice(rows, max(1, _CELLS_AT_ONCE // len(self.header)))):
+            yield [line for line, _ in block], [row for _, row in block]
+
     def looked_at(self, place: int) -> list[str]:
         """Return the cells of a column in the first rows."""
         return [row[place] for _, row in self.first if place < len(row)]
@@ -87,6 +101,15 @@ class Delimited:
     def number(self, text: str) -> float:
         """Return the number of a cell; see :func:`number_of`."""
         return number_of(text, self.decimal_comma)
+
+    def table(self, rows: Sequence[Sequence[str]], lines: Sequence[int], columns: Sequence[str]) -> NDArray[np.float32]:
+        """Return the numbers of some rows, ``[row, column]``; see :meth:`numbers`."""
+        if not self.decimal_comma and not self.doubtful:
+            try:
+                return np.array([[float(cell) for cell in cells] for cells in rows], np.float32)
+            except ValueError:
+                pass  # as below, in one row or more
+        return np.stack([self.numbers(cells, line, columns) for cells, line in zip(rows, lines, strict=True)])
 
     def numbers(self, cells: Sequence[str], line: int, columns: Sequence[str]) -> NDArray[np.float32]:
         """Return the numbers of a row.
@@ -129,10 +152,15 @@ def number_of(text: str, decimal_comma: bool = False) -> float:
     Raises:
         ValueError: the text is no number.
     """
+    if not decimal_comma:
+        try:
+            return float(text)
+        except ValueError:
+            if text.strip().lower() in MISSING:
+                return float("nan")
+            raise
     if text.strip().lower() in MISSING:
         return float("nan")
-    if not decimal_comma:
-        return float(text)
     if "." in text:  # of thousands, or the decimal sign of another row
         raise ValueError(text)
     return float(text.replace(",", "."))
