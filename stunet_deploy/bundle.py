@@ -207,8 +207,8 @@ class Manifest(AtSite):
             manifest.check()
         except StunetError as error:
             raise BundleError(
-                f"a {MANIFEST} with a missing or unknown field, or an impossible one ({error.came}; not {error.expected})",
-                "a whole one",
+                f"a {MANIFEST} with a missing or unknown field, or an impossible one ({error.came})",
+                f"a whole one, with {error.expected}",
                 again,
             ) from error
         return manifest

@@ -10,12 +10,13 @@ import numpy as np
 
 from stunet_deploy.array_files import load_npz
 from stunet_deploy.errors import DataError
+from stunet_deploy.files import lines_of
 from stunet_deploy.graph.files import GRAPH_KINDS, read_graph
 from stunet_deploy.graph.sensor_graph import SensorGraph
 from stunet_deploy.limits import LONGEST_GRAPH
 from stunet_deploy.series.layouts.delimited import all_numbers
 from stunet_deploy.series.layouts.files import read_head
-from stunet_deploy.series.layouts.packed import is_npz, lines_of
+from stunet_deploy.series.layouts.packed import is_npz
 from stunet_deploy.series.layouts.roles import LATITUDES, TIMES
 from stunet_deploy.series.series import Series, read_series
 

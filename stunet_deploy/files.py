@@ -8,9 +8,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
-from stunet_deploy.errors import StunetError
+from stunet_deploy.errors import DataError, StunetError
+from stunet_deploy.limits import LONGEST_LINE
 
 
 def open_file(path: str | Path) -> BinaryIO:
@@ -39,6 +40,26 @@ def read_file(path: str | Path, most: int) -> bytes:
         if os.fstat(file.fileno()).st_size > most:
             raise OSError(errno.EFBIG, f"larger than {most >> 20} MB", os.fspath(path))
         return file.read()
+
+
+def lines_of(file: TextIO, name: str) -> Iterator[str]:
+    """Yield the lines of a text, their ends included.
+
+    Args:
+        file: open where they begin, line ends as they are.
+        name: of it, for messages.
+
+    Raises:
+        DataError: a line is longer than any table's.
+    """
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise DataError(
+                f"{name} with a line of {LONGEST_LINE:,} characters or more",
+                "rows that end",
+                "make sure that it is a text table, and export it again",
+            )
+        yield line
 
 
 @contextmanager

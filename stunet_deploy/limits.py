@@ -19,7 +19,7 @@ ROW_CELLS = 8
 #: for each byte of its own.
 FREE_BYTES, BYTES_HELD = 600_000_000, 16
 #: Text takes some times its size when it is read.
-FREE_TEXT = 1 << 27
+FREE_TEXT = 1 << 26
 #: Intervals of a horizon, a window or a dilation: a week of minutes; and seconds of an interval: a year.
 MOST_INTERVALS, LONGEST_INTERVAL_S = 10_080, 366 * 86_400
 #: Bytes of all that a stream remembers; 33,000 nodes of 96 channels take a fifth of it.
@@ -30,6 +30,8 @@ MOST_COLUMNS = 200_000
 LONGEST_LINE = 1 << 24
 #: Bytes of files that are read as a whole into lists and dicts: settings, and graphs written as text.
 LONGEST_SETTINGS, LONGEST_GRAPH = 1 << 25, 1 << 26
+#: Bytes of a TOML file, and names or decimals in one of its lines.
+LONGEST_TOML, MOST_DOTS = 1 << 22, 5000
 
 
 def cells_of(rows: int, columns: int) -> int:

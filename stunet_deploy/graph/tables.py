@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.files import lines_of
 from stunet_deploy.graph.adjacency import (
     DCRNN_THRESHOLD,
     NEAREST_NEIGHBOURS,
@@ -27,7 +28,7 @@ from stunet_deploy.graph.sensor_graph import (
     require_unique,
     require_weights,
 )
-from stunet_deploy.limits import LONGEST_GRAPH
+from stunet_deploy.limits import LONGEST_GRAPH, check_columns
 
 GRAPH_KINDS = (
     "adj_mx.pkl, a square matrix (.csv or .npy), an edge list `from,to,weight` or `from,to,distance`, "
@@ -68,10 +69,11 @@ def split_table(content: bytes, name: str) -> GraphTable:
         raise DataError(f"{name} is empty", GRAPH_KINDS, "copy the file again")
     if text.lstrip().startswith("<"):
         raise DataError(f"{name} is an HTML or XML page", GRAPH_KINDS, "download the file itself, not its page")
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(lines_of(io.StringIO(text, newline=""), name))
     rows, lines = [], []
     try:
         for row in reader:
+            check_columns(name, len(row))
             cells = [cell.strip() for cell in row]
             if any(cells):
                 rows.append(cells)

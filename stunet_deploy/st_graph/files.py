@@ -14,7 +14,7 @@ from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.files import read_file
 from stunet_deploy.graph.adjacency import Adjacency
-from stunet_deploy.limits import LONGEST_SETTINGS
+from stunet_deploy.limits import LONGEST_SETTINGS, LONGEST_TOML
 from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
 from stunet_deploy.toml_files import parse_toml
 
@@ -68,7 +68,7 @@ def read_st_graph(source: str | Path, counts: Mapping[str, int] | None = None) -
     shipped = str(source) in SHIPPED
     path = Path(__file__).with_name(f"{source}.toml") if shipped else Path(source)
     try:
-        text = read_file(path, LONGEST_SETTINGS).decode("utf-8-sig")
+        text = read_file(path, LONGEST_TOML).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"st-graph {source} ({error})", "a TOML file, or one of " + ", ".join(SHIPPED), "check the path"

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.files import lines_of
 from stunet_deploy.limits import check_columns
-from stunet_deploy.series.layouts.packed import lines_of
 
 DELIMITERS = (",", ";", "\t", "|")
 #: Texts that stand for no reading, in lower case.

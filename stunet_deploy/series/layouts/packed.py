@@ -14,7 +14,7 @@ from typing import IO, Any, TextIO, cast
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.files import open_file
-from stunet_deploy.limits import FREE_TEXT, LONGEST_LINE, check_unpacked
+from stunet_deploy.limits import FREE_TEXT, check_unpacked
 
 _BINARY = {b"PK": "a zip archive", b"\x89HDF": "an HDF5 file", b"PAR1": "a Parquet file", b"\x93NUMPY": "an npy array"}
 
@@ -45,26 +45,6 @@ def open_text(path: Path) -> Iterator[TextIO]:
             "a CSV, Parquet, npz or HDF5 file",
             "export the readings as CSV in UTF-8",
         ) from error
-
-
-def lines_of(file: TextIO, name: str) -> Iterator[str]:
-    """Yield the lines of a text, their ends included.
-
-    Args:
-        file: open where they begin, line ends as they are.
-        name: of it, for messages.
-
-    Raises:
-        DataError: a line is longer than any table's.
-    """
-    while line := file.readline(LONGEST_LINE):
-        if len(line) == LONGEST_LINE:
-            raise DataError(
-                f"{name} with a line of {LONGEST_LINE:,} characters or more",
-                "rows that end",
-                "make sure that it is a text table, and export it again",
-            )
-        yield line
 
 
 class _Metered(io.RawIOBase):
