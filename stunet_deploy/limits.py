@@ -22,6 +22,8 @@ FREE_BYTES, BYTES_HELD = 600_000_000, 16
 FREE_TEXT = 1 << 26
 #: Intervals of a horizon, a window or a dilation: a week of minutes; and seconds of an interval: a year.
 MOST_INTERVALS, LONGEST_INTERVAL_S = 10_080, 366 * 86_400
+#: Settings of models and trainings: channels of a layer, layers, and what else is counted.
+MOST_CHANNELS, MOST_LAYERS, MOST_BATCH, MOST_THREADS, MOST = 4096, 32, 1 << 16, 1024, 64
 #: Bytes of all that a stream remembers; 33,000 nodes of 96 channels take a fifth of it.
 MOST_STATE = 1 << 30
 #: Columns of a table, and sensors of a recording.

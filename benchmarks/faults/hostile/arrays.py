@@ -117,15 +117,18 @@ KINDS = (
     ),
     Kind("an npz that claims terabytes", npz("PEMS04.npz", lambda _: {"data": header((10**9, 307, 3))})),
     Kind("an npz whose directory lies", lying),
-    Kind("an npz of zeros", npz("PEMS04.npz", lambda place: {"data": Zeros((place.size(1 << 16, 1 << 20), 512, 3))})),
+    Kind("an npz of zeros", npz("PEMS04.npz", lambda place: {"data": Zeros((place.size(1 << 15, 1 << 18), 512, 3))})),
     Kind(
         "an npz of one's own, of zeros",
-        npz("own.npz", lambda place: own(values=Zeros((place.size(1 << 18, 1 << 21), 512, 1), "<i2"))),
+        npz("own.npz", lambda place: own(values=Zeros((place.size(1 << 17, 1 << 21), 512, 1), "<i2"))),
     ),
     Kind("an npz of an endless name", npz("own.npz", lambda _: own(sensor_ids=header((2,), "<U500000000")))),
     Kind(
         "an npz of a graph of zeros",
-        npz("g.npz", lambda place: {"adjacency": Zeros((1 << 14, 1 << 14)), "sensor_ids": np.array(["a"])}),
+        npz(
+            "g.npz",
+            lambda place: {"adjacency": Zeros((1 << 14, place.size(5120, 1 << 14))), "sensor_ids": np.array(["a"])},
+        ),
     ),
     Kind("an npz of words for readings", npz("own.npz", lambda _: own(values=np.full((3, 2, 1), "x")))),
     Kind("an npz of complex readings", npz("PEMS04.npz", lambda _: {"data": np.ones((3, 2, 1), complex)})),

@@ -73,7 +73,7 @@ def packed(place: Place) -> Words:
                 bad.writestr(member, good.read(member))
                 continue
             with bad.open(member, "w", force_zip64=True) as file:
-                for _ in range(place.size(700, 4000)):
+                for _ in range(place.size(640, 2000)):
                     file.write(bytes(MEBIBYTE))
     return ["inspect", str(path)]
 
@@ -147,7 +147,7 @@ def golden_of_zeros(folder: Path) -> None:
     """Let the golden stream unpack to a thousand times its size."""
     with np.load(folder / "golden.npz") as loaded:
         content = dict(loaded)
-    write_npz(folder / "golden.npz", content | {"values": Zeros((1 << 28, 1, 1), "<f4")})
+    write_npz(folder / "golden.npz", content | {"values": Zeros((160 << 20, 1, 1), "<f4")})
 
 
 def manifest(content: Callable[[Place], str]) -> Maker:

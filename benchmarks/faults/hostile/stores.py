@@ -66,7 +66,7 @@ def group_in_a_pipe(file: Any, place: Place) -> None:
 
 def zeros(file: Any, place: Place) -> None:
     """Write a large frame of zeros."""
-    lines = place.size(50_000, 1_000_000)
+    lines = place.size(50_000, 400_000)
     shape, chunk = (lines, 800), (10_000, 800)
     data = frame(file).create_dataset("block0_values", shape, "f8", chunks=chunk, compression="gzip")
     for first in range(0, lines, 10_000):

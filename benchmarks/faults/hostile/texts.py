@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
@@ -87,9 +88,9 @@ def packed(line: bytes, name: str, head: bytes = b"") -> Maker:
                 archive = stack.enter_context(zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1))
                 text = stack.enter_context(archive.open("speeds.csv", "w", force_zip64=True))
             else:
-                text = stack.enter_context(gzip.open(path, "wb", compresslevel=1))
+                text = cast("IO[bytes]", stack.enter_context(gzip.open(path, "wb", compresslevel=1)))
             text.write(head)
-            for _ in range(place.size(100, 8000)):
+            for _ in range(place.size(100, 2000)):
                 text.write(part)
         return look(path)
 
