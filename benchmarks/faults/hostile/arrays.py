@@ -117,10 +117,10 @@ KINDS = (
     ),
     Kind("an npz that claims terabytes", npz("PEMS04.npz", lambda _: {"data": header((10**9, 307, 3))})),
     Kind("an npz whose directory lies", lying),
-    Kind("an npz of zeros", npz("PEMS04.npz", lambda place: {"data": Zeros((place.size(1 << 15, 1 << 18), 512, 3))})),
+    Kind("an npz of zeros", npz("PEMS04.npz", lambda place: {"data": Zeros((place.size(1 << 15, 1 << 17), 512, 3))})),
     Kind(
         "an npz of one's own, of zeros",
-        npz("own.npz", lambda place: own(values=Zeros((place.size(1 << 17, 1 << 21), 512, 1), "<i2"))),
+        npz("own.npz", lambda place: own(values=Zeros((place.size(1 << 17, 1 << 20), 512, 1), "<i2"))),
     ),
     Kind("an npz of an endless name", npz("own.npz", lambda _: own(sensor_ids=header((2,), "<U500000000")))),
     Kind(

@@ -73,7 +73,7 @@ def packed(place: Place) -> Words:
                 bad.writestr(member, good.read(member))
                 continue
             with bad.open(member, "w", force_zip64=True) as file:
-                for _ in range(place.size(640, 2000)):
+                for _ in range(place.size(640, 1000)):
                     file.write(bytes(MEBIBYTE))
     return ["inspect", str(path)]
 

@@ -66,7 +66,7 @@ def group_in_a_pipe(file: Any, place: Place) -> None:
 
 def zeros(file: Any, place: Place) -> None:
     """Write a large frame of zeros."""
-    lines = place.size(50_000, 400_000)
+    lines = place.size(50_000, 200_000)
     shape, chunk = (lines, 800), (10_000, 800)
     data = frame(file).create_dataset("block0_values", shape, "f8", chunks=chunk, compression="gzip")
     for first in range(0, lines, 10_000):
@@ -144,7 +144,7 @@ def equal_rows(place: Place) -> Words:
     path, lines = place.folder / "speeds.parquet", 1_000_000
     one = pa.table({"time": pa.array(np.zeros(lines, np.int64), pa.timestamp("ns")), "7": np.zeros(lines)})
     with parquet.ParquetWriter(path, one.schema, compression="zstd") as writer:
-        for _ in range(place.size(50, 1000)):
+        for _ in range(place.size(50, 300)):
             writer.write_table(one)
     return look(path)
 

@@ -90,7 +90,7 @@ def packed(line: bytes, name: str, head: bytes = b"") -> Maker:
             else:
                 text = cast("IO[bytes]", stack.enter_context(gzip.open(path, "wb", compresslevel=1)))
             text.write(head)
-            for _ in range(place.size(100, 2000)):
+            for _ in range(place.size(10, 1000)):
                 text.write(part)
         return look(path)
 

@@ -75,24 +75,28 @@ class Delimited:
         Raises:
             DataError: a row has more or fewer.
         """
-        for line, row in chain(self.first, self.later):
-            if len(row) != len(self.header):
-                raise DataError(
-                    f"{self.name}: {len(row)} cells in line {line}",
-                    f"{len(self.header)}, one per column",
-                    "export the file again; this line is cut off or holds extra delimiters",
-                )
-            yield line, row
+        for lines, rows in self.blocks():
+            yield from zip(lines, rows, strict=True)
 
     def blocks(self) -> Iterator[tuple[list[int], list[list[str]]]]:
-        """Yield numbers and cells of all rows, so many at a time as are worth it.
-
-        Raises:
-            DataError: a row has more or fewer cells than the header.
-        """
-        rows = self.rows()
-        while block := list(islice(rows, max(1, _CELLS_AT_ONCE // len(self.header)))):
-            yield [line for line, _ in block], [row for _, row in block]
+        """Yield numbers and cells of the rows, so many at a time as are worth it; see :meth:`rows`."""
+        width = len(self.header)
+        size = max(1, _CELLS_AT_ONCE // width)
+        lines, rows = list[int](), list[list[str]]()
+        for line, row in chain(self.first, self.later):
+            if len(row) != width:
+                raise DataError(
+                    f"{self.name}: {len(row)} cells in line {line}",
+                    f"{width}, one per column",
+                    "export the file again; this line is cut off or holds extra delimiters",
+                )
+            lines.append(line)
+            rows.append(row)
+            if len(rows) == size:
+                yield lines, rows
+                lines, rows = [], []
+        if rows:
+            yield lines, rows
 
     def looked_at(self, place: int) -> list[str]:
         """Return the cells of a column in the first rows."""
@@ -106,7 +110,8 @@ class Delimited:
         """Return the numbers of some rows, ``[row, column]``; see :meth:`numbers`."""
         if not self.decimal_comma and not self.doubtful:
             try:
-                return np.array([[float(cell) for cell in cells] for cells in rows], np.float32)
+                numbers = np.fromiter(map(float, chain.from_iterable(rows)), np.float64, len(rows) * len(columns))
+                return numbers.astype(np.float32).reshape(len(rows), len(columns))
             except ValueError:
                 pass  # as below, in one row or more
         return np.stack([self.numbers(cells, line, columns) for cells, line in zip(rows, lines, strict=True)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,9 @@ def _read(text: Delimited) -> FileTable:
     wanted = (*roles.readings, *positions)
     names = [text.header[place] for place in wanted]
     unnamed = [place for place, column in enumerate(columns) if not column.name and column.kind == "empty"]
+    # Most tables have their readings side by side.
+    begin, end = (wanted[0], wanted[-1] + 1) if wanted else (0, 0)
+    chosen = itemgetter(slice(begin, end)) if wanted == tuple(range(begin, end)) else itemgetter(*wanted)
     clock, sensors, known = Clock(text.name), list[str](), dict[str, str]()
     lines, numbers = list[NDArray[np.int64]](), list[NDArray[np.float32]]()
     for numbered, rows in text.blocks():
@@ -93,7 +97,7 @@ def _read(text: Delimited) -> FileTable:
             found = [row[roles.sensor].strip() for row in rows]
             sensors += [known.setdefault(sensor, sensor) for sensor in found]  # one text for each
             check_columns(text.name, len(known))
-        numbers.append(text.table([[row[place] for place in wanted] for row in rows], numbered, names))
+        numbers.append(text.table(list(map(chosen, rows)), numbered, names))
         for place in unnamed:
             _check_empty(text.name, place, rows, numbered)
     table = np.concatenate(numbers) if numbers else np.empty((0, len(wanted)), np.float32)
