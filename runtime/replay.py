@@ -14,6 +14,7 @@ from runtime.clock import Timestamp, to_seconds
 from runtime.messages import Record
 from stunet_deploy.bundle import Golden, Manifest
 from stunet_deploy.errors import DataError
+from stunet_deploy.series.layouts.files import read_head
 from stunet_deploy.series.series import Series, read_series_for
 
 
@@ -39,7 +40,7 @@ def open_replay(
         DataError: if the file cannot be read, or does not hold what the bundle needs.
         StreamError: if ``start`` or ``stop`` is no time.
     """
-    if zipfile.is_zipfile(path) and _is_golden(Path(path)):
+    if read_head(Path(path)).startswith(b"PK") and _is_golden(Path(path)):
         records = replay_golden(Golden.load(Path(path)))
     else:
         records = replay_series(

@@ -20,8 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stunet_deploy.array_files import claimed_arrays
+from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.contract import StepContract
-from stunet_deploy.errors import BundleError, ConfigError, DataError
+from stunet_deploy.errors import BundleError, ConfigError, DataError, StunetError
+from stunet_deploy.files import read_file
+from stunet_deploy.limits import LONGEST_INTERVAL_S, LONGEST_SETTINGS, MOST_INTERVALS
+from stunet_deploy.series.wall_clock import find_zone
 from stunet_deploy.site import AtSite, Site
 
 SCHEMA = 1
@@ -130,6 +135,33 @@ class Manifest(AtSite):
         """Unit of each target."""
         return self.target_units or tuple(self.units[self.features.index(target)] for target in self.targets)
 
+    def check(self) -> None:
+        """Check that the facts fit together, and nothing is larger than a device can hold.
+
+        Raises:
+            StunetError: naming what does not.
+        """
+        features, targets = len(self.features), len(self.targets)
+        per_feature = {"limits": self.limits, "mean": self.mean, "std": self.std}
+        per_target = {"tolerance": self.tolerance, "target_units": self.target_units or self.targets}
+        for wanted, lists in ((features, per_feature), (targets, per_target)):
+            for name, entries in lists.items():
+                if len(entries) != wanted:
+                    raise DataError(f"{name} of {len(entries)}", f"{wanted}, one for each", "correct it")
+        if not self.target_units:
+            self.site.feature_indices(self.targets)
+        for name in ("window", "horizon"):
+            if not 1 <= getattr(self, name) <= MOST_INTERVALS:
+                raise DataError(f"{name} = {getattr(self, name)}", f"1 to {MOST_INTERVALS:,}", "correct it")
+        if not 0 <= self.phase_s < self.interval_s <= LONGEST_INTERVAL_S:
+            raise DataError(
+                f"interval_s = {self.interval_s} and phase_s = {self.phase_s}",
+                f"an interval of up to {LONGEST_INTERVAL_S:,} s, and a phase within it",
+                "correct it",
+            )
+        find_zone(self.timezone)
+        self.contract.check_size()
+
     def essentials(self) -> dict[str, str]:
         """Return what a lone ``step.onnx`` must carry in its metadata to explain itself, as JSON strings."""
         names = ["model", "sensor_ids", "features", "units", "targets", "limits"]
@@ -158,7 +190,7 @@ class Manifest(AtSite):
         try:
             data = json.loads(text)
             schema = data["schema"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(f"a damaged {MANIFEST} ({error})", "the JSON that stunet-export writes", again) from error
         if schema != SCHEMA:
             raise BundleError(f"a bundle of schema {schema}", f"schema {SCHEMA}", again)
@@ -170,17 +202,16 @@ class Manifest(AtSite):
                 "copy the bundle again, or " + again,
             )
         try:
-            data["contract"] = StepContract.from_json(data["contract"])
-            data["limits"] = tuple((float(low), float(high)) for low, high in data["limits"])
-            data["no_data"] = [tuple(map(float, codes)) for codes in data.get("no_data", ())]
-            data["tolerance"] = tuple(float(number) for number in data["tolerance"])
-            lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
-            whole = data | lists
-            return cls(site=Site(**{f.name: whole.pop(f.name) for f in fields(Site) if f.name in whole}), **whole)
-        except (KeyError, TypeError, ValueError, DataError) as error:
+            site = {f.name: data.pop(f.name) for f in fields(Site) if f.name in data}
+            manifest = from_mapping(cls, data | {"site": site})
+            manifest.check()
+        except StunetError as error:
             raise BundleError(
-                f"a {MANIFEST} with a missing or unknown field ({error})", "a whole one", again
+                f"a {MANIFEST} with a missing or unknown field, or an impossible one ({error.came})",
+                f"a whole one, with {error.expected}",
+                again,
             ) from error
+        return manifest
 
 
 @dataclass(frozen=True)
@@ -214,6 +245,7 @@ class Golden:
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
+                claimed_arrays(arrays, path.name)
                 return cls(**{f.name: arrays[f.name] for f in fields(cls)})
         except Exception as error:  # numpy raises many kinds for a damaged zip
             raise BundleError(
@@ -247,7 +279,7 @@ class Bundle:
                 "correct the path, copy the whole bundle there, or make one with 'stunet-export model.pt'",
             )
         try:
-            text = manifest_path.read_text(encoding="utf-8")
+            text = read_file(manifest_path, LONGEST_SETTINGS).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(
                 f"{manifest_path} cannot be read ({error})", "a text file", "copy the bundle again"

@@ -11,7 +11,8 @@ Layout of the file, all of it readable with ``torch.load(weights_only=True)``::
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from stunet_deploy.config import Signal
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.errors import CheckpointError, ConfigError
 from stunet_deploy.files import replacing
+from stunet_deploy.limits import check_unpacked
 from stunet_deploy.models.forecaster import Forecaster
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.models.stunet.earlier import reordered
@@ -106,7 +108,10 @@ class Checkpoint:
         expected = "a checkpoint written by 'stunet train'"
         if not Path(path).is_file():
             raise CheckpointError(f"no file {path}", expected, "name an existing model.pt")
+        size = Path(path).stat().st_size
         try:
+            with zipfile.ZipFile(path) as archive:
+                check_unpacked(Path(path).name, size, sum(member.file_size for member in archive.infolist()))
             content = torch.load(path, map_location="cpu", weights_only=True)
             meta = json.loads(content["meta"])
             schema = meta["schema"] if meta["format"] == FORMAT else None
@@ -128,10 +133,18 @@ class Checkpoint:
                 "train again with this version, or use the version that wrote it",
             )
         try:
+            tensors = [tensor for part in ("weights", "graph", "stream") for tensor in _tensors(content[part])]
+            check_unpacked(Path(path).name, size, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
             family, signal = FAMILIES[meta["model"]], from_mapping(Signal, meta["signal"])
             config = {**_EARLIER.get(schema, {}).get(family.family, {}), **meta["config"]}
-            model = family.restored(config, signal, content["graph"], content["weights"])
             weights = content["weights"]
+            with torch.device("meta"):  # where tensors have shapes and take no memory
+                described = family.restored(config, signal, content["graph"], weights).state_dict()
+            for name, tensor in described.items():
+                if weights[name].shape != tensor.shape:
+                    shape = list(weights[name].shape)
+                    raise CheckpointError(f"{name} of shape {shape}", f"{list(tensor.shape)}", "train again")
+            model = family.restored(config, signal, content["graph"], weights)
             if schema < _ORDER_SCHEMA and isinstance(model, STUNet):
                 weights = reordered(weights, model)
             model.load_state_dict(weights)
@@ -164,6 +177,11 @@ class Checkpoint:
         other = model.restored(asdict(model.config) | {"fill": fill}, model.signal, model.stored_graph(), weights)
         other.load_state_dict(weights)
         return replace(self, model=other.eval())
+
+
+def _tensors(part: Mapping[str, torch.Tensor] | str) -> Iterable[torch.Tensor]:
+    """Return the tensors of a part of a checkpoint; an st-graph is text."""
+    return () if isinstance(part, str) else part.values()
 
 
 def _reason(error: Exception) -> str:

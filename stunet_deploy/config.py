@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stunet_deploy.config_mapping import check_choices
-from stunet_deploy.errors import ConfigError
+from stunet_deploy.errors import ConfigError, shown
+from stunet_deploy.limits import MOST, MOST_BATCH, MOST_CHANNELS, MOST_INTERVALS, MOST_LAYERS, MOST_THREADS
 
 #: How a recording is split: 70/10/20 of the windows (a), by day (b), or by its breaks (auto); see training.protocols.
 SplitChoice = Literal["auto", "a", "b"]
@@ -27,7 +28,18 @@ def require(valid: bool, name: str, value: object, expected: str) -> None:
         ConfigError: naming the setting.
     """
     if not valid:
-        raise ConfigError(f"{name} = {value!r}", expected, f"correct {name} in the config file")
+        raise ConfigError(f"{name} = {shown(value)}", expected, f"correct {name} in the config file")
+
+
+def require_up_to(config: Any, names: Iterable[str], most: int, least: int = 1) -> None:
+    """Refuse settings that are too small, or larger than anyone means.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    for name in names:
+        value = getattr(config, name)
+        require(least <= value <= most, name, value, f"at least {least} and at most {most:,}")
 
 
 @dataclass(frozen=True)
@@ -174,14 +186,22 @@ class STUNetConfig:
     window: int = 12
 
     def __post_init__(self) -> None:
-        scales_valid = bool(self.scales) and all(pool >= 0 and dilation >= 1 for pool, dilation in self.scales)
-        require(scales_valid, "scales", self.scales, "(pool levels ≥ 0, dilation ≥ 1) for at least one scale")
-        for name in ("chebyshev_order", "head", "members", "harmonics", "horizon", "window"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        scales_valid = 0 < len(self.scales) <= MOST_LAYERS and all(
+            0 <= pool <= MOST and 1 <= dilation <= MOST_INTERVALS for pool, dilation in self.scales
+        )
+        require(
+            scales_valid,
+            "scales",
+            self.scales,
+            f"(pool levels of 0 to {MOST}, dilation of 1 to {MOST_INTERVALS:,}) for 1 to {MOST_LAYERS} scales",
+        )
+        require_up_to(self, ("chebyshev_order", "members", "harmonics"), MOST)
+        require_up_to(self, ("head",), MOST_CHANNELS)
+        require_up_to(self, ("horizon", "window"), MOST_INTERVALS)
         alone = self.decoder == "direct" and self.lags > 0
-        hidden = "at least 1, or 0 for a direct decoder with lags" if not alone else "0 or more"
-        require(self.hidden >= (0 if alone else 1), "hidden", self.hidden, hidden)
-        require(self.lags >= 0, "lags", self.lags, "0 or more")
+        require(alone or self.hidden > 0, "hidden", self.hidden, "at least 1, or 0 for a direct decoder with lags")
+        require_up_to(self, ("hidden",), MOST_CHANNELS, least=0)
+        require_up_to(self, ("lags",), MOST_INTERVALS, least=0)
         check_choices(self)
 
 
@@ -246,10 +266,12 @@ class SRNNConfig:
     window: int = 12
 
     def __post_init__(self) -> None:
-        for name in ("edge_hidden", "node_hidden", "horizon", "window"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require_up_to(self, ("edge_hidden", "node_hidden"), MOST_CHANNELS)
+        require_up_to(self, ("horizon", "window"), MOST_INTERVALS)
         for name in ("edge_embedding", "node_embedding", "head"):
-            require(all(width >= 1 for width in getattr(self, name)), name, getattr(self, name), "positive widths")
+            widths = getattr(self, name)
+            valid = len(widths) <= MOST_LAYERS and all(1 <= width <= MOST_CHANNELS for width in widths)
+            require(valid, name, widths, f"widths of 1 to {MOST_CHANNELS:,}, up to {MOST_LAYERS} of them")
         check_choices(self)
         summed = self.edge_state == "summed"
         require(not (summed and self.combine == "attention"), "combine", self.combine, 'sum, or edge_state "per_edge"')
@@ -346,9 +368,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("chunk", "batch", "accumulate", "epochs", "decay_every", "loss_every", "patience"):
+        for name in ("accumulate", "epochs", "decay_every", "loss_every", "patience"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        counts = ("warm_up", "updates", "alone", "threads")
+        require_up_to(self, ("chunk",), MOST_INTERVALS)
+        require_up_to(self, ("batch",), MOST_BATCH)
+        require_up_to(self, ("warm_up",), MOST_INTERVALS, least=0)
+        require_up_to(self, ("threads",), MOST_THREADS, least=0)
+        counts = ("updates", "alone")
         for name in (*counts, "weight_decay", "sampling_decay", "time_jitter"):
             require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of 0 or more")
         for name in ("learning_rate", "decay", "clip_norm"):

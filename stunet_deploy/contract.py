@@ -13,6 +13,7 @@ The same names are used in the checkpoint, in ONNX, in engines, snapshots and lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.errors import BundleError, ConfigError
+from stunet_deploy.limits import MOST_STATE
 
 STATE = "state."
 NEXT_STATE = "next_state."
@@ -174,6 +176,27 @@ class StepContract:
     def state_bytes(self, batch: int = 1) -> int:
         """Return the memory that all slots of all state entries take, in bytes."""
         return self.slots * batch * sum(state.row_bytes() for state in self.states)
+
+    def check_size(self) -> None:
+        """Check that a stream can be held in memory.
+
+        Raises:
+            BundleError: it would take more than any does.
+        """
+        tensors = (*self.inputs, *self.outputs, *self.states)
+        odd = [tensor.dtype for tensor in tensors if tensor.dtype != "float32"]
+        if odd:
+            raise BundleError(f"tensors of {odd[0]!r}", "float32", "export the model again")
+        if any(length is not None and length < 1 for tensor in tensors for length in tensor.shape):
+            raise BundleError("tensors without numbers", "axes of a length of at least 1", "export the model again")
+        size = sum(4 * math.prod(tensor.with_batch(1)) for tensor in tensors)
+        size += self.slots * sum(4 * math.prod(state.with_batch(1)) for state in self.states)
+        if size > MOST_STATE:
+            raise BundleError(
+                f"a step whose tensors and {self.slots:,} slots of states take {size:,} bytes",
+                f"at most {MOST_STATE:,}",
+                "export the model again",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form stored in a bundle's manifest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,9 +13,11 @@ import numpy as np
 
 from stunet_deploy.array_files import load_npz
 from stunet_deploy.errors import DataError
+from stunet_deploy.files import lines_of
 from stunet_deploy.graph.files import GRAPH_KINDS, graph_beside, read_graph
 from stunet_deploy.graph.sensor_graph import SensorGraph
 from stunet_deploy.graph.tables import is_graph_header
+from stunet_deploy.limits import LONGEST_GRAPH
 from stunet_deploy.series.facts import Facts
 from stunet_deploy.series.layouts.delimited import Delimited, all_numbers
 from stunet_deploy.series.layouts.files import are_several, read_head
@@ -25,7 +28,7 @@ from stunet_deploy.series.series import Series, read_series
 
 _MOCAP_COLUMNS = 117  # 38 joints of CMU's skeleton and the root's position, three numbers each
 _NAMED_RECORDINGS = ("los_speed", "pemsd7_v")
-_LINES_LOOKED_AT = 200
+_LINES_LOOKED_AT, _LOOKED_AT = 200, 1 << 22
 #: Reads a recording, by all that is known beside its file.
 Read = Callable[[Path], Series]
 
@@ -81,7 +84,7 @@ def _read(path: Path, read: Read) -> DataFile:
 
 
 def _npz(path: Path, read: Read) -> DataFile:
-    keys = set(load_npz(path.read_bytes(), path.name, set())[1])
+    keys = set(load_npz(path, path.name, set())[1])
     has_graph = {"adjacency", "sensor_ids"} <= keys
     if has_graph and keys.isdisjoint({"speed", "values", "data"}):
         return DataFile("graph", graph=read_graph(path))
@@ -96,7 +99,7 @@ def _text(path: Path, read: Read) -> DataFile:
     other = _sensor_list(lines) or _tracks(path, lines) or _motion(path, lines)
     if other is not None:
         return other
-    first = Delimited.of(io.StringIO("\n".join(lines)), path.name).header
+    first = _first_row(lines, path.name)
     named = path.name.lower().startswith(_NAMED_RECORDINGS)
     if tuple(first[:2]) == GEO_COLUMNS or tuple(first[:4]) == REL_COLUMNS or is_meta(lines[0] if lines else ""):
         return DataFile("graph", graph=read_graph(path))
@@ -112,6 +115,8 @@ def _text(path: Path, read: Read) -> DataFile:
     try:
         return DataFile("recording", series=read(path))
     except DataError as refused:
+        if path.stat().st_size > LONGEST_GRAPH:
+            raise
         try:
             return DataFile("graph", graph=read_graph(path))
         except DataError:
@@ -123,14 +128,22 @@ def _first_lines(path: Path) -> list[str]:
     lines: list[str] = []
     try:
         with open_text(path) as file:
-            for line in file:
+            for line in lines_of(file, path.name):
                 if line.strip():
                     lines.append(line.strip())
-                if len(lines) == _LINES_LOOKED_AT:
+                if len(lines) == _LINES_LOOKED_AT or (len(lines) > 1 and sum(map(len, lines)) > _LOOKED_AT):
                     break
     except DataError:
         return []  # whose reader says what it is
     return lines
+
+
+def _first_row(lines: list[str], name: str) -> list[str]:
+    """The cells of the first line; none of one that is no row."""
+    try:
+        return Delimited.of(io.StringIO("\n".join(lines)), name).header
+    except csv.Error:
+        return []
 
 
 def _sensor_list(lines: list[str]) -> DataFile | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 
+_LONGEST = 1200
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 200, 200
 
@@ -11,6 +12,11 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 200, 200
 def shown(value: object) -> str:
     """Return what came from outside as an error shows it: short, however long or deeply nested it is."""
     return _SHORT.repr(value)
+
+
+def _readable(clause: str) -> str:
+    """Return a clause without the middle of what nobody would read: a name or a cell may be as long as a file."""
+    return clause if len(clause) <= _LONGEST else f"{clause[: _LONGEST // 2]} … {clause[-_LONGEST // 4 :]}"
 
 
 class StunetError(Exception):
@@ -27,10 +33,9 @@ class StunetError(Exception):
     exit_code = 2
 
     def __init__(self, came: str, expected: str, action: str) -> None:
-        self.came = came
-        self.expected = expected
-        self.action = action
-        super().__init__(came, expected, action)  # by which it is pickled on its way from one process to another
+        self.came, self.expected, self.action = map(_readable, (came, expected, action))
+        # By these it is pickled on its way from one process to another.
+        super().__init__(self.came, self.expected, self.action)
 
     def __str__(self) -> str:
         return f"{self.came}; expected {self.expected}; {self.action}"

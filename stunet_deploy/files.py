@@ -1,13 +1,65 @@
-"""Writing files whole: to a temporary name in the same folder, then renamed."""
+"""Reading files that are files, and writing them whole: to a temporary name in the same folder, then renamed."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
-from stunet_deploy.errors import StunetError
+from stunet_deploy.errors import DataError, StunetError
+from stunet_deploy.limits import LONGEST_LINE
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a file to be read.
+
+    Raises:
+        OSError: it cannot be, or is a pipe or a device, at which a reader may wait for ever.
+    """
+    kind = os.stat(path).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        raise OSError(errno.EINVAL, "a pipe or a device and no file", os.fspath(path))
+    return Path(path).open("rb")
+
+
+def read_file(path: str | Path, most: int) -> bytes:
+    """Return the content of a file.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read, is no file, or is larger.
+    """
+    with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"larger than {most >> 20} MB", os.fspath(path))
+        return file.read()
+
+
+def lines_of(file: TextIO, name: str) -> Iterator[str]:
+    """Yield the lines of a text, their ends included.
+
+    Args:
+        file: open where they begin, line ends as they are.
+        name: of it, for messages.
+
+    Raises:
+        DataError: a line is longer than any table's.
+    """
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise DataError(
+                f"{name} with a line of {LONGEST_LINE:,} characters or more",
+                "rows that end",
+                "make sure that it is a text table, and export it again",
+            )
+        yield line
 
 
 @contextmanager

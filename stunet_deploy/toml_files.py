@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.files import read_file
+from stunet_deploy.limits import LONGEST_TOML, MOST_DOTS
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -16,7 +18,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_file(path, LONGEST_TOML).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} ({error})", "a TOML file", "check the path and the file") from error
     return parse_toml(text, f"config file {path}")
@@ -37,6 +39,8 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
+        if any(line.count(".") > MOST_DOTS for line in text.splitlines()):
+            raise ValueError(f"more than {MOST_DOTS} dots in a line")  # tables in tables take the square of their time
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of too many digits, and of brackets within brackets
         raise ConfigError(f"{name} ({error})", "a TOML file", "check the path and the file") from error

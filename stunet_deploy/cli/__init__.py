@@ -96,6 +96,15 @@ def _execute(arguments: argparse.Namespace) -> int:
     except OSError as error:
         name = error.filename or "a file"
         console.fail(StunetError(f"{name}: {error.strerror or error}", "access to it", "check the path and its rights"))
+    except MemoryError as error:
+        reason = " ".join(str(error).split())[:200]
+        console.fail(
+            StunetError(
+                f"too little memory{f' ({reason})' if reason else ''}",
+                "as much as the files of this command need",
+                "cut the recording into parts of the network or shorter spans, or take a machine with more memory",
+            )
+        )
     except KeyboardInterrupt:
         console.say("interrupted")
         return INTERRUPTED

@@ -269,7 +269,7 @@ def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
 
     if path is not None:
         return read_graph(path, series.sensor_ids)
-    if zipfile.is_zipfile(data) and "adjacency" in load_npz(data.read_bytes(), data.name, set())[1]:
+    if zipfile.is_zipfile(data) and "adjacency" in load_npz(data, data.name, set())[1]:
         return read_graph(data, series.sensor_ids)
     if (beside := graph_beside(data, series.sensor_ids)) is not None:
         return beside

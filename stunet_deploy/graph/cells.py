@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.limits import LONGEST_GRAPH
 from stunet_deploy.series.layouts.delimited import MISSING, Delimited, plain
 from stunet_deploy.series.layouts.packed import open_text
 from stunet_deploy.series.layouts.pems import is_meta
@@ -105,6 +106,12 @@ def split_table(path: Path) -> GraphTable:
         DataError: it is empty, no text, a web page, or its lines are of several lengths.
     """
     name = path.name
+    if path.stat().st_size > LONGEST_GRAPH:
+        raise DataError(
+            f"{name}, {path.stat().st_size / 1e6:.0f} MB of text",
+            GRAPH_KINDS,
+            "give a graph as large as this as .npy or .npz",
+        )
     try:
         with open_text(path) as file:
             # PeMS writes names of places as they are.

@@ -11,6 +11,7 @@ import numpy as np
 
 from stunet_deploy.array_files import load_npy, load_npz, load_pickle
 from stunet_deploy.errors import DataError
+from stunet_deploy.files import read_file
 from stunet_deploy.graph.cells import GRAPH_KINDS as GRAPH_KINDS
 from stunet_deploy.graph.cells import split_table
 from stunet_deploy.graph.libcity import graph_from_libcity, is_libcity
@@ -24,6 +25,8 @@ from stunet_deploy.series.layouts.several import unpacked
 
 # Protocol 2 and later begin with a version, older ones with a container or the first name they import.
 _PICKLE_START = re.compile(rb"\x80|[(\]}]|c[\w.]+\n[\w.]+\n")
+#: Bytes of a graph file: a dense matrix of twice as many sensors as LargeST has.
+_LARGEST = 2 << 30
 _LARGEST_GRAPH = "_rn_adj.npy"
 
 
@@ -48,7 +51,7 @@ def read_graph(path: str | Path, sensor_ids: Sequence[str] | None = None) -> Sen
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = read_file(path, _LARGEST)
     except OSError as error:
         raise DataError(f"graph file {path}: {error.strerror}", GRAPH_KINDS, "check the path") from error
     wanted = None if sensor_ids is None else tuple(str(sensor) for sensor in sensor_ids)
@@ -144,4 +147,6 @@ def _from_pickle(content: bytes, name: str) -> SensorGraph:
 
 
 def _as_text(sensor: object) -> str:
+    if not isinstance(sensor, str | bytes | int | float):
+        raise DataError(f"a {type(sensor).__name__} as a sensor id", "text or a number", "make the file again")
     return sensor.decode("latin1") if isinstance(sensor, bytes) else str(sensor)

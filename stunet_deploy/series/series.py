@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.limits import cells_of, check_cells
 from stunet_deploy.series.facts import Facts
 from stunet_deploy.series.layouts.files import read_table
 from stunet_deploy.series.layouts.table import FileTable, check_increasing
@@ -292,6 +293,13 @@ def _grid(utc: NDArray[np.int64], table: FileTable) -> tuple[NDArray[np.int64], 
     # A day or more without a row is a break in the recording; anything shorter is an outage to bridge.
     breaks = steps // interval_s - 1 > longest_gap(interval_s)
     ahead = np.append(np.where(breaks, 1, steps // interval_s), 1)
+    intervals, columns = int(ahead.sum()), table.values.shape[1] * table.values.shape[2]
+    check_cells(
+        f"{table.name}: {len(utc):,} times, a grid of {intervals:,} intervals of {interval_s} s",
+        cells_of(intervals, columns),
+        cells_of(len(utc), columns),
+        "correct times that are too near to each other or too far apart, or sum over longer intervals",
+    )
     rows = np.cumsum(ahead) - ahead
     timestamps = np.repeat(utc, ahead) + (np.arange(ahead.sum()) - np.repeat(rows, ahead)) * interval_s
     filled = len(timestamps) - len(utc)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement, product
@@ -10,12 +12,15 @@ from pathlib import Path
 
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.errors import ConfigError, DataError
+from stunet_deploy.files import read_file
 from stunet_deploy.graph.adjacency import Adjacency
+from stunet_deploy.limits import LONGEST_SETTINGS, LONGEST_TOML
 from stunet_deploy.st_graph.st_graph import Edge, EdgeType, Node, STGraph
 from stunet_deploy.toml_files import parse_toml
 
 #: Names of the st-graphs that ship with the package.
 SHIPPED = ("body-five-parts", "driver-road", "human-object", "pedestrians", "skeleton-cmu")
+_MOST_NODES, _MOST_JOINED = 20_000, 1_000_000
 #: Node type of sensors without a type of their own.
 SENSOR = "sensor"
 
@@ -63,7 +68,7 @@ def read_st_graph(source: str | Path, counts: Mapping[str, int] | None = None) -
     shipped = str(source) in SHIPPED
     path = Path(__file__).with_name(f"{source}.toml") if shipped else Path(source)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_file(path, LONGEST_TOML).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"st-graph {source} ({error})", "a TOML file, or one of " + ", ".join(SHIPPED), "check the path"
@@ -79,6 +84,14 @@ def parse_st_graph(text: str, name: str, counts: Mapping[str, int]) -> STGraph:
         raise DataError(f"{name}: {error.came}", error.expected, error.action) from error
     if unknown := sorted(set(counts) - {node.name for node in table.nodes if node.count is not None}):
         raise DataError(f"{name}: a count of {unknown[0]!r}", "a node with a count", "correct the name")
+    many = sum(counts.get(entry.name, entry.count or 1) for entry in table.nodes)
+    joined = many**2 * sum(kind.complete for kind in table.edge_types)
+    if many > _MOST_NODES or joined > _MOST_JOINED:
+        raise DataError(
+            f"{name}: {many:,} nodes" + (", joined completely" if joined else ""),
+            f"at most {_MOST_NODES:,}, and {math.isqrt(_MOST_JOINED):,} of a graph that is joined completely",
+            "correct its counts",
+        )
     nodes = tuple(node for entry in table.nodes for node in _nodes(entry, counts))
     types = tuple(EdgeType(kind.name, kind.between, kind.directed, kind.mean) for kind in table.edge_types)
     edges = [Edge(edge.from_, edge.to, edge.type, edge.weight) for edge in table.edges]
@@ -151,8 +164,8 @@ def read_sensor_types(path: Path) -> dict[str, str]:
     """
     expected, action = "a CSV with the columns sensor_id and type", "correct the file"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle))
+        text = read_file(path, LONGEST_SETTINGS).decode("utf-8-sig")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} ({error})", expected, action) from error
     if not rows or not {"sensor_id", "type"} <= set(rows[0]):

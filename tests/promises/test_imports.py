@@ -13,7 +13,7 @@ from tests.paths import ROOT
 # What runtime may import, and the files that series is made of.
 VOCABULARY_ON_DEVICE = (
     *("errors", "contract", "bundle", "compare", "metrics", "site", "series"),
-    *("files", "array_files", "toml_files", "config_mapping", "wording"),
+    *("files", "limits", "array_files", "toml_files", "config_mapping", "wording"),
     *(
         f"series.{name}"
         for name in (

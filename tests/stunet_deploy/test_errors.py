@@ -24,3 +24,11 @@ def test_an_error_is_the_same_in_another_process(error: StunetError) -> None:
     assert type(again) is type(error)
     assert vars(again) == vars(error)
     assert str(again) == str(error) == f"{error.came}; expected {error.expected}; {error.action}"
+
+
+def test_nobody_has_to_read_a_clause_as_long_as_a_file() -> None:
+    error = DataError(f"{'x' * 10**6} in column 'y'", "a number", "correct the cell")
+
+    assert len(error.came) < 1500
+    assert error.came.startswith("xxx")
+    assert error.came.endswith("in column 'y'")

@@ -1,13 +1,15 @@
-"""A file is replaced whole, or stays as it was and nothing is left beside it."""
+"""A file is read where it is one, and replaced whole, or stays as it was and nothing is left beside it."""
 
 from __future__ import annotations
 
+import io
 import os
 
 import pytest
 
-from stunet_deploy.errors import StunetError
-from stunet_deploy.files import replacing
+from stunet_deploy.errors import DataError, StunetError
+from stunet_deploy.files import lines_of, open_file, read_file, replacing
+from stunet_deploy.limits import LONGEST_LINE
 
 
 def listing(folder):
@@ -96,3 +98,26 @@ def test_a_read_only_folder_is_an_error_of_the_user(tmp_path):
     finally:
         tmp_path.chmod(0o700)
     assert listing(tmp_path) == []
+
+
+def test_a_file_is_read_up_to_a_size(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"12345")
+    assert read_file(path, 5) == b"12345"
+    with pytest.raises(OSError, match="larger than"):
+        read_file(path, 4)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes among files")
+def test_a_pipe_or_a_device_is_no_file_to_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(OSError, match="a pipe or a device"):
+            open_file(path)
+
+
+def test_lines_are_yielded_as_they_are_unless_one_is_endless():
+    text = "a\r\n\n" + "b" * 100 + "\nc"
+    assert "".join(lines_of(io.StringIO(text, newline=""), "a.csv")) == text
+    with pytest.raises(DataError, match=r"a\.csv with a line of 16,777,216 characters"):
+        list(lines_of(io.StringIO("b" * LONGEST_LINE), "a.csv"))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.files import lines_of
 from stunet_deploy.series.layouts.delimited import number_of
 
 
@@ -73,7 +74,7 @@ class _Lines(Iterator[str]):
     """The lines of a text that are not blank, of equally many cells."""
 
     def __init__(self, file: TextIO, name: str) -> None:
-        self._lines = enumerate(file, 1)
+        self._lines = enumerate(lines_of(file, name), 1)
         self._name, self._commas = name, -1
         self.number = 0
 

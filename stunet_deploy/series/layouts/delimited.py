@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.files import lines_of
+from stunet_deploy.limits import check_columns
 
 DELIMITERS = (",", ";", "\t", "|")
 #: Texts that stand for no reading, in lower case.
@@ -21,6 +23,7 @@ MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "non
 #: Rows from which roles of columns are told.
 LOOKED_AT = 50
 _SAMPLE = 1 << 16
+_CELLS_AT_ONCE = 1 << 18
 #: 1.005 or 1,005 among whole numbers may be a thousand and five; 0.5 and 12.25 are what they are.
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:[.,]\d{3})+")
 _DECIMALS = re.compile(r"[+-]?(?:0[.,]\d+|\d+[.,](?:\d{1,2}|\d{4,})|\d{4,}[.,]\d+)(?:[eE][+-]?\d+)?")
@@ -57,9 +60,12 @@ class Delimited:
         file.seek(0)
         delimiter = _delimiter(sample)
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=delimiter == ",", quoting=quoting)
+        reader = csv.reader(
+            lines_of(file, name), delimiter=delimiter, skipinitialspace=delimiter == ",", quoting=quoting
+        )
         rows = _numbered(reader, name)
         line, header = next(rows, (0, list[str]()))
+        check_columns(name, len(header))
         first = list(islice(rows, LOOKED_AT))
         header = [*map(plain, header)]
         comma, doubtful = False, set[str]()
@@ -75,14 +81,28 @@ class Delimited:
         Raises:
             DataError: a row has more or fewer.
         """
+        for lines, rows in self.blocks():
+            yield from zip(lines, rows, strict=True)
+
+    def blocks(self) -> Iterator[tuple[list[int], list[list[str]]]]:
+        """Yield numbers and cells of the rows, so many at a time as are worth it; see :meth:`rows`."""
+        width = len(self.header)
+        size = max(1, _CELLS_AT_ONCE // width)
+        lines, rows = list[int](), list[list[str]]()
         for line, row in chain(self.first, self.later):
-            if len(row) != len(self.header):
+            if len(row) != width:
                 raise DataError(
                     f"{self.name}: {len(row)} cells in line {line}",
-                    f"{len(self.header)}, one per column",
+                    f"{width}, one per column",
                     "export the file again; this line is cut off or holds extra delimiters",
                 )
-            yield line, row
+            lines.append(line)
+            rows.append(row)
+            if len(rows) == size:
+                yield lines, rows
+                lines, rows = [], []
+        if rows:
+            yield lines, rows
 
     def looked_at(self, place: int) -> list[str]:
         """Return the cells of a column in the first rows."""
@@ -101,6 +121,16 @@ class Delimited:
         if column in self.doubtful and _THOUSANDS.fullmatch(cell.strip()):
             raise ValueError(cell)
         return self.number(cell)
+
+    def table(self, rows: Sequence[Sequence[str]], lines: Sequence[int], columns: Sequence[str]) -> NDArray[np.float32]:
+        """Return the numbers of some rows, ``[row, column]``; see :meth:`numbers`."""
+        if not self.decimal_comma and not self.doubtful:
+            try:
+                numbers = np.fromiter(map(float, chain.from_iterable(rows)), np.float64, len(rows) * len(columns))
+                return numbers.astype(np.float32).reshape(len(rows), len(columns))
+            except ValueError:
+                pass  # as below, in one row or more
+        return np.stack([self.numbers(cells, line, columns) for cells, line in zip(rows, lines, strict=True)])
 
     def numbers(self, cells: Sequence[str], line: int, columns: Sequence[str]) -> NDArray[np.float32]:
         """Return the numbers of a row.
@@ -141,10 +171,15 @@ def number_of(text: str, decimal_comma: bool = False) -> float:
     Raises:
         ValueError: the text is no number.
     """
+    if not decimal_comma:
+        try:
+            return float(text)
+        except ValueError:
+            if text.strip().lower() in MISSING:
+                return float("nan")
+            raise
     if text.strip().lower() in MISSING:
         return float("nan")
-    if not decimal_comma:
-        return float(text)
     if "." in text:  # of thousands, or the decimal sign of another row
         raise ValueError(text)
     return float(text.replace(",", "."))

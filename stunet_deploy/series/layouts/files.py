@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.files import open_file
 from stunet_deploy.series.facts import Facts
 from stunet_deploy.series.layouts.hdf5 import read_hdf5
 from stunet_deploy.series.layouts.npz import read_npz
@@ -61,7 +62,7 @@ def read_head(path: Path) -> bytes:
         DataError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(8)
     except OSError as error:
         raise DataError(f"{path}, which cannot be read ({error.strerror})", "a data file", "check the path") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 import tokenize
@@ -14,8 +15,9 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.array_files import texts
+from stunet_deploy.array_files import Claimed, claimed_arrays, texts
 from stunet_deploy.errors import DataError
+from stunet_deploy.limits import cells_of, check_cells, check_columns
 from stunet_deploy.series.layouts.table import PUBLIC_INTERVAL_S, FileTable
 from stunet_deploy.series.times import parse_times
 
@@ -24,7 +26,7 @@ _OWN_KEYS = {
 }  # fmt: skip
 # What zipfile, zlib and numpy raise on altered bytes, down to numpy's parser of array headers.
 _DAMAGE = (
-    OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, MemoryError,
+    OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, MemoryError, OverflowError,
     zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
 )  # fmt: skip
 
@@ -45,7 +47,10 @@ def read_npz(path: Path) -> FileTable:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            keys = set(archive.files)
+            claimed = claimed_arrays(archive, path.name)
+            keys = set(claimed)
+            for key in keys & {"values", "speed", "data"}:
+                _check_readings(path, key, claimed[key])
             if keys >= _OWN_KEYS:
                 return _own(path.name, archive)
             if keys >= {"speed", "sensor_ids", "meta"}:
@@ -62,6 +67,22 @@ def read_npz(path: Path) -> FileTable:
         f"{path.name} with the keys {', '.join(sorted(keys))[:120]}",
         f"the keys {', '.join(sorted(_OWN_KEYS))}; or speed, sensor_ids and meta; or data alone (PEMS0x.npz)",
         "convert the file, or give the readings as CSV",
+    )
+
+
+def _check_readings(path: Path, key: str, claimed: Claimed) -> None:
+    """Refuse readings that are no numbers, or far more than the file is, before they are read."""
+    shape, dtype = claimed
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{key} of {dtype}")
+    rows, columns = (*shape, 1)[0], math.prod(shape[1:])
+    check_columns(path.name, columns)
+    size = path.stat().st_size
+    check_cells(
+        f"{path.name}: {key} {list(shape)} in {size / 1e6:.3g} MB",
+        cells_of(rows, columns),
+        size,
+        "make sure that it is what it should be; if so, cut it into shorter spans",
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.limits import cells_of, check_cells, check_columns
 from stunet_deploy.series.layouts.delimited import MISSING
 from stunet_deploy.series.layouts.roles import Roles
 from stunet_deploy.series.layouts.table import FileTable
@@ -53,14 +54,16 @@ def arranged(
         return FileTable(name, layout, numbers[..., None], times, local, tuple(columns), notes=roles.notes, lines=lines)
     if not len(times):
         raise DataError(f"{name} with a header and no rows", "readings", "check the file's export")
-    sensors = [_WHOLE.sub("", sensor) for sensor in sensors]
-    if unknown := [row for row, sensor in enumerate(sensors) if sensor.lower() in MISSING]:
-        place = f"row {unknown[0] + 1}" if lines is None else f"line {lines[unknown[0]]}"
+    ids = {sensor: _WHOLE.sub("", sensor) for sensor in set(sensors)}
+    if any(sensor.lower() in MISSING for sensor in ids.values()):
+        row = next(row for row, sensor in enumerate(sensors) if ids[sensor].lower() in MISSING)
+        place = f"row {row + 1}" if lines is None else f"line {lines[row]}"
         raise DataError(
-            f"{name}: {sensors[unknown[0]]!r} for a sensor ({place})",
+            f"{name}: {ids[sensors[row]]!r} for a sensor ({place})",
             "the id of a sensor in every row",
             "write it there, or drop the row",
         )
+    sensors = [ids[sensor] for sensor in sensors]
     order = {sensor: index for index, sensor in enumerate(dict.fromkeys(sensors))}
     if len(order) == len(sensors) > 1:
         raise DataError(
@@ -112,6 +115,14 @@ def by_sensor(
         DataError: a sensor has two rows of one time.
     """
     grid, rows = np.unique(times, return_inverse=True)
+    columns = len(sensors) * numbers.shape[1]
+    check_columns(name, columns)
+    check_cells(
+        f"{name}: {len(times):,} rows of {len(sensors):,} sensors at {len(grid):,} times",
+        cells_of(len(grid), columns),
+        cells_of(len(times), numbers.shape[1]),
+        "round the times to an interval, sum over longer ones, or leave out sensors that are hardly ever there",
+    )
     cells, counts = np.unique(rows * max(1, len(sensors)) + nodes, return_counts=True)
     if (counts > 1).any():
         row, node = divmod(int(cells[counts.argmax()]), len(sensors))

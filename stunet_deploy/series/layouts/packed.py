@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal, TextIO, cast
+from typing import IO, Any, Literal, TextIO, cast
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.files import open_file
+from stunet_deploy.limits import check_unpacked
 
 _BINARY = {b"PK": "a zip archive", b"\x89HDF": "an HDF5 file", b"PAR1": "a Parquet file", b"\x93NUMPY": "an npy array"}
 
@@ -44,17 +47,45 @@ def open_text(path: Path) -> Iterator[TextIO]:
         ) from error
 
 
+class _Metered(io.RawIOBase):
+    """What an archive unpacks to, refused where it is far more than the archive."""
+
+    def __init__(self, file: IO[bytes], name: str, packed: int) -> None:
+        self._file, self._name, self._packed, self._unpacked = file, name, packed, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._unpacked = self._file.seek(offset, whence)
+        return self._unpacked
+
+    def tell(self) -> int:
+        return self._unpacked
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._file.read(len(buffer))
+        buffer[: len(part)] = part
+        self._unpacked += len(part)
+        check_unpacked(self._name, self._packed, self._unpacked, text=True)
+        return len(part)
+
+
 @contextmanager
 def _unpacked(path: Path) -> Iterator[IO[bytes]]:
-    with path.open("rb") as file:
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
         head = file.read(2)
         file.seek(0)
         if head == b"\x1f\x8b":
             with gzip.open(file) as unpacked:
-                yield cast("IO[bytes]", unpacked)
+                yield io.BufferedReader(_Metered(cast("IO[bytes]", unpacked), path.name, size))
         elif head == b"PK":
             with zipfile.ZipFile(file) as archive, archive.open(_only_member(archive, path.name)) as unpacked:
-                yield unpacked
+                yield io.BufferedReader(_Metered(unpacked, path.name, size))
         else:
             yield file
 

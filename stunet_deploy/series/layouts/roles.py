@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -264,8 +265,7 @@ def _check_names(file: str, columns: Sequence[Column], left: Sequence[int]) -> N
             "a name over every column",
             "name or delete it",
         )
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if repeated:
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         raise DataError(
             f"{file}: {repeated[0]!r} more than once in the header", "every name once", "rename or delete one of them"
         )

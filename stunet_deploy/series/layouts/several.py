@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.limits import check_unpacked
 from stunet_deploy.series.layouts.libcity import GEO_COLUMNS, REL_COLUMNS
 from stunet_deploy.series.layouts.own import check_still
 from stunet_deploy.series.layouts.packed import files_in, open_text
@@ -48,6 +49,8 @@ def unpacked(path: Path, ends: tuple[str, ...] = ("",)) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(path) as archive:
+                unpacked = sum(member.file_size for member in archive.infolist())
+                check_unpacked(path.name, path.stat().st_size, unpacked, text=True)
                 archive.extractall(folder, [file for file in files_in(archive.namelist()) if file.endswith(ends)])
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
             raise DataError(

@@ -62,6 +62,10 @@ class FileTable:
             )
         if 0 in shape:
             raise DataError(f"{self.name} without readings: shape {shape}", OWN_LAYOUT, "check the file's export")
+        if self.interval_s is not None and self.interval_s < 1:
+            raise DataError(
+                f"{self.name}: an interval of {self.interval_s} s", "at least one second", "correct the interval"
+            )
         earliest, latest = int(self.times.min()), int(self.times.max())
         if earliest < _EARLIEST_S or latest > _LATEST_S:
             raise DataError(

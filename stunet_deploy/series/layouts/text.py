@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.series.layouts.delimited import Delimited, all_numbers, plain, stacked
+from stunet_deploy.limits import check_columns
+from stunet_deploy.series.layouts.delimited import Delimited, all_numbers, plain
 from stunet_deploy.series.layouts.libcity import is_libcity, read_libcity
 from stunet_deploy.series.layouts.own import arranged
 from stunet_deploy.series.layouts.packed import open_text
@@ -17,7 +20,7 @@ from stunet_deploy.series.layouts.pems import is_pems, read_pems
 from stunet_deploy.series.layouts.roles import looks_like, roles_of
 from stunet_deploy.series.layouts.table import OWN_LAYOUT, FileTable
 from stunet_deploy.series.layouts.untimed import read_without_times
-from stunet_deploy.series.times import are_seconds, is_time, parse_times
+from stunet_deploy.series.times import Clock, are_seconds, is_time
 
 #: First cells in small letters, what the file is then, what is expected and what to do.
 _NO_TABLES = (
@@ -108,20 +111,32 @@ def read_rows(text: Delimited, layout: str) -> FileTable:
     wanted = (*roles.readings, *positions)
     names = [text.header[place] for place in wanted]
     unnamed = [place for place, column in enumerate(columns) if not column.name and column.kind == "empty"]
-    texts, lines, sensors, rows = list[str](), list[int](), list[str](), list[NDArray[np.float32]]()
-    for line, row in text.rows():
-        texts.append(row[roles.time])
-        lines.append(line)
+    # Most tables have their readings side by side.
+    begin, end = (wanted[0], wanted[-1] + 1) if wanted else (0, 0)
+    chosen = itemgetter(slice(begin, end)) if wanted == tuple(range(begin, end)) else itemgetter(*wanted)
+    clock, sensors, known = Clock(text.name), list[str](), dict[str, str]()
+    lines, numbers = list[NDArray[np.int64]](), list[NDArray[np.float32]]()
+    for numbered, rows in text.blocks():
+        clock.add([row[roles.time] for row in rows], numbered)
+        lines.append(np.array(numbered, np.int64))
         if roles.sensor is not None:
-            sensors.append(plain(row[roles.sensor]))
-        rows.append(text.numbers([row[place] for place in wanted], line, names))
+            found = [plain(row[roles.sensor]) for row in rows]
+            sensors += [known.setdefault(sensor, sensor) for sensor in found]  # one text for each
+            check_columns(text.name, len(known))
+        numbers.append(text.table(list(map(chosen, rows)), numbered, names))
         for place in unnamed:
-            if row[place].strip():
-                raise DataError(
-                    f"{text.name}: {row[place][:40]!r} in column {place + 1}, which has no name (line {line})",
-                    "a name over every column",
-                    "name or delete it",
-                )
-    times, local = parse_times(texts, text.name, lines)
-    numbers = stacked(rows, len(wanted))
-    return arranged(text.name, layout, roles, names, numbers, (times, local), sensors, np.array(lines, np.int64))
+            _check_empty(text.name, place, rows, numbered)
+    table = np.concatenate(numbers) if numbers else np.empty((0, len(wanted)), np.float32)
+    places = np.concatenate(lines) if lines else np.empty(0, np.int64)
+    return arranged(text.name, layout, roles, names, table, clock.read(), sensors, places)
+
+
+def _check_empty(name: str, place: int, rows: Sequence[Sequence[str]], lines: Sequence[int]) -> None:
+    """Refuse a cell in a column that has no name."""
+    for row, line in zip(rows, lines, strict=True):
+        if row[place].strip():
+            raise DataError(
+                f"{name}: {row[place][:40]!r} in column {place + 1}, which has no name (line {line})",
+                "a name over every column",
+                "name or delete it",
+            )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
 from stunet_deploy.errors import DataError
+from stunet_deploy.limits import check_unpacked
 from stunet_deploy.series.layouts.delimited import LOOKED_AT, Delimited, number_of
 from stunet_deploy.series.layouts.roles import looks_like
 from stunet_deploy.series.layouts.table import OWN_LAYOUT, FileTable
@@ -33,6 +36,9 @@ def read_xlsx(path: Path) -> FileTable:
             "openpyxl to read it",
             "pip install 'stunet-deploy[excel]', or save the sheet as CSV in UTF-8",
         ) from error
+    with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:  # what is damaged is told below
+        unpacked = sum(member.file_size for member in archive.infolist())
+        check_unpacked(path.name, path.stat().st_size, unpacked, text=True)
     try:
         book = _book(path, data_only=True)
         sheets = {sheet.title: _rows(sheet) for sheet in book.worksheets}

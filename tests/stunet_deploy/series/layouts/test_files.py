@@ -1,13 +1,16 @@
 """Every file layout that can be read, and damaged files that must be refused with a reason."""
 
+import gzip
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.series import read_series
@@ -372,3 +375,30 @@ def test_graph_files_given_as_readings_are_refused() -> None:
     for name in names:
         with pytest.raises(DataError):
             read_series(DATA / "layouts" / name)
+
+
+@pytest.mark.parametrize("form", ["gz", "zip"])
+def test_a_compressed_text_may_not_unpack_to_far_more_than_it_is(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "\n".join(["time,7", *(f"{1_330_588_800 + 300 * row},60" for row in range(5000)), ""]).encode()
+    path = tmp_path / f"speeds.csv.{form}"
+    if form == "gz":
+        path.write_bytes(gzip.compress(lines))
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("speeds.csv", lines)
+    assert len(read_series(path).values) == 5000
+
+    monkeypatch.setattr("stunet_deploy.series.layouts.packed.FREE_TEXT", 1000)
+    monkeypatch.setattr("stunet_deploy.limits.BYTES_HELD", 2)
+    with pytest.raises(DataError, match=r"MB that unpack to .* MB or more; .*unpack it"):
+        read_series(path)
+
+
+def test_a_table_whose_readings_lie_apart_is_read_as_one_whose_readings_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "speeds.csv"
+    path.write_text("a,timestamp,b\n1,2012-03-01T00:00,2\n3,2012-03-01T00:05,\n")
+    assert_array_equal(readings(path)[..., 0], [[1, 2], [3, np.nan]])
+    path.write_text("timestamp,,a\n2012-03-01T00:00,,2\n2012-03-01T00:05,,3\n")
+    assert_array_equal(readings(path)[..., 0], [[2], [3]])
