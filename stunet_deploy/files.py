@@ -57,7 +57,7 @@ def lines_of(file: TextIO, name: str) -> Iterator[str]:
             raise DataError(
                 f"{name} with a line of {LONGEST_LINE:,} characters or more",
                 "rows that end",
-                "make sure that it is a text table, and export it again",
+                "make sure that it is a text table; turn rows and columns round if its columns are times",
             )
         yield line
 
