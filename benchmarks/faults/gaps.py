@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from benchmarks.faults.clocks import DAY_S
 from benchmarks.faults.network import START_S, readings_of
 from benchmarks.faults.table import Row
+from runtime.options import StreamOptions
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 
-_MAX_GAP, _MIN_OBSERVED = 12, 0.5  # the stream's defaults
+#: An hour, so that a day has gaps on either side of it; and the stream's default.
+_MAX_GAP, _MIN_OBSERVED = 12, 0.5
 
 
 def gaps(bundle: Bundle, rng: np.random.Generator) -> Iterator[Row]:
@@ -62,7 +64,8 @@ def streamed(bundle: Bundle, mode: str, observed: NDArray[np.bool_], came: NDArr
     """Return what was wrong with the forecasts of a day, and how many were degraded."""
     manifest = bundle.manifest
     low, high = np.array([manifest.limits[manifest.features.index(target)] for target in manifest.targets]).T
-    stream = Stream.open(bundle, mode="window" if mode == "window" else "carry")
+    options = StreamOptions(max_gap=_MAX_GAP)
+    stream = Stream.open(bundle, mode="window" if mode == "window" else "carry", options=options)
     failures, degraded = [], 0
     seen, last = 0, -1  # intervals since zero state, the last one that came
     for step in np.flatnonzero(came).tolist():

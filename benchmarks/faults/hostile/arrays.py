@@ -83,9 +83,9 @@ def lying(place: Place) -> Words:
 
 
 def seconds(_: Place) -> dict[str, Any]:
-    """Return a recording of an interval of a second, with gaps of nearly a day."""
+    """Return a recording of an interval of a second, with gaps that are just bridged."""
     cells = np.ones((400, 2, 1), np.int16)
-    times = START_S + 82_800 * np.arange(400)
+    times = START_S + 9_900 * np.arange(400)
     return own(interval_s=np.array(1), values=cells, observed=cells > 0, timestamps=times)
 
 

@@ -72,10 +72,10 @@ def strewn(times: int, sensors: int) -> str:
     return rows("time,sensor_id,flow", cells, "%d,%d,5")
 
 
-def gaps_of_a_day(place: Place) -> str:
-    """Return pairs of readings, a second apart, with nearly a day between the pairs."""
+def bridged_gaps(place: Place) -> str:
+    """Return pairs of readings, a second apart, with as much between the pairs as is just bridged."""
     count = place.size(1000, 7300)
-    return rows("time,7", (START_S + 82_800 * (row // 2) + row % 2 for row in range(count)), "%d,60")
+    return rows("time,7", (START_S + 9_900 * (row // 2) + row % 2 for row in range(count)), "%d,60")
 
 
 def packed(line: bytes, name: str, head: bytes = b"") -> Maker:
@@ -122,7 +122,7 @@ KINDS = (
     Kind("random bytes", csv(lambda place: np.random.default_rng(0).bytes(place.size(10**6, 10**8)))),
     Kind("the year 9999999", csv(lambda _: "time,7\n9999999-01-01T00:00,60\n9999999-01-01T00:05,61\n")),
     Kind("times of ten thousand digits", csv(lambda _: f"time,7\n{'9' * 10_000},60\n{'9' * 10_000},61\n")),
-    Kind("a grid of seconds with gaps of nearly a day", csv(gaps_of_a_day)),
+    Kind("a grid of seconds with gaps that are just bridged", csv(bridged_gaps)),
     Kind("sensors without number", csv(lambda place: strewn(1000, place.size(201_000, 1_000_000)))),
     Kind("a long table that is nearly empty", csv(lambda place: strewn(*[place.size(20_000, 100_000)] * 2))),
     Kind(

@@ -390,8 +390,8 @@ def test_a_compressed_text_may_not_unpack_to_far_more_than_it_is(
             archive.writestr("speeds.csv", lines)
     assert len(read_series(path).values) == 5000
 
-    monkeypatch.setattr("stunet_deploy.series.layouts.packed.FREE_TEXT", 1000)
-    monkeypatch.setattr("stunet_deploy.limits.BYTES_HELD", 2)
+    monkeypatch.setattr("stunet_deploy.limits.FREE_TEXT", 1000)
+    monkeypatch.setattr("stunet_deploy.limits.TEXT_HELD", 2)
     with pytest.raises(DataError, match=r"MB that unpack to .* MB or more; .*unpack it"):
         read_series(path)
 
