@@ -40,7 +40,7 @@ def open_replay(
         DataError: if the file cannot be read, or does not hold what the bundle needs.
         StreamError: if ``start`` or ``stop`` is no time.
     """
-    if read_head(Path(path)).startswith(b"PK") and _is_golden(Path(path)):
+    if not Path(path).is_dir() and read_head(Path(path)).startswith(b"PK") and _is_golden(Path(path)):
         records = replay_golden(Golden.load(Path(path)))
     else:
         records = replay_series(

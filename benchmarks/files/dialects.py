@@ -94,7 +94,8 @@ def measure(options: Namespace) -> dict[str, Any]:
             kind = "text" if isinstance(dialect, TextDialect) else dialect.kind
             counts[kind, outcome] += 1
             if outcome == DIFFERENT:
-                different.append(f"{dialect} of {recording}")
+                spanned = f"{len(recording.times)} intervals from {recording.times[0]} to {recording.times[-1]}"
+                different.append(f"{dialect} of {recording.sensors}, {recording.features}, {spanned}")
 
         read_one()
     return {

@@ -77,7 +77,7 @@ def frame_dialects(draw: st.DrawFn, recording: Recording) -> FrameDialect:
 
 def write_frame(recording: Recording, dialect: FrameDialect, folder: Path) -> Path:
     """Write a recording in a dialect."""
-    kept = recording.heard() if dialect.omits_empty else list(range(len(recording.times)))
+    kept = recording.rows(without_empty=dialect.omits_empty)
     times, values = _times(recording, dialect)[kept], recording.values[kept]
     if dialect.number == "str":
         cells = np.array([[[_text(one) for one in cell] for cell in row] for row in values], object)

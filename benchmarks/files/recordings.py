@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stunet_deploy.series.layouts import roles
 from stunet_deploy.series.layouts.delimited import MISSING, plain
-from stunet_deploy.series.times import is_time
+from stunet_deploy.series.times import is_time, most_frequent
 
 TIME_NAMES = ("timestamp", "time", "datetime", "date_time", "Date-Time", "start time", "ts")
 SENSOR_NAMES = ("sensor_id", "sensor", "Station ID", "detector", "segment-id", "link", "node", "id", "site")
@@ -42,9 +42,11 @@ class Recording:
         """Return the times by the clock of a zone."""
         return [datetime.fromtimestamp(second, ZoneInfo(zone)) for second in self.times.tolist()]
 
-    def heard(self) -> list[int]:
-        """Return the rows with a reading; the others need not be written."""
-        return np.flatnonzero(np.isfinite(self.values).any(axis=(1, 2))).tolist()
+    def rows(self, *, without_empty: bool) -> list[int]:
+        """Return the rows to be written; those without a reading may be left out if the interval can be told then."""
+        heard = np.flatnonzero(np.isfinite(self.values).any(axis=(1, 2)))
+        told = len(heard) > 1 and most_frequent(np.diff(self.times[heard])) == self.times[1] - self.times[0]
+        return heard.tolist() if without_empty and told else list(range(len(self.times)))
 
 
 _FEATURES = ("speed", "flow", "occupancy", "Mean speed", "q", "v/c")
@@ -53,7 +55,7 @@ _ids = st.text(st.characters(categories=("L", "N"), include_characters=" ,;'\"-_
 
 def _sensible(name: str) -> bool:
     """Return whether a name is that of a sensor, and of no column with another role."""
-    known = (*roles.TIMES, *roles.SENSORS, *roles.LATITUDES, *roles.LONGITUDES, *roles.ROW_NUMBERS)
+    known = (*roles.TIMES, *roles.SENSORS, *roles.LATITUDES, *roles.LONGITUDES, *roles.ROW_NUMBERS, *roles.CALENDAR)
     if plain(name) != name or name.lower() in MISSING or name.endswith(".0") or is_time(name):
         return False
     return roles.Column(name, "number").key not in known

@@ -91,7 +91,7 @@ def write_text(recording: Recording, dialect: TextDialect, folder: Path) -> Path
     """Write a recording in a dialect."""
     form, nodes = TIME_FORMS[dialect.time_form], list(enumerate(recording.sensors))
     times = list(map(form, recording.moments(dialect.zone if dialect.time_form in WALL_CLOCK else "UTC")))
-    kept = recording.heard() if dialect.omits_empty else range(len(times))
+    kept = recording.rows(without_empty=dialect.omits_empty)
 
     def number(value: float) -> str:
         return dialect.missing if np.isnan(value) else f"{value:.6g}".replace(".", dialect.decimal)

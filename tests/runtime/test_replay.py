@@ -99,3 +99,12 @@ def test_a_csv_replays_between_two_times(tmp_path, build_example):
     assert [record.timestamp for record in records] == [1_330_588_800 + 300 * t for t in range(6, 12)]
     np.testing.assert_array_equal(records[0].observed.any(axis=1), [True, False, True, False, False])
     assert records[0].values[2].tolist() == [42, 0.5]
+
+
+def test_days_in_a_folder_replay_as_one_recording(tmp_path, build_example):
+    example = build_example((1,))
+    for day in (2, 1):
+        rows = [f"2012-03-0{day}T08:{m:02d}:00Z,s{n},{40 + n},{day}" for m in range(0, 60, 5) for n in range(5)]
+        (tmp_path / f"{3 - day}.csv").write_text("\n".join(["timestamp,sensor_id,speed,trend", *rows]), "utf-8")
+    records = [record for record in open_replay(tmp_path, example.bundle.manifest) if record.observed.any()]
+    assert [record.values[0, 1] for record in records] == [1] * 12 + [2] * 12
