@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.series.extremes import SAMPLE, credible_range, find_codes
+from stunet_deploy.series.extremes import credible_range, find_codes, sampled
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.times import format_time, parse_iso
 from stunet_deploy.series.wall_clock import DAY_S, find_zone
@@ -90,14 +90,14 @@ def explain_series(description: Mapping[str, Any]) -> list[str]:
 
 def _describe_feature(series: Series, feature: int) -> dict[str, Any]:
     values, observed = series.values[..., feature], series.observed[..., feature]
-    readings = values[observed].astype(np.float64)
+    readings = values[observed]
     known = {"name": series.features[feature], "unit": series.units[feature], "missing": float((~observed).mean())}
     if not readings.size:
         numbers = ("minimum", "median", "maximum", "mean", "deviation", "zeros", "negative", "stuck")
         return known | dict.fromkeys(numbers) | {"unchanging": 0, "codes": []}
     high = np.where(observed, values, -np.inf).max(axis=0)
     low = np.where(observed, values, np.inf).min(axis=0)
-    some = readings[:: readings.size // SAMPLE + 1]
+    some = sampled(readings).astype(np.float64)
     median = float(np.median(some))
     credible = credible_range(values, observed)
     negative = np.unique(some[some < 0])
@@ -108,8 +108,8 @@ def _describe_feature(series: Series, feature: int) -> dict[str, Any]:
         "minimum": float(readings.min()),
         "median": median,
         "maximum": float(readings.max()),
-        "mean": float(readings.mean()),
-        "deviation": float(readings.std()),
+        "mean": float(readings.mean(dtype=np.float64)),
+        "deviation": float(readings.std(dtype=np.float64)),
         "zeros": float((readings == 0).mean()),
         "near_zero": float(((some > 0) & (some <= max(median, float(np.mean(np.abs(some)))) / 10)).mean()),
         "whole": bool((some % 1 == 0).all()),

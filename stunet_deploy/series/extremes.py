@@ -17,8 +17,7 @@ _VALUES = 10
 _FAR = 10
 #: The share of the readings that says how far they go.
 _BULK = 0.999
-#: Readings looked at, at most about, evenly spread.
-SAMPLE = 4_000_000
+_SAMPLE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,11 @@ class Code:
     value: float
     count: int
     nearest: float
+
+
+def sampled(readings: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return at most some millions of readings, evenly spread."""
+    return readings[:: readings.size // _SAMPLE + 1]
 
 
 def find_codes(readings: NDArray[np.floating]) -> list[Code]:
@@ -67,13 +71,13 @@ def credible_range(values: NDArray[np.float32], observed: NDArray[np.bool_]) -> 
         values: of one feature, ``[time, node]``.
         observed: whether they were measured, ``[time, node]``; at least one was.
     """
-    readings = values[observed]
-    codes = np.array([code.value for code in find_codes(readings[:: readings.size // SAMPLE + 1])], np.float32)
+    codes = np.array([code.value for code in find_codes(sampled(values[observed]))], np.float32)
     known = observed & ~np.isin(values, codes) if len(codes) else observed
     readings = values[known]
+    low, high = float(readings.min()), float(readings.max())
+    readings = sampled(readings)
     median = float(np.median(readings))
     spread = float(np.quantile(np.abs(readings - median), _BULK, method="lower"))
-    low, high = float(readings.min()), float(readings.max())
     if spread and max(high - median, median - low) > _FAR * spread:
         low, high = _range_by_sensor(values, known, spread)
     return low, high
