@@ -313,9 +313,16 @@ class Assembler:
         return tuple(values), outside
 
     def _is_code(self, column: int, value: float) -> bool:
-        """Return whether a number stands for no reading; compared as float32, as recordings are."""
-        codes = self._manifest.no_data[column] if self._manifest.no_data and column < len(self._rules) else ()
-        return any(np.float32(value) == np.float32(code) for code in codes)
+        """Return whether a number stands for no reading; compared as float32, as recordings are.
+
+        Codes are numbers of an interval: one of many summands may be such a number and a reading.
+        """
+        if not self._manifest.no_data or column >= len(self._rules):
+            return False
+        if self._rules[column].how == "sum" and self._inside(column, value):
+            return False
+        with np.errstate(over="ignore"):
+            return any(np.float32(value) == np.float32(code) for code in self._manifest.no_data[column])
 
     def _inside(self, column: int, value: float) -> bool:
         if column >= len(self._rules):  # a weight that is no feature

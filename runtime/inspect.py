@@ -9,7 +9,7 @@ from typing import Any
 from runtime.backends.gpu.engines import SUFFIX, check_engine, read_engine
 from stunet_deploy.bundle import FLOAT32, Bundle, Manifest, graph_name
 from stunet_deploy.errors import BundleError
-from stunet_deploy.wording import in_figures, span_in_words
+from stunet_deploy.wording import exactly, in_figures, span_in_words
 
 
 def inspect(bundle: Bundle) -> dict[str, Any]:
@@ -49,6 +49,7 @@ def inspect(bundle: Bundle) -> dict[str, Any]:
         "targets": list(manifest.targets),
         "units": list(manifest.units),
         "limits": [list(pair) for pair in manifest.limits],
+        "no_data": [list(codes) for codes in manifest.no_data],
         "interval_s": manifest.interval_s,
         "stamp": manifest.stamp,
         "timezone": manifest.timezone,
@@ -82,7 +83,7 @@ def explain(bundle: Bundle) -> str:
         f"forecasts  {', '.join(manifest.targets)} at {len(manifest.sensor_ids)} sensors, "
         f"{manifest.horizons_min[0]:g} to {manifest.horizons_min[-1]:g} minutes ahead, "
         f"every {manifest.interval_s / 60:g} minutes",
-        f"reads      {ranges}; anything outside counts as missing; "
+        f"reads      {ranges}; anything outside counts as missing{_codes(manifest)}; "
         f"stamps are an interval's {manifest.stamp}, local time is {manifest.timezone}",
         f"remembers  {len(contract['states'])} states in {contract['slots']} slots, "
         f"{_size(contract['state_bytes'])} a stream; warm after {manifest.window} intervals",
@@ -95,6 +96,13 @@ def explain(bundle: Bundle) -> str:
         "needs      Python 3.10, numpy and ONNX Runtime: pip install 'stunet-deploy[cpu]'",
     ]
     return "\n".join(lines)
+
+
+def _codes(manifest: Manifest) -> str:
+    """Return what else counts as missing, in words."""
+    named = zip(manifest.features, manifest.no_data, strict=False)
+    codes = [f"{', '.join(map(exactly, codes))} of {name}" for name, codes in named if codes]
+    return f", as do {'; '.join(codes)}" if codes else ""
 
 
 def explain_precisions(manifest: Manifest) -> list[str]:

@@ -116,7 +116,8 @@ class Site:
         """Return where readings ``[..., feature]`` are a code that stands for none; compared as float32."""
         found = np.zeros(values.shape, np.bool_)
         for feature, codes in enumerate(self.no_data):
-            found[..., feature] = np.isin(values[..., feature].astype(np.float32), np.array(codes, np.float32))
+            with np.errstate(over="ignore"):  # what is beyond float32 is no code
+                found[..., feature] = np.isin(values[..., feature].astype(np.float32), np.array(codes, np.float32))
         return found
 
     def check_interval(self, other: Site, what: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+from decimal import Decimal
 
 
 def in_figures(number: float, decimals: int = 2) -> str:
@@ -13,6 +15,15 @@ def in_figures(number: float, decimals: int = 2) -> str:
     if not math.isfinite(number) or number == 0 or abs(number) >= 1:
         return f"{number:.{decimals}f}"
     return f"{number:#.{decimals + 1}g}"
+
+
+def exactly(number: float) -> str:
+    """Return the shortest decimal, without an exponent, that is this very number as a reading is kept (float32)."""
+    for digits in range(1, 10):
+        text = f"{number:.{digits}g}"
+        if struct.pack("<f", float(text)) == struct.pack("<f", number):
+            return f"{Decimal(text):f}"
+    return f"{Decimal(repr(number)):f}"
 
 
 def span_in_words(minutes: float) -> str:

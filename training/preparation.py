@@ -18,13 +18,10 @@ from stunet_deploy.models.forecaster import Forecaster
 from stunet_deploy.models.sensors import SensorStatistics
 from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.models.stunet.model import STUNet
-from stunet_deploy.series.extremes import credible_range
+from stunet_deploy.series.extremes import credible_range, physical_limits
 from stunet_deploy.series.series import Series
 from stunet_deploy.st_graph.files import st_graph_of_sensors
 from training.protocols import Split, normalisation
-
-#: Physical limits lie this factor beyond the credible extremes of the training span.
-HEADROOM = 1.2
 
 
 def build_model(
@@ -78,14 +75,13 @@ def prepare_signal(series: Series, split: Split, targets: tuple[str, ...], *, li
         literature: see :func:`training.protocols.normalisation`.
     """
     values, observed = series.values[split.train_rows], series.observed[split.train_rows]
-    ranges = [
-        credible_range(values[..., feature], observed[..., feature]) if observed[..., feature].any() else (0.0, 0.0)
+    limits = [
+        physical_limits(*credible_range(values[..., feature], observed[..., feature]))
+        if observed[..., feature].any()
+        else (0.0, 0.0)
         for feature in range(len(series.features))
     ]
-    low, high = np.array(ranges).T
-    # Negative readings are only possible where training saw some.
-    low = np.where(low < 0, HEADROOM * low, 0.0)
-    high = high + (HEADROOM - 1) * np.abs(high)
+    low, high = np.array(limits).T
     mean, std = normalisation(series.within(low, high), split, literature=literature)
     high = np.maximum(high, low + std)
     statistics = (tuple(column.tolist()) for column in (mean, std, low, high))

@@ -17,6 +17,7 @@ from stunet_deploy.models.srnn.model import StructuralRNN
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 from stunet_deploy.st_graph.st_graph import STGraph
+from stunet_deploy.wording import exactly
 
 AnyConfig = RunConfig | SRNNRunConfig
 #: Parameters that are fitted to a recording before training: every network keeps its own.
@@ -102,6 +103,10 @@ def remarks(site: Site, other: Site) -> list[str]:
             f"the weights are of intervals of {site.interval_s} s, the recording has {other.interval_s} s: "
             "horizons are counted in intervals"
         )
+    if site.no_data and not other.no_data and other.features == site.features:
+        named = zip(site.features, site.no_data, strict=True)
+        codes = " ".join(f"--no-data {name}={exactly(code)}" for name, codes in named for code in codes)
+        found.append(f"the weights are of a recording with codes for no data: say {codes} if this one has them too")
     return found
 
 

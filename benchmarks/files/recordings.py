@@ -55,7 +55,15 @@ _ids = st.text(st.characters(categories=("L", "N"), include_characters=" ,;'\"-_
 
 def _sensible(name: str) -> bool:
     """Return whether a name is that of a sensor, and of no column with another role."""
-    known = (*roles.TIMES, *roles.SENSORS, *roles.LATITUDES, *roles.LONGITUDES, *roles.ROW_NUMBERS, *roles.CALENDAR)
+    known = (
+        *roles.TIMES,
+        *roles.SENSORS,
+        *roles.LATITUDES,
+        *roles.LONGITUDES,
+        *roles.ROW_NUMBERS,
+        *roles.CALENDAR,
+        *roles.DAYS,
+    )
     if plain(name) != name or name.lower() in MISSING or name.endswith(".0") or is_time(name):
         return False
     return roles.Column(name, "number").key not in known

@@ -44,11 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Describe a file, with its graph if there is one."""
     from stunet_deploy.data_files import read_data_file
+    from stunet_deploy.series.facts import Facts
 
     path: Path = arguments.file
     if arguments.plot is not None:
         _check_plot(arguments.plot)
     found = read_data_file(path, timezone=arguments.timezone, facts=facts_of(arguments), beside=arguments.graph is None)
+    if found.series is None and facts_of(arguments) != Facts():
+        raise ConfigError(
+            f"--feature, --unit or --no-data for {path.name}, which holds {found.kind}", "a recording", "leave them out"
+        )
     if arguments.graph is not None:
         found = _with_graph(found, path, arguments.graph)
     data, lines = _describe(found, path)

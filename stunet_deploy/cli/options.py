@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.wording import exactly
 
 if TYPE_CHECKING:
     from stunet_deploy.series.facts import Facts
@@ -33,18 +34,19 @@ def add_facts(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--unit",
-        nargs="+",
+        action="append",
         default=[],
         metavar="UNIT",
-        help="unit of the readings, or of each feature as flow=veh/h, where the file tells none",
+        help="unit of the readings, or of one feature as flow=veh/h, where the file tells none; may be given again",
     )
     parser.add_argument(
         "--no-data",
-        nargs="+",
+        action="append",
         type=_code,
         default=[],
         metavar="CODE",
-        help="numbers that stand for no reading, such as 2046 or, of one feature, speed=0; the model keeps them",
+        help="a number that stands for no reading, such as 2046 or, of one feature, speed=0; may be given again; the "
+        "model keeps it",
     )
 
 
@@ -61,9 +63,9 @@ def facts_of(arguments: argparse.Namespace) -> Facts:
         name, _, unit = entry.rpartition("=")
         if name in units:
             raise ConfigError(
-                f"--unit {' '.join(arguments.unit)}",
+                f"--unit {' --unit '.join(arguments.unit)}",
                 "one unit, or one for each feature as flow=veh/h",
-                "write several features as speed=km/h flow=veh/h",
+                "write those of several features as --unit speed=km/h --unit flow=veh/h",
             )
         units[name] = unit
     for name, code in arguments.no_data:
@@ -73,10 +75,10 @@ def facts_of(arguments: argparse.Namespace) -> Facts:
 
 def given(arguments: argparse.Namespace) -> str:
     """Return what is said of a recording, its time zone included, as it is to be said to the next command."""
-    codes = [f"{name}={code:g}" if name else f"{code:g}" for name, code in arguments.no_data]
+    codes = [f"{name}={exactly(code)}" if name else exactly(code) for name, code in arguments.no_data]
     words = {"--timezone": [arguments.timezone], "--feature": [arguments.feature], "--unit": arguments.unit}
-    pairs = (words | {"--no-data": codes}).items()
-    return "".join(f" {option} {shlex.join(said)}" for option, said in pairs if any(said))
+    pairs = [(option, word) for option, said in (words | {"--no-data": codes}).items() for word in said if word]
+    return "".join(f" {option} {shlex.quote(word)}" for option, word in pairs)
 
 
 def _code(text: str) -> tuple[str, float]:

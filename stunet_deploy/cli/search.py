@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stunet_deploy.cli.console import Console
-from stunet_deploy.cli.options import add_data, add_facts, facts_of, minutes
+from stunet_deploy.cli.options import add_data, add_facts, facts_of, given, minutes
 from stunet_deploy.config import RunConfig
 from stunet_deploy.config_files import read_run_config
 from stunet_deploy.wording import in_figures
@@ -103,10 +104,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if best is None:
         console.next("more trials, or more --minutes-each in another --out: none was trained to its end")
         return 1
-    given = [f"--data {arguments.data}"]
-    given += [f"--graph {arguments.graph}"] if arguments.graph else []
-    given += [f"--timezone {arguments.timezone}"] if arguments.timezone else []
-    console.next(f"stunet train {' '.join(given)} --config {out / BEST} --out model.pt")
+    graph_too = f" --graph {shlex.quote(str(arguments.graph))}" if arguments.graph else ""
+    words = f"--data {shlex.quote(str(arguments.data))}{graph_too}{given(arguments)}"
+    console.next(f"stunet train {words} --config {shlex.quote(str(out / BEST))} --out model.pt")
     return 0
 
 

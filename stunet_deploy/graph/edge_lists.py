@@ -13,12 +13,12 @@ from stunet_deploy.graph.kernel import DCRNN_THRESHOLD, adjacency_from_distances
 from stunet_deploy.graph.sensor_graph import (
     EdgeCut,
     SensorGraph,
-    are_unnamed,
     as_recorded,
     left_out,
     require_present,
     require_weights,
 )
+from stunet_deploy.series.layouts.table import are_unnamed
 
 _ENDS = (
     ("from", "to"), ("source", "target"), ("source", "destination"), ("src", "dst"), ("src", "dest"),

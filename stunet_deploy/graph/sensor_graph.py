@@ -152,11 +152,6 @@ def left_out(sensors: int) -> str:
     return f"; {sensors} sensor(s) that the recording lacks left out" if sensors else ""
 
 
-def are_unnamed(sensor_ids: Sequence[str]) -> bool:
-    """Whether sensors are known by position alone, as those of PeMSD7 and PEMS04 are."""
-    return tuple(sensor_ids) == tuple(map(str, range(len(sensor_ids))))
-
-
 _DECIMAL = re.compile(r"(?<=\d)\.0+$")
 
 

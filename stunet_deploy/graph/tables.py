@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from string import digits
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from stunet_deploy.graph.edge_lists import edge_columns, graph_from_edges, value
 from stunet_deploy.graph.positions import graph_from_positions
 from stunet_deploy.graph.sensor_graph import (
     SensorGraph,
-    are_unnamed,
     as_recorded,
     graph_from_matrix,
     left_out,
@@ -22,6 +22,7 @@ from stunet_deploy.graph.sensor_graph import (
     require_unique,
 )
 from stunet_deploy.series.layouts.roles import LATITUDES, LONGITUDES, ROW_NUMBERS, SENSORS, TIMES
+from stunet_deploy.series.layouts.table import are_unnamed
 
 #: Names of the column of ids beside positions; the plainest first.
 _IDS = ("sensorid", "id", *SENSORS)
@@ -58,7 +59,10 @@ def graph_from_table(table: GraphTable, wanted: tuple[str, ...] | None) -> Senso
         _check_once(table, places)
         return _from_positions(table, 1, places, wanted)
     located = column(table.header, *LATITUDES) is not None and column(table.header, *LONGITUDES) is not None
-    if (ends is None and not located) or len(table.rows[0]) > FEW_COLUMNS:
+    alike = (
+        len({name.rstrip(digits) for name in table.header if name}) == 1
+    )  # sensor_1, sensor_2, sensor_3 head a matrix
+    if (ends is None and not located) or len(table.rows[0]) > FEW_COLUMNS or alike:
         if (corner := _corner(table)) is not None:
             return _from_square(table, *corner, wanted)
         if len(table.rows[0]) == 3 and table.is_number(0, 2):

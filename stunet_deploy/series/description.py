@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.series.extremes import credible_range, find_codes, sampled
+from stunet_deploy.series.extremes import credible_range, find_codes, physical_limits, sampled
 from stunet_deploy.series.series import Series
 from stunet_deploy.series.times import format_time, parse_iso
 from stunet_deploy.series.wall_clock import DAY_S, find_zone
@@ -93,16 +94,17 @@ def _describe_feature(series: Series, feature: int) -> dict[str, Any]:
     readings = values[observed]
     known = {"name": series.features[feature], "unit": series.units[feature], "missing": float((~observed).mean())}
     if not readings.size:
-        numbers = ("minimum", "median", "maximum", "mean", "deviation", "zeros", "negative", "stuck")
-        return known | dict.fromkeys(numbers) | {"unchanging": 0, "codes": []}
+        numbers = ("minimum", "median", "maximum", "mean", "deviation", "zeros", "near_zero", "whole", "negative")
+        others = ("negative_values", "only_negative", "limits", "beyond", "stuck", "stuck_sensor")
+        return known | dict.fromkeys((*numbers, *others)) | {"unchanging": 0, "codes": []}
     high = np.where(observed, values, -np.inf).max(axis=0)
     low = np.where(observed, values, np.inf).min(axis=0)
     some = sampled(readings).astype(np.float64)
     median = float(np.median(some))
-    credible = credible_range(values, observed)
+    limits = physical_limits(*credible_range(values, observed))
     negative = np.unique(some[some < 0])
     codes = find_codes(some)
-    beyond = ((readings < credible[0]) | (readings > credible[1])) & ~np.isin(readings, [code.value for code in codes])
+    beyond = ((readings < limits[0]) | (readings > limits[1])) & ~np.isin(readings, [code.value for code in codes])
     stuck = _repeats(values, observed, _STUCK_S // series.interval_s)
     return known | {
         "minimum": float(readings.min()),
@@ -116,8 +118,8 @@ def _describe_feature(series: Series, feature: int) -> dict[str, Any]:
         "negative": float((readings < 0).mean()),
         "negative_values": negative[:CODES_SHOWN].tolist(),
         "only_negative": 0 < len(negative) <= CODES_SHOWN,
-        "codes": [{"value": one.value, "share": one.count / some.size, "nearest": one.nearest} for one in codes],
-        "credible": list(credible),
+        "codes": [asdict(one) | {"share": one.count / some.size} for one in codes],
+        "limits": list(limits),
         "beyond": int(beyond.sum()),
         "unchanging": int(((high == low) & (observed.sum(axis=0) > 1)).sum()),
         "stuck": float(stuck.sum() / readings.size),

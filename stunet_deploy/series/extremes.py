@@ -13,8 +13,13 @@ _REPEATED = 5
 _CODES = 3
 #: What has fewer values than this is no quantity with a range of its own.
 _VALUES = 10
-#: A reading this many times as far from the median as all but a thousandth of the readings is none.
-_FAR = 10
+#: A code this many times as far from all else as all else is wide is one for certain.
+_CERTAIN = 5
+#: A reading this many times as far from the median as all but a thousandth of the readings is none. A crowd at the
+#: doors of a stadium is ten times as large as any other; nothing is a hundred times.
+_FAR = 100
+#: Physical limits lie this factor beyond the credible extremes.
+HEADROOM = 1.2
 #: The share of the readings that says how far they go.
 _BULK = 0.999
 _SAMPLE = 4_000_000
@@ -28,11 +33,13 @@ class Code:
         value: the number.
         count: how often it occurs among the readings that were looked at.
         nearest: the reading nearest to it that looks like one.
+        certain: whether it is so far from all readings that it is none.
     """
 
     value: float
     count: int
     nearest: float
+    certain: bool
 
 
 def sampled(readings: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -54,24 +61,25 @@ def _at_the_top(values: NDArray[np.floating], counts: NDArray[np.int64]) -> list
     """Return the codes at the last values, ordered towards them, ``[value]``."""
     for number in range(1, min(_CODES, len(values) - _VALUES) + 1):
         rest = values[:-number].astype(np.float64)
-        apart = abs(float(values[-number]) - rest[-1])
-        if apart > abs(rest[-1] - rest[0]) and (counts[-number:] >= _REPEATED).all():
+        apart, wide = abs(float(values[-number]) - rest[-1]), abs(rest[-1] - rest[0])
+        if apart > wide and (counts[-number:] >= _REPEATED).all():
             found = zip(values[-number:].tolist(), counts[-number:].tolist(), strict=True)
-            return [Code(value, count, float(rest[-1])) for value, count in found]
+            return [Code(value, count, float(rest[-1]), bool(apart > _CERTAIN * wide)) for value, count in found]
     return []
 
 
 def credible_range(values: NDArray[np.float32], observed: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the smallest and the largest reading that is neither a code nor far beyond every other.
+    """Return the smallest and the largest reading that is neither a code for certain nor far beyond every other.
 
-    Far is what lies, from the median of its own sensor, ten times as far as the most of that sensor's readings, and of
-    all sensors' readings. In a recording without such readings these are its minimum and its maximum.
+    Far is what lies, from the median of its own sensor, a hundred times as far as 99.9 % of that sensor's readings, and
+    of all sensors' readings. In a recording without such readings these are its minimum and its maximum.
 
     Args:
         values: of one feature, ``[time, node]``.
         observed: whether they were measured, ``[time, node]``; at least one was.
     """
-    codes = np.array([code.value for code in find_codes(sampled(values[observed]))], np.float32)
+    found = find_codes(sampled(values[observed]))
+    codes = np.array([code.value for code in found if code.certain], np.float32)
     known = observed & ~np.isin(values, codes) if len(codes) else observed
     readings = values[known]
     low, high = float(readings.min()), float(readings.max())
@@ -81,6 +89,11 @@ def credible_range(values: NDArray[np.float32], observed: NDArray[np.bool_]) -> 
     if spread and max(high - median, median - low) > _FAR * spread:
         low, high = _range_by_sensor(values, known, spread)
     return low, high
+
+
+def physical_limits(low: float, high: float) -> tuple[float, float]:
+    """Return limits with room around credible extremes; negative readings are possible where there are some."""
+    return (HEADROOM * low if low < 0 else 0.0), high + (HEADROOM - 1) * abs(high)
 
 
 def _range_by_sensor(values: NDArray[np.float32], known: NDArray[np.bool_], spread: float) -> tuple[float, float]:

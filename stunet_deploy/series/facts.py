@@ -22,16 +22,20 @@ class Facts:
             ``speed``.
         units: by feature, of those whose unit the file does not tell; the key "" is for every feature.
         no_data: by feature, the numbers that stand for no reading; the key "" is for every feature.
+        timezone: of wall-clock times in a file that names no zone; empty for UTC.
+        said: whether somebody says so of this very file, which must then not say otherwise.
     """
 
     feature: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
     no_data: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    timezone: str = ""
+    said: bool = True
 
     @classmethod
     def of(cls, site: Site) -> Facts:
-        """Return what a model of a site knows of a recording that is given to it: what its readings are called."""
-        return cls(site.features[0] if len(site.features) == 1 else "")
+        """Return what a model of a site takes a recording for, where its file does not tell."""
+        return cls(site.features[0] if len(site.features) == 1 else "", timezone=site.timezone, said=False)
 
     def named(self, table: FileTable) -> FileTable:
         """Return a table whose readings have names and, where they are known, units.
@@ -43,7 +47,7 @@ class Facts:
             name = self.feature or USUAL_NAME
             note = () if self.feature else (f"readings called {name}, as the file names none",)
             table = replace(table, features=(name,), notes=(*table.notes, *note))
-        elif self.feature and self.feature not in table.features:
+        elif self.said and self.feature and self.feature not in table.features:
             raise DataError(
                 f"the feature {self.feature!r} for {table.name}, which names its readings {', '.join(table.features)}",
                 "a name for the readings of a file that has none",

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from stunet_deploy.series.times import parse_iso
 from stunet_deploy.series.wall_clock import DAY_S
-from stunet_deploy.wording import about, in_share
+from stunet_deploy.wording import about, exactly, in_share
 
 #: Exact zeros are worth a remark from this share of the readings on.
 MANY_ZEROS = 0.05
@@ -88,19 +88,21 @@ def _on_feature(feature: Mapping[str, Any]) -> list[Remark]:
         found.append(Remark("costs", f"{in_share(feature['missing'])} of the {name} readings are missing"))
     codes = [code["value"] for code in feature["codes"]]
     for code in feature["codes"]:
-        found.append(
-            Remark(
-                "wrong",
-                f"{in_share(code['share'])} of the {name} readings are exactly {code['value']:g}, far from all others "
-                f"(the nearest is {code['nearest']:g}): if that stands for no data, say --no-data {code['value']:g}",
-            )
+        number = exactly(code["value"])
+        text = (
+            f"{in_share(code['share'])} of the {name} readings are exactly {number}, far from all others (the nearest "
+            f"is {code['nearest']:.4g}): if that stands for no data, say --no-data {number}"
         )
+        found.append(Remark("wrong", f"{text}; it is left out" if code["certain"] else text))
     negative = [value for value in feature["negative_values"] if value not in codes]
     if negative and feature["negative"]:
-        some = " ".join(f"{value:g}" for value in negative)
+        some, options = (
+            " and ".join(map(exactly, negative)),
+            " ".join(f"--no-data {exactly(one)}" for one in negative),
+        )
         text = f"{in_share(feature['negative'])} of the {name} readings are below 0, "
         if feature["only_negative"]:
-            found.append(Remark("wrong", f"{text}always {some}: if that stands for no data, say --no-data {some}"))
+            found.append(Remark("wrong", f"{text}always {some}: if that stands for no data, say {options}"))
         else:
             found.append(
                 Remark("know", f"{text}down to {feature['minimum']:.4g}: name what stands for no data with --no-data")
@@ -111,8 +113,10 @@ def _on_feature(feature: Mapping[str, Any]) -> list[Remark]:
         text = f"{name} looks normalised (mean 0, deviation 1): give it in physical units"
         found.append(Remark("wrong", text))
     if feature["beyond"]:
-        low, high = feature["credible"]
-        text = f"{feature['beyond']} {name} readings are far beyond all others, {low:.4g} to {high:.4g}: left out"
+        low, high = feature["limits"]
+        text = (
+            f"{feature['beyond']} {name} readings are far beyond all others: left out, limits {low:.4g} to {high:.4g}"
+        )
         found.append(Remark("costs", text))
     if feature["unchanging"]:
         found.append(Remark("costs", f"{feature['unchanging']} sensor(s) give one and the same {name} all the time"))

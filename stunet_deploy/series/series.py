@@ -18,7 +18,7 @@ from stunet_deploy.series.layouts.table import FileTable, check_increasing
 from stunet_deploy.series.times import format_time, most_frequent
 from stunet_deploy.series.wall_clock import DAY_S, find_zone, local_times, time_of_week, utc_times
 from stunet_deploy.site import AtSite, Site, Stamp, longest_gap
-from stunet_deploy.wording import span_in_words
+from stunet_deploy.wording import exactly, span_in_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +197,7 @@ def read_series(path: str | Path, *, timezone: str | None = None, facts: Facts |
     """
     facts = facts or Facts()
     table = read_table(Path(path), facts)
-    zone = timezone or table.timezone or "UTC"
+    zone = timezone or table.timezone or facts.timezone or "UTC"
     find_zone(zone)
     table = _without_skipped_hour(table, zone)
     utc, aligned = _utc_times(table, zone)
@@ -219,7 +219,9 @@ def read_series(path: str | Path, *, timezone: str | None = None, facts: Facts |
         None if table.longitude is None else tuple(table.longitude.tolist()),
     )
     source = "; ".join([f"{table.name} ({table.layout})", *table.notes, *notes])
-    series = Series(values, observed, timestamps, site, source).without_codes(facts.codes(table))
+    codes = facts.codes(table)
+    notes = [f"no reading is {exactly(code)}" for code in _absent(codes, table.values)]
+    series = Series(values, observed, timestamps, site, "; ".join([source, *notes])).without_codes(codes)
     if not series.observed.any():
         raise DataError(
             f"{table.name} without a single reading",
@@ -233,12 +235,22 @@ def read_series(path: str | Path, *, timezone: str | None = None, facts: Facts |
     return series
 
 
+def _absent(no_data: tuple[tuple[float, ...], ...], values: NDArray[np.float32]) -> list[float]:
+    """Return the codes that are no reading of a feature that they are named for."""
+    return [
+        code
+        for feature, codes in enumerate(no_data)
+        for code in dict.fromkeys(codes)
+        if not (values[..., feature] == np.float32(code)).any()
+    ]
+
+
 def read_series_for(site: Site, path: str | Path, *, timezone: str | None = None) -> Series:
     """Read a series that a model of a site is to forecast from or to be scored on; see :func:`read_series`.
 
     Where the file leaves it unsaid, the readings are those of the model's one feature, and the clock is the model's.
     """
-    return read_series(path, timezone=timezone or site.timezone, facts=Facts.of(site))
+    return read_series(path, timezone=timezone, facts=Facts.of(site))
 
 
 def _without_skipped_hour(table: FileTable, zone: str) -> FileTable:

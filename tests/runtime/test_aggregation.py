@@ -46,6 +46,17 @@ def test_a_code_for_no_data_is_no_reading_of_the_interval(manifest):
     assert assembler.counters.outside_limits == 0
 
 
+def test_a_summand_that_is_a_code_of_the_interval_is_a_reading(manifest):
+    manifest = replace(manifest, site=replace(manifest.site, no_data=((), (0, 2046))))
+    assembler = Assembler(manifest, {"speed": Rule(), "flow": Rule("sum")}, grace_s=10, period_s=60)
+    for minute, flow in enumerate([3, 0, 4, 0, 5]):
+        assembler.add("s0", START + 60 * minute, {"flow": flow}, now=START + 60 * minute)
+        assembler.add("s1", START + 60 * minute, {"flow": 3 if minute else 2046}, now=START + 60 * minute)
+    ((_, values),) = closed(assembler, START + 310)
+    assert values[0, 1] == 12
+    assert values[1, 1] == 3 * 5  # scaled up by the one that is missing
+
+
 def test_mean_weighted_mean_and_sum_by_hand(manifest):
     assembler = Assembler(manifest, {"speed": Rule(weight="flow"), "flow": Rule("sum")}, grace_s=10)
     for sensor, second, speed, flow in [

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stunet_deploy.wording import in_figures, span_in_words
+from stunet_deploy.wording import exactly, in_figures, span_in_words
 
 
 @given(st.floats(1e-12, 1e9), st.integers(1, 4))
@@ -39,3 +40,15 @@ def test_errors_of_any_size(number: float, shown: str) -> None:
 )
 def test_spans_have_the_unit_that_suits_them(minutes: float, shown: str) -> None:
     assert span_in_words(minutes) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (2046, "2046"), (-1, "-1"), (0, "0"), (9999999, "9999999"), (0.3, "0.3"), (-9999.9, "-9999.9"),
+        (float(np.float32(0.3)), "0.3"), (1e7, "10000000"), (1e-7, "0.0000001"),
+    ],
+)  # fmt: skip
+def test_a_number_as_it_is_kept(number: float, text: str) -> None:
+    assert exactly(number) == text
+    assert np.float32(text) == np.float32(number)

@@ -27,11 +27,12 @@ ROW_NUMBERS = (
     "nr",
 )  # fmt: skip
 
-#: Columns that say of a row what its time says.
+#: Columns that say of a row what its time says; and those that say of a day what no sensor measures.
 CALENDAR = (
     "hour", "hourofday", "minute", "timeofday", "day", "dayofweek", "dayofmonth", "dayofyear", "dow", "weekday", "week",
-    "weekofyear", "month", "quarter", "year", "holiday", "isholiday", "weekend", "isweekend", "season",
+    "weekofyear", "month", "quarter", "year", "weekend", "isweekend",
 )  # fmt: skip
+DAYS = ("holiday", "isholiday", "season")
 
 #: What the first rows of a column hold.
 Kind = Literal["time", "number", "text", "empty"]
@@ -144,7 +145,7 @@ def roles_of(file: str, columns: Sequence[Column]) -> Roles:
         if place != time and _numbers_rows(file, column):
             notes.append(f"column {column.name or place + 1} left out: it numbers the rows")
         elif place != time and column.key in CALENDAR and (column.whole or column.kind != "number"):
-            notes.append(f"column {column.name} left out: the calendar is known from the time")
+            notes.append(f"column {column.name} left out: the time says so, too")
         elif place != time and (column.name or column.kind != "empty"):
             left.append(place)
     # A number with decimals is a reading of a sensor with such a name, and no name of a sensor.
@@ -157,6 +158,10 @@ def roles_of(file: str, columns: Sequence[Column]) -> Roles:
     if len(sensors) > 1 and numbered:  # what databases give every row
         notes += [f"column {columns[place].name} left out: it numbers the rows" for place in numbered]
         sensors, left = ([place for place in places if place not in numbered] for places in (sensors, left))
+    if not sensors:
+        days = [place for place in left if columns[place].key in DAYS]
+        notes += [f"column {columns[place].name} left out: it is no sensor" for place in days]
+        left = [place for place in left if place not in days]
     _check_names(file, columns, left)
     if not sensors:
         _check_wide(file, columns, left)

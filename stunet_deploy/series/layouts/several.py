@@ -21,7 +21,7 @@ from stunet_deploy.series.layouts.own import check_still
 from stunet_deploy.series.layouts.packed import files_in, open_text
 from stunet_deploy.series.layouts.pems import is_meta
 from stunet_deploy.series.layouts.roles import LATITUDES, TIMES
-from stunet_deploy.series.layouts.table import FileTable, check_increasing
+from stunet_deploy.series.layouts.table import FileTable, are_unnamed, check_increasing
 from stunet_deploy.series.times import format_time, is_time, most_frequent
 
 #: Ends and beginnings of names, in small letters, of files that are no recordings.
@@ -29,6 +29,11 @@ _NO_RECORDINGS = (".md", ".rst", ".pdf", ".html", ".json", ".toml", ".yaml", ".y
                   ".png", ".jpg", ".jpeg", ".svg", ".doc", ".docx", ".py", ".ipynb", ".sh", ".ext", ".usr",
                   "thumbs.db")  # fmt: skip
 _DOCUMENT = re.compile(r"(readme|licen[cs]e|copying|changelog)[^.]*(\.txt)?")
+#: Words for what is measured: files that are named by different ones are not of one quantity.
+_QUANTITIES = frozenset({
+    "speed", "speeds", "flow", "flows", "volume", "volumes", "count", "counts", "occupancy", "occ", "density", "inflow",
+    "outflow", "demand", "traveltime", "delay", "queue",
+})  # fmt: skip
 _NAMED = 8
 
 
@@ -164,8 +169,12 @@ def _agreed(tables: Sequence[FileTable]) -> int | None:
     first = timed = tables[0]
     interval_s: int | None = None
     for table in tables:
+        if table.sensor_ids != first.sensor_ids and (are_unnamed(first.sensor_ids) or are_unnamed(table.sensor_ids)):
+            sensors = f"{len(first.sensor_ids)} and {len(table.sensor_ids)} sensors"
+            raise _differ(first, table, f"{sensors} that are known by their position")
         for what, one, other in (
             ("the features", sorted(first.features), sorted(table.features)),
+            ("names that say", sorted(_quantities(first)), sorted(_quantities(table))),
             ("units", dict(zip(first.features, first.units, strict=True)),
              dict(zip(table.features, table.units, strict=True))),
             ("UTC or wall-clock times", first.local, table.local),
@@ -183,6 +192,11 @@ def _agreed(tables: Sequence[FileTable]) -> int | None:
         if (table.times[0] - first.times[0]) % interval_s:
             raise _differ(first, table, f"times that are no whole intervals of {interval_s} s apart")
     return interval_s
+
+
+def _quantities(table: FileTable) -> frozenset[str]:
+    """Return what the name of a file says that its readings are."""
+    return _QUANTITIES.intersection(re.split(r"[^a-z]+", table.name.lower()))
 
 
 def _differ(one: FileTable, other: FileTable, what: str) -> DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,6 +17,11 @@ PUBLIC_INTERVAL_S = 300
 """Interval of the public recordings that hold no times."""
 OWN_LAYOUT = "a header, then rows of a time (ISO 8601 or epoch seconds) and one number per sensor"
 """A table of one's own, in the words of error messages."""
+
+
+def are_unnamed(sensor_ids: Sequence[str]) -> bool:
+    """Whether sensors are known by position alone, as those of PeMSD7 and PEMS04 are: elsewhere these are others."""
+    return tuple(sensor_ids) == tuple(map(str, range(len(sensor_ids))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,6 +49,9 @@ def test_a_model_knows_the_codes_of_its_recording(
     assert (manifest["no_data"], manifest["features"], manifest["units"]) == ([[CODE]], ["velocity"], ["km/h"])
     assert manifest["limits"][0][1] < 100
 
+    assert main(["inspect", str(bundle)]) == 0
+    assert f"anything outside counts as missing, as do {CODE} of velocity" in capsys.readouterr().out
+
     # The same readings with empty cells are the same recording, to an evaluation and to a stream.
     with_codes, empty = (answer("evaluate", model, "--data", data)["results"] for data in (spoilt, place.speeds))
     assert with_codes == empty
@@ -82,7 +85,7 @@ def test_a_code_that_nobody_names_is_remarked_and_learnt_from_by_nothing(
         (["--no-data", "none"], "none; expected a number"),
         (["--no-data", "speed=nan"], "expected a number"),
         (["--no-data", "flow=0"], "the feature 'flow', which speeds.csv does not have"),
-        (["--unit", "mph", "km/h"], "one unit, or one for each feature"),
+        (["--unit", "mph", "--unit", "km/h"], "one unit, or one for each feature"),
     ],
 )
 @pytest.mark.parametrize("verb", ["train", "data inspect"])
@@ -98,3 +101,8 @@ def test_what_cannot_be_meant_is_refused(
     assert code == 2
     assert words in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_what_is_said_of_a_graph_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "inspect", "--no-data", "3", str(place.edges)]) == 2
+    assert "edges.csv, which holds graph" in capsys.readouterr().err

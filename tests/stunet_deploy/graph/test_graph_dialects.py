@@ -221,3 +221,15 @@ def test_names_of_sensors_are_no_names_of_columns(tmp_path):
     rows = [",".join(row) for row in np.eye(26, k=1, dtype=int).astype(str)]
     (tmp_path / "graph.csv").write_text("\n".join([",".join(names), *rows]))
     assert read_graph(tmp_path / "graph.csv").sensor_ids == tuple(names)
+
+
+@pytest.mark.parametrize("corner", ["", ","])
+def test_a_small_matrix_of_numbered_sensors_is_no_edge_list(tmp_path, corner):
+    names = ["sensor_1", "sensor_2", "sensor_3"]
+    rows = ["0,0.5,0", "0.5,0,0.2", "0,0.2,0"]
+    body = [f"{name},{row}" if corner else row for name, row in zip(names, rows, strict=True)]
+    path = tmp_path / "graph.csv"
+    path.write_text("\n".join([corner + ",".join(names), *body, ""]))
+    graph = read_graph(path)
+    assert graph.sensor_ids == tuple(names)
+    assert np.count_nonzero(graph.adjacency.dense()) == 4

@@ -11,6 +11,7 @@ from stunet_deploy.errors import DataError
 from stunet_deploy.series.facts import Facts
 from stunet_deploy.series.series import read_series, read_series_for
 from stunet_deploy.site import Site
+from tests.stunet_deploy.series.layouts.field_files import write_pems
 
 NAN = float("nan")
 
@@ -102,6 +103,31 @@ def test_another_unit_than_the_file_tells_is_refused() -> None:
     assert read_series(freeway, facts=Facts(units={"speed": unit})).units[0] == unit
     with pytest.raises(DataError, match="which says"):
         read_series(freeway, facts=Facts(units={"speed": "furlongs"}))
+
+
+def test_a_code_that_is_no_reading_is_told(wide: Path) -> None:
+    assert "no reading is 2045" in read_series(wide, facts=Facts(no_data={"": [2045, 0]})).source
+
+
+def test_a_model_names_nothing_that_a_file_names(long: Path) -> None:
+    site = Site(("A", "B"), ("occupancy",), ("",), 300, no_data=((7,),))
+    with pytest.raises(DataError, match=r"feature 'occupancy'.*one of speed, flow"):
+        read_series_for(site, long).fitted_to(site)
+
+
+def test_the_clock_of_a_model_is_that_of_a_file_that_names_none(wide: Path, tmp_path: Path) -> None:
+    site = Site(("A", "B"), ("speed",), ("",), 300, timezone="Asia/Tokyo")
+    pems = tmp_path / "pems"
+    pems.mkdir()
+    write_pems(pems, "2025-03-03")
+    tokyo, angeles, kolkata = (
+        read_series_for(site, wide),
+        read_series_for(site, pems),
+        read_series_for(site, pems, timezone="Asia/Kolkata"),
+    )
+    midnight = 1_740_960_000
+    hours = [(series.timestamps[0] - midnight) / 3600 for series in (tokyo, angeles, kolkata)]
+    assert hours == [-9, 8, -5.5]
 
 
 def test_a_recording_for_a_model_has_its_name_and_loses_its_codes(wide: Path) -> None:

@@ -87,7 +87,7 @@ CASES = [
     (some(0), "exactly 0 and few are near it: if 0 means no data, say --no-data 0", "doubtful"),
     (counts, "are 0; these look like readings", "ready"),
     (normalised, "looks normalised", "doubtful"),
-    (some(1e6, step=9000), "2 speed readings are far beyond all others", "usable"),
+    (some(1e7, step=9000), "2 speed readings are far beyond all others", "usable"),
     (night, "no readings every day from", "ready"),
     (silent, "1 of 5 sensors never say anything", "usable"),
     (out_for_days, "sensor B is silent for 3.12 d on end", "usable"),

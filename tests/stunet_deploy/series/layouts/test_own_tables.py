@@ -108,8 +108,15 @@ TABLES = {
         ("7", "8"),
         note="column Hour left out",
     ),
+    "holidays beside a wide table": Table(
+        "time,holiday,7,8\n2012-03-01,0,60,61\n2012-03-02,1,62,63\n",
+        ("7", "8"),
+        note="holiday left out: it is no sensor",
+    ),
     "the calendar in a long table": Table(
-        long("time,station,speed,day_of_week", time, who, speed, lambda *_: "4"), ("7", "8"), note="calendar is known"
+        long("time,station,speed,day_of_week", time, who, speed, lambda *_: "4"),
+        ("7", "8"),
+        note="the time says so, too",
     ),
     "a blank line first": Table("\n\ntime,7,8\n2012-03-01,60,61\n2012-03-02,62,63\n", ("7", "8")),
 }

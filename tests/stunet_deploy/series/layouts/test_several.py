@@ -147,8 +147,16 @@ DIFFERENT: dict[str, tuple[str, str]] = {
     "offset": ("time,A,B\n2025-03-04T00:02,1,2\n2025-03-04T00:07,1,2\n", "a.csv and b.csv: times that are no whole"),
     "zone": (LONG.replace("flow", "speed").replace(",A", "Z,A"), "a.csv and b.csv: UTC or wall-clock times"),
     "order": ("time,A,B\n2025-03-04T00:05,1,2\n2025-03-04T00:00,1,2\n", "b.csv: 2025-03-04T00:05:00 is followed by"),
+    "positions": ("time,0,1\n2025-03-05T00:00,1,2\n2025-03-05T00:05,1,2\n", "sensors that are known by their position"),
     "damage": (wide(4) + "2025-03-05\n", "b.csv: 1 cells in line 290"),
 }
+
+
+def test_files_that_are_named_by_two_quantities_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "speed_monday.csv").write_text(wide(3))
+    (tmp_path / "volume_tuesday.csv").write_text(wide(4))
+    with pytest.raises(DataError, match="names that say speed and volume"):
+        read_series(tmp_path)
 
 
 @pytest.mark.parametrize("case", DIFFERENT)
