@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     import optuna
     from optuna.trial import TrialState
 
-    from stunet_deploy.cli.train import find_graph
+    from stunet_deploy.cli.train import graph_of
     from stunet_deploy.series.series import read_series
     from training.search import BEST, TABLE, Search, best_trial
 
@@ -64,8 +64,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     base = read_run_config(None, days=series.days)
     assert isinstance(base, RunConfig)
     base = replace(base, targets=tuple(arguments.targets or ()))
-    graph = find_graph(arguments.graph, arguments.data, series)
-    console.say(f"data:  {series.source}\ngraph: {graph.source}")
+    graph = graph_of(arguments.graph, arguments.data, series, console)
     out: Path = arguments.out
     unit = series.site.unit_of(base.targets or series.features)
 

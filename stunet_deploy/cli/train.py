@@ -224,9 +224,6 @@ def _networks(arguments: argparse.Namespace, console: Console) -> list[tuple[Ser
         ConfigError: another number of graphs or time zones.
         DataError: one of them cannot be read.
     """
-    from stunet_deploy.graph.description import describe_graph, remark_on_graph
-    from stunet_deploy.series.description import describe_series
-    from stunet_deploy.series.remarks import remark_on_series
     from stunet_deploy.series.series import read_series
 
     files: list[Path] = arguments.data
@@ -243,14 +240,27 @@ def _networks(arguments: argparse.Namespace, console: Console) -> list[tuple[Ser
     found, facts = [], facts_of(arguments)
     for data, path, zone in zip(files, graphs, zones, strict=True):
         series = read_series(data, timezone=zone, facts=facts)
-        console.say(f"data:  {series.source}")
-        graph = find_graph(path, data, series)
-        console.say(f"graph: {graph.source}")
-        remarks = [remark.text for remark in remark_on_series(describe_series(series)) if remark.weight != "know"]
-        for remark in remarks + remark_on_graph(describe_graph(graph)):
-            console.say(f"look at: {remark}")
-        found.append((series, graph))
+        found.append((series, graph_of(path, data, series, console)))
     return found
+
+
+def graph_of(path: Path | None, data: Path, series: Series, console: Console) -> SensorGraph:
+    """Say what a recording is, find its graph, say what that is, and what should be looked at in both.
+
+    Raises:
+        DataError: see :func:`find_graph`.
+    """
+    from stunet_deploy.graph.description import describe_graph, remark_on_graph
+    from stunet_deploy.series.description import describe_series
+    from stunet_deploy.series.remarks import remark_on_series
+
+    console.say(f"data:  {series.source}")
+    graph = find_graph(path, data, series)
+    console.say(f"graph: {graph.source}")
+    remarks = [remark.text for remark in remark_on_series(describe_series(series)) if remark.weight != "know"]
+    for remark in remarks + remark_on_graph(describe_graph(graph)):
+        console.say(f"look at: {remark}")
+    return graph
 
 
 def find_graph(path: Path | None, data: Path, series: Series) -> SensorGraph:
