@@ -25,6 +25,7 @@ from stunet_deploy.series.layouts.libcity import GEO_COLUMNS, REL_COLUMNS
 from stunet_deploy.series.layouts.packed import kind_of_zip, open_text
 from stunet_deploy.series.layouts.pems import is_meta
 from stunet_deploy.series.series import Series, read_series
+from stunet_deploy.series.times import is_time
 
 _MOCAP_COLUMNS = 117  # 38 joints of CMU's skeleton and the root's position, three numbers each
 _NAMED_RECORDINGS = ("los_speed", "pemsd7_v")
@@ -103,7 +104,7 @@ def _text(path: Path, read: Read) -> DataFile:
     named = path.name.lower().startswith(_NAMED_RECORDINGS)
     if tuple(first[:2]) == GEO_COLUMNS or tuple(first[:4]) == REL_COLUMNS or is_meta(lines[0] if lines else ""):
         return DataFile("graph", graph=read_graph(path))
-    if is_graph_header(first):
+    if is_graph_header(first) and not _is_timed(lines[1:2], path.name):
         return DataFile("graph", graph=read_graph(path))
     if first and all_numbers(first) and not named:
         try:
@@ -144,6 +145,11 @@ def _first_row(lines: list[str], name: str) -> list[str]:
         return Delimited.of(io.StringIO("\n".join(lines)), name).header
     except csv.Error:
         return []
+
+
+def _is_timed(line: list[str], name: str) -> bool:
+    """Whether a row has a time in it that is no mere number: what is measured there has a place and a time."""
+    return any(is_time(cell) and not all_numbers([cell]) for cell in _first_row(line, name))
 
 
 def _sensor_list(lines: list[str]) -> DataFile | None:

@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="carry",
         help="carry the state for ever (default), or forecast from exactly the last window",
     )
+    parser.add_argument(
+        "--max-gap",
+        type=int,
+        metavar="N",
+        help="missing intervals that are bridged, after more the stream starts from zero (default: less than a day)",
+    )
     parser.add_argument("--from", dest="start", metavar="T", help="first time: ISO 8601 (the bundle's zone) or seconds")
     parser.add_argument("--to", dest="stop", metavar="T", help="time to stop before")
     parser.add_argument("--json-lines", action="store_true", help="print every forecast as a line of JSON")
@@ -73,6 +79,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         return run_service(arguments, console)
     _check_words(arguments)
 
+    from runtime.options import StreamOptions
     from runtime.stream import Stream
     from stunet_deploy.bundle import Bundle
 
@@ -86,6 +93,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         precision=arguments.precision,
         mode=arguments.mode,
         fallback=not arguments.no_fallback,
+        options=StreamOptions(max_gap=arguments.max_gap),
     )
     summary = Summary()
     live = arguments.replay == STANDARD_INPUT

@@ -11,7 +11,7 @@ from stunet_deploy.files import open_file
 from stunet_deploy.series.facts import Facts
 from stunet_deploy.series.layouts.hdf5 import read_hdf5
 from stunet_deploy.series.layouts.npz import read_npz
-from stunet_deploy.series.layouts.packed import kind_of_zip
+from stunet_deploy.series.layouts.packed import binary_within, kind_of_zip
 from stunet_deploy.series.layouts.parquet import read_parquet
 from stunet_deploy.series.layouts.several import one_of, sorted_out, unpacked
 from stunet_deploy.series.layouts.table import FileTable
@@ -68,7 +68,11 @@ def read_head(path: Path) -> bytes:
         raise DataError(f"{path}, which cannot be read ({error.strerror})", "a data file", "check the path") from error
 
 
-def _read(path: Path, head: bytes) -> FileTable:
+def _read(path: Path, head: bytes, *, within: bool = False) -> FileTable:
+    if not within and (head.startswith(b"\x1f\x8b") or (head.startswith(b"PK") and kind_of_zip(path) == "text")):
+        with binary_within(path) as inside:
+            if inside is not None:
+                return _read(inside, read_head(inside), within=True)
     if head.startswith(b"PK") and (kind := kind_of_zip(path)) in ("npz", "workbook"):
         return read_npz(path) if kind == "npz" else read_xlsx(path)
     if head.startswith(b"\xd0\xcf\x11\xe0"):

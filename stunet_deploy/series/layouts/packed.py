@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any, Literal, TextIO, cast
 
 from stunet_deploy.errors import DataError
@@ -27,7 +29,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
         DataError: damaged, or no text in one of these encodings.
     """
     try:
-        with _unpacked(path) as file:
+        with _telling_of_damage(path), _unpacked(path) as file:
             head = file.read(8)
             file.seek(0)
             for begin, what in _BINARY.items():
@@ -35,15 +37,39 @@ def open_text(path: Path) -> Iterator[TextIO]:
                     raise DataError(f"{path.name}, {what} within another", "one of the two", "unpack it")
             encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
             yield io.TextIOWrapper(file, encoding, newline="")
-    except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DataError(
-            f"{path.name}, a damaged or locked archive ({error})", "a whole file", "copy it again, or unpack it"
-        ) from error
     except UnicodeError as error:
         raise DataError(
             f"{path.name}, which is no UTF-8 text table ({error})",
             "a CSV, Parquet, npz or HDF5 file",
             "export the readings as CSV in UTF-8",
+        ) from error
+
+
+@contextmanager
+def binary_within(path: Path) -> Iterator[Path | None]:
+    """Yield a copy of the binary file in a gzip or a zip archive of one; None where there is text in it, or no archive.
+
+    Raises:
+        DataError: damaged, or unpacks to far more than it is.
+    """
+    with TemporaryDirectory() as folder:
+        with _telling_of_damage(path), _unpacked(path) as file:
+            inside = Path(folder) / path.stem if file.peek(8).startswith(tuple(_BINARY)) else None
+            if inside is not None and isinstance(file.raw, _Metered):
+                with inside.open("wb") as copy:
+                    shutil.copyfileobj(file, copy)
+            else:
+                inside = None
+        yield inside
+
+
+@contextmanager
+def _telling_of_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(
+            f"{path.name}, a damaged or locked archive ({error})", "a whole file", "copy it again, or unpack it"
         ) from error
 
 
@@ -75,7 +101,7 @@ class _Metered(io.RawIOBase):
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[IO[bytes]]:
+def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(2)
@@ -87,7 +113,7 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
             with zipfile.ZipFile(file) as archive, archive.open(_only_member(archive, path.name)) as unpacked:
                 yield io.BufferedReader(_Metered(unpacked, path.name, size))
         else:
-            yield file
+            yield cast("io.BufferedReader", file)
 
 
 def _only_member(archive: zipfile.ZipFile, name: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from runtime.stream import Stream
 from stunet_deploy.cli import main
-from tests.stunet_deploy.cli.conftest import Place
+from tests.stunet_deploy.cli.conftest import SENSORS, Place
 
 CODE = 2046
 
@@ -106,3 +106,24 @@ def test_what_cannot_be_meant_is_refused(
 def test_what_is_said_of_a_graph_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "inspect", "--no-data", "3", str(place.edges)]) == 2
     assert "edges.csv, which holds graph" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hours", [6, 24, 48, 168])
+def test_coarse_intervals_go_all_the_way(hours: int, place: Place, tmp_path: Path, answer: Callable[..., Any]) -> None:
+    stamps = np.datetime64("2015-01-05T00:00") + np.arange(260) * np.timedelta64(hours, "h")
+    waves = 100 + 20 * np.sin(np.arange(260) / 8)
+    rows = [
+        ",".join([str(stamp), *[f"{wave + node:.1f}" for node in range(5)]])
+        for stamp, wave in zip(stamps, waves, strict=True)
+    ]
+    data = tmp_path / "visits.csv"
+    data.write_text("\n".join(["time," + ",".join(SENSORS), *rows[:100], *rows[101:]]))  # one is absent
+    model = tmp_path / "model.pt"
+    given = arguments(place, data, model)
+    given[given.index("--timezone") + 1] = "Europe/Berlin"
+    assert main([*given, "--feature", "visits"]) == 0
+    assert main(["export", str(model)]) == 0
+    found = answer("run", tmp_path / "model.bundle", "--replay", data)
+    assert (found["intervals"], found["counters"]["resets"]) == (260, 0)
+    assert answer("evaluate", model, "--data", data)["results"][0]["count"] > 0

@@ -285,6 +285,19 @@ def test_lines_of_json_give_the_forecasts_of_a_recording(
     assert piped == replayed
 
 
+@pytest.mark.parametrize(("option", "resets"), [((), 0), (("--max-gap", "3"), 1)])
+def test_how_long_a_gap_is_bridged_can_be_said(
+    option: tuple[str, ...], resets: int, place: Place, tmp_path: Path, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        json.dumps({"timestamp": f"2012-03-05T00:{minute:02}:00Z", "values": {"north": 60}})
+        for minute in (0, 5, 30, 35)
+    ]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    counters = answer("run", place.bundle, "--replay", "-", *option)["counters"]
+    assert (counters["resets"], counters["bridged"]) == (resets, 0 if resets else 4)
+
+
 def test_run_sums_up(place: Place, answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("run", place.bundle, "--replay", place.speeds)
     carried = answer(*arguments)

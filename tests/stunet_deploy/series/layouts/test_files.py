@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from stunet_deploy.data_files import read_data_file
 from stunet_deploy.errors import DataError
 from stunet_deploy.series.series import read_series
 from stunet_deploy.series.times import parse_time
@@ -375,6 +376,23 @@ def test_graph_files_given_as_readings_are_refused() -> None:
     for name in names:
         with pytest.raises(DataError):
             read_series(DATA / "layouts" / name)
+
+
+@pytest.mark.parametrize("form", ["gz", "zip"])
+@pytest.mark.parametrize("make", [own_npz, pandas_h5, write_parquet])
+def test_a_binary_file_may_be_packed(make: Callable[..., Path], form: str, tmp_path: Path) -> None:
+    path = make(tmp_path / "speeds.npz")
+    expected = read_series(path)
+    packed = tmp_path / f"packed.{form}"
+    if form == "gz":
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+    else:
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(path, path.name)
+    found = read_series(packed)
+    assert_array_equal(found.values, expected.values)
+    assert found.sensor_ids == expected.sensor_ids
+    assert read_data_file(packed).kind.startswith("recording")
 
 
 @pytest.mark.parametrize("form", ["gz", "zip"])

@@ -138,6 +138,18 @@ def test_every_column_has_its_role(name: str, tmp_path: Path) -> None:
     assert read_data_file(path).kind == "recording"
 
 
+@pytest.mark.parametrize("time", ["timestamp", "recorded", "von"])
+def test_places_and_times_in_every_row_are_a_recording_to_every_verb(time: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    rows = [f"{when},{who},52.{who},13.{who},{60 + number}" for number, (when, who) in enumerate(LONG)]
+    path.write_text("\n".join([f"{time},sensor,latitude,longitude,speed", *rows]))
+    found = read_data_file(path)
+    assert found.kind == "recording"
+    assert found.series is not None
+    np.testing.assert_array_equal(found.series.values, read_series(path).values)
+    assert found.series.latitude == pytest.approx((52.7, 52.8))
+
+
 @pytest.mark.parametrize("cell", ["3", ""])
 def test_what_never_changes_is_told_and_stays(cell: str, tmp_path: Path) -> None:
     """A model that reads it meets a recording in which nothing happened."""
