@@ -19,8 +19,8 @@ ROW_CELLS = 8
 #: for each byte of its own.
 FREE_BYTES, BYTES_HELD = 600_000_000, 16
 #: The same of text, which takes some times its size when it is read, but is read part by part: empty cells and times
-#: that repeat make it some thirty times as large as its archive.
-FREE_TEXT, TEXT_HELD = 1 << 26, 64
+#: that repeat make it some twenty times as large as its archive.
+FREE_TEXT, TEXT_HELD = 1 << 26, 24
 #: Intervals of a horizon, a window or a dilation: a week of minutes; and seconds of an interval: a year.
 MOST_INTERVALS, LONGEST_INTERVAL_S = 10_080, 366 * 86_400
 #: Settings of models and trainings: channels of a layer, layers, and what else is counted.
@@ -33,6 +33,8 @@ MOST_COLUMNS = 200_000
 LONGEST_LINE = 1 << 24
 #: Bytes of files that are read as a whole into lists and dicts: settings, and graphs written as text.
 LONGEST_SETTINGS, LONGEST_GRAPH = 1 << 25, 1 << 26
+#: Lines of a graph's text, and empty lines in a row.
+MOST_LINES = 1 << 21
 #: Bytes of a TOML file, and names or decimals in one of its lines.
 LONGEST_TOML, MOST_DOTS = 1 << 22, 5000
 

@@ -6,10 +6,11 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from stunet_deploy.errors import DataError
-from stunet_deploy.limits import LONGEST_GRAPH
+from stunet_deploy.limits import LONGEST_GRAPH, MOST_LINES
 from stunet_deploy.series.layouts.delimited import MISSING, Delimited, plain
 from stunet_deploy.series.layouts.packed import open_text
 from stunet_deploy.series.layouts.pems import is_meta
@@ -118,13 +119,20 @@ def split_table(path: Path) -> GraphTable:
             quoted = not is_meta(file.readline())
             file.seek(0)
             text = Delimited.of(file, name, quoted=quoted)
-            found = [(text.header_line, text.header), *text.first, *text.later]
+            lines_and_cells = chain([(text.header_line, text.header)], text.first, text.later)
+            found = list(islice(lines_and_cells, MOST_LINES + 1))
     except csv.Error as error:
         raise DataError(f"{name}: {error}", GRAPH_KINDS, "give one of these") from error
     except DataError as error:
         if not isinstance(error.__cause__, UnicodeError):
             raise
         raise DataError(f"{name}: a binary file of unknown kind", GRAPH_KINDS, "give one of these") from error
+    if len(found) > MOST_LINES:
+        raise DataError(
+            f"{name}, more than {MOST_LINES:,} lines of text",
+            GRAPH_KINDS,
+            "give a graph as large as this as .npy or .npz",
+        )
     stripped = [(line, [*map(plain, row)]) for line, row in found]
     lines, rows = [line for line, row in stripped if any(row)], [row for _, row in stripped if any(row)]
     if not rows:

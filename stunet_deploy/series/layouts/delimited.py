@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stunet_deploy.errors import DataError
 from stunet_deploy.files import lines_of
-from stunet_deploy.limits import check_columns
+from stunet_deploy.limits import MOST_LINES, check_columns
 
 DELIMITERS = (",", ";", "\t", "|")
 #: Texts that stand for no reading, in lower case.
@@ -218,11 +218,13 @@ def _numbered(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the line in which a row ends, and its cells; blank lines are no rows.
 
     Raises:
-        DataError: a quote is not closed, so that the lines after it are one cell; names alone may have line ends.
+        DataError: a quote is not closed, so that the lines after it are one cell (names alone may have line ends); or
+            the lines that are left are empty.
     """
-    before, header = 0, True
+    before, last, header = 0, 0, True
     for row in reader:
         if row:
+            last = reader.line_num
             if reader.line_num - before > 1 and not header:
                 raise DataError(
                     f"{name}: a quote that is opened in line {before + 1} and not closed in it",
@@ -232,6 +234,12 @@ def _numbered(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
             header = False
             yield reader.line_num, row
         before = reader.line_num
+        if before - last > MOST_LINES:
+            raise DataError(
+                f"{name} with more than {MOST_LINES:,} empty lines from line {last + 1} on",
+                "rows of readings",
+                "make sure that it is a text table, and export it again",
+            )
 
 
 def _delimiter(sample: str) -> str:
