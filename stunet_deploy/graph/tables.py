@@ -66,7 +66,7 @@ def graph_from_table(table: GraphTable, wanted: tuple[str, ...] | None) -> Senso
         if (corner := _corner(table)) is not None:
             return _from_square(table, *corner, wanted)
         if len(table.rows[0]) == 3 and table.is_number(0, 2):
-            if _are_positions(table):
+            if _are_coordinates(table):
                 return _from_positions(table, 0, (0, 1, 2), wanted)
             return graph_from_edges(table, 0, (0, 1, 2), wanted, are_distances=None)
     raise DataError(
@@ -162,8 +162,8 @@ def _position_columns(table: GraphTable, wanted: tuple[str, ...] | None) -> tupl
     return (fitting or named)[0], north, east
 
 
-def _are_positions(table: GraphTable) -> bool:
-    """Tell id, latitude, longitude from the ids and value of an edge: ids are whole, and rarely below 180."""
+def _are_coordinates(table: GraphTable) -> bool:
+    """Tell id, latitude, longitude from the ids and value of an edge: those are whole, and rarely all below 180."""
     try:
         numbers = [(table.value(row, 1), table.value(row, 2)) for row in range(len(table.rows))]
     except ValueError:

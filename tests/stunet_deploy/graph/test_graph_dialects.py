@@ -233,3 +233,14 @@ def test_a_small_matrix_of_numbered_sensors_is_no_edge_list(tmp_path, corner):
     graph = read_graph(path)
     assert graph.sensor_ids == tuple(names)
     assert np.count_nonzero(graph.adjacency.dense()) == 4
+
+
+def test_a_text_of_very_many_edges_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("stunet_deploy.graph.cells.MOST_LINES", 4)
+    path = tmp_path / "graph.csv"
+    lines = ["from,to,weight", "a,b,1", "b,c,1", "c,a,1"]
+    path.write_text("\n".join(lines))
+    assert len(read_graph(path).adjacency.weight) == 3
+    path.write_text("\n".join([*lines, "a,c,1"]))
+    with pytest.raises(DataError, match=r"more than 4 lines of text.*npz"):
+        read_graph(path)

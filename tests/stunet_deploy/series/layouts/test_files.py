@@ -420,3 +420,14 @@ def test_a_table_whose_readings_lie_apart_is_read_as_one_whose_readings_do_not(t
     assert_array_equal(readings(path)[..., 0], [[1, 2], [3, np.nan]])
     path.write_text("timestamp,,a\n2012-03-01T00:00,,2\n2012-03-01T00:05,,3\n")
     assert_array_equal(readings(path)[..., 0], [[2], [3]])
+
+
+def test_a_text_that_goes_on_without_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stunet_deploy.series.layouts.delimited.MOST_LINES", 20)
+    rows = "time,7\n" + "".join(f"{1_330_588_800 + 300 * row},60\n" for row in range(5))
+    path = tmp_path / "speeds.csv"
+    path.write_text(rows + "\n" * 20)
+    assert len(read_series(path).values) == 5
+    path.write_text(rows + "\n" * 21)
+    with pytest.raises(DataError, match=r"more than 20 empty lines from line 7 on.*export it again"):
+        read_series(path)
