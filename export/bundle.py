@@ -22,24 +22,12 @@ from export.precision.measure import MAX_LOSS, check_loss, loss, make_candidate,
 from export.scores import score_reference
 from export.step_graph import check_step, export_step
 from runtime.verify import verify
-from stunet_deploy.bundle import (
-    CPU_STEP,
-    FLOAT32,
-    GOLDEN,
-    MANIFEST,
-    PRECISIONS,
-    STEP,
-    Bundle,
-    Golden,
-    Manifest,
-    bundle_id,
-    check_precision,
-    graph_name,
-    sha256,
-)
+from stunet_deploy.bundle import GOLDEN, Bundle, Golden
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import BundleError, CheckFailed, StunetError
-from stunet_deploy.files import sync_folder
+from stunet_deploy.files import sha256, sync_folder
+from stunet_deploy.manifest import MANIFEST, Manifest, bundle_id
+from stunet_deploy.precisions import CPU_STEP, FLOAT32, PRECISIONS, STEP, check_precision, graph_name
 
 #: Largest difference from the float64 reference, in training standard deviations of each target …
 TOLERANCE_STD = 5e-5

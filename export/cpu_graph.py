@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from export.precision.graphs import PRODUCT, add_constant, close_graph, constant, open_graph
-from stunet_deploy.bundle import FLOAT32
 from stunet_deploy.graph.blocks import Slots, cluster_order
+from stunet_deploy.precisions import FLOAT32
 
 #: Rows of a block to choose from.
 SIZES = tuple(range(16, 68, 4))

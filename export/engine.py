@@ -27,9 +27,10 @@ from runtime.backends.gpu.engines import (
     this_system,
 )
 from runtime.backends.gpu.flavor import BUILDERS, FULL, RTX, Flavor
-from stunet_deploy.bundle import FLOAT32, Bundle, sha256
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import BundleError, ConfigError, StunetError
-from stunet_deploy.files import replacing
+from stunet_deploy.files import replacing, sha256
+from stunet_deploy.precisions import FLOAT32
 
 #: What TensorRT-RTX builds for where neither the caller nor a GPU says otherwise: Ampere, Ada and Blackwell.
 PORTABLE: tuple[str, ...] = ("8.6", "8.9", "12.0")
@@ -70,7 +71,7 @@ def build_engine(
     Args:
         bundle: whose graph is built.
         flavor: a TensorRT that can build.
-        precision: one of :data:`stunet_deploy.bundle.PRECISIONS` that was exported.
+        precision: one of :data:`stunet_deploy.precisions.PRECISIONS` that was exported.
         compute_capabilities: GPUs to build for, such as ``8.6``; default: the one that is here, for TensorRT-RTX
             on a machine without a GPU :data:`PORTABLE`.
         batch: smallest, tuned and largest number of rows; default: :func:`runtime.backends.gpu.engines.default_batch`.

@@ -17,8 +17,8 @@ from runtime.durable.journal import SingleReading
 from runtime.messages import Record
 from runtime.readings import Reading, advice_on_unknown, read_number
 from runtime.snapshot import OpenReadings
-from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import ConfigError, StreamError, shown
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from runtime.drift_alarm import DriftAlarm
 from runtime.forecast import Forecast
 from runtime.readings import Interval
-from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.wall_clock import DAY_S
 
 #: Share of a target's standard deviation that is added to errors, so that their ratio exists where both are 0.

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.bundle import Manifest
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 
 

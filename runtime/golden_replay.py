@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from runtime.backends.base import Backend
 from runtime.window import FORECAST
-from stunet_deploy.bundle import Golden, Manifest
+from stunet_deploy.bundle import Golden
 from stunet_deploy.compare import Comparison, compare
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.wall_clock import time_of_week
 
 

@@ -16,8 +16,9 @@ from runtime.options import StreamOptions
 from runtime.readings import Values
 from runtime.stream import Stream
 from runtime.window import Carry, Steps, check_contract
-from stunet_deploy.bundle import FLOAT32, Bundle
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import StreamError
+from stunet_deploy.precisions import FLOAT32
 
 
 class StreamGroup:

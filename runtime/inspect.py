@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from runtime.backends.gpu.engines import SUFFIX, check_engine, read_engine
-from stunet_deploy.bundle import FLOAT32, Bundle, Manifest, graph_name
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import BundleError
+from stunet_deploy.manifest import Manifest
+from stunet_deploy.precisions import FLOAT32, graph_name
 from stunet_deploy.wording import exactly, in_figures, span_in_words
 
 

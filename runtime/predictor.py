@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from runtime.backends.base import ONNXRUNTIME
 from runtime.options import StreamOptions
 from runtime.stream import Stream
-from stunet_deploy.bundle import FLOAT32, Bundle
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.contract import MEMORY_S
 from stunet_deploy.errors import DataError
+from stunet_deploy.precisions import FLOAT32
 from stunet_deploy.series.series import Series
 
 _CHUNK = 64

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import StreamError, shown
+from stunet_deploy.manifest import Manifest
 
 #: One sensor's reading: a number, None where unobserved, or numbers by feature.
 Reading = float | None | Mapping[str, float | None]

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from runtime.clock import Timestamp, to_seconds
 from runtime.messages import Record
-from stunet_deploy.bundle import Golden, Manifest
+from stunet_deploy.bundle import Golden
 from stunet_deploy.errors import DataError
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.layouts.files import read_head
 from stunet_deploy.series.series import Series, read_series_for
 

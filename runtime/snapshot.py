@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from runtime.forecast import Forecast
 from runtime.readings import Interval
-from stunet_deploy.bundle import Manifest
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import DataError, StreamError
 from stunet_deploy.files import sync_names
+from stunet_deploy.manifest import Manifest
 
 MAGIC = b"stunet-snapshot 1\n"
 _DIGEST = hashlib.sha256().digest_size

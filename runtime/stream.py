@@ -25,9 +25,10 @@ from runtime.readings import Interval, Values
 from runtime.snapshot import LastPush, Snapshot
 from runtime.validation import Last, Validator
 from runtime.window import Carry, Mode, Steps, Window, check_contract, drive
-from stunet_deploy.bundle import FLOAT32, Bundle
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
+from stunet_deploy.precisions import FLOAT32
 from stunet_deploy.series.wall_clock import find_zone, second_of_week
 from stunet_deploy.site import longest_gap
 

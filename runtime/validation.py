@@ -9,8 +9,8 @@ from runtime.durable.journal import Input
 from runtime.forecast import Forecast
 from runtime.options import StreamOptions
 from runtime.readings import Interval, Readings, Values
-from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import StreamError
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 
 #: The last interval that a stream has run, and the forecast issued after it.

@@ -10,9 +10,11 @@ from typing import Any
 from runtime.backends.base import ONNXRUNTIME, open_backend
 from runtime.golden_replay import compare_golden, golden_forecasts
 from runtime.window import check_contract
-from stunet_deploy.bundle import FLOAT32, GOLDEN, Bundle, Golden, Manifest
+from stunet_deploy.bundle import GOLDEN, Bundle, Golden
 from stunet_deploy.compare import Comparison, course, json_number
 from stunet_deploy.errors import BundleError
+from stunet_deploy.manifest import Manifest
+from stunet_deploy.precisions import FLOAT32
 from stunet_deploy.series.times import format_time
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.base import Backend
-from stunet_deploy.bundle import Manifest
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BundleError
+from stunet_deploy.manifest import Manifest
 
 FORECAST = "forecast"
 

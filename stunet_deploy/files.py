@@ -1,8 +1,9 @@
-"""Reading files that are files, and writing them whole: to a temporary name in the same folder, then renamed."""
+"""Reading files that are files, writing them whole (to a temporary name in the same folder, then renamed), hashes."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -112,3 +113,8 @@ def sync_names(folder: str | Path) -> None:
             os.fsync(names)
         finally:
             os.close(names)
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of ``data`` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()

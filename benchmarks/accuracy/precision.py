@@ -21,7 +21,8 @@ from runtime.backends.base import open_backend
 from runtime.backends.onnxruntime.cpu import CPU_PRECISIONS
 from runtime.golden_replay import recorded_inputs
 from runtime.timing import interleave, paired_ratio
-from stunet_deploy.bundle import FLOAT32, PRECISIONS, Bundle, graph_name
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.precisions import FLOAT32, PRECISIONS, graph_name
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

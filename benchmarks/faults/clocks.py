@@ -24,7 +24,8 @@ from benchmarks.faults.live import LiveService
 from benchmarks.faults.network import START_S, in_memory, message_of, readings_of, spoken
 from benchmarks.faults.table import Row, differences
 from runtime.stream import Stream
-from stunet_deploy.bundle import Bundle, Manifest
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 
 DAY_S = 86_400

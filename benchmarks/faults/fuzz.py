@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from stunet_deploy.bundle import Manifest
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 
 Message = dict[str, Any]

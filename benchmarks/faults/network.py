@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.forecast import Forecast
-from stunet_deploy.bundle import Manifest
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z

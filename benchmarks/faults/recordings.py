@@ -24,8 +24,9 @@ from benchmarks.faults.table import Row
 from benchmarks.harness.workbench import ROOT
 from runtime.replay import open_replay
 from runtime.stream import Stream
-from stunet_deploy.bundle import Bundle, Manifest
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import DataError, StreamError
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 
 FORMATS = ("csv", "parquet", "npz")

@@ -29,7 +29,8 @@ from runtime.forecast import Forecast
 from runtime.readings import Interval
 from runtime.stream import Stream
 from runtime.timing import measure as measure_calls
-from stunet_deploy.bundle import Bundle, Manifest
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 from stunet_deploy.series.wall_clock import DAY_S
 

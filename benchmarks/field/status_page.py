@@ -46,7 +46,8 @@ from runtime.service.web.endpoint import Endpoint
 from runtime.service.web.history import History
 from runtime.service.web.pages import StatusPages
 from runtime.timing import measure as measure_calls
-from stunet_deploy.bundle import Bundle, Manifest
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.manifest import Manifest
 
 LARGE = 33_113
 ROUNDS = 20

@@ -42,8 +42,10 @@ from export.floor import ceiling_calls, ceilings_of
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from runtime.stream import Stream
 from runtime.timing import Samples, interleave, paired_ratio
-from stunet_deploy.bundle import CPU_STEP, STEP, Bundle, sha256
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.contract import StepContract
+from stunet_deploy.files import sha256
+from stunet_deploy.precisions import CPU_STEP, STEP
 from stunet_deploy.series.series import read_series
 
 #: Operations that a step of METR-LA's 207 sensors is taken to need, whatever a graph really does, by hidden channels.

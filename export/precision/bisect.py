@@ -17,8 +17,9 @@ from export.precision.graphs import PRODUCT, constant
 from export.precision.half import HALVES
 from export.precision.layers import layers_of_nodes
 from runtime.golden_replay import recorded_inputs
-from stunet_deploy.bundle import FLOAT32, Bundle
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.precisions import FLOAT32
 
 
 @dataclass(frozen=True)

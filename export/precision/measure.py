@@ -18,9 +18,11 @@ from export.precision.half import HALVES, half_graph
 from export.precision.int8 import calibrated_values, int8_graph
 from runtime.backends.base import open_backend
 from runtime.golden_replay import compare_golden, golden_forecasts, recorded_inputs
-from stunet_deploy.bundle import STEP, Bundle, Golden, sha256
+from stunet_deploy.bundle import Bundle, Golden
 from stunet_deploy.compare import course
 from stunet_deploy.errors import CheckFailed
+from stunet_deploy.files import sha256
+from stunet_deploy.precisions import STEP
 from stunet_deploy.series.series import Series
 
 #: Largest share of MAE that a precision may lose against fp32.

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
-from stunet_deploy.bundle import FLOAT32, Bundle
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.contract import Lines, StepContract
 from stunet_deploy.errors import BackendError, ConfigError
+from stunet_deploy.precisions import FLOAT32
 
 ONNXRUNTIME = "onnxruntime"
 #: Backends of an NVIDIA GPU in this machine.
@@ -74,7 +75,7 @@ def open_backend(
     Args:
         bundle: what to run.
         backend: one of :data:`BACKENDS` or ``triton://host:port/model``.
-        precision: one of :data:`stunet_deploy.bundle.PRECISIONS` that the bundle was exported with.
+        precision: one of :data:`stunet_deploy.precisions.PRECISIONS` that the bundle was exported with.
         batch: number of independent rows.
         threads: CPU threads of one step; one is best for small graphs on a controller.
         fallback: whether the float32 step on the CPU takes over when a GPU fails while it runs; see

@@ -25,9 +25,10 @@ from runtime.bench.summary import advised_threads, case_of, run_to_json
 from runtime.golden_replay import compare_golden, golden_forecasts
 from runtime.stream import Stream
 from runtime.window import Carry
-from stunet_deploy.bundle import Bundle, Golden, sha256
+from stunet_deploy.bundle import Bundle, Golden
 from stunet_deploy.compare import json_number
 from stunet_deploy.errors import BackendError, ConfigError
+from stunet_deploy.files import sha256
 
 #: Version of the JSON that a measurement is.
 SCHEMA = 1

@@ -8,8 +8,8 @@ from typing import Any
 from runtime.backends.base import ONNXRUNTIME
 from runtime.bench.loops import Trace
 from runtime.bench.machine import Energy
-from stunet_deploy.bundle import FLOAT32
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.precisions import FLOAT32
 
 #: Every case runs in so many turns, so that a slow minute of the machine meets all of them alike.
 TURNS = 10

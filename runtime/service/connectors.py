@@ -21,8 +21,8 @@ from runtime.service.file_sinks import CsvSink, ParquetSink
 from runtime.service.mqtt import Broker, MqttSink, MqttSource
 from runtime.service.sinks import HttpSink, Sink, StdoutSink
 from runtime.service.sources import ReplaySource, Source, StdinSource
-from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import ConfigError
+from stunet_deploy.manifest import Manifest
 
 
 class Connectors:

@@ -11,7 +11,7 @@ from runtime.drift import DriftOptions, DriftWatch
 from runtime.forecast import Forecast
 from runtime.readings import Interval
 from runtime.service.logs import StreamLog
-from stunet_deploy.bundle import Manifest
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 
 

@@ -11,8 +11,9 @@ from runtime.service.config import StreamConfig
 from runtime.service.drift_log import LoggedDriftWatch
 from runtime.service.logs import StreamLog
 from runtime.stream import Stream
-from stunet_deploy.bundle import MANIFEST, Bundle, Manifest
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import BundleError
+from stunet_deploy.manifest import MANIFEST, Manifest
 
 
 @dataclass(frozen=True)

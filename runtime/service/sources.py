@@ -15,7 +15,7 @@ from runtime.clock import to_seconds
 from runtime.messages import Record
 from runtime.replay import open_replay
 from runtime.service.config import ReplayConfig
-from stunet_deploy.bundle import Manifest
+from stunet_deploy.manifest import Manifest
 
 #: Seconds between two looks at a full inbox or an empty pipe.
 _PAUSE_S = 0.02

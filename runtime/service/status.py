@@ -11,7 +11,7 @@ from runtime.service.config import StreamConfig
 from runtime.service.deliveries import Deliveries
 from runtime.service.step_times import StepTimes
 from runtime.service.web.history import History
-from stunet_deploy.bundle import Manifest
+from stunet_deploy.manifest import Manifest
 
 #: Counters of readings that were accepted and are not used.
 DROPPED = ("outside_limits", "unknown", "stuck", "dropped", "unweighted")

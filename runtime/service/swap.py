@@ -12,8 +12,8 @@ from runtime.durable.stream import DurableStream
 from runtime.service.config import EndpointConfig, MqttConfig, ServiceConfig, StreamConfig
 from runtime.service.serving import Serving, load_bundle, make_assembler, open_serving, open_stream
 from runtime.verify import verify
-from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import BundleError, DataError, StunetError
+from stunet_deploy.manifest import Manifest
 
 
 def prepare(config: StreamConfig, serving: Serving) -> Serving | None:

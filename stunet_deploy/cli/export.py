@@ -76,7 +76,7 @@ def _precisions(text: str) -> list[str]:
     Raises:
         ConfigError: if one of them is unknown.
     """
-    from stunet_deploy.bundle import check_precision
+    from stunet_deploy.precisions import check_precision
 
     precisions = [part.strip() for part in text.split(",") if part.strip()]
     for precision in precisions:

@@ -82,8 +82,8 @@ def _drawn(st_graph: str, contract: StepContract) -> str:
 
 def _checkpoint(path: Path) -> tuple[dict[str, Any], str]:
     """Return a checkpoint's description as JSON, with the keys that a bundle has, and in words."""
-    from stunet_deploy.bundle import sha256
     from stunet_deploy.checkpoint import Checkpoint
+    from stunet_deploy.files import sha256
     from stunet_deploy.models.srnn.model import StructuralRNN
     from stunet_deploy.models.stunet.model import STUNet
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from runtime.messages import Record
     from runtime.stream import Stream
     from runtime.timing import Samples
-    from stunet_deploy.bundle import Manifest
+    from stunet_deploy.manifest import Manifest
 
 HELP = "Stream a recording through a bundle, one interval in, one forecast out; or, with --config, run a service."
 EXAMPLE = "examples: stunet run model.bundle --replay metr-la.h5 --json-lines; stunet run --config service.toml"

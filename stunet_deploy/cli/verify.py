@@ -31,8 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Verify; 0 if every forecast is within the tolerance, otherwise 1."""
     from runtime.verify import verify
-    from stunet_deploy.bundle import FLOAT32, Bundle
+    from stunet_deploy.bundle import Bundle
     from stunet_deploy.errors import CheckFailed
+    from stunet_deploy.precisions import FLOAT32
 
     bundle = Bundle.load(arguments.bundle)
     if arguments.bisect:

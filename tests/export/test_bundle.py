@@ -18,9 +18,11 @@ from export.golden import make_golden, rounding
 from export.scores import score_reference
 from runtime.stream import Stream
 from runtime.verify import verify
-from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle
+from stunet_deploy.bundle import GOLDEN, Bundle
 from stunet_deploy.errors import BundleError, CheckFailed, StunetError
+from stunet_deploy.manifest import MANIFEST
 from stunet_deploy.models.forecaster import StepInputs, unroll
+from stunet_deploy.precisions import STEP
 from stunet_deploy.series.wall_clock import time_of_week
 
 

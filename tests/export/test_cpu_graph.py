@@ -15,13 +15,13 @@ from export.step_graph import check_step
 from runtime.backends.onnxruntime.session import open_cpu_session
 from runtime.stream import Stream
 from runtime.verify import verify
-from stunet_deploy.bundle import CPU_STEP, STEP
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.config import Signal, STUNetConfig
 from stunet_deploy.contract import NEXT_STATE, advance, read_taps
 from stunet_deploy.errors import BundleError
 from stunet_deploy.graph.hierarchy import GraphHierarchy
 from stunet_deploy.models.stunet.model import STUNet
+from stunet_deploy.precisions import CPU_STEP, STEP
 from stunet_deploy.series.series import Series
 from stunet_deploy.site import Site
 from stunet_deploy.testing import sample_inputs

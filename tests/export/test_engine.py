@@ -18,9 +18,11 @@ from export.engine_compiler import compile_engine, rtx_capabilities
 from runtime.backends.gpu.driver import find_device
 from runtime.backends.gpu.engines import find_engine, note_path
 from runtime.backends.gpu.flavor import FULL, LEAN, Flavor
-from stunet_deploy.bundle import PRECISIONS, Bundle, sha256
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import BackendError, ConfigError, StunetError
+from stunet_deploy.files import sha256
+from stunet_deploy.precisions import PRECISIONS
 from tests.paths import ROOT
 
 from .conftest import NETWORKS, Exported

@@ -12,7 +12,7 @@ from tests.paths import ROOT
 
 # What runtime may import, and the files that series is made of.
 VOCABULARY_ON_DEVICE = (
-    *("errors", "contract", "bundle", "compare", "metrics", "site", "series"),
+    *("errors", "contract", "bundle", "manifest", "precisions", "compare", "metrics", "site", "series"),
     *("files", "limits", "array_files", "toml_files", "config_mapping", "wording"),
     *(
         f"series.{name}"

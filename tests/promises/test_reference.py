@@ -21,10 +21,11 @@ from runtime.options import StreamOptions
 from runtime.service import config as service
 from runtime.stream import Stream
 from stunet_deploy import cli
-from stunet_deploy.bundle import Golden, Manifest
+from stunet_deploy.bundle import Golden
 from stunet_deploy.config import VARIANTS, RunConfig, SRNNConfig, STUNetConfig, TrainingConfig
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.graph.files import read_graph
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.series import read_series
 from stunet_deploy.site import Site
 from tests.paths import ROOT

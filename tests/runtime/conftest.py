@@ -12,8 +12,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime.forecast import Forecast
-from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle, Golden, Manifest, bundle_id, sha256
+from stunet_deploy.bundle import GOLDEN, Bundle, Golden
 from stunet_deploy.contract import NEXT_STATE, StateSpec, StepContract, TensorSpec
+from stunet_deploy.files import sha256
+from stunet_deploy.manifest import MANIFEST, Manifest, bundle_id
+from stunet_deploy.precisions import STEP
 from stunet_deploy.series.wall_clock import time_of_week
 from stunet_deploy.site import Site
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from runtime.inspect import explain, inspect
-from stunet_deploy.bundle import GOLDEN, STEP, Bundle
+from stunet_deploy.bundle import GOLDEN, Bundle
 from stunet_deploy.contract import StepContract
 from stunet_deploy.errors import BundleError
+from stunet_deploy.precisions import STEP
 
 
 def test_a_bundle_is_described_as_json(example):

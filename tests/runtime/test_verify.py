@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from runtime.verify import verify
-from stunet_deploy.bundle import GOLDEN, MANIFEST, Bundle, Golden, sha256
+from stunet_deploy.bundle import GOLDEN, Bundle, Golden
 from stunet_deploy.errors import BackendError, BundleError
+from stunet_deploy.files import sha256
+from stunet_deploy.manifest import MANIFEST
 
 
 def with_golden(bundle: Bundle, golden: Golden) -> Bundle:

@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stunet_deploy.bundle import GOLDEN, MANIFEST, STEP, Bundle, Golden, Manifest, bundle_id, sha256
+from stunet_deploy.bundle import GOLDEN, Bundle, Golden
 from stunet_deploy.contract import StateSpec, StepContract, TensorSpec
 from stunet_deploy.errors import BundleError
+from stunet_deploy.files import sha256
+from stunet_deploy.manifest import MANIFEST, Manifest, bundle_id
+from stunet_deploy.precisions import STEP
 from stunet_deploy.site import Site
 
 CONTRACT = StepContract(

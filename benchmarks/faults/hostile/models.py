@@ -16,7 +16,8 @@ from benchmarks.faults.hostile.arrays import MEBIBYTE, Zeros, write_npz
 from benchmarks.faults.hostile.kinds import START_S, Kind, Maker, Place, Words, cut_off, train
 from benchmarks.harness.networks import invented_checkpoint
 from export.bundle import export_bundle
-from stunet_deploy.bundle import Manifest, bundle_id, sha256
+from stunet_deploy.files import sha256
+from stunet_deploy.manifest import Manifest, bundle_id
 
 
 def good_files(folder: Path) -> None:

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from runtime.backends.gpu.flavor import FULL, LEAN, RTX, Flavor
-from stunet_deploy.bundle import FLOAT32, PRECISIONS, Bundle, sha256
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import BackendError, BundleError
+from stunet_deploy.files import sha256
+from stunet_deploy.precisions import FLOAT32, PRECISIONS
 
 SUFFIX = ".engine"
 #: Default batch profile: minimum, the one tuned for, maximum (raised to the bundle's window, whose rows step together).
@@ -36,7 +38,7 @@ class EngineKey:
         version: that TensorRT's version.
         compute_capabilities: GPU architectures it runs on, for instance ``("8.6", "8.9")``.
         system, machine: operating system and processor, for instance ``linux`` and ``aarch64``.
-        precision: one of :data:`stunet_deploy.bundle.PRECISIONS`.
+        precision: one of :data:`stunet_deploy.precisions.PRECISIONS`.
         batch: smallest, tuned and largest number of rows.
         version_compatible: whether the lean runtime of its release or a later one can run it.
     """
@@ -193,7 +195,7 @@ def find_engine(
         bundle: what to run.
         flavor: the TensorRT that will run it.
         compute_capability: of the device that will run it.
-        precision: one of :data:`stunet_deploy.bundle.PRECISIONS`.
+        precision: one of :data:`stunet_deploy.precisions.PRECISIONS`.
         batch: number of rows that step together.
 
     Raises:

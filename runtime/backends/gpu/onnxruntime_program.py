@@ -8,9 +8,9 @@ from pathlib import Path
 from types import ModuleType
 
 from runtime.backends.onnxruntime.session import import_onnxruntime, open_session, run_options
-from stunet_deploy.bundle import FLOAT32
 from stunet_deploy.contract import StepContract
 from stunet_deploy.errors import BackendError
+from stunet_deploy.precisions import FLOAT32
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"

@@ -17,7 +17,8 @@ from runtime.backends.gpu.onnxruntime_program import (
     import_gpu_onnxruntime,
 )
 from runtime.backends.gpu.tensorrt_program import TensorRTProgram
-from stunet_deploy.bundle import FLOAT32, Bundle
+from stunet_deploy.bundle import Bundle
+from stunet_deploy.precisions import FLOAT32
 
 #: The flavours of TensorRT that serve a backend, in order of preference.
 FLAVORS_OF = {"tensorrt": (FULL, LEAN), "tensorrt-rtx": (RTX,)}
@@ -30,7 +31,7 @@ def open_gpu_backend(bundle: Bundle, backend: str, *, precision: str = FLOAT32, 
     Args:
         bundle: what to run.
         backend: a key of :data:`FLAVORS_OF` or :data:`PROVIDER_OF`.
-        precision: one of :data:`stunet_deploy.bundle.PRECISIONS` that the bundle was exported with.
+        precision: one of :data:`stunet_deploy.precisions.PRECISIONS` that the bundle was exported with.
         batch: number of independent rows.
 
     Raises:

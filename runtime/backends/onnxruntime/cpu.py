@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from runtime.backends.buffers import write_inputs, zero_buffers
 from runtime.backends.onnxruntime.session import import_onnxruntime, open_session, run_options
 from runtime.backends.slots import HostSlots, bound_slots
-from stunet_deploy.bundle import FLOAT32, Bundle, check_precision
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import BackendError
+from stunet_deploy.precisions import FLOAT32, check_precision
 
 #: What ONNX Runtime computes on a CPU. It has no bf16 products there, and nothing that rounds as tf32 does.
 CPU_PRECISIONS = (FLOAT32, "fp16", "int8")

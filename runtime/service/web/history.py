@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.forecast import Forecast
 from runtime.readings import Interval
-from stunet_deploy.bundle import Manifest
+from stunet_deploy.manifest import Manifest
 
 #: How far back observations reach, in seconds, where the memory allows it.
 SPAN_S = 86_400

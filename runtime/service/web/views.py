@@ -14,7 +14,7 @@ from runtime.drift import DriftReport
 from runtime.service.status import Status
 from runtime.service.web.health import problems, stale_after_s, warnings
 from runtime.service.web.history import Row
-from stunet_deploy.bundle import Manifest
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from stunet_deploy.bundle import FLOAT32, PRECISIONS
 from stunet_deploy.checkpoint import Checkpoint
+from stunet_deploy.precisions import FLOAT32, PRECISIONS
 
 pytestmark = pytest.mark.slow
 Run = Callable[..., tuple[Any, str]]

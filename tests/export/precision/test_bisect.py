@@ -10,9 +10,11 @@ import pytest
 
 from export.bundle import export_bundle
 from export.precision.bisect import bisect
-from stunet_deploy.bundle import MANIFEST, Bundle, sha256
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.cli import main
 from stunet_deploy.errors import BundleError, ConfigError
+from stunet_deploy.files import sha256
+from stunet_deploy.manifest import MANIFEST
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,10 @@ from export.precision.measure import TOLERANCE_FACTOR, check_loss, loss
 from runtime.backends.base import open_backend
 from runtime.inspect import explain, inspect
 from runtime.verify import verify
-from stunet_deploy.bundle import GOLDEN, MANIFEST, PRECISIONS, STEP, Bundle
+from stunet_deploy.bundle import GOLDEN, Bundle
 from stunet_deploy.errors import BackendError, BundleError, CheckFailed, ConfigError
+from stunet_deploy.manifest import MANIFEST
+from stunet_deploy.precisions import PRECISIONS, STEP
 
 ALL = ("int8", "fp16", "tf32", "bf16", "fp16")
 

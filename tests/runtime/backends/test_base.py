@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.backends.base import open_backend
-from stunet_deploy.bundle import Bundle, Manifest
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.contract import StepContract, TensorSpec
 from stunet_deploy.errors import BackendError, BundleError, ConfigError, StreamError
+from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.wall_clock import time_of_week
 from stunet_deploy.testing import verify_stateful_step
 

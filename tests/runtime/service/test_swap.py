@@ -12,7 +12,8 @@ from runtime.service.config import read_config
 from runtime.service.logs import LOG
 from runtime.service.supervisor import obeying_signals
 from runtime.stream import Stream
-from stunet_deploy.bundle import MANIFEST, STEP
+from stunet_deploy.manifest import MANIFEST
+from stunet_deploy.precisions import STEP
 
 STDIN, STDOUT = 'kind = "stdin"', 'kind = "stdout"'
 EVERY = "snapshot_every = 1000"

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stunet_deploy.bundle import GOLDEN, MANIFEST, Bundle, sha256
+from stunet_deploy.bundle import GOLDEN, Bundle
 from stunet_deploy.cli import export_main, main
+from stunet_deploy.files import sha256
+from stunet_deploy.manifest import MANIFEST
 
 from .conftest import INTERVALS, SENSORS, Place, run_stunet, write_speeds
 

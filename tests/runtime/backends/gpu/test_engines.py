@@ -9,8 +9,8 @@ import pytest
 from runtime.backends.gpu.engines import EngineKey, find_engine, note_path, read_engine, stored_engines, this_system
 from runtime.backends.gpu.flavor import Flavor
 from runtime.inspect import explain, inspect
-from stunet_deploy.bundle import sha256
 from stunet_deploy.errors import BackendError, BundleError
+from stunet_deploy.files import sha256
 
 PLAN = b"a plan that nobody deserialises here"
 FULL = Flavor("tensorrt", ModuleType("tensorrt"), "10.13.3.9")
