@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TypeVar
 
 from runtime.durable.journal import Input, Reset, decode, read_journal
@@ -16,19 +18,20 @@ from stunet_deploy.bundle import Manifest
 from stunet_deploy.errors import BundleError, DataError, StunetError
 
 
-def prepare(config: StreamConfig, serving: Serving) -> Serving | None:
+def prepare(config: StreamConfig, serving: Serving, trust: Sequence[Path] | None) -> Serving | None:
     """Return a stream of a new bundle, warmed from the running one's journal; None if the model is the same.
 
     Args:
         config: config of the stream, with the new bundle.
         serving: the running stream; another thread may push to it meanwhile.
+        trust: see :func:`runtime.service.serving.load_bundle`.
 
     Raises:
-        StunetError: if the bundle is damaged, of another network, or does not verify on this backend, or if its stream
-            cannot be opened or warmed. Nothing stays open then.
+        StunetError: if the bundle is damaged, not signed by a trusted key, of another network, or does not verify on
+            this backend, or if its stream cannot be opened or warmed. Nothing stays open then.
     """
     running = serving.stream.bundle.manifest
-    bundle = load_bundle(config)
+    bundle = load_bundle(config, trust)
     if bundle.manifest.bundle_id == running.bundle_id:
         return None
     _check_network(bundle.manifest, running)
@@ -109,10 +112,10 @@ def needs_restart(running: ServiceConfig, wanted: ServiceConfig) -> list[str]:
     return found
 
 
-def would_start(config: StreamConfig) -> bool:
+def would_start(config: StreamConfig, trust: Sequence[Path] | None) -> bool:
     """Return whether a restart could open a stream, which needs fewer checks than a new bundle."""
     try:
-        bundle = load_bundle(config)
+        bundle = load_bundle(config, trust)
         make_assembler(config, bundle.manifest)
         open_stream(config, bundle).close()
     except (StunetError, OSError):
