@@ -93,10 +93,13 @@ def _passphrase(prompt: str, *, again: bool = False) -> bytes:
         ConfigError: if there is none, or of a new key not the same twice.
     """
     word = os.environ.get(PASSPHRASE)
-    if word is None and sys.stdin.isatty():
-        word = getpass.getpass(prompt, stream=sys.stderr)
-        if again and word and getpass.getpass("once more: ", stream=sys.stderr) != word:
-            raise ConfigError("two passphrases", "the same twice", "try again")
+    try:
+        if word is None and sys.stdin.isatty():
+            word = getpass.getpass(prompt, stream=sys.stderr)
+            if again and word and getpass.getpass("once more: ", stream=sys.stderr) != word:
+                raise ConfigError("two passphrases", "the same twice", "try again")
+    except EOFError as error:
+        raise ConfigError("no passphrase", "one, or an empty line for none", "try again") from error
     if word is None and not again:
         raise ConfigError("a key with a passphrase, and nobody to type it", f"it in {PASSPHRASE}", f"set {PASSPHRASE}")
     return os.fsencode(word or "")

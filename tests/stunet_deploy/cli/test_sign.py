@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from stunet_deploy.bundle import GOLDEN, MANIFEST
 from stunet_deploy.cli import main
 from stunet_deploy.cli.sign import PASSPHRASE
 from stunet_deploy.signature import SIGNATURE
+from tests.paths import ROOT
 
 from .conftest import Place
 from .test_without_torch import stunet
@@ -108,6 +111,60 @@ def test_a_passphrase_comes_from_the_environment_where_nobody_types(
         assert main(["sign", str(bundle), "--key", str(tmp_path / "key")]) == 2
         assert said in capsys.readouterr().err
     answer("verify", bundle, "--trust", tmp_path / "key.pub")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no terminals to open")
+@pytest.mark.parametrize(
+    ("typed", "code", "said"),
+    [
+        (["wörd\n", "wörd\n"], 0, "public key"),
+        (["\n"], 0, "has no passphrase"),
+        (["word\n", "ward\n"], 2, "two passphrases"),
+        (["\x04"], 2, "no passphrase"),
+        (["word\n", "\x03"], 130, "interrupted"),
+    ],
+)
+def test_a_passphrase_is_typed_on_a_terminal_and_not_shown(
+    tmp_path: Path, typed: list[str], code: int, said: str
+) -> None:
+    import fcntl
+    import pty
+    import termios
+
+    mine, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stunet_deploy", "sign", "--new-key", tmp_path / "key"],
+        **{name: terminal for name in ("stdin", "stdout", "stderr")},  # type: ignore[call-overload]
+        cwd=ROOT,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(terminal)
+    shown = ""
+
+    def read() -> bool:
+        nonlocal shown
+        try:
+            part = os.read(mine, 4096)
+        except OSError:  # the other end is closed
+            return False
+        shown += part.decode()
+        return bool(part)
+
+    for prompt, words in zip(["passphrase (empty for none): ", "once more: "], typed, strict=False):
+        while prompt not in shown:
+            assert read(), shown
+        os.write(mine, words.encode())
+    while read():
+        pass
+    os.close(mine)
+
+    assert process.wait() == code, shown
+    assert said in shown
+    assert "rd\r" not in shown
+    assert (tmp_path / "key").exists() == (code == 0)
+    if code == 0:
+        assert (b"ENCRYPTED" in (tmp_path / "key").read_bytes()) == (len(typed) == 2)
 
 
 def test_a_key_that_others_may_read_is_remarked(bundle: Path, key: Path, capsys: pytest.CaptureFixture[str]) -> None:
