@@ -19,7 +19,7 @@ from pathlib import Path
 
 from stunet_deploy.bundle import ENGINES, MANIFEST, sha256
 from stunet_deploy.config_mapping import from_mapping
-from stunet_deploy.errors import BundleError, ConfigError, StunetError
+from stunet_deploy.errors import BundleError, ConfigError, StunetError, shown
 from stunet_deploy.files import open_file, read_file, replacing
 from stunet_deploy.keys import PublicKey, SigningKey, is_signature, read_public_key, short
 
@@ -39,7 +39,7 @@ class Signature:
     Attributes:
         files: sha256 of each file by its path in the bundle: the manifest, and the engines that were there.
         key: the public key.
-        signature: by it, of :meth:`statement`.
+        signature: what it signed is a line that says what for, and ``files``.
     """
 
     files: Mapping[str, str]
@@ -48,7 +48,7 @@ class Signature:
 
     def __post_init__(self) -> None:
         digits = {"key": (64, self.key), "signature": (128, self.signature)}
-        digits |= {f"hash of {name}": (64, found) for name, found in self.files.items()}
+        digits |= {f"hash of {shown(name)}": (64, found) for name, found in self.files.items()}
         for what, (length, found) in digits.items():
             if not re.fullmatch(rf"[0-9a-f]{{{length}}}", found):
                 raise ConfigError(f"a {what} that is none", f"{length} hexadecimal digits", "sign again")
@@ -200,8 +200,7 @@ class Trust:
                 "take a bundle from whom you trust, or add the signer's public key",
             )
         trusted = {key.key for key in by}
-        signatures = tuple(entry for entry in found if entry.key in trusted)
-        return Signed(by, signatures)
+        return Signed(by, tuple(entry for entry in found if entry.key in trusted))
 
 
 def signatures_of(folder: Path) -> tuple[Signature, ...]:
