@@ -14,7 +14,7 @@ from runtime.durable.stream import DurableStream
 from runtime.service.config import EndpointConfig, MqttConfig, ServiceConfig, StreamConfig
 from runtime.service.serving import Serving, load_bundle, make_assembler, open_serving, open_stream
 from runtime.verify import verify
-from stunet_deploy.bundle import Manifest
+from stunet_deploy.bundle import MANIFEST, Manifest
 from stunet_deploy.errors import BundleError, DataError, StunetError
 
 
@@ -33,6 +33,12 @@ def prepare(config: StreamConfig, serving: Serving, trust: Sequence[Path] | None
     running = serving.stream.bundle.manifest
     bundle = load_bundle(config, trust)
     if bundle.manifest.bundle_id == running.bundle_id:
+        if trust is not None and bundle.manifest != running:  # which nobody may have signed
+            raise BundleError(
+                f"bundle {config.bundle}, the running model with another {MANIFEST}",
+                "the one that runs, or another model",
+                "restart the service: a state folder serves one bundle at a time",
+            )
         return None
     _check_network(bundle.manifest, running)
     result = verify(bundle, config.backend, precision=config.precision)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -187,6 +189,24 @@ def test_a_new_bundle_of_a_trusted_key_is_taken_and_a_key_that_is_gone_is_said(
     assert service.end() == 0
 
     assert json.loads(service.forecasts[0])["bundle_id"] != json.loads(service.forecasts[-1])["bundle_id"]
+
+
+def test_the_running_model_with_a_manifest_that_was_not_signed_is_said(write_config, begin, signed, keys, lines):
+    running = signed(None, (2, 1), (3,))
+    other = running.path.with_name("other")
+    shutil.copytree(running.path, other)
+    manifest = replace(running.manifest, training={"note": "another"}).to_json()
+    (other / MANIFEST).write_text(manifest)
+    sign(other, manifest.encode(), {}, read_signing_key(keys / "agency", lambda: b""))
+    config = write_config(STDIN, [STDOUT], extra="snapshot_every = 1000")
+    point_to(config, running.path)
+    service = begin(config)
+    service.send(lines[:2])
+
+    point_to(config, other)
+    config.write_text(f"{TRUST}\n{config.read_text()}")
+    service.reload("ERROR", "the running model with another manifest.json", "the next start would run the new one")
+    assert service.end() == 0
 
 
 @pytest.mark.parametrize(
