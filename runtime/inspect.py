@@ -9,8 +9,10 @@ from typing import Any
 from runtime.backends.gpu.engines import SUFFIX, check_engine, read_engine
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import BundleError
+from stunet_deploy.keys import short
 from stunet_deploy.manifest import Manifest
 from stunet_deploy.precisions import FLOAT32, graph_name
+from stunet_deploy.signature import signatures_of
 from stunet_deploy.wording import exactly, in_figures, span_in_words
 
 
@@ -19,8 +21,8 @@ def inspect(bundle: Bundle) -> dict[str, Any]:
 
     Keys: ``contract`` (inputs, outputs, states, slots, state_bytes of one stream), ``files`` (bytes and sha256 of
     each), ``precisions`` (file, parity and accuracy of each), ``engines`` (what was compiled for a device, and whether
-    it is whole and of this bundle), ``accuracy`` (on the checkpoint's reference stream), and below them what
-    identifies the bundle.
+    it is whole and of this bundle), ``accuracy`` (on the checkpoint's reference stream), ``signatures`` (whose, and
+    whether that was checked), and below them what identifies the bundle.
 
     Raises:
         BundleError: if a file is missing or altered.
@@ -44,6 +46,7 @@ def inspect(bundle: Bundle) -> dict[str, Any]:
         },
         "engines": [_engine(bundle, path) for path in sorted(bundle.engines.glob(f"*{SUFFIX}"))],
         "accuracy": dict(manifest.accuracy),
+        "signatures": _signatures(bundle),
         "bundle_id": manifest.bundle_id,
         "model": manifest.model,
         "sensors": len(manifest.sensor_ids),
@@ -92,6 +95,7 @@ def explain(bundle: Bundle) -> str:
         f"files      {len(described['files'])}, {_size(size)}: {', '.join(described['files'])}",
         f"precisions {', '.join(described['precisions'])}",
         *(f"engine     {_engine_line(engine)}" for engine in described["engines"] or [None]),
+        f"signed     {bundle.signed or _unchecked(described['signatures'])}",
         f"accuracy   {_accuracy(manifest)}",
         f"verified   to {verified} of the float64 reference",
         *explain_precisions(manifest),
@@ -150,6 +154,24 @@ def _engine_line(engine: Mapping[str, Any] | None) -> str:
         f"{engine['flavor']} {engine['version']}, batch {smallest} to {largest}, "
         f"{engine['system']} {engine['machine']}, {_size(engine['bytes'])}"
     )
+
+
+def _signatures(bundle: Bundle) -> dict[str, Any]:
+    """Return the keys that have signed a bundle, with the files they are trusted by where that was checked."""
+    if bundle.signed is not None:
+        return {"by": [key.to_json() for key in bundle.signed.by], "checked": True, "problem": None}
+    found: dict[str, Any] = {"by": [], "checked": False, "problem": None}
+    try:
+        return found | {"by": [{"key": entry.key, "file": None} for entry in signatures_of(bundle.path)]}
+    except BundleError as error:
+        return found | {"problem": error.came}
+
+
+def _unchecked(signatures: Mapping[str, Any]) -> str:
+    """Return who has signed as far as nobody has checked it, in words."""
+    if not signatures["by"]:
+        return signatures["problem"] or "by nobody; stunet sign does"
+    return f"by {', '.join(short(signer['key']) for signer in signatures['by'])}, not checked; --trust KEY.pub does"
 
 
 def _accuracy(manifest: Manifest) -> str:

@@ -5,7 +5,8 @@ step.onnx        the float32 step, weights and Chebyshev bases inside
 step.cpu.onnx    the float32 step in a form that costs a processor less, where there is one
 step.fp16.onnx   and others: the step in further precisions; inputs, outputs and states stay float32
 golden.npz       a recorded stream and the float64 reference's forecasts, to verify any device with
-engines/         compiled engines, the only part that changes after export
+engines/         compiled engines, which change after export
+signature.json   who vouches for all of it, where it was signed after export
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,9 @@ from stunet_deploy.files import read_file, sha256
 from stunet_deploy.limits import LONGEST_SETTINGS
 from stunet_deploy.manifest import MANIFEST, Manifest, bundle_id
 from stunet_deploy.precisions import CPU_STEP, FLOAT32, STEP, graph_name
+
+if TYPE_CHECKING:
+    from stunet_deploy.signature import Signed, Trust
 
 GOLDEN = "golden.npz"
 ENGINES = "engines"
@@ -71,17 +76,30 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk: its folder and its manifest. Immutable, and shared by all streams of it."""
+    """A bundle on disk: its folder and its manifest. Immutable, and shared by all streams of it.
+
+    Attributes:
+        path: the folder.
+        manifest: what is in it.
+        signed: the trusted signatures it was opened with; None where it was opened without trust.
+    """
 
     path: Path
     manifest: Manifest
+    signed: Signed | None = None
 
     @classmethod
-    def load(cls, path: str | Path) -> Bundle:
+    def load(cls, path: str | Path, *, trust: Trust | None = None) -> Bundle:
         """Open a bundle and check that its step graph is the one the manifest describes.
 
+        Args:
+            path: its folder.
+            trust: keys of which one must have signed it; every file is then compared with its hash.
+
         Raises:
-            BundleError: if the folder is no bundle, is incomplete, or ``step.onnx`` was altered.
+            BundleError: if the folder is no bundle, is incomplete, ``step.onnx`` was altered, or no trusted key has
+                signed it.
+            StunetError: if there is trust, but ``cryptography`` is not installed.
         """
         folder = Path(path)
         manifest_path = folder / MANIFEST
@@ -93,13 +111,15 @@ class Bundle:
                 "correct the path, copy the whole bundle there, or make one with 'stunet-export model.pt'",
             )
         try:
-            text = read_file(manifest_path, LONGEST_SETTINGS).decode("utf-8")
+            data = read_file(manifest_path, LONGEST_SETTINGS)
+            signed = None if trust is None else trust.check(folder, data)
+            text = data.decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(
                 f"{manifest_path} cannot be read ({error})", "a text file", "copy the bundle again"
             ) from error
-        bundle = cls(folder, Manifest.from_json(text))
-        bundle.check_files([STEP])
+        bundle = cls(folder, Manifest.from_json(text), signed)
+        bundle.check_files([STEP] if trust is None else None)
         if bundle.manifest.bundle_id != bundle_id(
             bundle.step.read_bytes(), bundle.manifest.contract, bundle.manifest.sensor_ids
         ):

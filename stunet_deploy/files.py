@@ -81,7 +81,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise StunetError(
             f"{target} cannot be written ({error.strerror or error})",
             "a folder that exists, with write permission and enough space",
-            "choose another --out or free some space",
+            "choose another place or free some space",
         ) from error
     finally:
         with suppress(OSError):  # where the folder is none there is no file either

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -66,7 +66,7 @@ def check_service(config: ServiceConfig) -> DryRun:
     """Return the result of a dry run of a config."""
     found = DryRun()
     for stream in config.stream:
-        _check_stream(stream, found)
+        _check_stream(stream, config.bundle.trust, found)
     if config.mqtt is not None and config.uses_mqtt:
         broker = config.mqtt
         secured = " with TLS" if broker.tls else ""
@@ -87,11 +87,13 @@ def _check_endpoint(config: EndpointConfig, found: DryRun) -> None:
         found.notes.append(f"port {config.port} is taken: correct if that service has it")
 
 
-def _check_stream(config: StreamConfig, found: DryRun) -> None:
+def _check_stream(config: StreamConfig, trust: Sequence[Path] | None, found: DryRun) -> None:
     bundle: list[Bundle] = []
 
     def open_once() -> None:
-        bundle.append(load_bundle(config))
+        bundle.append(load_bundle(config, trust))
+        if bundle[0].signed is not None:
+            found.plan.append(f"  signed {bundle[0].signed}")
         bundle[0].check_files()  # a reload reads all of them, a start does not
         open_stream(config, bundle[0]).close()
         assembler = make_assembler(config, bundle[0].manifest)

@@ -239,6 +239,17 @@ class EndpointConfig:
 
 
 @dataclass(frozen=True)
+class BundlesConfig:
+    """Which bundles are taken."""
+
+    trust: tuple[Path, ...] | None = None
+    """Files of public keys, of which one must have signed a bundle; without it any bundle is taken."""
+
+    def __post_init__(self) -> None:
+        _require(self.trust != (), "trust = []", "one or more public keys, or no trust")
+
+
+@dataclass(frozen=True)
 class ServiceConfig:
     """Config of a service."""
 
@@ -246,6 +257,7 @@ class ServiceConfig:
     mqtt: MqttConfig | None = None
     http: EndpointConfig | None = None
     """The status page; without it the service opens no port."""
+    bundle: BundlesConfig = field(default_factory=BundlesConfig)
     log: Literal["lines", "json"] = "lines"
     """Format of the log on standard error."""
 

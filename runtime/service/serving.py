@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from runtime.aggregation import Assembler
 from runtime.drift import DriftReport
@@ -14,6 +16,7 @@ from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import BundleError
 from stunet_deploy.manifest import MANIFEST, Manifest
+from stunet_deploy.signature import Trust
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,16 @@ class Serving:
         self.stream.close()
 
 
-def load_bundle(config: StreamConfig) -> Bundle:
+def load_bundle(config: StreamConfig, trust: Sequence[Path] | None) -> Bundle:
     """Open the bundle that a config names.
 
+    Args:
+        config: of the stream.
+        trust: files of the public keys of which one must have signed it; None if any bundle is taken.
+
     Raises:
-        BundleError: naming the stream, if the bundle is missing or damaged.
+        BundleError: naming the stream, if the bundle is missing, damaged, or not signed by one of the keys.
+        ConfigError: if a key cannot be read.
     """
     where = f'stream "{config.name}"'
     if not (config.bundle / MANIFEST).is_file():
@@ -60,7 +68,7 @@ def load_bundle(config: StreamConfig) -> Bundle:
             "copy the bundle there, or correct `bundle` in the config file (paths are relative to that file)",
         )
     try:
-        return Bundle.load(config.bundle)
+        return Bundle.load(config.bundle, trust=None if trust is None else Trust.read(trust))
     except BundleError as error:
         raise BundleError(f"{where}: {error.came}", error.expected, error.action) from error
 
@@ -111,6 +119,8 @@ def open_serving(config: StreamConfig, bundle: Bundle) -> Serving:
     """
     assembler = make_assembler(config, bundle.manifest)
     stream = open_stream(config, bundle)
+    if bundle.signed is not None:
+        StreamLog(config.name).info(f"{config.bundle} is signed {bundle.signed}")
     if config.drift.enabled:
         stream.watch = LoggedDriftWatch(bundle.manifest, config.drift, StreamLog(config.name))
     try:

@@ -6,9 +6,10 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TextIO
 
 from runtime.service.config import ServiceConfig, StreamConfig
@@ -146,14 +147,14 @@ class Service:
             streams = {stream.name: stream for stream in wanted.stream}
             for worker in self.workers:
                 if worker.config.name in streams:
-                    _take_bundle(worker, streams[worker.config.name])
+                    _take_bundle(worker, streams[worker.config.name], wanted.bundle.trust)
             running = replace(self._config, stream=tuple(worker.config for worker in self.workers))
             waiting = needs_restart(running, wanted)
             if waiting:
                 LOG.warning("changes that take effect after a restart: %s", ", ".join(waiting))
 
     def _open(self, config: StreamConfig, opened: ExitStack) -> Worker:
-        serving = open_serving(config, load_bundle(config))
+        serving = open_serving(config, load_bundle(config, self._config.bundle.trust))
         opened.callback(serving.close)
         source = self._connectors.source(config, serving.stream.bundle.manifest)
         sinks = []
@@ -172,13 +173,13 @@ class Service:
         )
 
 
-def _take_bundle(worker: Worker, wanted: StreamConfig) -> None:
+def _take_bundle(worker: Worker, wanted: StreamConfig, trust: Sequence[Path] | None) -> None:
     """Offer a worker the bundle of its new config, if it is another."""
     config = replace(worker.config, bundle=wanted.bundle, backend=wanted.backend, precision=wanted.precision)
     try:
-        new = prepare(config, worker.serving)
+        new = prepare(config, worker.serving, trust)
     except (StunetError, OSError) as error:
-        if would_start(wanted):
+        if would_start(wanted, trust):
             after = "the next start would run the new one"
         else:
             after = "the next start would fail with this config"

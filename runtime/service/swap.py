@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TypeVar
 
 from runtime.durable.journal import Input, Reset, decode, read_journal
@@ -13,23 +15,30 @@ from runtime.service.config import EndpointConfig, MqttConfig, ServiceConfig, St
 from runtime.service.serving import Serving, load_bundle, make_assembler, open_serving, open_stream
 from runtime.verify import verify
 from stunet_deploy.errors import BundleError, DataError, StunetError
-from stunet_deploy.manifest import Manifest
+from stunet_deploy.manifest import MANIFEST, Manifest
 
 
-def prepare(config: StreamConfig, serving: Serving) -> Serving | None:
+def prepare(config: StreamConfig, serving: Serving, trust: Sequence[Path] | None) -> Serving | None:
     """Return a stream of a new bundle, warmed from the running one's journal; None if the model is the same.
 
     Args:
         config: config of the stream, with the new bundle.
         serving: the running stream; another thread may push to it meanwhile.
+        trust: see :func:`runtime.service.serving.load_bundle`.
 
     Raises:
-        StunetError: if the bundle is damaged, of another network, or does not verify on this backend, or if its stream
-            cannot be opened or warmed. Nothing stays open then.
+        StunetError: if the bundle is damaged, not signed by a trusted key, of another network, or does not verify on
+            this backend, or if its stream cannot be opened or warmed. Nothing stays open then.
     """
     running = serving.stream.bundle.manifest
-    bundle = load_bundle(config)
+    bundle = load_bundle(config, trust)
     if bundle.manifest.bundle_id == running.bundle_id:
+        if trust is not None and bundle.manifest != running:  # which nobody may have signed
+            raise BundleError(
+                f"bundle {config.bundle}, the running model with another {MANIFEST}",
+                "the one that runs, or another model",
+                "restart the service: a state folder serves one bundle at a time",
+            )
         return None
     _check_network(bundle.manifest, running)
     result = verify(bundle, config.backend, precision=config.precision)
@@ -109,10 +118,10 @@ def needs_restart(running: ServiceConfig, wanted: ServiceConfig) -> list[str]:
     return found
 
 
-def would_start(config: StreamConfig) -> bool:
+def would_start(config: StreamConfig, trust: Sequence[Path] | None) -> bool:
     """Return whether a restart could open a stream, which needs fewer checks than a new bundle."""
     try:
-        bundle = load_bundle(config)
+        bundle = load_bundle(config, trust)
         make_assembler(config, bundle.manifest)
         open_stream(config, bundle).close()
     except (StunetError, OSError):

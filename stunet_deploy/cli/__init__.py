@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib import metadata
 
-from stunet_deploy.cli import bench, build, data, demo, evaluate, export, inspect, run, search, train, verify
+from stunet_deploy.cli import bench, build, data, demo, evaluate, export, inspect, run, search, sign, train, verify
 from stunet_deploy.cli.console import Console
 from stunet_deploy.errors import CheckFailed, StunetError
 
-VERBS = (data, train, search, evaluate, export, build, verify, run, bench, inspect, demo)
+VERBS = (data, train, search, evaluate, export, build, sign, verify, run, bench, inspect, demo)
 DISTRIBUTION = "stunet-deploy"
 #: Exit codes beside 0 (done), 1 (a check failed) and 2 (user or environment error): 128 + the signal's number.
 INTERRUPTED, READER_GONE = 130, 141

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from stunet_deploy.cli.console import Console
+from stunet_deploy.cli.options import add_trust, open_bundle
 
 HELP = "Compile a bundle's graphs to TensorRT engines in its folder engines/; needs numpy and TensorRT, no torch."
 EXAMPLE = "example: stunet build model.bundle --flavor rtx --compute-capability 8.6 8.9 12.0"
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for tensorrt_lean of this release and later ones; full builder only",
     )
     parser.add_argument("--rebuild", action="store_true", help="build even if a matching engine is there")
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -60,9 +62,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from export.engine import build_engine, engine_summary
     from runtime.backends.gpu.driver import find_device
     from runtime.backends.gpu.flavor import find_flavor
-    from stunet_deploy.bundle import Bundle
+    from stunet_deploy.signature import signatures_of, unsigned_engines
 
-    bundle = Bundle.load(arguments.bundle)
+    bundle = open_bundle(arguments.bundle, arguments.trust)
+    signatures = signatures_of(bundle.path)
     precisions = list(dict.fromkeys(word.strip() for word in arguments.precision.split(",")))
     for precision in precisions:
         bundle.graph(precision)  # all of them are known before the first minute is spent
@@ -90,6 +93,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         engines.append(summary)
         lines.append(f"{built.stored.path}: {summary['bytes'] / 1e6:.1f} MB, {made}")
     console.answer({"bundle_id": bundle.manifest.bundle_id, "engines": engines}, "\n".join(lines))
+    if signatures:
+        for engine in unsigned_engines(bundle.path, signatures):
+            console.say(
+                f"note: no signature of the bundle names {engine} as it is: where a key is trusted it is refused until "
+                f"the bundle is signed again: stunet sign {arguments.bundle} --key FILE"
+            )
     if find_device() is None:  # built ahead of time, for another machine
         console.next(f"copy {arguments.bundle} to a machine with such a GPU")
     else:

@@ -44,12 +44,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from export.bundle import export_bundle
     from runtime.inspect import explain_precisions
     from stunet_deploy.checkpoint import Checkpoint
+    from stunet_deploy.signature import SIGNATURE
 
     precisions, max_loss = _precisions(arguments.precision), _share(arguments.max_loss)
     checkpoint = Checkpoint.load(arguments.checkpoint)
     if arguments.fill is not None:
         checkpoint = checkpoint.with_fill(arguments.fill)
     out: Path = arguments.out or arguments.checkpoint.with_suffix(".bundle")
+    signed = (out / SIGNATURE).exists()
     console.say(f"exporting {arguments.checkpoint} and verifying it against the float64 reference")
     bundle = export_bundle(
         checkpoint, out, console.say, precisions=precisions, max_loss=max_loss, force=arguments.force
@@ -66,6 +68,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     }
     lines = [f"{out}: {size / 1e6:.1f} MB, identity {manifest.bundle_id[:12]}, verified", *explain_precisions(manifest)]
     console.answer(data, "\n".join(lines))
+    if signed:
+        console.say(f"note: the bundle that was there was signed, this one is not yet: stunet sign {out} --key FILE")
     console.next(f"stunet verify {out}")
     return 0
 

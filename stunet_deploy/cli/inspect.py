@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli import cost, explanation
 from stunet_deploy.cli.console import Console
+from stunet_deploy.cli.options import add_trust, open_bundle
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.wording import in_figures
 
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="bundle/|model.pt|st-graph.toml",
         help="what to describe; a bundle and an st-graph need no torch",
     )
+    add_trust(parser)
     cost.add_arguments(parser)
     explanation.add_arguments(parser)
 
@@ -35,6 +37,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from stunet_deploy.st_graph.files import SHIPPED
 
     path: Path = arguments.model
+    if arguments.trust and (arguments.cost or arguments.explain is not None or (path.exists() and not path.is_dir())):
+        raise ConfigError("--trust for another task than to describe a bundle", "a bundle alone", "leave it out")
     if arguments.explain is not None:
         console.answer(*explanation.answer(arguments))
         return 0
@@ -53,9 +57,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.next(f"stunet-export {path}")
         return 0
     from runtime.inspect import explain, inspect
-    from stunet_deploy.bundle import Bundle
 
-    bundle = Bundle.load(path)
+    bundle = open_bundle(path, arguments.trust)
     data, text = inspect(bundle), explain(bundle)
     if (st_graph := bundle.manifest.config.get("st_graph")) is not None:
         text = f"{text}\n{_drawn(st_graph, bundle.manifest.contract)}"

@@ -12,6 +12,7 @@ from stunet_deploy.errors import ConfigError
 from stunet_deploy.wording import exactly
 
 if TYPE_CHECKING:
+    from stunet_deploy.bundle import Bundle
     from stunet_deploy.series.facts import Facts
 
 
@@ -110,6 +111,34 @@ def add_backend(parser: argparse.ArgumentParser, *, several: bool = False) -> No
         metavar="P",
         help="fp32 (default), tf32, fp16, bf16 or int8, as it was exported",
     )
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--trust``; :func:`open_bundle` obeys it."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="KEY.pub",
+        help="refuse a bundle that this public key has not signed, or that was altered since; may be given again, one "
+        "of the keys is enough; needs [sign]",
+    )
+
+
+def open_bundle(path: Path, trust: list[Path]) -> Bundle:
+    """Open a bundle, signed by one of the keys of ``--trust`` if there are any.
+
+    Raises:
+        StunetError: it cannot be opened, or is not signed as it has to be.
+    """
+    from stunet_deploy.bundle import Bundle
+
+    if not trust:
+        return Bundle.load(path)
+    from stunet_deploy.signature import Trust
+
+    return Bundle.load(path, trust=Trust.read(trust))
 
 
 def minutes(text: str) -> float:

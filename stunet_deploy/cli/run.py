@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
-from stunet_deploy.cli.options import add_backend
+from stunet_deploy.cli.options import add_backend, add_trust, open_bundle
 from stunet_deploy.cli.service import run_service
 from stunet_deploy.errors import ConfigError, DataError
 from stunet_deploy.wording import span_in_words
@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end when the GPU fails, instead of going on with the CPU and saying so in every forecast",
     )
     add_backend(parser)
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -81,11 +82,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     from runtime.options import StreamOptions
     from runtime.stream import Stream
-    from stunet_deploy.bundle import Bundle
 
     if arguments.json and arguments.json_lines:
         raise ConfigError("--json and --json-lines", "one of them", "choose a summary or every forecast")
-    bundle = Bundle.load(arguments.bundle)
+    bundle = open_bundle(arguments.bundle, arguments.trust)
     records = _records(arguments, bundle.manifest)
     stream = Stream.open(
         bundle,

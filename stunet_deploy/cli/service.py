@@ -19,6 +19,8 @@ def run_service(arguments: argparse.Namespace, console: Console) -> int:
 
     if arguments.bundle is not None or arguments.replay is not None:
         raise ConfigError("--config with a bundle or --replay", "one or the other", "name them in the config file")
+    if arguments.trust:
+        raise ConfigError("--config with --trust", "one or the other", "name the keys in the file, under [bundle]")
     config = read_config(arguments.config)
     if arguments.dry_run:
         return _check(config, arguments.config, console)

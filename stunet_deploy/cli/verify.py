@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stunet_deploy.cli.console import Console
-from stunet_deploy.cli.options import add_backend
+from stunet_deploy.cli.options import add_backend, add_trust, open_bundle
 
 if TYPE_CHECKING:
     from stunet_deploy.bundle import Bundle
@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("bundle", type=Path, metavar="bundle/", help="folder that stunet-export wrote")
     add_backend(parser)
+    add_trust(parser)
     parser.add_argument(
         "--bisect",
         action="store_true",
@@ -31,11 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Verify; 0 if every forecast is within the tolerance, otherwise 1."""
     from runtime.verify import verify
-    from stunet_deploy.bundle import Bundle
     from stunet_deploy.errors import CheckFailed
     from stunet_deploy.precisions import FLOAT32
 
-    bundle = Bundle.load(arguments.bundle)
+    bundle = open_bundle(arguments.bundle, arguments.trust)
+    if bundle.signed is not None:
+        for engine in bundle.signed.check_engines(bundle.path):
+            console.say(f"note: no trusted signature names {engine}: with trust it is refused")
     if arguments.bisect:
         return _bisect(bundle, arguments.precision, console)
     result = verify(bundle, arguments.backend, precision=arguments.precision)
@@ -47,7 +50,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         f"largest at {worst['issued_at']}, {worst['horizon_min']:g} min ahead, sensor {worst['sensor']}: "
         f"{worst['target']} {worst['found']} for {worst['expected']}"
     )
-    console.answer(result.to_json(), text)
+    data = result.to_json()
+    if bundle.signed is not None:
+        text = f"signed {bundle.signed}\n{text}"
+        data["signed_by"] = [key.to_json() for key in bundle.signed.by]
+    console.answer(data, text)
     if not result.passed:
         again = "export the model again on the machine it was trained on, and verify it there"
         bisect = f"stunet verify {arguments.bundle} --precision {arguments.precision} --bisect"

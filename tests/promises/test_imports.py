@@ -14,6 +14,7 @@ from tests.paths import ROOT
 VOCABULARY_ON_DEVICE = (
     *("errors", "contract", "bundle", "manifest", "precisions", "compare", "metrics", "site", "series"),
     *("files", "limits", "array_files", "toml_files", "config_mapping", "wording"),
+    *("signature", "keys"),
     *(
         f"series.{name}"
         for name in (

@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stunet_deploy.bundle import GOLDEN, Bundle, Golden
 from stunet_deploy.contract import StateSpec, StepContract, TensorSpec
 from stunet_deploy.errors import BundleError
 from stunet_deploy.files import sha256
+from stunet_deploy.keys import PublicKey, SigningKey
 from stunet_deploy.manifest import MANIFEST, Manifest, bundle_id
 from stunet_deploy.precisions import STEP
+from stunet_deploy.signature import SIGNATURE, Trust, sign
 from stunet_deploy.site import Site
 
 CONTRACT = StepContract(
@@ -98,6 +101,42 @@ def test_sensor_ids_belong_to_the_graph(bundle):
     (bundle.path / MANIFEST).write_text(swapped.to_json(), encoding="utf-8")
     with pytest.raises(BundleError, match="do not belong to this"):
         Bundle.load(bundle.path)
+
+
+def test_of_a_signed_bundle_every_file_is_compared(bundle):
+    key = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    trust = Trust((PublicKey(bundle.path / "agency.pub", key.public),))
+    with pytest.raises(BundleError, match="is not signed"):
+        Bundle.load(bundle.path, trust=trust)
+    sign(bundle.path, (bundle.path / MANIFEST).read_bytes(), {}, key)
+    assert Bundle.load(bundle.path).signed is None
+    opened = Bundle.load(bundle.path, trust=trust)
+    assert opened.signed is not None
+    assert opened.manifest == bundle.manifest
+
+    for name in (SIGNATURE, MANIFEST, *bundle.manifest.files):
+        whole = (bundle.path / name).read_bytes()
+        for altered in (b"", whole[:-1], whole + b"\n", whole[:9] + bytes([whole[9] ^ 1]) + whole[10:]):
+            (bundle.path / name).write_bytes(altered)
+            with pytest.raises(BundleError):
+                Bundle.load(bundle.path, trust=trust)
+        (bundle.path / name).unlink()
+        with pytest.raises(BundleError):
+            Bundle.load(bundle.path, trust=trust)
+        (bundle.path / name).write_bytes(whole)
+    Bundle.load(bundle.path, trust=trust)
+
+
+def test_a_manifest_that_was_sealed_anew_has_another_signer(bundle):
+    key = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    trust = Trust((PublicKey(bundle.path / "agency.pub", key.public),))
+    sign(bundle.path, (bundle.path / MANIFEST).read_bytes(), {}, key)
+    resealed = replace(bundle.manifest, site=replace(bundle.manifest.site, units=("km/h",)))
+    (bundle.path / MANIFEST).write_text(resealed.to_json(), encoding="utf-8")
+
+    Bundle.load(bundle.path)
+    with pytest.raises(BundleError, match="is not the one"):
+        Bundle.load(bundle.path, trust=trust)
 
 
 WITHOUT_CHECKSUM = re.sub(r'"checksum": "[0-9a-f]{64}",', "", MANIFEST_FIELDS.to_json())

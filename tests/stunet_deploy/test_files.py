@@ -65,7 +65,7 @@ def test_a_missing_folder_is_named(tmp_path):
     target = tmp_path / "nowhere" / "model.pt"
     with pytest.raises(StunetError, match=r"nowhere/model\.pt cannot be written \(No such file") as caught:
         write(target)
-    assert "--out" in caught.value.action
+    assert "another place" in caught.value.action
 
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path):

@@ -151,7 +151,8 @@ def check_engine(bundle: Bundle, stored: StoredEngine) -> bytes:
     """Return the plan after checking that it is whole and was built from this bundle's graph.
 
     Raises:
-        BundleError: if the plan was altered or cut short, or was built from another bundle or another graph.
+        BundleError: if the plan was altered or cut short, was built from another bundle or another graph, or is not
+            covered by the signatures of a bundle that was opened with trust.
     """
     key, note = stored.key, stored.note
     again = build_command(bundle, key, rebuild=True)
@@ -179,6 +180,12 @@ def check_engine(bundle: Bundle, stored: StoredEngine) -> bytes:
             f"{stored.path} was altered or cut short ({len(plan):,} bytes, sha256 {sha256(plan)[:12]}…)",
             f"sha256 {note['sha256'][:12]}…",
             again,
+        )
+    if bundle.signed is not None and not bundle.signed.names(stored.path.name, sha256(plan)):
+        raise BundleError(
+            f"{stored.path}, which no trusted signature of the bundle names",
+            "an engine that was there when the bundle was signed",
+            f"if it was built by whom you trust, sign again: stunet sign {bundle.path} --key FILE",
         )
     return plan
 

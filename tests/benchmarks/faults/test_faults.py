@@ -56,6 +56,10 @@ def test_damage_of_every_file_is_detected_and_a_bad_disk_survived(run: Any, smal
     assert flipped == [30] * (2 + 1 + len(Bundle.load(small).manifest.files))
 
 
+def test_nobody_but_the_owner_of_the_key_can_alter_a_signed_bundle(run: Any) -> None:
+    assert [row["times"] for row in run("signatures")] == [20] * 4
+
+
 @pytest.mark.needs_system_package("mosquitto")
 def test_wrong_messages_are_refused_counted_and_change_nothing_and_a_broker_may_come_and_go(run: Any) -> None:
     pytest.importorskip("paho.mqtt.client")

@@ -13,7 +13,7 @@ from tests.paths import ROOT
 
 from .conftest import Place
 
-VERBS = ("data", "train", "search", "evaluate", "export", "build", "verify", "run", "bench", "inspect", "demo")
+VERBS = ("data", "train", "search", "evaluate", "export", "build", "sign", "verify", "run", "bench", "inspect", "demo")
 
 BLOCKED = """
 import sys

@@ -5,12 +5,16 @@ from dataclasses import replace
 from types import ModuleType
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runtime.backends.gpu.engines import EngineKey, find_engine, note_path, read_engine, stored_engines, this_system
 from runtime.backends.gpu.flavor import Flavor
 from runtime.inspect import explain, inspect
 from stunet_deploy.errors import BackendError, BundleError
 from stunet_deploy.files import sha256
+from stunet_deploy.keys import PublicKey, SigningKey
+from stunet_deploy.manifest import MANIFEST
+from stunet_deploy.signature import Trust, sign
 
 PLAN = b"a plan that nobody deserialises here"
 FULL = Flavor("tensorrt", ModuleType("tensorrt"), "10.13.3.9")
@@ -152,6 +156,27 @@ def test_an_engine_with_a_damaged_note_is_refused(bundle, store, damage):
     with pytest.raises(BundleError, match=r"note|damaged") as raised:
         find_engine(bundle, FULL, "8.7")
     assert f"stunet build {bundle.path}" in raised.value.action
+
+
+def test_with_trust_an_engine_has_to_be_one_that_was_signed(bundle, store):
+    path = store()
+    manifest = (bundle.path / MANIFEST).read_bytes()
+    key = SigningKey(Ed25519PrivateKey.generate())
+    trust = Trust((PublicKey(bundle.path / "agency.pub", key.public),))
+
+    sign(bundle.path, manifest, {}, key)
+    with pytest.raises(BundleError, match="which no trusted signature of the bundle names"):
+        find_engine(replace(bundle, signed=trust.check(bundle.path, manifest)), FULL, "8.7")
+
+    sign(bundle.path, manifest, {path.name: sha256(PLAN)}, key)
+    trusted = replace(bundle, signed=trust.check(bundle.path, manifest))
+    assert find_engine(trusted, FULL, "8.7").plan == PLAN
+
+    store(plan=b"another plan, with a note that fits")
+    assert find_engine(bundle, FULL, "8.7").plan != PLAN
+    with pytest.raises(BundleError, match="which no trusted signature of the bundle names"):
+        find_engine(trusted, FULL, "8.7")
+    assert "NOT VALID" in explain(trusted)
 
 
 def test_a_renamed_engine_is_not_what_its_note_says(bundle, store):
