@@ -45,6 +45,8 @@ def inspect(bundle: Bundle) -> dict[str, Any]:
         "engines": [_engine(bundle, path) for path in sorted(bundle.engines.glob(f"*{SUFFIX}"))],
         "accuracy": dict(manifest.accuracy),
         "bundle_id": manifest.bundle_id,
+        "schema": manifest.schema,
+        "remarks": list(manifest.remarks),
         "model": manifest.model,
         "sensors": len(manifest.sensor_ids),
         "features": list(manifest.features),
@@ -94,6 +96,7 @@ def explain(bundle: Bundle) -> str:
         *(f"engine     {_engine_line(engine)}" for engine in described["engines"] or [None]),
         f"accuracy   {_accuracy(manifest)}",
         f"verified   to {verified} of the float64 reference",
+        *(f"note       {remark}" for remark in manifest.remarks),
         *explain_precisions(manifest),
         "needs      Python 3.10, numpy and ONNX Runtime: pip install 'stunet-deploy[cpu]'",
     ]

@@ -24,7 +24,7 @@ from runtime.options import StreamOptions
 from runtime.readings import Interval, Values
 from runtime.snapshot import LastPush, Snapshot
 from runtime.validation import Last, Validator
-from runtime.window import Carry, Mode, Steps, Window, check_contract, drive
+from runtime.window import Carry, Mode, Steps, Window, drive
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
@@ -112,7 +112,6 @@ class Stream:
         if mode not in ("carry", "window"):
             raise ConfigError(f"mode {mode!r}", "'carry' or 'window'", "choose one of them")
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        check_contract(opened.manifest)
         rows = opened.manifest.window if mode == "window" else 1
         runner = open_backend(opened, backend, precision=precision, batch=rows, threads=threads, fallback=fallback)
         return cls(opened, Window(runner) if mode == "window" else Carry(runner), name=name, options=options)

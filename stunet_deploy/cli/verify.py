@@ -47,7 +47,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         f"largest at {worst['issued_at']}, {worst['horizon_min']:g} min ahead, sensor {worst['sensor']}: "
         f"{worst['target']} {worst['found']} for {worst['expected']}"
     )
-    console.answer(result.to_json(), text)
+    console.answer(result.to_json() | {"remarks": list(bundle.manifest.remarks)}, text)
+    for remark in bundle.manifest.remarks:
+        console.say(f"note: {remark}")
     if not result.passed:
         again = "export the model again on the machine it was trained on, and verify it there"
         bisect = f"stunet verify {arguments.bundle} --precision {arguments.precision} --bisect"
