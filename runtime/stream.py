@@ -49,9 +49,6 @@ class Stream:
         keep: called with every accepted interval before the state changes: a journal. What it returns are further
             reasons to trust the forecast less.
         watch: compares forecasts with what comes, or None.
-
-    Raises:
-        BundleError: if the bundle's step does not have the inputs and outputs of a forecaster.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.contract import StepContract
 from stunet_deploy.errors import BundleError, StunetError, shown
 from stunet_deploy.files import sha256
+from stunet_deploy.limits import MOST_ENTRIES, MOST_VALUES
 from stunet_deploy.manifest_rules import check_manifest
 from stunet_deploy.precisions import FLOAT32, PRECISIONS, STEP, TF32, check_precision, graph_name
 from stunet_deploy.site import AtSite, Site
@@ -179,7 +180,7 @@ class Manifest(AtSite):
             BundleError: if it is damaged, was altered, lacks a field, has an impossible one or is of another schema.
         """
         try:
-            data = parse_json(text)
+            data = parse_json(text, MOST_VALUES)
             schema = data["schema"]
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError(
@@ -193,6 +194,9 @@ class Manifest(AtSite):
         _check_checksum(text, data.pop("checksum", None), schema, _differences(data, notes))
         try:
             missing = [name for name in _WRITTEN if name not in data] if schema == SCHEMA else []
+            for name, fact in data.items():
+                if isinstance(fact, dict) and len(fact) > MOST_ENTRIES:
+                    raise BundleError(f"{name} of {len(fact):,} entries", f"at most {MOST_ENTRIES:,}", _AGAIN)
             site = {f.name: data.pop(f.name) for f in fields(Site) if f.name in data}
             manifest = from_mapping(cls, data | {"site": site})
             if missing:

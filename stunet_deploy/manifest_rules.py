@@ -20,6 +20,7 @@ from stunet_deploy.limits import (
     LONGEST_AHEAD_S,
     LONGEST_INTERVAL_S,
     LONGEST_NAME,
+    MOST_CHANNELS,
     MOST_COLUMNS,
     MOST_FILES,
     MOST_INTERVALS,
@@ -91,7 +92,8 @@ def _check_names(manifest: Manifest) -> None:
     """Check texts: of a length to be shown, without control characters, and distinct where they name something."""
     named = {"sensor_ids": manifest.sensor_ids, "features": manifest.features, "targets": manifest.targets}
     for name, entries in named.items():
-        _require(0 < len(entries) <= MOST_COLUMNS, name, entries, f"one to {MOST_COLUMNS:,} names")
+        most = MOST_COLUMNS if name == "sensor_ids" else MOST_CHANNELS
+        _require(0 < len(entries) <= most, name, entries, f"one to {most:,} names")
         _require(len(set(entries)) == len(entries), name, entries, "distinct names")
         _require(all(entries), name, entries, "names that are not empty")
     tensors = (*manifest.contract.inputs, *manifest.contract.outputs, *manifest.contract.states)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -13,12 +14,16 @@ _DEEPEST = 24
 _DIGITS = 20
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, most: float = math.inf) -> Any:
     """Return the value of a JSON text.
+
+    Args:
+        text: as it was read.
+        most: values that it may hold, keys included: reading them as what they should be takes longer than this.
 
     Raises:
         ValueError: saying what is wrong: no JSON, a key that comes twice in an object, NaN or an infinity, a number
-            beyond those of 64 bits, half of a surrogate pair, or brackets nested too deep.
+            beyond those of 64 bits, half of a surrogate pair, too many values, or brackets nested too deep.
     """
     try:
         data = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse, parse_int=_whole)
@@ -28,6 +33,9 @@ def parse_json(text: str) -> Any:
     for _ in range(_DEEPEST + 1):
         if not level:
             return data
+        most -= len(level)
+        if most < 0:
+            raise ValueError("very many values")
         level = [inner for entry in level for inner in _within(entry)]
     raise ValueError(f"brackets in brackets, more than {_DEEPEST} deep")
 
@@ -48,8 +56,7 @@ def _within(entry: object) -> Iterable[Any]:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen = set[str]()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {twice[:60]!r} twice in an object")
     return found
 

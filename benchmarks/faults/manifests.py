@@ -46,8 +46,10 @@ from stunet_deploy.files import sha256
 from stunet_deploy.manifest import MANIFEST, Manifest
 from stunet_deploy.precisions import STEP
 
-#: Manifests that a process is given, seconds for each, and megabytes for all.
+#: Manifests that a process is given, seconds of the processor for each, and megabytes for all.
 _SHARE, _SECONDS, _MEGABYTES = 250, 20, 2000
+#: After so long one waits for something that does not come.
+_WAITING_S = 240
 _CHECKSUM = re.compile(r'(?<=\n "checksum": )"[^"\n]*"')
 
 
@@ -140,8 +142,10 @@ def _try(folders: list[Path], numbers: range, seed: int, log: Path) -> NoReturn:
                     text = identified(resealed(text), (folder / STEP).read_bytes())
                     text = text.encode("utf-8", "surrogatepass")
                 (folder / MANIFEST).write_bytes(text)
-                signal.alarm(_SECONDS)
+                signal.setitimer(signal.ITIMER_PROF, _SECONDS)
+                signal.alarm(_WAITING_S)
                 found, failure = outcome(folder)
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 signal.alarm(0)
                 (folder / MANIFEST).write_text(good[number % 2])
                 lines.write(json.dumps({"code": found, "failure": failure and f"{number}, {kind}: {failure}"}) + "\n")
