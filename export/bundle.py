@@ -26,7 +26,7 @@ from stunet_deploy.bundle import GOLDEN, Bundle, Golden
 from stunet_deploy.checkpoint import Checkpoint
 from stunet_deploy.errors import BundleError, CheckFailed, StunetError
 from stunet_deploy.files import sha256, sync_folder
-from stunet_deploy.manifest import MANIFEST, Manifest, bundle_id
+from stunet_deploy.manifest import MANIFEST, Manifest
 from stunet_deploy.precisions import CPU_STEP, FLOAT32, PRECISIONS, STEP, check_precision, graph_name
 
 #: Largest difference from the float64 reference, in training standard deviations of each target …
@@ -142,7 +142,7 @@ def _make(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) -
 def _with_step(bundle: Bundle, graph: onnx.ModelProto) -> Bundle:
     """Add the step, which gives the bundle its identity."""
     bundle = _with_graph(bundle, STEP, graph)
-    identity = bundle_id(bundle.step.read_bytes(), bundle.manifest.contract, bundle.manifest.sensor_ids)
+    identity = bundle.manifest.identity(bundle.step.read_bytes())
     return _with_manifest(bundle, replace(bundle.manifest, bundle_id=identity))
 
 

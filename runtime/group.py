@@ -15,7 +15,7 @@ from runtime.forecast import Forecast
 from runtime.options import StreamOptions
 from runtime.readings import Values
 from runtime.stream import Stream
-from runtime.window import Carry, Steps, check_contract
+from runtime.window import Carry, Steps
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import StreamError
 from stunet_deploy.precisions import FLOAT32
@@ -89,7 +89,6 @@ class StreamGroup:
             BundleError, BackendError, ConfigError, StreamError: if bundle, backend or an argument does not serve.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        check_contract(opened.manifest)
         runner = open_backend(opened, backend, precision=precision, batch=count, threads=threads, fallback=fallback)
         return cls(
             opened,

@@ -48,6 +48,8 @@ def inspect(bundle: Bundle) -> dict[str, Any]:
         "accuracy": dict(manifest.accuracy),
         "signatures": _signatures(bundle),
         "bundle_id": manifest.bundle_id,
+        "schema": manifest.schema,
+        "remarks": list(manifest.remarks),
         "model": manifest.model,
         "sensors": len(manifest.sensor_ids),
         "features": list(manifest.features),
@@ -98,6 +100,7 @@ def explain(bundle: Bundle) -> str:
         f"signed     {bundle.signed or _unchecked(described['signatures'])}",
         f"accuracy   {_accuracy(manifest)}",
         f"verified   to {verified} of the float64 reference",
+        *(f"note       {remark}" for remark in manifest.remarks),
         *explain_precisions(manifest),
         "needs      Python 3.10, numpy and ONNX Runtime: pip install 'stunet-deploy[cpu]'",
     ]

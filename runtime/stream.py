@@ -24,7 +24,7 @@ from runtime.options import StreamOptions
 from runtime.readings import Interval, Values
 from runtime.snapshot import LastPush, Snapshot
 from runtime.validation import Last, Validator
-from runtime.window import Carry, Mode, Steps, Window, check_contract, drive
+from runtime.window import Carry, Mode, Steps, Window, drive
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.contract import Lines
 from stunet_deploy.errors import BackendError, ConfigError, StreamError
@@ -49,9 +49,6 @@ class Stream:
         keep: called with every accepted interval before the state changes: a journal. What it returns are further
             reasons to trust the forecast less.
         watch: compares forecasts with what comes, or None.
-
-    Raises:
-        BundleError: if the bundle's step does not have the inputs and outputs of a forecaster.
     """
 
     def __init__(
@@ -112,7 +109,6 @@ class Stream:
         if mode not in ("carry", "window"):
             raise ConfigError(f"mode {mode!r}", "'carry' or 'window'", "choose one of them")
         opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        check_contract(opened.manifest)
         rows = opened.manifest.window if mode == "window" else 1
         runner = open_backend(opened, backend, precision=precision, batch=rows, threads=threads, fallback=fallback)
         return cls(opened, Window(runner) if mode == "window" else Carry(runner), name=name, options=options)

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from runtime.backends.base import Backend
 from stunet_deploy.contract import Lines
-from stunet_deploy.errors import BundleError
-from stunet_deploy.manifest import Manifest
 
 FORECAST = "forecast"
 
@@ -111,21 +109,3 @@ class Window(Mode):
         """Go on with the lines of another stream, its rows in their places."""
         super().restore(lines, age)
         self._interval = age
-
-
-def check_contract(manifest: Manifest) -> None:
-    """Check that a bundle's step has the inputs and outputs of a forecaster.
-
-    Raises:
-        BundleError: if it has others.
-    """
-    nodes, features = len(manifest.sensor_ids), len(manifest.features)
-    inputs = {"values": (None, nodes, features), "observed": (None, nodes, features), "time_of_week": (None, 1)}
-    outputs = {FORECAST: (None, manifest.horizon, nodes, len(manifest.targets))}
-    for kind, expected, specs in (
-        ("inputs", inputs, manifest.contract.inputs),
-        ("outputs", outputs, manifest.contract.outputs),
-    ):
-        found = {spec.name: spec.shape for spec in specs}
-        if found != expected:
-            raise BundleError(f"a step with the {kind} {found}", f"{expected}", "export the model again")

@@ -23,8 +23,9 @@ from stunet_deploy.array_files import claimed_arrays
 from stunet_deploy.errors import BundleError
 from stunet_deploy.files import read_file, sha256
 from stunet_deploy.limits import LONGEST_SETTINGS
-from stunet_deploy.manifest import MANIFEST, Manifest, bundle_id
+from stunet_deploy.manifest import MANIFEST, Manifest
 from stunet_deploy.precisions import CPU_STEP, FLOAT32, STEP, graph_name
+from stunet_deploy.step_notes import step_notes
 
 if TYPE_CHECKING:
     from stunet_deploy.signature import Signed, Trust
@@ -90,15 +91,14 @@ class Bundle:
 
     @classmethod
     def load(cls, path: str | Path, *, trust: Trust | None = None) -> Bundle:
-        """Open a bundle and check that its step graph is the one the manifest describes.
+        """Open a bundle and check that its manifest and its step graph are possible, unaltered and of one another.
 
         Args:
             path: its folder.
             trust: keys of which one must have signed it; every file is then compared with its hash.
 
         Raises:
-            BundleError: if the folder is no bundle, is incomplete, ``step.onnx`` was altered, or no trusted key has
-                signed it.
+            BundleError: if the folder is no bundle, is incomplete, either is not, or no trusted key has signed it.
             StunetError: if there is trust, but ``cryptography`` is not installed.
         """
         folder = Path(path)
@@ -118,14 +118,14 @@ class Bundle:
             raise BundleError(
                 f"{manifest_path} cannot be read ({error})", "a text file", "copy the bundle again"
             ) from error
-        bundle = cls(folder, Manifest.from_json(text), signed)
+        notes = step_notes((folder / STEP).read_bytes()) if (folder / STEP).is_file() else {}
+        bundle = cls(folder, Manifest.from_json(text, notes), signed)
         bundle.check_files([STEP] if trust is None else None)
-        if bundle.manifest.bundle_id != bundle_id(
-            bundle.step.read_bytes(), bundle.manifest.contract, bundle.manifest.sensor_ids
-        ):
+        told = bundle.manifest.contradictions(notes)
+        if told or bundle.manifest.bundle_id != bundle.manifest.identity(bundle.step.read_bytes()):
             raise BundleError(
-                f"{folder}: contract or sensor ids do not belong to this {STEP}",
-                f"the identity {bundle.manifest.bundle_id[:12]}",
+                f"{folder}, whose {MANIFEST} does not belong to its {STEP}" + f" ({'; '.join(told)})" * bool(told),
+                f"what the identity {bundle.manifest.bundle_id[:12]} was given to",
                 "copy the bundle again or export the model again",
             )
         return bundle

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -37,7 +38,7 @@ def from_mapping(kind: type[T], data: object, *, where: str = "", folder: Path =
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where or 'the config'} = {shown(data)}", "a table", f"write it as {_header(where)}")
-    hints = get_type_hints(kind)
+    hints = _hints(cast(Any, kind))
     keys = {field.name.rstrip("_"): field for field in fields(cast(Any, kind))}
     for key in data:
         if key not in keys:
@@ -52,6 +53,12 @@ def from_mapping(kind: type[T], data: object, *, where: str = "", folder: Path =
         return kind(**found)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error.came}" if where else error.came, error.expected, error.action) from error
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    """Return the types of a dataclass's fields; a list may hold a hundred thousand tables of one kind."""
+    return get_type_hints(kind)
 
 
 def choices(kind: type[Any], name: str) -> tuple[str, ...]:

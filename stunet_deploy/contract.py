@@ -14,6 +14,7 @@ The same names are used in the checkpoint, in ONNX, in engines, snapshots and lo
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.config_mapping import from_mapping
-from stunet_deploy.errors import BundleError, ConfigError
-from stunet_deploy.limits import MOST_STATE
+from stunet_deploy.errors import BundleError, ConfigError, shown
+from stunet_deploy.limits import MOST_AXES, MOST_STATE, MOST_TENSORS
 
 STATE = "state."
 NEXT_STATE = "next_state."
@@ -51,10 +52,15 @@ class TensorSpec:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if len(self.axes) != len(self.shape) or self.axes[:1] != ("batch",) or self.shape[0] is not None:
+        free = [length is None for length in self.shape]
+        if (
+            len(self.axes) != len(self.shape)
+            or self.axes[:1] != ("batch",)
+            or free != [True] + [False] * (len(free) - 1)
+        ):
             raise BundleError(
-                f"tensor {self.name!r} with axes {self.axes} and shape {self.shape}",
-                "one word per axis, the first being a free 'batch'",
+                f"tensor {shown(self.name)} with axes {shown(self.axes)} and shape {shown(self.shape)}",
+                "one word per axis, the first being a free 'batch', and the length of each other",
                 "correct the model's contract",
             )
 
@@ -92,7 +98,7 @@ class StateSpec(TensorSpec):
         ages_valid = self.delay >= 1 and all(1 <= age <= self.delay for age in self.taps)
         if not ages_valid or self.taps[0] != self.delay or list(self.taps) != sorted(set(self.taps), reverse=True):
             raise BundleError(
-                f"state {self.name!r} with delay {self.delay} and taps {self.taps}",
+                f"state {shown(self.name)} with delay {self.delay} and taps {shown(self.taps)}",
                 "a delay of at least 1 and distinct taps from the delay downwards",
                 "correct the model's contract",
             )
@@ -120,9 +126,16 @@ class StepContract:
     states: tuple[StateSpec, ...]
 
     def __post_init__(self) -> None:
+        tensors = (*self.inputs, *self.outputs, *self.states)
+        if len(tensors) + sum(len(state.taps) for state in self.states) > MOST_TENSORS:
+            raise BundleError(
+                "a step of very many tensors", f"at most {MOST_TENSORS:,}", "correct the model's contract"
+            )
+        if any(len(tensor.shape) > MOST_AXES for tensor in tensors):
+            raise BundleError("a tensor of very many axes", f"at most {MOST_AXES}", "correct the model's contract")
         names = [*self.input_names, *self.output_names]
         if len(set(names)) != len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
+            twice = sorted(name for name, count in Counter(names).items() if count > 1)
             raise BundleError(f"tensor names used twice: {twice}", "distinct names", "correct the model's contract")
 
     @property

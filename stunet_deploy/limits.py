@@ -23,6 +23,12 @@ FREE_BYTES, BYTES_HELD = 600_000_000, 16
 FREE_TEXT, TEXT_HELD = 1 << 26, 24
 #: Intervals of a horizon, a window or a dilation: a week of minutes; and seconds of an interval: a year.
 MOST_INTERVALS, LONGEST_INTERVAL_S = 10_080, 366 * 86_400
+#: Seconds that a forecast may reach ahead: a hundred years.
+LONGEST_AHEAD_S = 100 * LONGEST_INTERVAL_S
+#: Characters of a name, such as a sensor's; tensors of a step and their axes; files of a bundle.
+LONGEST_NAME, MOST_TENSORS, MOST_AXES, MOST_FILES = 1000, 1 << 14, 8, 100
+#: Values in a manifest, of which the most sensors with their places take a third; and entries of its tables.
+MOST_VALUES, MOST_ENTRIES = 1 << 21, 1000
 #: Settings of models and trainings: channels of a layer, layers, and what else is counted.
 MOST_CHANNELS, MOST_LAYERS, MOST_BATCH, MOST_THREADS, MOST = 4096, 32, 1 << 16, 1024, 64
 #: Bytes of all that a stream remembers; 33,000 nodes of 96 channels take a fifth of it.

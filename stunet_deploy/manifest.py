@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.contract import StepContract
-from stunet_deploy.errors import BundleError, DataError, StunetError
+from stunet_deploy.errors import BundleError, StunetError, shown
 from stunet_deploy.files import sha256
-from stunet_deploy.limits import LONGEST_INTERVAL_S, MOST_INTERVALS
-from stunet_deploy.precisions import FLOAT32, PRECISIONS, TF32, check_precision, graph_name
-from stunet_deploy.series.wall_clock import find_zone
+from stunet_deploy.limits import MOST_ENTRIES, MOST_VALUES
+from stunet_deploy.manifest_rules import check_manifest
+from stunet_deploy.precisions import FLOAT32, PRECISIONS, STEP, TF32, check_precision, graph_name
 from stunet_deploy.site import AtSite, Site
+from stunet_deploy.step_notes import PREFIX
+from stunet_deploy.strict_json import parse_json
 
-SCHEMA = 1
+#: Version of the layout that is written, and those that are read.
+SCHEMA, SCHEMAS = 2, (1, 2)
 MANIFEST = "manifest.json"
 #: What stands before the manifest's own checksum; only a key of the outermost object is indented by one space.
 _CHECKSUM = '\n "checksum": "'
+#: Measurements and provenance: whatever else is added to a manifest is part of the identity.
+_NOT_OF_IDENTITY = frozenset(
+    ("tolerance", "training", "accuracy", "parity", "versions", "files", "bundle_id", "schema", "checksum")
+)
+_NO_NOTES: Mapping[str, str] = MappingProxyType({})
+_AGAIN = "export the model again with this version of stunet-export"
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class Manifest(AtSite):
         parity: measured difference from the float64 reference, per precision; its own tolerance with it.
         versions: tool versions that wrote the bundle.
         files: sha256 of every file of the bundle but the manifest and the engines.
-        bundle_id: identity of the model: sha256 over step.onnx, contract and sensor ids.
+        bundle_id: identity of the model, see :meth:`identity`.
         schema: version of this layout.
     """
 
@@ -81,6 +91,16 @@ class Manifest(AtSite):
         with_graph = [precision for precision in PRECISIONS if graph_name(precision) in self.files]
         return tuple(precision for precision in with_graph if precision != TF32 or precision in self.parity)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What whoever relies on the bundle should know about it."""
+        if self.schema == SCHEMA:
+            return ()
+        return (
+            f"a bundle of schema {self.schema}: its identity covers the step, the contract and the sensor ids, not all "
+            "else that a forecast means; export the model again for one that does",
+        )
+
     def check_exported(self, precision: str) -> None:
         """Refuse a precision that the bundle was not exported with.
 
@@ -112,86 +132,125 @@ class Manifest(AtSite):
         """Unit of each target."""
         return self.target_units or tuple(self.units[self.features.index(target)] for target in self.targets)
 
-    def check(self) -> None:
-        """Check that the facts fit together, and nothing is larger than a device can hold.
+    def identity(self, step: bytes) -> str:
+        """Return the identity of the model: a SHA-256 over its step and all that a forecast of it means.
 
-        Raises:
-            StunetError: naming what does not.
+        Another precision, engine or measurement of the same model does not change it. Of schema 1 it covers the step,
+        the contract and the sensor ids alone, so that what was kept under it stays where it is.
+
+        Args:
+            step: content of ``step.onnx``.
         """
-        features, targets = len(self.features), len(self.targets)
-        per_feature = {"limits": self.limits, "mean": self.mean, "std": self.std}
-        per_target = {"tolerance": self.tolerance, "target_units": self.target_units or self.targets}
-        for wanted, lists in ((features, per_feature), (targets, per_target)):
-            for name, entries in lists.items():
-                if len(entries) != wanted:
-                    raise DataError(f"{name} of {len(entries)}", f"{wanted}, one for each", "correct it")
-        if not self.target_units:
-            self.site.feature_indices(self.targets)
-        for name in ("window", "horizon"):
-            if not 1 <= getattr(self, name) <= MOST_INTERVALS:
-                raise DataError(f"{name} = {getattr(self, name)}", f"1 to {MOST_INTERVALS:,}", "correct it")
-        if not 0 <= self.phase_s < self.interval_s <= LONGEST_INTERVAL_S:
-            raise DataError(
-                f"interval_s = {self.interval_s} and phase_s = {self.phase_s}",
-                f"an interval of up to {LONGEST_INTERVAL_S:,} s, and a phase within it",
-                "correct it",
-            )
-        find_zone(self.timezone)
-        self.contract.check_size()
+        described: Any = {name: fact for name, fact in self._facts().items() if name not in _NOT_OF_IDENTITY}
+        if self.schema == 1:
+            described = [self.contract.to_json(), list(self.sensor_ids)]
+        return sha256(sha256(step).encode() + json.dumps(described, sort_keys=True).encode())
 
     def essentials(self) -> dict[str, str]:
         """Return what a lone ``step.onnx`` must carry in its metadata to explain itself, as JSON strings."""
-        names = ["model", "sensor_ids", "features", "units", "targets", "limits"]
+        names = ["model", "sensor_ids", "features", "units", "targets", "target_units", "limits", "contract"]
         names += ["interval_s", "phase_s", "stamp", "timezone", "no_data", "horizon", "window"]
-        values = {name: getattr(self, name) for name in names} | {"contract": self.contract.to_json()}
-        return {f"stunet.{name}": json.dumps(value, sort_keys=True) for name, value in values.items()}
+        facts = self._facts()
+        return {PREFIX + name: json.dumps(facts[name], sort_keys=True) for name in names}
+
+    def contradictions(self, notes: Mapping[str, str]) -> list[str]:
+        """Return what a step graph says otherwise than this manifest.
+
+        Args:
+            notes: the graph's metadata, of :meth:`essentials` then; what it does not say is not compared.
+        """
+        return _differences(json.loads(json.dumps(self._facts())), notes)
 
     def to_json(self) -> str:
         """Return the text of ``manifest.json``: sorted keys, so that equal manifests are equal bytes.
 
         Its ``checksum`` is the SHA-256 of the same text with an empty one.
         """
-        data = {f.name: getattr(self, f.name) for f in fields(self)} | {"contract": self.contract.to_json()}
-        data |= asdict(data.pop("site"))
-        text = json.dumps(data | {"checksum": ""}, indent=1, sort_keys=True, allow_nan=False) + "\n"
-        return text.replace(_CHECKSUM, _CHECKSUM + sha256(text.encode()), 1)
+        return sealed(self._facts())
 
     @classmethod
-    def from_json(cls, text: str) -> Manifest:
+    def from_json(cls, text: str, notes: Mapping[str, str] = _NO_NOTES) -> Manifest:
         """Read a manifest.
 
+        Args:
+            text: of the file.
+            notes: metadata of the step, by which to tell what was altered.
+
         Raises:
-            BundleError: if it is damaged, was altered, lacks a field or has another schema.
+            BundleError: if it is damaged, was altered, lacks a field, has an impossible one or is of another schema.
         """
-        again = "export the model again with this version of stunet-export"
         try:
-            data = json.loads(text)
+            data = parse_json(text, MOST_VALUES)
             schema = data["schema"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise BundleError(f"a damaged {MANIFEST} ({error})", "the JSON that stunet-export writes", again) from error
-        if schema != SCHEMA:
-            raise BundleError(f"a bundle of schema {schema}", f"schema {SCHEMA}", again)
-        checksum = data.pop("checksum", None)  # absent from what was written before there was one
-        if checksum is not None and sha256(text.replace(f"{_CHECKSUM}{checksum}", _CHECKSUM, 1).encode()) != checksum:
+        except (ValueError, KeyError, TypeError) as error:
             raise BundleError(
-                f"a {MANIFEST} that was altered",
-                f"the checksum {checksum!s:.12}…",
-                "copy the bundle again, or " + again,
+                f"a damaged {MANIFEST} ({error})", "the JSON that stunet-export writes", _AGAIN
+            ) from error
+        if type(schema) is not int or schema not in SCHEMAS:
+            expected = f"schema {' or '.join(map(str, SCHEMAS))}"
+            raise BundleError(
+                f"a bundle of schema {shown(schema)}", expected, f"{_AGAIN}, or install the version it needs"
             )
+        _check_checksum(text, data.pop("checksum", None), schema, _differences(data, notes))
         try:
+            missing = [name for name in _WRITTEN if name not in data] if schema == SCHEMA else []
+            for name, fact in data.items():
+                if isinstance(fact, dict) and len(fact) > MOST_ENTRIES:
+                    raise BundleError(f"{name} of {len(fact):,} entries", f"at most {MOST_ENTRIES:,}", _AGAIN)
             site = {f.name: data.pop(f.name) for f in fields(Site) if f.name in data}
             manifest = from_mapping(cls, data | {"site": site})
-            manifest.check()
+            if missing:
+                raise BundleError(f"no {missing[0]}", "every field", _AGAIN)
+            check_manifest(manifest)
         except StunetError as error:
             raise BundleError(
                 f"a {MANIFEST} with a missing or unknown field, or an impossible one ({error.came})",
                 f"a whole one, with {error.expected}",
-                again,
+                _AGAIN,
             ) from error
         return manifest
 
+    def _facts(self) -> dict[str, Any]:
+        """Return the fields as the file has them, the checksum apart."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)} | {"contract": self.contract.to_json()}
+        return data | asdict(data.pop("site"))
 
-def bundle_id(step: bytes, contract: StepContract, sensor_ids: Sequence[str]) -> str:
-    """Return a bundle's identity; another precision or engine of the same model does not change it."""
-    described = json.dumps([contract.to_json(), list(sensor_ids)], sort_keys=True).encode()
-    return sha256(sha256(step).encode() + described)
+
+#: Every field of a file of today's schema.
+_WRITTEN = tuple(f.name for kind in (Manifest, Site) for f in fields(kind) if f.name != "site")
+
+
+def sealed(facts: Mapping[str, Any]) -> str:
+    """Return the text of a manifest with its checksum; it proves that nothing was damaged, not who wrote it.
+
+    Args:
+        facts: the fields as JSON has them.
+    """
+    text = json.dumps({**facts, "checksum": ""}, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    return text.replace(_CHECKSUM, _CHECKSUM + sha256(text.encode()), 1)
+
+
+def _check_checksum(text: str, checksum: object, schema: int, told: list[str]) -> None:
+    """Compare a manifest with its checksum; one of schema 1 may have been written before there was one."""
+    if checksum is None and schema == 1:
+        return
+    if sha256(text.replace(f"{_CHECKSUM}{checksum}", _CHECKSUM, 1).encode()) != checksum:
+        raise BundleError(
+            f"a {MANIFEST} that was altered" + f" ({'; '.join(told)})" * bool(told),
+            f"the checksum {checksum!s:.12}…",
+            f"copy the bundle again, or {_AGAIN}",
+        )
+
+
+def _differences(facts: Mapping[str, Any], notes: Mapping[str, str]) -> list[str]:
+    """Return a text for each fact of a manifest that a step's metadata has otherwise."""
+    found = []
+    for name in _WRITTEN:
+        if (note := notes.get(PREFIX + name)) is not None:
+            try:
+                said = parse_json(note)
+            except ValueError:
+                said = note
+            if said != (fact := facts.get(name)):
+                found.append(f"{name} is {shown(fact)}, in {STEP} {shown(said)}")
+    return found

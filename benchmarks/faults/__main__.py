@@ -29,6 +29,7 @@ from benchmarks.faults.disks import disks
 from benchmarks.faults.endurance import endurance
 from benchmarks.faults.gaps import gaps
 from benchmarks.faults.kills import kills
+from benchmarks.faults.manifests import manifests
 from benchmarks.faults.network import small_bundle
 from benchmarks.faults.recordings import recordings
 from benchmarks.faults.refusals import refusals
@@ -49,6 +50,7 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "brokers": lambda bundle, options, rng: brokers(bundle, options.restarts, rng),
     "kills": lambda bundle, options, rng: kills(bundle, options.kills, options.intervals, rng),
     "signatures": lambda bundle, options, rng: signatures(bundle, options.forgeries, rng),
+    "manifests": lambda bundle, options, rng: manifests(bundle, options.manifests, rng),
 }
 
 
@@ -59,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--only", tuple(PARTS), "parts; what --out has of others stays", choices=PARTS)
     command.option("--steps", 1_000_000, "of one stream", quick=3000)
     command.option("--messages", 100_000, "wrong ones, for each way that messages come", quick=400)
+    command.option("--manifests", 10_000, "altered at random", quick=40)
     command.option("--flips", 1000, "damaged copies of each file", quick=30)
     command.option("--forgeries", 500, "of a signed bundle, in each of four ways", quick=20)
     command.option("--restarts", 50, "of the broker", quick=3)

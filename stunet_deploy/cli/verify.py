@@ -50,11 +50,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         f"largest at {worst['issued_at']}, {worst['horizon_min']:g} min ahead, sensor {worst['sensor']}: "
         f"{worst['target']} {worst['found']} for {worst['expected']}"
     )
-    data = result.to_json()
+    data = result.to_json() | {"remarks": list(bundle.manifest.remarks)}
     if bundle.signed is not None:
         text = f"signed {bundle.signed}\n{text}"
         data["signed_by"] = [key.to_json() for key in bundle.signed.by]
     console.answer(data, text)
+    for remark in bundle.manifest.remarks:
+        console.say(f"note: {remark}")
     if not result.passed:
         again = "export the model again on the machine it was trained on, and verify it there"
         bisect = f"stunet verify {arguments.bundle} --precision {arguments.precision} --bisect"

@@ -19,7 +19,7 @@ def describe_st_graph(graph: STGraph) -> dict[str, Any]:
         "channels": graph.channels,
         "nodes": {name: [graph.nodes[node].name for node in graph.members(name)] for name in graph.node_types},
         "widths": {name: graph.width(name) for name in graph.node_types},
-        "edges": {kind.name: sum(edge.type == kind.name for edge in graph.edges) for kind in graph.edge_types},
+        "edges": {kind.name: len(graph.along(kind.name)) for kind in graph.edge_types},
         "edge_types": {
             kind.name: {"between": list(kind.between), "directed": kind.directed, "mean": kind.mean}
             for kind in graph.edge_types
@@ -46,7 +46,7 @@ def draw_st_graph(graph: STGraph, contract: StepContract | None = None) -> str:
     rows = []
     for kind in graph.edge_types:
         arrow = "→" if kind.directed else "–"
-        of_kind = [f"{edge.source} {arrow} {edge.target}" for edge in graph.edges if edge.type == kind.name]
+        of_kind = [f"{edge.source} {arrow} {edge.target}" for edge in graph.along(kind.name)]
         between = f"{kind.between[0]} {arrow} {kind.between[1]}" + (", mean" if kind.mean else "")
         rows.append((f"{kind.name} × {len(of_kind)}", between, _listed(of_kind, 3)))
     lines += _columns(rows)
@@ -67,7 +67,7 @@ def _factors(graph: STGraph) -> Iterator[tuple[str, str, int]]:
     """Yield (name, who shares it, rows of its state) of every factor, in the order of the contract."""
     for kind in graph.edge_types:
         hood = graph.neighbourhood(kind.name)
-        edges = sum(edge.type == kind.name for edge in graph.edges)
+        edges = len(graph.along(kind.name))
         rows = len(hood.receivers)
         yield f"spatial {kind.name}", f"{_count(edges, 'edge')}, received by {_count(rows, 'node')}", rows
     members = {name: len(graph.members(name)) for name in graph.node_types}

@@ -18,7 +18,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from stunet_deploy.errors import DataError
+from stunet_deploy.config_mapping import from_mapping
+from stunet_deploy.errors import ConfigError, DataError
+from stunet_deploy.limits import MOST_CHANNELS
+from stunet_deploy.strict_json import parse_json
 
 #: Names of types become names of parameters and states.
 _TYPE_NAME = re.compile(r"[A-Za-z][\w-]*")
@@ -137,6 +140,10 @@ class STGraph:
         """Smallest number of channels that holds every slice."""
         return max(node.slice[1] for node in self.nodes)
 
+    def along(self, edge_type: str) -> list[Edge]:
+        """Return the edges of a type, in declared order."""
+        return self._edges.get(edge_type, [])
+
     def neighbourhood(self, edge_type: str) -> Neighbourhood:
         """Return the neighbours along an edge type; without edges of the type there are no rows."""
         return self._neighbourhoods[edge_type]
@@ -153,15 +160,8 @@ class STGraph:
             DataError: if the text is no graph, or one that does not hold together.
         """
         try:
-            data = json.loads(text)
-            return cls(
-                tuple(data["node_types"]),
-                tuple(EdgeType(**{**kind, "between": tuple(kind["between"])}) for kind in data["edge_types"]),
-                tuple(Node(node["name"], node["type"], tuple(node["slice"])) for node in data["nodes"]),
-                tuple(Edge(**edge) for edge in data["edges"]),
-                data["name"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            return from_mapping(cls, parse_json(text))
+        except (ConfigError, ValueError) as error:
             raise DataError(
                 f"an st-graph that cannot be read ({error})", "the JSON of an st-graph", "train again"
             ) from error
@@ -169,6 +169,13 @@ class STGraph:
     @cached_property
     def _index(self) -> dict[str, int]:
         return {node.name: index for index, node in enumerate(self.nodes)}
+
+    @cached_property
+    def _edges(self) -> dict[str, list[Edge]]:
+        edges: dict[str, list[Edge]] = {}
+        for edge in self.edges:
+            edges.setdefault(edge.type, []).append(edge)
+        return edges
 
     @cached_property
     def _members(self) -> dict[str, list[int]]:
@@ -209,11 +216,14 @@ class STGraph:
         names = [kind.name for kind in self.edge_types]
         for what, given in (("node type", self.node_types), ("edge type", names)):
             self._unique(what, given)
+            if len(given) > MOST_CHANNELS:
+                self._refuse(f"{len(given):,} {what}s", f"at most {MOST_CHANNELS:,}", "let nodes and edges share types")
             for name in given:
                 if not isinstance(name, str) or not _TYPE_NAME.fullmatch(name):
                     self._refuse(f"{what} {name!r}", "a name of letters, digits, - and _, a letter first", "rename it")
+        known = set(self.node_types)
         for kind in self.edge_types:
-            unknown = [name for name in kind.between if name not in self.node_types]
+            unknown = [name for name in kind.between if name not in known]
             if len(kind.between) != 2 or unknown:
                 self._refuse(
                     f"edge type {kind.name!r} between {list(kind.between)}",
@@ -226,8 +236,9 @@ class STGraph:
             self._refuse("no nodes", "at least one", "add one")
         self._unique("node", [node.name for node in self.nodes])
         widths: dict[str, Node] = {}
+        known = set(self.node_types)
         for node in self.nodes:
-            if node.type not in self.node_types:
+            if node.type not in known:
                 self._refuse(
                     f"node {node.name!r} of undeclared type {node.type!r}",
                     f"one of {list(self.node_types)}",

@@ -24,6 +24,7 @@ from runtime.stream import Stream
 from runtime.verify import verify
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.checkpoint import Checkpoint
+from stunet_deploy.manifest import SCHEMA
 
 FILES = Path(__file__).with_name("made_before")
 MODELS = ("stunet", "stunet-recurrent", "srnn")
@@ -52,6 +53,7 @@ def test_a_checkpoint_gives_the_bundle_that_it_gave(name: str, tmp_path: Path) -
 
     before, now = (json.loads((path / "manifest.json").read_text()) for path in (FILES / f"{name}.bundle", made.path))
     assert now.pop("no_data") == []  # came since
+    assert (before.pop("schema"), now.pop("schema")) == (1, SCHEMA)
     assert before.keys() == now.keys()
     assert before["config"].items() <= now["config"].items()  # settings that came since have the values of then
     others = (*MEASURED, "bundle_id", "config")
@@ -81,7 +83,9 @@ def test_a_checkpoint_gives_the_bundle_that_it_gave(name: str, tmp_path: Path) -
 
 
 def test_a_bundle_proves_itself() -> None:
-    assert verify(Bundle.load(FILES / "stunet.bundle"))
+    bundle = Bundle.load(FILES / "stunet.bundle")
+    assert verify(bundle)
+    assert "export the model again" in bundle.manifest.remarks[0]
 
 
 def test_a_killed_stream_goes_on_from_its_snapshot_and_journal(tmp_path: Path) -> None:

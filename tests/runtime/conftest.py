@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from runtime.forecast import Forecast
 from stunet_deploy.bundle import GOLDEN, Bundle, Golden
 from stunet_deploy.contract import NEXT_STATE, StateSpec, StepContract, TensorSpec
 from stunet_deploy.files import sha256
-from stunet_deploy.manifest import MANIFEST, Manifest, bundle_id
+from stunet_deploy.manifest import MANIFEST, Manifest
 from stunet_deploy.precisions import STEP
 from stunet_deploy.series.wall_clock import time_of_week
 from stunet_deploy.site import Site
@@ -147,7 +147,6 @@ def make_example(
         horizon=HORIZON,
         window=window,
         tolerance=(1e-3, 2e-5)[: len(targets)],
-        bundle_id=bundle_id(step, contract, sensors),
     )
     example = Example(Bundle(folder, manifest))
     rng = np.random.default_rng(7)
@@ -158,7 +157,7 @@ def make_example(
     forecast = example.forecast(values, observed, timestamps)[scored].astype(np.float32)
     Golden(timestamps, values, observed, scored, forecast).save(folder / GOLDEN)
     files = {name: sha256((folder / name).read_bytes()) for name in (STEP, GOLDEN)}
-    whole = Manifest(**{**vars(manifest), "files": files})
+    whole = replace(manifest, files=files, bundle_id=manifest.identity(step))
     (folder / MANIFEST).write_text(whole.to_json(), encoding="utf-8")
     return Example(Bundle.load(folder))
 

@@ -14,7 +14,7 @@ import pytest
 from runtime.options import StreamOptions
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
-from stunet_deploy.errors import BackendError, BundleError, ConfigError, StreamError
+from stunet_deploy.errors import BackendError, ConfigError, StreamError
 
 INTERVAL_S = 300
 
@@ -305,12 +305,6 @@ def test_forecast_line_holds_the_forecast(example, readings):
     assert forecast.issued_at == datetime(2012, 3, 1, 8, 25, tzinfo=timezone.utc)
     assert forecast.valid_at[2] == datetime(2012, 3, 1, 8, 40, tzinfo=timezone.utc)
     assert forecast.step_us > 0
-
-
-def test_a_step_that_is_no_forecaster_is_refused(example):
-    fewer = replace(example.bundle.manifest.contract, inputs=example.bundle.manifest.contract.inputs[:2])
-    with pytest.raises(BundleError, match="a step with the inputs"):
-        Stream.open(Bundle(example.bundle.path, replace(example.bundle.manifest, contract=fewer)))
 
 
 def test_a_forecast_that_is_not_finite_is_never_issued(example, readings):

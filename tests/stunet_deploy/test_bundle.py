@@ -1,41 +1,22 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stunet_deploy.bundle import GOLDEN, Bundle, Golden
-from stunet_deploy.contract import StateSpec, StepContract, TensorSpec
 from stunet_deploy.errors import BundleError
 from stunet_deploy.files import sha256
 from stunet_deploy.keys import PublicKey, SigningKey
-from stunet_deploy.manifest import MANIFEST, Manifest, bundle_id
-from stunet_deploy.precisions import STEP
+from stunet_deploy.manifest import MANIFEST, sealed
+from stunet_deploy.precisions import FLOAT32, STEP
 from stunet_deploy.signature import SIGNATURE, Trust, sign
-from stunet_deploy.site import Site
-
-CONTRACT = StepContract(
-    (TensorSpec("values", ("batch", "node"), (None, 2)),),
-    (TensorSpec("forecast", ("batch", "horizon", "node"), (None, 3, 2)),),
-    (StateSpec("hidden", ("batch", "node"), (None, 2), delay=2),),
-)
-MANIFEST_FIELDS = Manifest(
-    contract=CONTRACT,
-    model="stunet",
-    config={"hidden": 4},
-    site=Site(("a", "b"), ("speed",), ("mph",), 300, latitude=(34.0, 34.1), no_data=((2046.0, -1.0),)),
-    targets=("speed",),
-    limits=((0.0, 90.0),),
-    mean=(50.0,),
-    std=(9.0,),
-    horizon=3,
-    window=12,
-    tolerance=(1e-3,),
-)
+from tests.manifests import WHOLE
 
 
 @pytest.fixture
@@ -46,25 +27,14 @@ def bundle(tmp_path) -> Bundle:
     golden = Golden(time, cells, cells > 0, time[2:], np.ones((2, 3, 2, 1), np.float32))
     golden.save(tmp_path / GOLDEN)
     manifest = replace(
-        MANIFEST_FIELDS,
+        WHOLE,
+        parity={FLOAT32: WHOLE.parity[FLOAT32]},
+        accuracy={},
         files={name: sha256((tmp_path / name).read_bytes()) for name in (STEP, GOLDEN)},
-        bundle_id=bundle_id(b"step graph", CONTRACT, ("a", "b")),
+        bundle_id=WHOLE.identity(b"step graph"),
     )
     (tmp_path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle.load(tmp_path)
-
-
-def test_manifest_round_trip(bundle):
-    text = bundle.manifest.to_json()
-    assert Manifest.from_json(text) == bundle.manifest
-    assert Manifest.from_json(text).to_json() == text
-    assert bundle.manifest.horizons_min == (5, 10, 15)
-
-
-def test_a_lone_graph_can_explain_itself():
-    essentials = MANIFEST_FIELDS.essentials()
-    assert json.loads(essentials["stunet.sensor_ids"]) == ["a", "b"]
-    assert StepContract.from_json(json.loads(essentials["stunet.contract"])) == CONTRACT
 
 
 def test_golden_round_trip(bundle):
@@ -96,11 +66,38 @@ def test_damaged_golden_with_a_right_hash_is_refused(bundle):
         Bundle(bundle.path, replace(bundle.manifest, files=files)).golden()
 
 
-def test_sensor_ids_belong_to_the_graph(bundle):
-    swapped = replace(bundle.manifest, site=replace(bundle.manifest.site, sensor_ids=("b", "a")))
-    (bundle.path / MANIFEST).write_text(swapped.to_json(), encoding="utf-8")
-    with pytest.raises(BundleError, match="do not belong to this"):
+#: Facts of which each changes what a forecast means, and nothing but them.
+OTHERWISE: dict[str, Any] = {
+    "model": "srnn",
+    "config": {"hidden": 5},
+    "sensor_ids": ["b", "a"],
+    "features": ["flow", "speed"],
+    "units": ["km/h", ""],
+    "targets": ["flow"],
+    "target_units": ["h"],
+    "limits": [[0, 91], [-1, 1]],
+    "no_data": [[2046], []],
+    "mean": [51, 0],
+    "std": [9.5, 1],
+    "interval_s": 600,
+    "phase_s": 120,
+    "stamp": "end",
+    "timezone": "UTC",
+    "horizon": None,  # of the contract too, see below
+    "window": 11,
+    "latitude": [34.1, 34.0],
+    "longitude": [-118.1, -118.0],
+    "contract": None,
+}
+
+
+def write_manifest(bundle: Bundle, change: dict[str, Any]) -> str:
+    """Change facts of a bundle's manifest and seal it anew, as who wants to harm would; return what loading says."""
+    facts = json.loads(bundle.manifest.to_json()) | change
+    (bundle.path / MANIFEST).write_text(sealed(facts), encoding="utf-8")
+    with pytest.raises(BundleError) as refused:
         Bundle.load(bundle.path)
+    return refused.value.came
 
 
 def test_of_a_signed_bundle_every_file_is_compared(bundle):
@@ -131,7 +128,8 @@ def test_a_manifest_that_was_sealed_anew_has_another_signer(bundle):
     key = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))
     trust = Trust((PublicKey(bundle.path / "agency.pub", key.public),))
     sign(bundle.path, (bundle.path / MANIFEST).read_bytes(), {}, key)
-    resealed = replace(bundle.manifest, site=replace(bundle.manifest.site, units=("km/h",)))
+    resealed = replace(bundle.manifest, site=replace(bundle.manifest.site, units=("km/h", "")))
+    resealed = replace(resealed, bundle_id=resealed.identity(bundle.step.read_bytes()))
     (bundle.path / MANIFEST).write_text(resealed.to_json(), encoding="utf-8")
 
     Bundle.load(bundle.path)
@@ -139,40 +137,57 @@ def test_a_manifest_that_was_sealed_anew_has_another_signer(bundle):
         Bundle.load(bundle.path, trust=trust)
 
 
-WITHOUT_CHECKSUM = re.sub(r'"checksum": "[0-9a-f]{64}",', "", MANIFEST_FIELDS.to_json())
+@pytest.mark.parametrize("fact", OTHERWISE)
+def test_the_identity_covers_all_that_a_forecast_means(bundle, fact):
+    facts = json.loads(bundle.manifest.to_json())
+    change = {fact: OTHERWISE[fact]}
+    if fact == "horizon":
+        facts["contract"]["outputs"][0]["shape"][1] = 4
+        change = {"horizon": 4, "contract": facts["contract"]}
+    elif fact == "contract":
+        facts["contract"]["states"][0] |= {"delay": 3, "taps": [3]}
+        change = {"contract": facts["contract"]}
+    elif fact == "features":
+        change["targets"] = ["flow"]
+
+    assert "does not belong to its step.onnx" in write_manifest(bundle, change)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "damaged"),
-        ("[]", "damaged"),
-        ("{}", "damaged"),
-        ('{"schema": 99}', "schema 99"),
-        ('{"schema": 1}', "missing or unknown field"),
-        (WITHOUT_CHECKSUM.replace('"horizon"', '"horizont"'), "missing or unknown field"),
-        (WITHOUT_CHECKSUM.replace('"delay": 2', '"delay": 0'), "a delay of at least 1"),
-    ],
-)
-def test_damaged_manifests_are_refused(bundle, text, message):
-    (bundle.path / MANIFEST).write_text(text, encoding="utf-8")
-    with pytest.raises(BundleError, match=message):
-        Bundle.load(bundle.path)
+def test_the_identity_covers_every_fact_that_is_no_measurement(bundle):
+    measured = {"tolerance", "training", "accuracy", "parity", "versions", "files", "bundle_id", "schema", "checksum"}
+    assert set(json.loads(bundle.manifest.to_json())) - set(OTHERWISE) == measured
 
 
-def test_every_bit_of_a_manifest_that_is_changed_is_noticed():
-    manifest = replace(MANIFEST_FIELDS, training={"checksum": "", "note": "é 1e-05"})
-    whole = manifest.to_json().encode()
-    assert Manifest.from_json(whole.decode()) == manifest
-    for position in range(8 * len(whole)):
-        damaged = bytearray(whole)
-        damaged[position // 8] ^= 1 << position % 8
-        with pytest.raises((BundleError, UnicodeDecodeError)):
-            Manifest.from_json(damaged.decode())
+def test_a_step_that_explains_itself_tells_what_was_altered(bundle):
+    step = onnx.helper.make_model(onnx.helper.make_graph([], "step", [], []))
+    onnx.helper.set_model_props(step, bundle.manifest.essentials())
+    content = step.SerializeToString()
+    (bundle.path / STEP).write_bytes(content)
+    files = {**bundle.manifest.files, STEP: sha256(content)}
+    whole = replace(bundle.manifest, files=files, bundle_id=bundle.manifest.identity(content))
+    (bundle.path / MANIFEST).write_text(whole.to_json(), encoding="utf-8")
+    told = Bundle.load(bundle.path)
+
+    assert "units is ['km/h', ''], in step.onnx ['mph', '']" in write_manifest(told, {"units": ["km/h", ""]})
+    identity = replace(whole, window=6).identity(content)
+    assert "window is 6, in step.onnx 12" in write_manifest(told, {"window": 6, "bundle_id": identity})
+    (told.path / MANIFEST).write_text(whole.to_json().replace('"end"', '"start"').replace("300", "900"))
+    with pytest.raises(BundleError, match=r"that was altered \(interval_s is 900, in step.onnx 300\)"):
+        Bundle.load(told.path)
 
 
-def test_a_manifest_written_before_there_was_a_checksum_is_read():
-    assert Manifest.from_json(WITHOUT_CHECKSUM) == MANIFEST_FIELDS
+def test_a_bundle_of_schema_1_keeps_its_identity_and_says_what_that_leaves_out(bundle):
+    before = replace(bundle.manifest, schema=1)
+    described = json.dumps([before.contract.to_json(), ["a", "b"]], sort_keys=True)
+    identity = sha256((sha256(b"step graph") + described).encode())
+    (bundle.path / MANIFEST).write_text(replace(before, bundle_id=identity).to_json(), encoding="utf-8")
+
+    found = Bundle.load(bundle.path).manifest
+    assert (found.schema, found.bundle_id) == (1, identity)
+    assert "export the model again" in found.remarks[0]
+    assert bundle.manifest.remarks == ()
+    assert replace(found, window=6).identity(b"step graph") == identity
+    assert replace(found, schema=2).identity(b"step graph") == bundle.manifest.bundle_id
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):

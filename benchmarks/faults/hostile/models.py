@@ -17,7 +17,7 @@ from benchmarks.faults.hostile.kinds import START_S, Kind, Maker, Place, Words, 
 from benchmarks.harness.networks import invented_checkpoint
 from export.bundle import export_bundle
 from stunet_deploy.files import sha256
-from stunet_deploy.manifest import Manifest, bundle_id
+from stunet_deploy.manifest import Manifest, sealed
 
 
 def good_files(folder: Path) -> None:
@@ -110,11 +110,9 @@ def whole_bundle(
         alter(folder)
         data = json.loads((folder / "manifest.json").read_text())
         data["files"] = {name: sha256((folder / name).read_bytes()) for name in data["files"]}
-        data.pop("checksum")
-        contract = Manifest.from_json(json.dumps(data)).contract
-        data["bundle_id"] = bundle_id((folder / "step.onnx").read_bytes(), contract, data["sensor_ids"])
+        data["bundle_id"] = Manifest.from_json(sealed(data)).identity((folder / "step.onnx").read_bytes())
         change(data)
-        (folder / "manifest.json").write_text(json.dumps(data))
+        (folder / "manifest.json").write_text(sealed(data))
         return [verb, str(folder), *(["--replay", str(place.good / "speeds.csv")] if verb == "run" else [])]
 
     return make

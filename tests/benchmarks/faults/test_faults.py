@@ -78,3 +78,8 @@ def test_a_stream_goes_on_step_after_step(run: Any) -> None:
 
 def test_clocks_that_jump_and_days_with_gaps(run: Any) -> None:
     assert len(run("clocks", "gaps")) == 8
+
+
+def test_hostile_manifests_are_refused_or_good_for_a_stream(run: Any) -> None:
+    (row,) = run("manifests")
+    assert row["times"] == sum(row["data"]["codes"].values()) == 40
