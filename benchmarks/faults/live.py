@@ -104,10 +104,13 @@ class LiveService:
         """Stop it and return what the stream did last.
 
         Raises:
+            TimeoutError: if it does not end.
             BaseException: what ended it before.
         """
         self._service.stop()
         self._thread.join(_PATIENCE_S)
+        if self._thread.is_alive():
+            raise TimeoutError("it has not ended")
         self._pipe.close()
         if self._error is not None:
             raise self._error
