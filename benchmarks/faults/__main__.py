@@ -17,6 +17,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from benchmarks.faults.clocks import clocks
 from benchmarks.faults.damage import damage
 from benchmarks.faults.disks import disks
 from benchmarks.faults.endurance import endurance
+from benchmarks.faults.file_sinks import file_sinks
 from benchmarks.faults.gaps import gaps
 from benchmarks.faults.kills import kills
 from benchmarks.faults.network import small_bundle
@@ -42,7 +44,7 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "endurance": lambda bundle, options, rng: endurance(bundle, options.steps),
     "clocks": lambda bundle, options, rng: clocks(bundle),
     "gaps": lambda bundle, options, rng: gaps(bundle, rng),
-    "disks": lambda bundle, options, rng: disks(bundle),
+    "disks": lambda bundle, options, rng: chain(disks(bundle), file_sinks(bundle)),
     "damage": lambda bundle, options, rng: damage(bundle, options.flips, rng),
     "messages": lambda bundle, options, rng: refusals(bundle, options.messages, rng),
     "recordings": lambda bundle, options, rng: recordings(bundle, options.messages, rng),

@@ -35,6 +35,7 @@ class Receiver:
     Attributes:
         bodies: what was posted to it while it was well, in order.
         met: set when a client has come to it.
+        url: where it listens.
     """
 
     def __init__(self, way: str) -> None:
@@ -48,16 +49,12 @@ class Receiver:
         self._listening = socket.socket()
         self._listening.bind(("127.0.0.1", 0))
         self._listening.listen(0 if self._deaf else 100)
+        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{self._listening.getsockname()[1]}/"
         self._fillers = [self._filler() for _ in range(8 if self._deaf else 0)]
         if self._deaf:
             self.met.set()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._listening.getsockname()[1]}/"
 
     @property
     def can_be_well(self) -> bool:

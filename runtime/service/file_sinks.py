@@ -166,7 +166,8 @@ class ParquetSink(HoldingSink):
         try:
             if self._is_there(first):
                 return 1
-            batch = list(itertools.takewhile(lambda one: one.bundle_id == first.bundle_id, self._waiting))
+            same = itertools.takewhile(lambda one: one.bundle_id == first.bundle_id, self._waiting)
+            batch = list(itertools.islice(same, self._every))
             if len(batch) < self._every and len(batch) == len(self._waiting) and not last:
                 return 0
             self._write_file(batch)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import http.server
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +21,7 @@ from runtime.service.config import HttpConfig
 from runtime.service.heartbeat import Heartbeat
 from runtime.service.http_sink import HttpSink
 from runtime.service.sinks import SinkError
+from tests.paths import ROOT
 from tests.waiting import LONG_S
 
 HOUR_S = 3600.0
@@ -172,3 +177,33 @@ def test_a_name_with_an_address_that_does_not_answer_is_reached_at_the_next(serv
         sink = HttpSink(HttpConfig("http", "http://forecasts.agency.example/in", 2.0, 1), "ring")
         assert in_time(lambda: sink.write(forecasts[0], Heartbeat(), patient=False)) is None
     assert len(bodies) == 1
+
+
+def test_a_service_at_such_servers_ends_in_good_order_at_sigterm(write_config, recording, tmp_path):
+    config = write_config(f'kind = "replay"\npath = "{recording.name}"', [])
+    stream = config.read_text()
+    with ExitStack() as stack:
+        receivers = [stack.enter_context(Receiver(way)) for way in WAYS]
+        text = "".join(
+            stream.replace('"ring"', f'"ring{number}"').replace('"state"', f'"state{number}"')
+            + f'[[stream.sink]]\nkind = "http"\nurl = "{receiver.url}"\ntimeout_s = {HOUR_S}\n'
+            for number, receiver in enumerate(receivers)
+        )
+        config.write_text(text)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stunet_deploy", "run", "--config", str(config)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for receiver in receivers:
+            assert receiver.met.wait(LONG_S)
+        process.send_signal(signal.SIGTERM)
+        log = process.communicate(timeout=LONG_S)[1]
+
+    assert process.returncode == 0, log
+    for number, way in enumerate(WAYS):
+        lost = f"at the end: http {receivers[number].url}" in log
+        assert lost == (way not in TAKEN), log
+        assert f"ring{number}: ended after" in log
