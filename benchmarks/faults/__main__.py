@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faults.brokers import brokers
+from benchmarks.faults.clients import clients
 from benchmarks.faults.clocks import clocks
 from benchmarks.faults.damage import damage
 from benchmarks.faults.disks import disks
@@ -50,6 +51,7 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "recordings": lambda bundle, options, rng: recordings(bundle, options.messages, rng),
     "brokers": lambda bundle, options, rng: brokers(bundle, options.restarts, rng),
     "receivers": lambda bundle, options, rng: receivers(bundle, options.posted),
+    "clients": lambda bundle, options, rng: clients(bundle, options.posted),
     "kills": lambda bundle, options, rng: kills(bundle, options.kills, options.intervals, rng),
 }
 
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--messages", 100_000, "wrong ones, for each way that messages come", quick=400)
     command.option("--flips", 1000, "damaged copies of each file", quick=30)
     command.option("--restarts", 50, "of the broker", quick=3)
-    command.option("--posted", 40, "intervals, for each receiver", quick=6)
+    command.option("--posted", 40, "intervals, for each kind of receiver and client", quick=6)
     command.option("--kills", 500, "over all cases", quick=12)
     command.option("--intervals", 400, "of a replay that is killed", quick=60)
     command.option("--seed", 0, "of every choice")

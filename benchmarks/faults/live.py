@@ -148,6 +148,11 @@ class ServiceProcess:
         for reader in self._readers:
             reader.start()
 
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
     def send(self, lines: Iterable[bytes]) -> None:
         """Send intervals, and wait for the forecast of each."""
         for line in lines:

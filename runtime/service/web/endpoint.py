@@ -217,8 +217,9 @@ def _make_server(application: _Application, connections: dict[int, Any], listeni
 
         def handle_accept(self) -> None:
             super().handle_accept()
-            if len(self.active_channels) > _room():
-                _cut_off(next(iter(self.active_channels.values())))
+            served = [channel for channel in self.active_channels.values() if not channel.will_close]
+            for oldest in served[: -_room()]:
+                _cut_off(oldest)
 
         def maintenance(self, now: float) -> None:
             """Cut off what takes too long; the parent's waits for a client that does not read."""
@@ -257,6 +258,7 @@ def _cut_off(channel: Any) -> None:
     # Not closed here: its descriptor could be given to a new connection while its events are still to be handled.
     with suppress(OSError):
         channel.socket.shutdown(socket.SHUT_RDWR)
+    channel.will_close = True  # else one whose answer is still to be computed would stay until then
 
 
 def _name_of(host: str) -> str | None:

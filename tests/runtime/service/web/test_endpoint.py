@@ -241,6 +241,27 @@ def test_one_connection_more_than_there_is_room_for_cuts_off_the_oldest(serve, m
         client.close()
 
 
+def test_a_connection_that_is_cut_off_while_it_waits_for_its_answer_leaves_at_once(monkeypatch):
+    monkeypatch.setattr(endpoint, "CONNECTIONS", 4)
+    computing = threading.Event()
+    one = Endpoint(EndpointConfig(0), lambda path, query: computing.wait() and Reply(b""))
+    one.start()
+    clients = connect(urlsplit(one.url).port, 12, b"GET / HTTP/1.0\r\n\r\n")
+    try:
+        for client in clients[:8]:
+            with suppress(ConnectionError):
+                assert client.recv(1) == b""
+        wait_for(lambda: len(one._server.active_channels) == 4, lambda: len(one._server.active_channels))
+        computing.set()
+        for client in clients[8:]:
+            assert client.recv(12) == b"HTTP/1.0 200"
+    finally:
+        computing.set()
+        for client in clients:
+            client.close()
+        one.close()
+
+
 def test_a_request_that_takes_too_long_is_cut_off(serve, monkeypatch):
     monkeypatch.setattr(endpoint, "REQUEST_S", 0.2)
     port = serve()
