@@ -126,7 +126,7 @@ class HoldingSink(Sink):
             self._pass_on(heartbeat, tries, math.inf if patient else begin + CATCH_UP_S, last=False)
             end = time.monotonic()
             self._rest_until = end + _REST * (end - begin)
-        self._tell("wait in memory")
+        self._tell()
 
     def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
         """Deliver what waits, within seconds unless the source can wait; see :class:`Sink`."""
@@ -135,7 +135,7 @@ class HoldingSink(Sink):
         self._pass_on(heartbeat, math.inf if waits else 1, end, last=True)
         self._lost += len(self._waiting)
         self._waiting.clear()
-        self._tell("wait")
+        self._tell()
 
     @abstractmethod
     def _deliver(self, heartbeat: Heartbeat, *, last: bool) -> int:
@@ -169,18 +169,19 @@ class HoldingSink(Sink):
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                 continue
             self._failing = False
+            self._log.over(f"waiting for {self.name}")
             for _ in range(number):
                 self._waiting.popleft()
             heartbeat.beat()
             if number == 0 or time.monotonic() >= end:
                 return
 
-    def _tell(self, state: str) -> None:
+    def _tell(self) -> None:
         """Raise the last error, and say how many forecasts wait or are lost for it, if so."""
         error, lost, self._lost = self._error, self._lost, 0
         if self._failing or lost:
-            said = f"; {len(self._waiting)} forecasts {state}" if self._waiting else ""
-            said += f"; {lost} forecasts are lost" if lost else ""
+            said = f"; forecasts held in memory: {len(self._waiting)}" if self._waiting else ""
+            said += f"; forecasts lost: {lost}" if lost else ""
             raise SinkError(f"{error.came}{said}", error.expected, error.action, lost=lost) from error
 
 

@@ -312,8 +312,10 @@ class Worker:
         """Write the last snapshot and close the sinks, each even if another fails."""
         for sink in self._sinks:
             try:
-                sink.flush(self.heartbeat, patient=self._source.patient)
-                sink.close()
+                try:
+                    sink.flush(self.heartbeat, patient=self._source.patient)
+                finally:
+                    sink.close()
             except (StunetError, OSError) as error:
                 self._undelivered(sink, error, at_end=True)
         with self._lock:

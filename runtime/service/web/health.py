@@ -56,7 +56,7 @@ def warnings(status: Status) -> list[str]:
     for kind, count in status.waiting_forecasts.items():
         if count:
             found.append(
-                f"{count:,} forecasts wait in memory because the {kind} sink cannot deliver them; the log says why"
+                f"forecasts held in memory because the {kind} sink cannot deliver them, as the log says: {count:,}"
             )
     recent = status.deliveries.read()
     refused = recent.refused.total()

@@ -16,8 +16,6 @@ from runtime.service.heartbeat import Heartbeat
 from runtime.service.sinks import SinkError
 from stunet_deploy.series.times import format_time
 
-resource = pytest.importorskip("resource")
-
 SENSORS = [f"s{node}" for node in range(5)]
 
 
@@ -103,8 +101,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 @contextmanager
-def limited(kind, number):
-    """Take the process's right to files larger than so many bytes, or to more descriptors."""
+def limited(what, number):
+    """Take the process's right to files larger than so many bytes (FSIZE), or to more descriptors (NOFILE)."""
+    resource = pytest.importorskip("resource")
+    kind = getattr(resource, f"RLIMIT_{what}")
     before = resource.getrlimit(kind)
     resource.setrlimit(kind, (number, before[1]))
     try:
@@ -132,12 +132,12 @@ def restless(monkeypatch):
 TROUBLE = {
     **{
         f"full but for {room} bytes": lambda folder, room=room: limited(
-            resource.RLIMIT_FSIZE, room + max((path.stat().st_size for path in folder.glob("*.csv")), default=0)
+            "FSIZE", room + max((path.stat().st_size for path in folder.glob("*.csv")), default=0)
         )
         for room in (0, 1, 40, 300)
     },
     "gone": away,
-    "no descriptor left": lambda folder: limited(resource.RLIMIT_NOFILE, 3),
+    "no descriptor left": lambda folder: limited("NOFILE", 3),
 }
 
 
@@ -188,7 +188,7 @@ def test_what_a_disk_does_not_take_is_written_when_it_is_well(tmp_path, forecast
             error = write(sink, forecast)
             assert error is not None
             assert (error.lost, sink.held) == (0, number)
-            assert f"{number} forecasts wait" in error.came
+            assert f"held in memory: {number}" in error.came
     assert [write(sink, forecast) for forecast in forecasts[6:]] == [None] * 2
     assert sink.held == 0
     sink.close()
@@ -210,7 +210,7 @@ def test_a_process_that_ends_beside_a_bad_disk_says_what_is_lost_and_leaves_noth
     with TROUBLE[trouble](folder):
         for forecast in forecasts[2:5]:
             write(sink, forecast)
-        with pytest.raises(SinkError, match="3 forecasts are lost") as lost:
+        with pytest.raises(SinkError, match="forecasts lost: 3") as lost:
             sink.flush(Heartbeat(), patient=False)
         assert (lost.value.lost, sink.held) == (3, 0)
         sink.close()
@@ -265,7 +265,7 @@ def test_forecasts_of_a_new_bundle_wait_behind_those_of_the_old(tmp_path, foreca
     other = replace(forecasts[0].manifest, bundle_id="f" * 64)
     others = [replace(forecast, manifest=other) for forecast in forecasts[2:6]]
     sink = ParquetSink(ParquetConfig("parquet", tmp_path, 3), "ring")
-    with limited(resource.RLIMIT_FSIZE, 0):
+    with limited("FSIZE", 0):
         errors = [write(sink, forecast) for forecast in [*forecasts[:2], *others]]
     assert [error is not None for error in errors] == [False, False, True, True, True, True]
     sink.flush(Heartbeat(), patient=False)

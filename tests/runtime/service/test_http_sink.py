@@ -116,7 +116,7 @@ def test_a_server_that_hangs_or_trickles_is_given_up_and_nothing_is_lost(way, fo
         error = in_time(lambda: sink.write(forecasts[0], heartbeat, patient=False))
         assert sink.held == (way not in TAKEN)
         assert (error is None) == (way in TAKEN)
-        assert error is None or (error.lost == 0 and "1 forecasts wait" in error.came)
+        assert error is None or (error.lost == 0 and "held in memory: 1" in error.came)
 
         receiver.be_well()
         sink._rest_until = 0.0
@@ -143,7 +143,7 @@ def test_a_stop_in_the_middle_of_a_request_ends_it(way, patient, forecasts, monk
         left = in_time(lambda: sink.flush(heartbeat, patient=patient))
 
         assert (error is None) == (left is None) == (way in TAKEN)
-        assert left is None or (left.lost == 1 and "1 forecasts are lost" in left.came)
+        assert left is None or (left.lost == 1 and "forecasts lost: 1" in left.came)
         assert sink._request.ended.wait(LONG_S)  # no thread stays behind
 
 

@@ -118,7 +118,7 @@ def test_a_patient_stream_waits_until_it_is_delivered_or_stopped(forecasts, capl
     heartbeat.stopped.set()
     with pytest.raises(SinkError):
         sink.write(forecasts[1], heartbeat, patient=True)
-    with pytest.raises(SinkError, match="1 forecasts are lost"):
+    with pytest.raises(SinkError, match="forecasts lost: 1"):
         sink.flush(heartbeat, patient=True)
 
 
