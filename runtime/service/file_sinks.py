@@ -62,15 +62,15 @@ class CsvSink(HoldingSink):
 
     def _deliver(self, heartbeat: Heartbeat, *, last: bool) -> int:
         forecast = self._waiting[0]
-        issued = format_time(forecast.issued_s)
-        path = self._folder / f"{self._stream}-{issued[:10]}-{forecast.bundle_id[:8]}.csv"
+        time = format_time(forecast.issued_s)
+        issued, path = time.encode(), self._folder / f"{self._stream}-{time[:10]}-{forecast.bundle_id[:8]}.csv"
         try:
             if path != self._path:
                 self.close()
                 self._open(path, len(forecast.manifest.horizons_min) * len(forecast.manifest.targets))
-            if issued.encode() not in {self._last, *self._earlier}:
+            if issued != self._last and issued not in self._earlier:
                 self._append(forecast)
-                self._last = issued.encode()
+                self._last = issued
         except OSError as error:
             with suppress(OSError):
                 self.close()  # before the next try, what is in the file is looked at anew
@@ -94,6 +94,8 @@ class CsvSink(HoldingSink):
             while rest:
                 rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)  # some file systems say only here that they are full
+            if begin == 0:
+                sync_names(self._folder)
         except OSError:
             os.ftruncate(self._file, begin)
             raise
@@ -102,8 +104,9 @@ class CsvSink(HoldingSink):
         """Open a file, and remove what an earlier process or a failed try has left of a forecast."""
         if not self._own:  # the last process may have ended in the file of another day
             for newest in sorted(self._folder.glob(f"{self._stream}-????-??-??-{path.stem[-8:]}.csv"))[-1:]:
-                self._open_whole(newest, rows)
-                self.close()
+                if newest != path:
+                    self._open_whole(newest, rows)
+                    self.close()
         earlier = self._open_whole(path, rows)
         if path not in self._own:
             self._own.add(path)
@@ -150,7 +153,7 @@ class ParquetSink(HoldingSink):
         self._read: Path | None = None  # the last of them looked into, and its times of issue
         self._times: set[int] = set()
         make_folder(self._folder, "parquet")
-        unfinished = re.compile(rf"\.{re.escape(stream)}-[0-9a-f]{{8}}-\d{{8}}T\d{{6}}Z\.parquet\.tmp")
+        unfinished = re.compile(rf"\.{re.escape(stream)}-[0-9a-f]{{8}}-\d{{8}}T\d{{6}}Z(-\d+)?\.parquet\.tmp")
         for path in self._folder.glob(".*.tmp"):
             if unfinished.fullmatch(path.name):
                 with suppress(OSError):
@@ -221,7 +224,11 @@ class ParquetSink(HoldingSink):
             *(arrow.array(values[:, node]) for node in range(values.shape[1])),
         ]
         table = arrow.Table.from_arrays(columns, names=[*COLUMNS, *manifest.sensor_ids])
-        path = self._path_of(forecasts[0])
+        begin = path = self._path_of(forecasts[0])
+        for number in itertools.count(2):
+            if not path.exists():
+                break
+            path = begin.with_name(f"{begin.stem}-{number}.parquet")  # the clock has gone back
         temporary = path.with_name(f".{path.name}.tmp")
         try:
             arrow.parquet.write_table(table, temporary)
@@ -232,7 +239,8 @@ class ParquetSink(HoldingSink):
             with suppress(OSError):
                 temporary.unlink()
             raise
-        sync_names(self._folder)
+        with suppress(OSError):  # it is there all the same
+            sync_names(self._folder)
 
 
 def _cannot_write(path: Path, error: Exception) -> SinkError:

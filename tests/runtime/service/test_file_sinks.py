@@ -248,6 +248,16 @@ def test_a_forecast_cut_by_a_crash_before_midnight_is_removed_after_it(tmp_path,
     assert_all_there(read_csv(tmp_path), [*forecasts[:3], *forecasts[4:]])
 
 
+def test_forecasts_after_a_clock_that_went_back_take_the_place_of_none(tmp_path, forecasts):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    sink = parquet_sink(tmp_path)
+    for forecast in [*forecasts[:3], *forecasts[:3], forecasts[0]]:
+        assert write(sink, forecast) is None
+
+    written = [parquet.read_table(path)[COLUMNS[0]][0].as_py().timestamp() for path in tmp_path.iterdir()]
+    assert sorted(written) == sorted(forecast.issued_s for forecast in [*forecasts[:3], *forecasts[:3], forecasts[0]])
+
+
 def test_what_a_crash_has_left_of_a_parquet_file_is_removed_and_nothing_else(tmp_path):
     pytest.importorskip("pyarrow")
     bundle, time = "0123abcd", "20120301T080000Z"
