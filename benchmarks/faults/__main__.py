@@ -17,20 +17,24 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.faults.brokers import brokers
+from benchmarks.faults.clients import clients
 from benchmarks.faults.clocks import clocks
 from benchmarks.faults.damage import damage
 from benchmarks.faults.disks import disks
 from benchmarks.faults.endurance import endurance
+from benchmarks.faults.file_sinks import file_sinks
 from benchmarks.faults.gaps import gaps
 from benchmarks.faults.kills import kills
 from benchmarks.faults.manifests import manifests
 from benchmarks.faults.network import small_bundle
+from benchmarks.faults.receivers import receivers
 from benchmarks.faults.recordings import recordings
 from benchmarks.faults.refusals import refusals
 from benchmarks.faults.signatures import signatures
@@ -43,11 +47,13 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "endurance": lambda bundle, options, rng: endurance(bundle, options.steps),
     "clocks": lambda bundle, options, rng: clocks(bundle),
     "gaps": lambda bundle, options, rng: gaps(bundle, rng),
-    "disks": lambda bundle, options, rng: disks(bundle),
+    "disks": lambda bundle, options, rng: chain(disks(bundle), file_sinks(bundle)),
     "damage": lambda bundle, options, rng: damage(bundle, options.flips, rng),
     "messages": lambda bundle, options, rng: refusals(bundle, options.messages, rng),
     "recordings": lambda bundle, options, rng: recordings(bundle, options.messages, rng),
     "brokers": lambda bundle, options, rng: brokers(bundle, options.restarts, rng),
+    "receivers": lambda bundle, options, rng: receivers(bundle, options.posted),
+    "clients": lambda bundle, options, rng: clients(bundle, options.posted),
     "kills": lambda bundle, options, rng: kills(bundle, options.kills, options.intervals, rng),
     "signatures": lambda bundle, options, rng: signatures(bundle, options.forgeries, rng),
     "manifests": lambda bundle, options, rng: manifests(bundle, options.manifests, rng),
@@ -65,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--flips", 1000, "damaged copies of each file", quick=30)
     command.option("--forgeries", 500, "of a signed bundle, in each of four ways", quick=20)
     command.option("--restarts", 50, "of the broker", quick=3)
+    command.option("--posted", 40, "intervals, for each kind of receiver and client", quick=6)
     command.option("--kills", 500, "over all cases", quick=12)
     command.option("--intervals", 400, "of a replay that is killed", quick=60)
     command.option("--seed", 0, "of every choice")

@@ -6,8 +6,10 @@ import io
 import logging
 import os
 import random
+import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -54,11 +56,8 @@ class LiveService:
         self.now = now
         self.sent = 0
         self._out = io.StringIO()
-        text = f'{top}\n[[stream]]\nname = "ring"\nbundle = "{bundle.path}"\nstate = "state"\n{options}\n'
-        text += f"[stream.source]\n{source}\n" + ("[stream.assembler]\ngrace_s = 0\n" if assembler else "")
-        text += "".join(f"[[stream.sink]]\n{sink}\n" for sink in ('kind = "stdout"', *sinks))
-        config = folder / "service.toml"
-        config.write_text(text)
+        options += "\n[stream.assembler]\ngrace_s = 0\n" if assembler else ""
+        config = _config(bundle, folder, source, ('kind = "stdout"', *sinks), options, top)
         read, write = os.pipe()
         os.dup2(read, 0)
         os.close(read)
@@ -104,10 +103,13 @@ class LiveService:
         """Stop it and return what the stream did last.
 
         Raises:
+            TimeoutError: if it does not end.
             BaseException: what ended it before.
         """
         self._service.stop()
         self._thread.join(_PATIENCE_S)
+        if self._thread.is_alive():
+            raise TimeoutError("it has not ended")
         self._pipe.close()
         if self._error is not None:
             raise self._error
@@ -118,6 +120,94 @@ class LiveService:
             self._service.run()
         except BaseException as error:
             self._error = error
+
+
+class ServiceProcess:
+    """A service of one stream in a process of its own; what it is sent goes to its standard input.
+
+    Args:
+        bundle: the model.
+        folder: for its config, state and files.
+        sinks: tables of sinks in TOML before standard output, which is the last.
+        options: further keys of the stream.
+        top: tables beside it.
+
+    Attributes:
+        lines: the forecast lines so far.
+        log: what it has said on standard error.
+    """
+
+    def __init__(self, bundle: Bundle, folder: Path, *, sinks: Iterable[str], options: str = "", top: str = "") -> None:
+        config = _config(bundle, folder, 'kind = "stdin"', (*sinks, 'kind = "stdout"'), options, top)
+        self.lines: list[str] = []
+        self.log = ""
+        command = [sys.executable, "-m", "stunet_deploy", "run", "--config", str(config)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1)
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read, self._read_log)]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    def send(self, lines: Iterable[bytes]) -> None:
+        """Send intervals, and wait for the forecast of each."""
+        for line in lines:
+            wanted = len(self.lines) + 1
+            self._process.stdin.write(line.decode() + "\n")  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+            wait_until(lambda: len(self.lines) >= wanted, self._process.poll)  # noqa: B023
+
+    def limit(self, kind: int, number: int) -> None:
+        """Limit one of its resources; see :mod:`resource`."""
+        import resource
+
+        hard = resource.prlimit(self._process.pid, kind)[1]
+        resource.prlimit(self._process.pid, kind, (hard if number == resource.RLIM_INFINITY else number, hard))
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal that ends it, and return its exit code."""
+        self._process.send_signal(number)
+        code = self._process.wait(_PATIENCE_S)
+        for reader in self._readers:
+            reader.join(_PATIENCE_S)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with suppress(OSError):
+                pipe.close()  # type: ignore[union-attr]
+        return code
+
+    def _read(self) -> None:
+        for line in self._process.stdout:  # type: ignore[union-attr]
+            self.lines.append(line)
+
+    def _read_log(self) -> None:
+        for line in self._process.stderr:  # type: ignore[union-attr]
+            self.log += line
+
+
+def wait_until(reached: Callable[[], object], ended: Callable[[], object] = lambda: None) -> None:
+    """Wait until something is so.
+
+    Raises:
+        TimeoutError: if it is not in time, or what it needs has ended.
+    """
+    end = time.monotonic() + _PATIENCE_S
+    while not reached():
+        if time.monotonic() > end or ended() is not None:
+            raise TimeoutError("in vain")
+        time.sleep(0.001)
+
+
+def _config(bundle: Bundle, folder: Path, source: str, sinks: Iterable[str], options: str, top: str) -> Path:
+    """Write the config of a service, and return its path."""
+    text = f'{top}\n[[stream]]\nname = "ring"\nbundle = "{bundle.path}"\nstate = "state"\n{options}\n'
+    text += f"[stream.source]\n{source}\n" + "".join(f"[[stream.sink]]\n{sink}\n" for sink in sinks)
+    config = folder / "service.toml"
+    config.write_text(text)
+    return config
 
 
 def settled(status: Status) -> int:

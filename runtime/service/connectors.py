@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TextIO
 
@@ -18,9 +17,11 @@ from runtime.service.config import (
     StreamConfig,
 )
 from runtime.service.file_sinks import CsvSink, ParquetSink
+from runtime.service.http_sink import HttpSink
 from runtime.service.mqtt import Broker, MqttSink, MqttSource
-from runtime.service.sinks import HttpSink, Sink, StdoutSink
+from runtime.service.sinks import Sink
 from runtime.service.sources import ReplaySource, Source, StdinSource
+from runtime.service.stdout_sink import Output, StdoutSink
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.manifest import Manifest
 
@@ -37,8 +38,7 @@ class Connectors:
     """
 
     def __init__(self, config: ServiceConfig, out: TextIO) -> None:
-        self._out = out
-        self._lock = threading.Lock()
+        self._out = Output(out)
         self._broker = Broker(config.mqtt) if config.mqtt is not None and config.uses_mqtt else None
 
     def source(self, config: StreamConfig, manifest: Manifest) -> Source:
@@ -65,10 +65,10 @@ class Connectors:
         if isinstance(config, ParquetConfig):
             return ParquetSink(config, stream)
         if isinstance(config, HttpConfig):
-            return HttpSink(config)
+            return HttpSink(config, stream)
         if isinstance(config, MqttSinkConfig):
             return MqttSink(self._shared_broker(), config.topic or f"stunet/{stream}/forecast")
-        return StdoutSink(self._out, self._lock)
+        return StdoutSink(self._out, stream)
 
     def connected(self, config: StreamConfig) -> Callable[[], bool] | None:
         """Return a function that tells whether the broker is connected; None if the stream uses no broker."""

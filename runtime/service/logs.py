@@ -95,3 +95,9 @@ class StreamLog(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic fro
             if len(message) > _LONGEST:
                 message = f"{message[:_LONGEST]}… ({len(message):,} characters)"
             self.warning(f"{message} ({kind}, {times} times)" if times > 1 else f"{message} ({kind})")
+
+    def over(self, kind: str) -> None:
+        """Log that events of a kind have ended, if there were some; the next one is logged as the first again."""
+        times = self._times.pop(kind, 0)
+        if times:
+            self.info(f"over: {kind}, {times} times")

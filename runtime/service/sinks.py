@@ -1,27 +1,44 @@
-"""Sinks, which deliver forecasts: the interface, standard output and HTTP."""
+"""Sinks, which deliver forecasts: the interface, and what those share that hold what they cannot deliver."""
 
 from __future__ import annotations
 
-import http.client
-import threading
-import urllib.error
-import urllib.request
+import math
+import time
+from abc import abstractmethod
+from collections import deque
 from pathlib import Path
-from typing import IO, Any, Protocol, TextIO
+from typing import Protocol
 
 from runtime.forecast import Forecast
-from runtime.service.config import HttpConfig
 from runtime.service.heartbeat import Heartbeat
+from runtime.service.logs import StreamLog
 from stunet_deploy.errors import StunetError
 
-#: Longest pause in seconds between two tries of a request.
+#: Forecasts that a sink holds, and bytes of their numbers; beyond them the oldest is lost.
+HELD, HELD_BYTES = 1000, 2**25
+#: Seconds in which a live stream hands out forecasts that waited, and a stopped one its last.
+CATCH_UP_S = 10.0
+#: Longest pause in seconds between two tries.
 _LONGEST_PAUSE_S = 30.0
-#: Client errors after which a retry may succeed: timeout, too early, too many requests.
-_RETRIED = (408, 425, 429)
+#: A try that failed is followed by a rest of so many times its length, so that the stream keeps up.
+_REST = 3
 
 
 class SinkError(StunetError):
-    """A forecast could not be delivered; the stream continues."""
+    """A forecast could not be delivered; the stream continues.
+
+    Args:
+        came, expected, action: see :class:`StunetError`.
+        lost: number of forecasts that this sink will not deliver any more.
+    """
+
+    def __init__(self, came: str, expected: str, action: str, *, lost: int = 1) -> None:
+        super().__init__(came, expected, action)
+        self.lost = lost
+
+
+class RefusedError(SinkError):
+    """A forecast that the receiver would refuse again; it is not held."""
 
 
 class Sink(Protocol):
@@ -32,6 +49,11 @@ class Sink(Protocol):
     """
 
     name: str
+
+    @property
+    def held(self) -> int:
+        """Number of forecasts that wait in memory because they could not be delivered; readable by any thread."""
+        return 0
 
     def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
         """Deliver a forecast.
@@ -58,68 +80,109 @@ class Sink(Protocol):
         return
 
 
-class StdoutSink(Sink):
-    """Forecast lines on standard output, flushed one by one; a closed pipe ends the service.
+class HoldingSink(Sink):
+    """A sink that holds forecasts it cannot deliver, and delivers them in order as soon as it can.
+
+    A patient stream waits for it. Any other goes on: the forecast is held, and tried again with the next one. A sink
+    that fails takes a quarter of the stream's time at most.
 
     Args:
-        out: standard output.
-        lock: held while a line is written, since streams share the output.
+        name: see :class:`Sink`.
+        stream: name of the stream, for the log.
+        tries: tries in a row of a forecast that is the only one held, after pauses of 1, 2, 4 … seconds.
+        least: number of forecasts that is held in any case.
     """
 
-    name = "stdout"
+    def __init__(self, name: str, stream: str, *, tries: int = 1, least: int = 1) -> None:
+        self.name = name
+        self._stream = stream
+        self._log = StreamLog(stream)
+        self._tries = tries
+        self._least = least
+        self._waiting: deque[Forecast] = deque()
+        self._lost = 0  # and not told yet
+        self._failing = False
+        self._error = SinkError(
+            f"{name} is slower than forecasts come", "a sink that keeps up", "look what slows it down"
+        )
+        self._rest_until = -math.inf
 
-    def __init__(self, out: TextIO, lock: threading.Lock) -> None:
-        self._out = out
-        self._lock = lock
-
-    def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
-        """Write a line; see :class:`Sink`."""
-        with self._lock:
-            self._out.write(forecast.to_json_line() + "\n")
-            self._out.flush()
-
-
-class HttpSink(Sink):
-    """A POST request with the forecast line as its body.
-
-    A status of 200 to 299 accepts it. Any other, and no answer, is retried after 1, 2, 4 … seconds, except for
-    redirections and for client errors that a retry would meet again.
-    """
-
-    def __init__(self, config: HttpConfig) -> None:
-        self.name = f"http {config.url}"
-        self._config = config
-        self._opener = urllib.request.build_opener(_NoRedirection())
+    @property
+    def held(self) -> int:
+        """Number of forecasts that wait; see :class:`Sink`."""
+        return len(self._waiting)
 
     def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
-        """Send it and wait for the answer; see :class:`Sink`."""
-        body = forecast.to_json_line().encode()
-        request = urllib.request.Request(self._config.url, body, {"Content-Type": "application/json"}, method="POST")
-        attempt, pause_s = 1, 1.0
-        while True:
+        """Deliver it behind those that wait, or hold it; see :class:`Sink`."""
+        self._waiting.append(forecast)
+        while len(self._waiting) > self._least and (
+            len(self._waiting) > HELD or sum(one.values.nbytes for one in self._waiting) > HELD_BYTES
+        ):
+            self._waiting.popleft()
+            self._lost += 1
+        begin = time.monotonic()
+        if patient or not self._failing or begin >= self._rest_until:
+            tries = math.inf if patient else 1 if self._failing else self._tries
+            self._pass_on(heartbeat, tries, math.inf if patient else begin + CATCH_UP_S, last=False)
+            end = time.monotonic()
+            self._rest_until = end + _REST * (end - begin)
+        self._tell()
+
+    def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
+        """Deliver what waits, within seconds unless the source can wait; see :class:`Sink`."""
+        waits = patient and not heartbeat.stopped.is_set()
+        end = math.inf if waits else time.monotonic() + CATCH_UP_S
+        self._pass_on(heartbeat, math.inf if waits else 1, end, last=True)
+        self._lost += len(self._waiting)
+        self._waiting.clear()
+        self._tell()
+
+    @abstractmethod
+    def _deliver(self, heartbeat: Heartbeat, *, last: bool) -> int:
+        """Deliver the first of those that wait, and return how many; 0 if they are to wait for more.
+
+        Args:
+            heartbeat: see :meth:`Sink.write`.
+            last: whether no more will come.
+
+        Raises:
+            RefusedError: if the first one is not to be tried again.
+            SinkError: if none could be delivered.
+        """
+
+    def _pass_on(self, heartbeat: Heartbeat, tries: float, end: float, *, last: bool) -> None:
+        """Deliver what waits, until all is delivered, the tries are used up, the time is over or the stream stops."""
+        pause_s, failed = 1.0, 0
+        while self._waiting:
             try:
-                with self._opener.open(request, timeout=self._config.timeout_s):
+                number = self._deliver(heartbeat, last=last)
+            except RefusedError as error:
+                number, self._error = 1, error
+                self._lost += 1
+            except SinkError as error:
+                self._failing, self._error = True, error
+                failed += 1
+                if tries == math.inf:
+                    self._log.again(f"waiting for {self.name}", str(error))
+                if failed >= tries or heartbeat.wait(pause_s):
                     return
-            except (OSError, http.client.HTTPException) as error:
-                final = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in _RETRIED
-                if isinstance(error, urllib.error.HTTPError):
-                    error.close()
-                if final or not (patient or attempt < self._config.attempts) or heartbeat.wait(pause_s):
-                    raise SinkError(
-                        f"{self._config.url} has not accepted the forecast ({error or type(error).__name__})",
-                        "a status of 200 to 299",
-                        "look at the server's log",
-                    ) from error
-            attempt, pause_s = attempt + 1, min(2 * pause_s, _LONGEST_PAUSE_S)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                continue
+            self._failing = False
+            self._log.over(f"waiting for {self.name}")
+            for _ in range(number):
+                self._waiting.popleft()
+            heartbeat.beat()
+            if number == 0 or time.monotonic() >= end:
+                return
 
-
-class _NoRedirection(urllib.request.HTTPRedirectHandler):
-    """Turns a redirection into an error, since following it would drop the body."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> None:
-        return None
+    def _tell(self) -> None:
+        """Raise the last error, and say how many forecasts wait or are lost for it, if so."""
+        error, lost, self._lost = self._error, self._lost, 0
+        if self._failing or lost:
+            said = f"; forecasts held in memory: {len(self._waiting)}" if self._waiting else ""
+            said += f"; forecasts lost: {lost}" if lost else ""
+            raise SinkError(f"{error.came}{said}", error.expected, error.action, lost=lost) from error
 
 
 def make_folder(folder: Path, sink: str) -> None:

@@ -30,7 +30,7 @@ class ServiceCounters:
     backend_failures: int = 0
     """Intervals at which the backend failed and the stream restarted from zero."""
     undelivered: dict[str, int] = field(default_factory=dict)
-    """Forecasts that a sink has not accepted, by sink."""
+    """Forecasts that a sink has lost, by sink."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Status:
         step_times: durations of its steps.
         deliveries: statistics of its last deliveries.
         connected: whether the broker is connected; None if the stream uses no broker.
+        held: forecasts that wait in memory because a sink cannot deliver them, by sink.
     """
 
     stream: str
@@ -77,6 +78,7 @@ class Status:
     step_times: StepTimes
     deliveries: Deliveries
     connected: bool | None
+    held: dict[str, int]
 
     @property
     def refused(self) -> dict[str, int]:
@@ -95,9 +97,19 @@ class Status:
 
     @property
     def undelivered(self) -> dict[str, int]:
-        """Forecasts that were not accepted, by kind of sink, since the address of a sink may be confidential."""
-        found: dict[str, int] = {}
-        for sink, count in self.counters["service"]["undelivered"].items():
-            kind = sink.partition(" ")[0]
-            found[kind] = found.get(kind, 0) + count
-        return found
+        """Forecasts that were not delivered and are lost, by kind of sink."""
+        return _by_kind(self.counters["service"]["undelivered"])
+
+    @property
+    def waiting_forecasts(self) -> dict[str, int]:
+        """Forecasts that wait in memory until they can be delivered, by kind of sink."""
+        return _by_kind(self.held)
+
+
+def _by_kind(counts: dict[str, int]) -> dict[str, int]:
+    """Return counts by kind of sink, since the address of a sink may be confidential."""
+    found: dict[str, int] = {}
+    for sink, count in counts.items():
+        kind = sink.partition(" ")[0]
+        found[kind] = found.get(kind, 0) + count
+    return found

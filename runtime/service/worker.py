@@ -16,7 +16,7 @@ from runtime.service.deliveries import Deliveries
 from runtime.service.heartbeat import Heartbeat
 from runtime.service.logs import StreamLog
 from runtime.service.serving import Serving
-from runtime.service.sinks import Sink
+from runtime.service.sinks import Sink, SinkError
 from runtime.service.sources import Delivery, End, Inbox, Source
 from runtime.service.status import ServiceCounters, Status
 from runtime.service.step_times import StepTimes
@@ -148,6 +148,7 @@ class Worker:
             step_times=self.step_times,
             deliveries=self.deliveries,
             connected=None if self._connected is None else self._connected(),
+            held={sink.name: sink.held for sink in self._sinks},
         )
 
     def offer(self, serving: Serving, config: StreamConfig) -> None:
@@ -291,25 +292,32 @@ class Worker:
         for sink in self._sinks:
             try:
                 sink.write(forecast, self.heartbeat, patient=self._source.patient)
+                self.log.over(f"undelivered: {sink.name}")
             except BrokenPipeError:
                 raise  # the reader of standard output has closed it
             except (StunetError, OSError) as error:
-                self._counters.undelivered[sink.name] += 1
-                self.log.again(f"undelivered: {sink.name}", str(error))
+                self._undelivered(sink, error)
             self.heartbeat.beat()
         if self.serving.durable.trouble is not None:
             self.log.again("not durable", self.serving.durable.trouble)
         self._handed_s, self._handed = forecast.issued_s, time.monotonic()
         self._counters.forecasts += 1
 
+    def _undelivered(self, sink: Sink, error: StunetError | OSError, *, at_end: bool = False) -> None:
+        """Count the forecasts that a sink has lost, and log why it has not delivered."""
+        self._counters.undelivered[sink.name] += error.lost if isinstance(error, SinkError) else 1
+        self.log.again(f"{'at the end' if at_end else 'undelivered'}: {sink.name}", str(error))
+
     def _finish(self) -> None:
         """Write the last snapshot and close the sinks, each even if another fails."""
         for sink in self._sinks:
             try:
-                sink.flush(self.heartbeat, patient=self._source.patient)
-                sink.close()
+                try:
+                    sink.flush(self.heartbeat, patient=self._source.patient)
+                finally:
+                    sink.close()
             except (StunetError, OSError) as error:
-                self.log.again(f"at the end: {sink.name}", str(error))
+                self._undelivered(sink, error, at_end=True)
         with self._lock:
             self._ended = True
             open_still = [self.serving] if self._next is None else [self.serving, self._next]

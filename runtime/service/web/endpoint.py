@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import ipaddress
 import json
 import logging
+import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,15 +19,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from runtime.service.config import EndpointConfig
-from runtime.service.logs import LOG
+from runtime.service.logs import LOG, SERVICE, StreamLog
 from stunet_deploy.errors import ConfigError
 
 if TYPE_CHECKING:  # it comes with the extra [service]
     from _typeshed.wsgi import StartResponse
     from waitress.server import TcpWSGIServer
 
-#: Connections that are open at the same time; one more cuts off the oldest.
-CONNECTIONS = 256
+#: Connections that are open at the same time, and the share of the process's descriptors that they may take; one more
+#: cuts off the oldest.
+CONNECTIONS, SHARE = 256, 1 / 4
+#: Errors of a system that has no descriptor or memory left, and seconds until a connection is accepted again.
+_USED_UP, _PAUSE_S = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM), 1.0
 #: Seconds without a byte in either direction, and seconds in all, after which a connection is cut off.
 SILENCE_S, REQUEST_S = 10, 60
 #: Bytes of a request's head.
@@ -190,11 +196,30 @@ def _make_server(application: _Application, connections: dict[int, Any], listeni
 
     class Server(TcpWSGIServer):  # type: ignore[misc]
         channel_class = Channel
+        accepts_again, troubles = 0.0, StreamLog(SERVICE)
+
+        def readable(self) -> bool:
+            # The waiting client would wake the loop at once, again and again.
+            return bool(super().readable()) and time.monotonic() >= self.accepts_again
+
+        def accept(self) -> tuple[socket.socket, Any] | None:
+            try:
+                accepted: tuple[socket.socket, Any] | None = super().accept()
+            except OSError as error:
+                if error.errno not in _USED_UP:
+                    raise
+                self.accepts_again = time.monotonic() + _PAUSE_S
+                self.troubles.again("no connection to the status page", os.strerror(error.errno))
+                return None
+            if time.monotonic() - self.accepts_again > REQUEST_S:
+                self.troubles.over("no connection to the status page")
+            return accepted
 
         def handle_accept(self) -> None:
             super().handle_accept()
-            if len(self.active_channels) > CONNECTIONS:
-                _cut_off(next(iter(self.active_channels.values())))
+            served = [channel for channel in self.active_channels.values() if not channel.will_close]
+            for oldest in served[: -_room()]:
+                _cut_off(oldest)
 
         def maintenance(self, now: float) -> None:
             """Cut off what takes too long; the parent's waits for a client that does not read."""
@@ -219,10 +244,21 @@ def _make_server(application: _Application, connections: dict[int, Any], listeni
     return Server(application, connections, _sock=listening, adj=options, sockinfo=where, bind_socket=False)
 
 
+def _room() -> int:
+    """Return the number of connections that may be open, so that files and the broker always have their descriptors."""
+    try:
+        import resource
+    except ImportError:  # the system has no such limit
+        return CONNECTIONS
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return CONNECTIONS if limit == resource.RLIM_INFINITY else max(1, min(CONNECTIONS, int(limit * SHARE)))
+
+
 def _cut_off(channel: Any) -> None:
     # Not closed here: its descriptor could be given to a new connection while its events are still to be handled.
     with suppress(OSError):
         channel.socket.shutdown(socket.SHUT_RDWR)
+    channel.will_close = True  # else one whose answer is still to be computed would stay until then
 
 
 def _name_of(host: str) -> str | None:

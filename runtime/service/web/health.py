@@ -53,6 +53,11 @@ def warnings(status: Status) -> list[str]:
     found = []
     if status.connected is False and not status.ended:
         found.append("no connection to the MQTT broker; it is tried again and again, the log says why it fails")
+    for kind, count in status.waiting_forecasts.items():
+        if count:
+            found.append(
+                f"forecasts held in memory because the {kind} sink cannot deliver them, as the log says: {count:,}"
+            )
     recent = status.deliveries.read()
     refused = recent.refused.total()
     if refused > REFUSED_SHARE * recent.number:

@@ -30,7 +30,7 @@ _COUNTERS = (
 _LABELLED = (
     ("stunet_readings_refused", "refused", "reason", "Lines, messages, intervals or readings refused"),
     ("stunet_readings_dropped", "dropped", "reason", "Readings that came and are not used"),
-    ("stunet_forecasts_undelivered", "undelivered", "sink", "Forecasts that a sink has not taken"),
+    ("stunet_forecasts_undelivered", "undelivered", "sink", "Forecasts that a sink has lost"),
 )
 
 
@@ -132,6 +132,13 @@ def _gauges(statuses: list[Status]) -> Iterator[Metric]:
         "Stamp of the last interval forecast from, seconds since 1970",
         lambda status: None if status.last is None else status.last.issued_s,
     )
+    held = GaugeMetricFamily(
+        "stunet_forecasts_held", "Forecasts that wait in memory for a sink", labels=["stream", "sink"]
+    )
+    for status in statuses:
+        for kind, count in status.waiting_forecasts.items():
+            held.add_metric([status.stream, kind], count)
+    yield held
     yield gauge("stunet_interval_seconds", "Length of an interval", lambda status: status.manifest.interval_s)
     yield gauge(
         "stunet_observed_ratio",

@@ -56,6 +56,7 @@ def overview(status: Status) -> dict[str, Any]:
             "refused": status.refused,
             "dropped": status.dropped,
             "undelivered": status.undelivered,
+            "held": status.waiting_forecasts,
         },
         "drift": None if status.drift is None else _drift(status.drift, manifest),
     }

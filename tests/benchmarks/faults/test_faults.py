@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from benchmarks.faults.__main__ import PARTS
+from benchmarks.faults.clients import KINDS
+from benchmarks.faults.receivers import WAYS
 from stunet_deploy.bundle import Bundle
 from tests.paths import ROOT
 
@@ -69,6 +71,11 @@ def test_wrong_messages_are_refused_counted_and_change_nothing_and_a_broker_may_
 def test_damaged_recordings_are_refused_or_replayed(run: Any) -> None:
     pytest.importorskip("pyarrow")
     assert sum(row["times"] for row in run("recordings")) == 400
+
+
+def test_receivers_and_clients_that_hang_hold_up_no_stream(run: Any) -> None:
+    assert [row["times"] for row in run("receivers")] == [6] * len(WAYS)
+    assert len(run("clients")) == len(KINDS)
 
 
 def test_a_stream_goes_on_step_after_step(run: Any) -> None:

@@ -21,6 +21,17 @@ from tests.waiting import LONG_S, wait_for
 SENSORS = [f"s{node}" for node in range(5)]
 
 
+@pytest.fixture(scope="module")
+def forecasts(shared_example):
+    """Return 8 forecasts around midnight."""
+    stream = Stream.open(shared_example.bundle)
+    midnight = 1_330_646_400
+    rng = np.random.default_rng(3)
+    found = [stream.push(rng.uniform(0, 1, (5, 2)), midnight + 300 * t) for t in range(-4, 4)]
+    stream.close()
+    return found
+
+
 @pytest.fixture
 def recording(tmp_path, readings):
     """Return a CSV file of 40 intervals in the long layout."""

@@ -34,6 +34,24 @@ def test_what_happens_again_and_again_is_said_ever_more_rarely(out):
     assert {(line["stream"], line["level"]) for line in said} == {("ring", logging.getLevelName(30).lower())}
 
 
+def test_the_end_of_a_trouble_is_said_and_its_return_is_said_anew(out):
+    log = StreamLog("ring")
+    log.over("undelivered: csv")
+    for times in (12, 2):
+        for _ in range(times):
+            log.again("undelivered: csv", "full")
+        log.over("undelivered: csv")
+        log.over("undelivered: csv")
+    said = [json.loads(line)["message"] for line in out.getvalue().splitlines()]
+    assert said == [
+        "full (undelivered: csv)",
+        "full (undelivered: csv, 10 times)",
+        "over: undelivered: csv, 12 times",
+        "full (undelivered: csv)",
+        "over: undelivered: csv, 2 times",
+    ]
+
+
 def test_what_is_said_after_the_end_of_the_log_is_not_printed(capfd):
     level, propagate = LOG.level, LOG.propagate
     LOG.removeHandler(start_log("lines", io.StringIO()))

@@ -1,22 +1,21 @@
+"""What sinks share: forecasts that cannot be delivered are held, in order, and what is lost is counted; and stdout."""
+
 from __future__ import annotations
 
-import csv
-import http.server
 import io
-import json
+import math
+import os
+import select
+import sys
 import threading
 
-import numpy as np
 import pytest
 
-from runtime.service.config import CsvConfig, HttpConfig, ParquetConfig
-from runtime.service.file_sinks import COLUMNS, CsvSink, ParquetSink
+from runtime.service import sinks, stdout_sink
 from runtime.service.heartbeat import Heartbeat
-from runtime.service.sinks import HttpSink, SinkError, StdoutSink
-from runtime.stream import Stream
-from stunet_deploy.series.times import format_time
-
-SENSORS = [f"s{node}" for node in range(5)]
+from runtime.service.sinks import HoldingSink, RefusedError, SinkError
+from runtime.service.stdout_sink import Output, StdoutSink
+from tests.waiting import LONG_S, wait_for
 
 
 class Hurried(Heartbeat):
@@ -26,156 +25,186 @@ class Hurried(Heartbeat):
         return super().wait(0)
 
 
-@pytest.fixture(scope="module")
-def forecasts(shared_example):
-    """Return 8 forecasts around midnight."""
-    stream = Stream.open(shared_example.bundle)
-    midnight = 1_330_646_400
-    rng = np.random.default_rng(3)
-    found = [stream.push(rng.uniform(0, 1, (5, 2)), midnight + 300 * t) for t in range(-4, 4)]
-    stream.close()
-    return found
+class Moody(HoldingSink):
+    """Takes what its mood allows.
+
+    Attributes:
+        mood: raised instead of taking a forecast, or None.
+        patience: fails so many times before that mood is over.
+    """
+
+    mood, patience, tried = None, math.inf, 0
+
+    def __init__(self, **options):
+        super().__init__("moody", "ring", **options)
+        self.taken = []
+
+    def _deliver(self, heartbeat, *, last):
+        self.tried += 1
+        if self.mood is not None and self.tried <= self.patience:
+            raise self.mood("a bad mood", "a good one", "wait")
+        self.taken.append(self._waiting[0])
+        return 1
 
 
-def write_all(sink, forecasts):
+def write(sink, *forecasts, patient=False):
+    """Write forecasts; return how many were said to be lost at each, None where there was no error."""
+    lost = []
     for forecast in forecasts:
-        sink.write(forecast, Hurried(), patient=False)
-    sink.flush(Hurried(), patient=False)
-    sink.close()
+        try:
+            sink.write(forecast, Hurried(), patient=patient)
+            lost.append(None)
+        except SinkError as error:
+            lost.append(error.lost)
+    return lost
 
 
-def read_csv(folder):
-    """Return the values [horizon, node] by time of issue of all files, each forecast once."""
-    found = {}
-    for path in sorted(folder.glob("*.csv")):
-        header, *rows = csv.reader(path.read_text().splitlines())
-        assert header == [*COLUMNS, *SENSORS]
-        for issued, valid, minutes, target, degraded, *values in rows:
-            assert (target, degraded) in {("speed", "0"), ("speed", "1")}
-            key = (issued, float(minutes))
-            assert key not in found
-            assert valid > issued
-            found[key] = np.array(values, np.float32)
-    times = sorted({issued for issued, _ in found})
-    return {issued: np.stack([found[issued, minutes] for minutes in (5, 10, 15)]) for issued in times}
+@pytest.fixture(autouse=True)
+def restless(monkeypatch):
+    """A sink that fails is tried again at once."""
+    monkeypatch.setattr(sinks, "_REST", 0)
 
 
-def assert_all_there(found, forecasts):
-    assert list(found) == [format_time(forecast.issued_s) for forecast in forecasts]
-    for forecast in forecasts:
-        np.testing.assert_array_equal(found[format_time(forecast.issued_s)], forecast.values[..., 0])
+def test_what_cannot_be_delivered_is_delivered_later_in_order(forecasts):
+    sink = Moody()
+    sink.mood = SinkError
+    assert write(sink, *forecasts[:3]) == [0, 0, 0]
+    assert sink.held == 3
+    sink.mood = None
+    assert write(sink, *forecasts[3:5]) == [None, None]
+    assert (sink.held, sink.taken) == (0, forecasts[:5])
 
 
-def test_csv_has_a_file_a_day_and_every_number_whole(tmp_path, forecasts):
-    write_all(CsvSink(CsvConfig("csv", tmp_path / "out"), "ring"), forecasts)
-
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    short = forecasts[0].bundle_id[:8]
-    assert names == [f"ring-2012-03-01-{short}.csv", f"ring-2012-03-02-{short}.csv"]
-    assert_all_there(read_csv(tmp_path / "out"), forecasts)
-
-
-@pytest.mark.parametrize("cut", [1, 30, 100, 150])
-def test_csv_cut_by_a_crash_goes_on_whole_and_nothing_is_there_twice(tmp_path, forecasts, cut):
-    first, rest = forecasts[:3], forecasts[1:]
-    write_all(CsvSink(CsvConfig("csv", tmp_path), "ring"), first)
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-cut])
-
-    write_all(CsvSink(CsvConfig("csv", tmp_path), "ring"), rest[1:])  # the last one comes again
-
-    assert_all_there(read_csv(tmp_path), forecasts)
+@pytest.mark.parametrize("limit", ["forecasts", "bytes"])
+def test_beyond_the_limit_the_oldest_is_lost_and_counted(forecasts, monkeypatch, limit):
+    if limit == "forecasts":
+        monkeypatch.setattr(sinks, "HELD", 3)
+    else:
+        monkeypatch.setattr(sinks, "HELD_BYTES", 3 * forecasts[0].values.nbytes)
+    sink = Moody()
+    sink.mood = SinkError
+    assert write(sink, *forecasts[:5]) == [0, 0, 0, 1, 1]
+    sink.mood = None
+    assert write(sink, *forecasts[5:7]) == [1, None]
+    assert (sink.held, sink.taken) == (0, forecasts[3:7])
 
 
-def test_csv_does_not_write_a_forecast_again_that_is_there(tmp_path, forecasts):
-    for part in (forecasts[:3], forecasts[2:3], forecasts[2:]):
-        write_all(CsvSink(CsvConfig("csv", tmp_path), "ring"), part)
-
-    assert_all_there(read_csv(tmp_path), forecasts)
-
-
-def test_parquet_has_whole_files_of_several_forecasts_each_once(tmp_path, forecasts):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    write_all(ParquetSink(ParquetConfig("parquet", tmp_path, 3), "ring"), forecasts[:5])
-    write_all(ParquetSink(ParquetConfig("parquet", tmp_path, 3), "ring"), forecasts[4:])
-
-    tables = [parquet.read_table(path) for path in sorted(tmp_path.iterdir())]
-    assert [len(table) for table in tables] == [9, 6, 9]
-    found = {}
-    for table in tables:
-        columns = table.to_pydict()
-        values = np.stack([columns[sensor] for sensor in SENSORS], axis=-1).reshape(-1, 3, 5)
-        for time, rows in zip(columns["issued_at"][::3], values, strict=True):
-            assert format_time(int(time.timestamp())) not in found
-            found[format_time(int(time.timestamp()))] = rows
-    assert_all_there(found, forecasts)
+def test_one_forecast_is_held_however_large_it_is(forecasts, monkeypatch):
+    monkeypatch.setattr(sinks, "HELD_BYTES", 0)
+    sink = Moody(least=2)
+    sink.mood = SinkError
+    assert write(sink, *forecasts[:3]) == [0, 0, 1]
+    assert sink.held == 2
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "file").touch()
+def test_what_would_be_refused_again_is_lost_and_holds_up_nothing(forecasts):
+    sink = Moody()
+    sink.mood = SinkError
+    assert write(sink, *forecasts[:2]) == [0, 0]
+    sink.mood = RefusedError
+    assert write(sink, forecasts[2]) == [3]
+    sink.mood = None
+    assert write(sink, forecasts[3]) == [None]
+    assert sink.taken == forecasts[3:4]
 
-    with pytest.raises(SinkError, match="file/out"):
-        CsvSink(CsvConfig("csv", tmp_path / "file" / "out"), "ring")
+
+def test_a_patient_stream_waits_until_it_is_delivered_or_stopped(forecasts, caplog):
+    sink = Moody()
+    sink.mood, sink.patience = SinkError, 1000
+    assert write(sink, forecasts[0], patient=True) == [None]
+    assert (sink.tried, sink.taken) == (1001, forecasts[:1])
+    assert len([one for one in caplog.records if "a bad mood" in one.message]) == 4  # 1, 10, 100, 1,000 times
+
+    sink.patience, heartbeat = math.inf, Heartbeat()
+    heartbeat.stopped.set()
+    with pytest.raises(SinkError):
+        sink.write(forecasts[1], heartbeat, patient=True)
+    with pytest.raises(SinkError, match="forecasts lost: 1"):
+        sink.flush(heartbeat, patient=True)
+
+
+def test_a_sink_that_fails_is_not_tried_with_every_forecast_of_a_stream_that_catches_up(forecasts, monkeypatch):
+    monkeypatch.setattr(sinks, "_REST", 10**9)
+    sink = Moody(tries=3)
+    sink.mood = SinkError
+    assert write(sink, *forecasts) == [0] * len(forecasts)
+    assert (sink.tried, sink.held) == (3, len(forecasts))
 
 
 def test_stdout_has_forecast_lines(forecasts):
     out = io.StringIO()
-    write_all(StdoutSink(out, threading.Lock()), forecasts)
+    assert set(write(StdoutSink(Output(out), "ring"), *forecasts)) == {None}
 
     assert out.getvalue().splitlines() == [forecast.to_json_line() for forecast in forecasts]
 
 
 @pytest.fixture
-def server():
-    """Return a server on loopback that answers with the statuses it is given, then 204, and what it was sent."""
-    statuses, bodies = [], []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            bodies.append((self.path, self.headers["Content-Type"], json.loads(body)))
-            self.send_response(statuses.pop(0) if statuses else 204)
-            self.send_header("Location", "/elsewhere")
-            self.end_headers()
-
-        def log_message(self, *arguments):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/in", statuses, bodies
-        running.shutdown()
+def pipe():
+    """Return the ends of a pipe, the first a descriptor and the second a text stream."""
+    read, write = os.pipe()
+    with os.fdopen(write, "w", encoding="utf-8") as out:
+        yield read, out
+    os.close(read)
 
 
-def test_http_posts_every_forecast(server, forecasts):
-    url, _, bodies = server
-    write_all(HttpSink(HttpConfig("http", url)), forecasts[:2])
+@pytest.mark.skipif(sys.platform == "win32", reason="no poll on this system")
+def test_a_pipe_that_nobody_reads_holds_up_no_stream_and_has_whole_lines_in_the_end(forecasts, pipe, monkeypatch):
+    monkeypatch.setattr(stdout_sink, "_READER_S", 0.01)
+    read, out = pipe
+    shared = Output(out)
+    one, two = StdoutSink(shared, "one"), StdoutSink(shared, "two")
+    said = []
+    while len([lost for lost in said if lost is not None]) < 4:
+        said += write(one, forecasts[len(said) % 8]) + write(two, forecasts[len(said) % 8])
+    assert set(said) == {0, None}
+    assert one.held + two.held == 4
 
-    assert bodies == [("/in", "application/json", json.loads(forecast.to_json_line())) for forecast in forecasts[:2]]
+    lines = []
+
+    def collect():
+        with os.fdopen(os.dup(read), encoding="utf-8") as reader:
+            lines.extend(reader)
+
+    reading = threading.Thread(target=collect)
+    reading.start()
+    monkeypatch.setattr(stdout_sink, "_READER_S", LONG_S)
+    for sink in (one, two):
+        sink.flush(Heartbeat(), patient=False)
+    out.close()
+    reading.join()
+
+    assert len(lines) == len(said)
+    assert {line.rstrip("\n") for line in lines} <= {forecast.to_json_line() for forecast in forecasts}
 
 
-@pytest.mark.parametrize(("answers", "patient"), [([503, 500], False), ([503] * 5, True)])
-def test_http_tries_again_after_a_passing_fault(server, forecasts, answers, patient):
-    url, statuses, bodies = server
-    statuses += answers
-    HttpSink(HttpConfig("http", url)).write(forecasts[0], Hurried(), patient=patient)
+@pytest.mark.skipif(sys.platform == "win32", reason="no poll on this system")
+def test_a_stop_ends_the_wait_for_a_reader(forecasts, pipe, monkeypatch):
+    monkeypatch.setattr(stdout_sink, "_READER_S", 3600.0)
+    monkeypatch.setattr(stdout_sink, "_STOPPED_S", 0.1)
+    read, out = pipe
+    sink, heartbeat = StdoutSink(Output(out), "ring"), Heartbeat()
+    errors = []
 
-    assert len(bodies) == len(answers) + 1
+    def run():
+        try:
+            while True:
+                sink.write(forecasts[0], heartbeat, patient=True)
+        except SinkError as error:
+            errors.append(error)
 
-
-@pytest.mark.parametrize(("answers", "patient", "tries"), [([503] * 9, False, 3), ([404], True, 1), ([302], True, 1)])
-def test_http_gives_up_in_the_end_or_when_it_would_be_the_same_again(server, forecasts, answers, patient, tries):
-    url, statuses, bodies = server
-    statuses += answers
-
-    with pytest.raises(SinkError, match=str(answers[0])):
-        HttpSink(HttpConfig("http", url)).write(forecasts[0], Hurried(), patient=patient)
-    assert len(bodies) == tries
-
-
-def test_http_without_a_server_does_not_wait_after_the_stop(forecasts):
-    heartbeat = Heartbeat()
+    stream = threading.Thread(target=run, daemon=True)
+    stream.start()
+    wait_for(lambda: not select.select([], [out], [], 0)[1])  # the pipe is full
     heartbeat.stopped.set()
+    stream.join(LONG_S)
+    assert len(errors) == 1
+    os.set_blocking(read, False)
+    os.read(read, 2**20)  # or closing would wait for room
 
-    with pytest.raises(SinkError, match=r"127\.0\.0\.1:9"):
-        HttpSink(HttpConfig("http", "http://127.0.0.1:9/")).write(forecasts[0], heartbeat, patient=True)
+
+def test_a_reader_that_has_gone_ends_the_service(forecasts, pipe):
+    read, out = pipe
+    os.dup2(out.fileno(), read)  # closes the end that is read
+    sink = StdoutSink(Output(out), "ring")
+    with pytest.raises(BrokenPipeError):
+        sink.write(forecasts[0], Heartbeat(), patient=False)

@@ -6,7 +6,8 @@ import http.client
 import json
 import socket
 import threading
-from contextlib import suppress
+import time
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,6 +16,7 @@ from runtime.service.config import EndpointConfig
 from runtime.service.web import endpoint
 from runtime.service.web.endpoint import Endpoint, Reply
 from stunet_deploy.errors import ConfigError
+from tests.waiting import LONG_S, wait_for
 
 LARGE = b"x" * 20_000_000
 
@@ -38,6 +40,7 @@ def serve():
         running[-1].start()
         return urlsplit(running[-1].url).port
 
+    serve.running = running
     yield serve
     for one in running:
         one.close()
@@ -238,6 +241,27 @@ def test_one_connection_more_than_there_is_room_for_cuts_off_the_oldest(serve, m
         client.close()
 
 
+def test_a_connection_that_is_cut_off_while_it_waits_for_its_answer_leaves_at_once(monkeypatch):
+    monkeypatch.setattr(endpoint, "CONNECTIONS", 4)
+    computing = threading.Event()
+    one = Endpoint(EndpointConfig(0), lambda path, query: computing.wait() and Reply(b""))
+    one.start()
+    clients = connect(urlsplit(one.url).port, 12, b"GET / HTTP/1.0\r\n\r\n")
+    try:
+        for client in clients[:8]:
+            with suppress(ConnectionError):
+                assert client.recv(1) == b""
+        wait_for(lambda: len(one._server.active_channels) == 4, lambda: len(one._server.active_channels))
+        computing.set()
+        for client in clients[8:]:
+            assert client.recv(12) == b"HTTP/1.0 200"
+    finally:
+        computing.set()
+        for client in clients:
+            client.close()
+        one.close()
+
+
 def test_a_request_that_takes_too_long_is_cut_off(serve, monkeypatch):
     monkeypatch.setattr(endpoint, "REQUEST_S", 0.2)
     port = serve()
@@ -250,6 +274,43 @@ def test_a_request_that_takes_too_long_is_cut_off(serve, monkeypatch):
             read += len(part)
         assert read < len(LARGE)
     slow.close()
+
+
+@contextmanager
+def descriptors(number):
+    """Take the process's right to more descriptors."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_clients_wait_while_there_is_no_descriptor_and_the_loop_does_not_spin(serve, monkeypatch, caplog):
+    port = serve()
+    clients = [socket.socket() for _ in range(3)]
+    monkeypatch.setattr(endpoint, "_PAUSE_S", 3600.0)
+    with descriptors(3):
+        for client in clients:
+            client.settimeout(LONG_S)
+            client.connect(("127.0.0.1", port))
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        wait_for(lambda: [one for one in caplog.records if "no connection to the status page" in one.message])
+        server = serve.running[0]._server
+        assert server.accepts_again > time.monotonic()
+        assert not server.readable()
+    server.accepts_again = 0.0
+    for client in clients:
+        assert client.recv(12) == b"HTTP/1.0 200"
+        client.close()
+
+
+@pytest.mark.parametrize(("limit", "room"), [(2, 1), (100, 25), (10_000, 256)])
+def test_connections_take_a_share_of_the_descriptors(limit, room):
+    with descriptors(limit):
+        assert endpoint._room() == room
 
 
 def test_a_thousand_requests_of_two_hundred_clients_are_answered_by_one_thread():

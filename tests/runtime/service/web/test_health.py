@@ -37,6 +37,18 @@ def test_health_fails_when_the_disk_does(serving, monkeypatch, get, metrics):
     assert metrics(running)["stunet_durable"] == {(("stream", "ring"),): 0}
 
 
+def test_forecasts_that_wait_for_a_sink_are_warned_of_and_counted(serving, read, metrics, monkeypatch):
+    running = serving(40)
+    worker = running.service.workers[0]
+    assert metrics(running)["stunet_forecasts_held"] == {(("sink", "stdout"), ("stream", "ring")): 0}
+
+    worker._sinks[0]._waiting.append(worker.serving.stream.last)
+    (warning,) = read(running, "/healthz")["streams"]["ring"]["warnings"]
+    assert warning == "forecasts held in memory because the stdout sink cannot deliver them, as the log says: 1"
+    assert metrics(running)["stunet_forecasts_held"] == {(("sink", "stdout"), ("stream", "ring")): 1}
+    assert read(running, "/api/streams")["streams"][0]["counters"]["held"] == {"stdout": 1}
+
+
 def test_health_knows_each_trouble(serving):
     running = serving(1)
     good = replace(running.service.statuses()[0], age_s=100.0)
