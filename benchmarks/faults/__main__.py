@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.faults.broker_kills import broker_kills
 from benchmarks.faults.brokers import brokers
 from benchmarks.faults.clocks import clocks
 from benchmarks.faults.damage import damage
@@ -29,6 +30,7 @@ from benchmarks.faults.disks import disks
 from benchmarks.faults.endurance import endurance
 from benchmarks.faults.gaps import gaps
 from benchmarks.faults.kills import kills
+from benchmarks.faults.month import month
 from benchmarks.faults.network import small_bundle
 from benchmarks.faults.recordings import recordings
 from benchmarks.faults.refusals import refusals
@@ -47,6 +49,10 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "recordings": lambda bundle, options, rng: recordings(bundle, options.messages, rng),
     "brokers": lambda bundle, options, rng: brokers(bundle, options.restarts, rng),
     "kills": lambda bundle, options, rng: kills(bundle, options.kills, options.intervals, rng),
+    "broker kills": lambda bundle, options, rng: broker_kills(bundle, options.broker_kills, rng),
+    "month": lambda bundle, options, rng: month(
+        bundle, options.other and Bundle.load(options.other), options.days, rng
+    ),
 }
 
 
@@ -54,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suite, write its page, and return 1 if anything failed."""
     command = Command("benchmarks.faults", __doc__, page="reliability")
     command.option("--bundle", None, "what to stream with; an untrained model by default", kind=Path)
+    command.option("--other", None, "a second bundle of its network, to take over from it in the month", kind=Path)
     command.option("--only", tuple(PARTS), "parts; what --out has of others stays", choices=PARTS)
     command.option("--steps", 1_000_000, "of one stream", quick=3000)
     command.option("--messages", 100_000, "wrong ones, for each way that messages come", quick=400)
@@ -61,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--restarts", 50, "of the broker", quick=3)
     command.option("--kills", 500, "over all cases", quick=12)
     command.option("--intervals", 400, "of a replay that is killed", quick=60)
+    command.option("--broker-kills", 500, "over all cases", quick=8)
+    command.option("--days", 30.0, "in fast forward", quick=0.2)
     command.option("--seed", 0, "of every choice")
     options, result = command.run(measure, report, arguments)
     return int(any(row["failures"] for part in options.only for row in result["parts"][part]["rows"]))
@@ -72,8 +81,11 @@ def measure(options: Namespace) -> dict[str, Any]:
     some = set(options.only) < PARTS.keys()
     measured = stored(options.out / "reliability.json").get("parts", {}) if some else {}
     with ExitStack() as stack:
-        path = options.bundle or small_bundle(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        bundle = Bundle.load(path)
+        if options.bundle is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            options.bundle = small_bundle(folder)
+            options.other = options.other or (small_bundle(folder, "other", 6) if "month" in options.only else None)
+        bundle = Bundle.load(options.bundle)
         for part in options.only:
             rng, begin = np.random.default_rng([options.seed, list(PARTS).index(part)]), time.monotonic()
             rows = guarded(part, lambda: PARTS[part](bundle, options, rng))  # noqa: B023

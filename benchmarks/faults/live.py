@@ -54,11 +54,11 @@ class LiveService:
         self.now = now
         self.sent = 0
         self._out = io.StringIO()
-        text = f'{top}\n[[stream]]\nname = "ring"\nbundle = "{bundle.path}"\nstate = "state"\n{options}\n'
-        text += f"[stream.source]\n{source}\n" + ("[stream.assembler]\ngrace_s = 0\n" if assembler else "")
-        text += "".join(f"[[stream.sink]]\n{sink}\n" for sink in ('kind = "stdout"', *sinks))
         config = folder / "service.toml"
-        config.write_text(text)
+        grace = 0 if assembler else None
+        config.write_text(
+            config_text(bundle, source, ('kind = "stdout"', *sinks), options=options, top=top, grace_s=grace)
+        )
         read, write = os.pipe()
         os.dup2(read, 0)
         os.close(read)
@@ -118,6 +118,15 @@ class LiveService:
             self._service.run()
         except BaseException as error:
             self._error = error
+
+
+def config_text(
+    bundle: Bundle, source: str, sinks: Iterable[str], *, options: str = "", top: str = "", grace_s: float | None = None
+) -> str:
+    """Return the config of a service of one stream, from tables in TOML; with a grace, single readings come."""
+    text = f'{top}\n[[stream]]\nname = "ring"\nbundle = "{bundle.path}"\nstate = "state"\n{options}\n'
+    text += f"[stream.source]\n{source}\n" + ("" if grace_s is None else f"[stream.assembler]\ngrace_s = {grace_s}\n")
+    return text + "".join(f"[[stream.sink]]\n{sink}\n" for sink in sinks)
 
 
 def settled(status: Status) -> int:
