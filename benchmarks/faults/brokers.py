@@ -38,6 +38,7 @@ class Peer:
         from paho.mqtt.enums import CallbackAPIVersion
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
+        from paho.mqtt.subscribeoptions import SubscribeOptions
 
         self.received: list[bytes] = []
         self._confirmations = threading.Semaphore(0)
@@ -46,7 +47,9 @@ class Peer:
         self._client.max_inflight_messages_set(in_flight)
         subscribed = threading.Event()
         if topic:
-            self._client.on_connect = lambda client, *_: client.subscribe(topic, 1)
+            # The retained message once, not with each connection, where older ones may come after it.
+            options = SubscribeOptions(1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+            self._client.on_connect = lambda client, *_: client.subscribe(topic, options=options)
         else:
             self._client.on_connect = lambda *_: subscribed.set()
         self._client.on_subscribe = lambda *_: subscribed.set()
