@@ -1,4 +1,4 @@
-"""Faults: what a controller meets in years, done to a stream in half an hour; ``make faults`` runs all of it.
+"""Faults: what a controller meets in years, done to a stream in an hour; ``make faults`` runs all of it.
 
     python -m benchmarks.faults [--only kills damage] [--bundle model.bundle] [--kills 500] ...
 
@@ -51,7 +51,7 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "kills": lambda bundle, options, rng: kills(bundle, options.kills, options.intervals, rng),
     "broker kills": lambda bundle, options, rng: broker_kills(bundle, options.broker_kills, rng),
     "month": lambda bundle, options, rng: month(
-        bundle, options.other and Bundle.load(options.other), options.days, rng
+        bundle, options.other and Bundle.load(options.other.resolve()), options.days, rng
     ),
 }
 
@@ -85,7 +85,7 @@ def measure(options: Namespace) -> dict[str, Any]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             options.bundle = small_bundle(folder)
             options.other = options.other or (small_bundle(folder, "other", 6) if "month" in options.only else None)
-        bundle = Bundle.load(options.bundle)
+        bundle = Bundle.load(options.bundle.resolve())  # configs in other folders name it
         for part in options.only:
             rng, begin = np.random.default_rng([options.seed, list(PARTS).index(part)]), time.monotonic()
             rows = guarded(part, lambda: PARTS[part](bundle, options, rng))  # noqa: B023

@@ -67,7 +67,7 @@ class DrivenService:
     def start(self) -> None:
         """Start it again, and return before it has."""
         self._questions, asked = self._context.Pipe()
-        self._process = self._context.Process(target=work, args=(self._folder, self._clock, asked))
+        self._process = self._context.Process(target=work, args=(self._folder, self._clock, asked), daemon=True)
         self._process.start()
         asked.close()  # so that its end is seen here
 

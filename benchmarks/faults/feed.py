@@ -89,9 +89,9 @@ class Feed:
         for path in sorted(folder.iterdir()):
             right = self._folder / path.name
             known = set(right.read_text().splitlines()) if right.is_file() else set()
-            head, *rows = path.read_text().splitlines()
+            rows = path.read_text().splitlines()
             seen.update(row.partition(",")[0] for row in rows)
-            found += [f"{path.name}: another row {row[:60]}" for row in (head, *rows) if row not in known]
+            found += [f"{path.name}: another row {row[:60]}" for row in rows if row not in known]
         once = self._manifest.horizon * len(self._manifest.targets)
         found += [f"{seen[issued]} rows of {issued}" for issued in self.expected if seen[issued] != once]
         return found

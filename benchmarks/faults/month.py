@@ -88,7 +88,7 @@ class Surroundings:
     """What happens around a service.
 
     Args:
-        roadside: with the running service.
+        roadside: with the service.
         bundles: models that take over from one another.
         rng: of every choice.
 

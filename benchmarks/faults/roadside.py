@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -108,7 +109,9 @@ class Roadside:
         except TimeoutError as error:
             failures.append(str(error))
         else:
-            refused = {**status["stream"]["refused"], "late": 0}  # copies: else something would be missing
+            refused = Counter(status["stream"]["refused"])
+            refused.update(status["assembler"]["refused"] if self._single else {})
+            del refused["late"]  # copies: else something would be missing
             failures += [f"{number} refused as {reason}" for reason, number in refused.items() if number]
         with suppress(TimeoutError):
             last = max(self.feed.expected).encode()
