@@ -16,7 +16,7 @@ DOCUMENTS = sorted(
 )
 README_CODE = "\n".join(re.findall(r"^```\w*\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S))
 ROOMS = ("stunet_deploy", "training", "export", "runtime")
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+TARGETS = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.M))
 
 HELP_WITHOUT_TORCH = """
 import sys
