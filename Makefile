@@ -15,10 +15,10 @@ BINDINGS := tensorrt-cu12-bindings==10.3.0 $(addprefix tensorrt-cu13-bindings==,
 QUICK := $(if $(STUNET_NO_SKIP),,-m "not slow")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bindings bench faults live
+.PHONY: help demo test check bindings bench faults live arm64
 
 help: ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -nE 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 demo: $(READY) ## Train, export, verify and stream on the data in the package; report in demo/
 	@$(BIN)/stunet demo --out demo
@@ -47,6 +47,9 @@ bench: $(READY) ## Run the benchmarks; results in benchmarks/results/
 
 faults: $(READY) ## Do to a stream what a controller meets in years; results in benchmarks/results/
 	@$(BIN)/python -m benchmarks.faults
+
+arm64: $(READY) ## Verify a bundle and run a service with the ARM builds under emulation; fetches Debian for ARM
+	@$(BIN)/python -m benchmarks.field.arm64
 
 live: $(VENV)/.live ## Run the service on a running SUMO simulation, which is installed first; results in live/
 	@$(BIN)/python -m benchmarks.live

@@ -1,4 +1,4 @@
-"""Faults: what a controller meets in years, done to a stream in half an hour; ``make faults`` runs all of it.
+"""Faults: what a controller meets in years, done to a stream in an hour; ``make faults`` runs all of it.
 
     python -m benchmarks.faults [--only kills damage] [--bundle model.bundle] [--kills 500] ...
 
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.faults.broker_kills import broker_kills
 from benchmarks.faults.brokers import brokers
 from benchmarks.faults.clients import clients
 from benchmarks.faults.clocks import clocks
@@ -33,6 +34,7 @@ from benchmarks.faults.file_sinks import file_sinks
 from benchmarks.faults.gaps import gaps
 from benchmarks.faults.kills import kills
 from benchmarks.faults.manifests import manifests
+from benchmarks.faults.month import month
 from benchmarks.faults.network import small_bundle
 from benchmarks.faults.receivers import receivers
 from benchmarks.faults.recordings import recordings
@@ -57,6 +59,10 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "kills": lambda bundle, options, rng: kills(bundle, options.kills, options.intervals, rng),
     "signatures": lambda bundle, options, rng: signatures(bundle, options.forgeries, rng),
     "manifests": lambda bundle, options, rng: manifests(bundle, options.manifests, rng),
+    "broker kills": lambda bundle, options, rng: broker_kills(bundle, options.broker_kills, rng),
+    "month": lambda bundle, options, rng: month(
+        bundle, options.other and Bundle.load(options.other.resolve()), options.days, rng
+    ),
 }
 
 
@@ -64,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suite, write its page, and return 1 if anything failed."""
     command = Command("benchmarks.faults", __doc__, page="reliability")
     command.option("--bundle", None, "what to stream with; an untrained model by default", kind=Path)
+    command.option("--other", None, "a second bundle of its network, to take over from it in the month", kind=Path)
     command.option("--only", tuple(PARTS), "parts; what --out has of others stays", choices=PARTS)
     command.option("--steps", 1_000_000, "of one stream", quick=3000)
     command.option("--messages", 100_000, "wrong ones, for each way that messages come", quick=400)
@@ -74,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--posted", 40, "intervals, for each kind of receiver and client", quick=6)
     command.option("--kills", 500, "over all cases", quick=12)
     command.option("--intervals", 400, "of a replay that is killed", quick=60)
+    command.option("--broker-kills", 500, "over all cases", quick=8)
+    command.option("--days", 30.0, "in fast forward", quick=0.2)
     command.option("--seed", 0, "of every choice")
     options, result = command.run(measure, report, arguments)
     return int(any(row["failures"] for part in options.only for row in result["parts"][part]["rows"]))
@@ -85,8 +94,11 @@ def measure(options: Namespace) -> dict[str, Any]:
     some = set(options.only) < PARTS.keys()
     measured = stored(options.out / "reliability.json").get("parts", {}) if some else {}
     with ExitStack() as stack:
-        path = options.bundle or small_bundle(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        bundle = Bundle.load(path)
+        if options.bundle is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            options.bundle = small_bundle(folder)
+            options.other = options.other or (small_bundle(folder, "other", 6) if "month" in options.only else None)
+        bundle = Bundle.load(options.bundle.resolve())  # configs in other folders name it
         for part in options.only:
             rng, begin = np.random.default_rng([options.seed, list(PARTS).index(part)]), time.monotonic()
             rows = guarded(part, lambda: PARTS[part](bundle, options, rng))  # noqa: B023

@@ -8,20 +8,21 @@ start.
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import signal
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import product
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.faults.network import START_S, digest, single_readings, values_of
+from benchmarks.faults.driven import forkserver
+from benchmarks.faults.network import START_S, Mode, digest, single_readings, values_of
 from benchmarks.faults.table import Row
 from runtime.aggregation import Assembler
 from runtime.durable.stream import DurableStream
@@ -30,7 +31,7 @@ from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
 
 EVERY = 3  # intervals between two snapshots
-CASES = [(mode, source) for mode in ("carry", "window") for source in ("intervals", "readings")]
+CASES: list[tuple[Mode, str]] = list(product(("carry", "window"), ("intervals", "readings")))
 BEGUN = "begun"  # what a process notes first
 _NOTE = re.compile(rf"^(?:{BEGUN}|(\d+) ([0-9a-f]{{64}}))$", re.M)
 
@@ -41,12 +42,10 @@ def kills(bundle: Bundle, number: int, intervals: int, rng: np.random.Generator)
         yield kill(bundle, mode, source, intervals, (number + index) // len(CASES), rng)
 
 
-def kill(bundle: Bundle, mode: str, source: str, intervals: int, number: int, rng: np.random.Generator) -> Row:
+def kill(bundle: Bundle, mode: Mode, source: str, intervals: int, number: int, rng: np.random.Generator) -> Row:
     """Kill a replay again and again; start a new one whenever one ends alive."""
     expected, pushes = uninterrupted(bundle, mode, source, intervals)
-    # A server that has imported everything makes each process, or 500 imports of numpy would take most of the time.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = forkserver()
     done, running, replays, failures = 0, 0, 0, []
     start_s = 0.1  # how long a start takes, as measured by the last one
     while done < number:
@@ -111,9 +110,9 @@ def check(notes: str, expected: dict[int, str], pushes: int, counted: dict[str, 
     return wrong
 
 
-def uninterrupted(bundle: Bundle, mode: str, source: str, intervals: int) -> tuple[dict[int, str], int]:
+def uninterrupted(bundle: Bundle, mode: Mode, source: str, intervals: int) -> tuple[dict[int, str], int]:
     """Return the hashes of a run without faults by time, and its number of pushes."""
-    stream = Stream.open(bundle, mode="window" if mode == "window" else "carry")
+    stream = Stream.open(bundle, mode=mode)
     run = forecasts_of(stream, source, 0, intervals, Assembler(bundle.manifest, grace_s=0))
     found = {forecast.issued_s: digest(forecast) for forecast in run}
     pushes = stream.counters.pushes
@@ -143,11 +142,11 @@ def forecasts_of(
             assembler.add(sensor, second, reading, now=second)
 
 
-def work(path: Path, folder: Path, notes: Path, mode: str, source: str, intervals: int, tell: Connection) -> None:
+def work(path: Path, folder: Path, notes: Path, mode: Mode, source: str, intervals: int, tell: Connection) -> None:
     """Be the process that is killed: recover, go on, note every forecast; say when it begins, and what was counted."""
     bundle = Bundle.load(path)
     assembler = Assembler(bundle.manifest, grace_s=0)
-    stream = Stream.open(bundle, mode="window" if mode == "window" else "carry")
+    stream = Stream.open(bundle, mode=mode)
     durable = DurableStream(stream, folder, every=EVERY, assembler=assembler if source == "readings" else None)
     with notes.open("ab", buffering=0) as out:
         first = 0

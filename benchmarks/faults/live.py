@@ -56,8 +56,7 @@ class LiveService:
         self.now = now
         self.sent = 0
         self._out = io.StringIO()
-        options += "\n[stream.assembler]\ngrace_s = 0\n" if assembler else ""
-        config = _config(bundle, folder, source, ('kind = "stdout"', *sinks), options, top)
+        config = _config(bundle, folder, source, ('kind = "stdout"', *sinks), options, top, 0 if assembler else None)
         read, write = os.pipe()
         os.dup2(read, 0)
         os.close(read)
@@ -201,12 +200,27 @@ def wait_until(reached: Callable[[], object], ended: Callable[[], object] = lamb
         time.sleep(0.001)
 
 
-def _config(bundle: Bundle, folder: Path, source: str, sinks: Iterable[str], options: str, top: str) -> Path:
-    """Write the config of a service, and return its path."""
+def config_text(
+    bundle: Bundle, source: str, sinks: Iterable[str], *, options: str = "", top: str = "", grace_s: float | None = None
+) -> str:
+    """Return the config of a service of one stream, from tables in TOML; with a grace, single readings come."""
     text = f'{top}\n[[stream]]\nname = "ring"\nbundle = "{bundle.path}"\nstate = "state"\n{options}\n'
-    text += f"[stream.source]\n{source}\n" + "".join(f"[[stream.sink]]\n{sink}\n" for sink in sinks)
+    text += f"[stream.source]\n{source}\n" + ("" if grace_s is None else f"[stream.assembler]\ngrace_s = {grace_s}\n")
+    return text + "".join(f"[[stream.sink]]\n{sink}\n" for sink in sinks)
+
+
+def _config(
+    bundle: Bundle,
+    folder: Path,
+    source: str,
+    sinks: Iterable[str],
+    options: str,
+    top: str,
+    grace_s: float | None = None,
+) -> Path:
+    """Write the config of a service, and return its path."""
     config = folder / "service.toml"
-    config.write_text(text)
+    config.write_text(config_text(bundle, source, sinks, options=options, top=top, grace_s=grace_s))
     return config
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from runtime.forecast import Forecast
 from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 
+Mode = Literal["carry", "window"]
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
 READINGS = 3  # of a sensor in an interval
 SENSORS = 8
@@ -27,7 +28,7 @@ def in_memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-def small_bundle(folder: Path) -> Path:
+def small_bundle(folder: Path, name: str = "small", channels: int = 4) -> Path:
     """Export an untrained ST-UNet of a few sensors of the shipped data; return its bundle."""
     from benchmarks.harness.networks import recorded_checkpoint, shortened, st_unet
     from benchmarks.harness.weeks import small_recording
@@ -37,9 +38,9 @@ def small_bundle(folder: Path) -> Path:
     data = small_recording(folder / "small.npz", SENSORS)
     series = read_series(data)
     series = replace(series, site=replace(series.site, timezone=ZONE))
-    checkpoint = recorded_checkpoint(series, data, st_unet(4))
+    checkpoint = recorded_checkpoint(series, data, st_unet(channels))
     # The second precision is for a further file to damage; what it costs an untrained model says nothing.
-    return export_bundle(shortened(checkpoint, 96), folder / "small.bundle", precisions=("fp16",), force=True).path
+    return export_bundle(shortened(checkpoint, 96), folder / f"{name}.bundle", precisions=("fp16",), force=True).path
 
 
 def values_of(manifest: Manifest, step: int) -> NDArray[np.float64] | None:
@@ -61,13 +62,18 @@ def readings_of(manifest: Manifest, step: int) -> NDArray[np.float64]:
 def single_readings(manifest: Manifest, first: int, stop: int) -> Iterator[tuple[str, float, dict[str, float]]]:
     """Yield (sensor, time, reading) from interval ``first`` on, in the order of time."""
     for step in range(first, stop + 1):  # one more, so that the last one ends
-        values = values_of(manifest, step)
-        if values is not None:
-            for number in range(READINGS):
-                second = START_S + manifest.interval_s * (step + number / READINGS)
-                for node, sensor in enumerate(manifest.sensor_ids):
-                    reading = dict(zip(manifest.features, (values[node] * (1 - 0.01 * number)).tolist(), strict=True))
-                    yield sensor, second + node / 1000, reading
+        yield from single_readings_of(manifest, step)
+
+
+def single_readings_of(manifest: Manifest, step: int) -> Iterator[tuple[str, float, dict[str, float]]]:
+    """Yield (sensor, time, reading) of one interval in the order of time; none of one that never came."""
+    values = values_of(manifest, step)
+    for number in range(0 if values is None else READINGS):
+        assert values is not None
+        second = START_S + manifest.interval_s * (step + number / READINGS)
+        for node, sensor in enumerate(manifest.sensor_ids):
+            reading = dict(zip(manifest.features, (values[node] * (1 - 0.01 * number)).tolist(), strict=True))
+            yield sensor, second + node / 1000, reading
 
 
 def message_of(manifest: Manifest, stamp: int | str, values: NDArray[np.float64]) -> dict[str, Any]:

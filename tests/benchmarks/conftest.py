@@ -45,3 +45,9 @@ def run_benchmark(
 def small(shared: Shared) -> Path:
     """The bundle of an untrained model of a few sensors."""
     return shared.folder("small-bundle", small_bundle) / "small.bundle"
+
+
+@pytest.fixture(scope="session")
+def other(shared: Shared) -> Path:
+    """The bundle of another model of the same sensors."""
+    return shared.folder("other-bundle", lambda folder: small_bundle(folder, "other", 6)) / "other.bundle"

@@ -16,7 +16,7 @@ DOCUMENTS = sorted(
 )
 README_CODE = "\n".join(re.findall(r"^```\w*\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S))
 ROOMS = ("stunet_deploy", "training", "export", "runtime")
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+TARGETS = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.M))
 
 HELP_WITHOUT_TORCH = """
 import sys
@@ -44,7 +44,7 @@ def readme_commands() -> list[tuple[str, ...]]:
 
 
 def test_the_readme_names_make_targets_that_exist() -> None:
-    named = set(re.findall(r"^make ([a-z]+)", README_CODE, re.M))
+    named = set(re.findall(r"^make ([a-z0-9]+)", README_CODE, re.M))
 
     assert {"demo", "test"} <= named <= TARGETS
 
@@ -53,7 +53,7 @@ def test_the_readme_names_make_targets_that_exist() -> None:
 def test_make_help_lists_every_target() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    assert set(re.findall(r"make ([a-z]+)", shown)) == TARGETS
+    assert set(re.findall(r"make ([a-z0-9]+)", shown)) == TARGETS
 
 
 @pytest.mark.parametrize("command", readme_commands(), ids=" ".join)

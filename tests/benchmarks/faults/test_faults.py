@@ -30,8 +30,9 @@ def run(small: Path, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
     In a process of its own: the suite takes standard input away and limits the size of files.
     """
 
-    def run_parts(*parts: str) -> list[dict[str, Any]]:
+    def run_parts(*parts: str, other: Path | None = None) -> list[dict[str, Any]]:
         options = ["--quick", "--bundle", str(small), "--only", *parts, "--out", str(tmp_path)]
+        options += [] if other is None else ["--other", str(other)]
         command = [sys.executable, "-m", "benchmarks.faults", *options]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -66,6 +67,20 @@ def test_nobody_but_the_owner_of_the_key_can_alter_a_signed_bundle(run: Any) -> 
 def test_wrong_messages_are_refused_counted_and_change_nothing_and_a_broker_may_come_and_go(run: Any) -> None:
     pytest.importorskip("paho.mqtt.client")
     assert [row["times"] for row in run("messages", "brokers")] == [403, 400, 400, 3]
+
+
+@pytest.mark.needs_system_package("mosquitto")
+def test_a_service_killed_while_its_broker_comes_and_goes_loses_and_doubles_nothing(run: Any) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    assert [row["times"] for row in run("broker kills")] == [2] * 4
+
+
+@pytest.mark.needs_system_package("mosquitto")
+def test_days_in_fast_forward(run: Any, other: Path) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    one, restarts = run("month", other=other)
+    assert "other bundle 1 times" in one["seen"]
+    assert len(restarts["data"]["least_of_each_day"]) == 1
 
 
 def test_damaged_recordings_are_refused_or_replayed(run: Any) -> None:
