@@ -29,9 +29,11 @@ class Sink(Protocol):
 
     Attributes:
         name: its name in the log and the counters.
+        lost: forecasts that it has taken and that were refused afterwards.
     """
 
     name: str
+    lost: int = 0
 
     def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
         """Deliver a forecast.
