@@ -28,6 +28,7 @@ from benchmarks.faults.damage import damage
 from benchmarks.faults.disks import disks
 from benchmarks.faults.endurance import endurance
 from benchmarks.faults.gaps import gaps
+from benchmarks.faults.hostile_brokers import hostile_brokers
 from benchmarks.faults.kills import kills
 from benchmarks.faults.network import small_bundle
 from benchmarks.faults.recordings import recordings
@@ -47,6 +48,7 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "recordings": lambda bundle, options, rng: recordings(bundle, options.messages, rng),
     "brokers": lambda bundle, options, rng: brokers(bundle, options.restarts, rng),
     "kills": lambda bundle, options, rng: kills(bundle, options.kills, options.intervals, rng),
+    "hostile-brokers": lambda bundle, options, rng: hostile_brokers(bundle, options.cases, rng),
 }
 
 
@@ -59,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--messages", 100_000, "wrong ones, for each way that messages come", quick=400)
     command.option("--flips", 1000, "damaged copies of each file", quick=30)
     command.option("--restarts", 50, "of the broker", quick=3)
+    command.option("--cases", 1000, "of hostile brokers, at most", quick=12)
     command.option("--kills", 500, "over all cases", quick=12)
     command.option("--intervals", 400, "of a replay that is killed", quick=60)
     command.option("--seed", 0, "of every choice")
