@@ -85,7 +85,6 @@ def _limits() -> Iterator[Case]:
     yield Case("no wildcards", Script(connack(wildcards=0)), MEANINGS[0xA2], ("subscribe", "0xa2"))
     yield Case("a short session", Script(connack(session_s=60)), "keeps the session for 60 s", dry=None)
     yield Case("another name", Script(connack(other_id="x" * 1000)), "not by its own", dry=False)
-    yield Case("a limit of 0", Script(connack(ahead=0)), "a limit of 0", ("protocol", "limits"))
     yield Case("another server", Script(connack(0x9D, reference="b.example")), "b.example", ("connect", "0x9d"))
     yield Case("a long reason", Script(connack(0x87, said="y" * 60_000)), "yyy", ("connect", "0x87"))
 
@@ -94,10 +93,11 @@ def _broken() -> Iterator[Case]:
     words, counted = "what is no MQTT 5", ("protocol", "unreadable")
     huge = b"\x30\xff\xff\xff\x7f" + bytes(1000)
     for name, data in {
-        "no MQTT": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        "no MQTT": b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n" + b"x" * 100,
         "half a CONNACK": packet(0x20, b"\0"),
         "a CONNACK with an unknown property": packet(0x20, b"\0\0\x02\x7f\x01"),
         "a CONNACK with an unknown code": packet(0x20, b"\0\xee\0"),
+        "a limit of 0": connack(ahead=0),
         "a length without an end": b"\x20\xff\xff\xff\xff\xff\xff",
     }.items():
         yield Case(name, Script(data), words, counted)

@@ -126,8 +126,8 @@ class ScriptedBroker:
             _end(connection)
 
     def send(self, data: bytes) -> None:
-        """Send something to whoever is connected."""
-        for connection in list(self._open):
+        """Send something to whoever is connected; not within an answer that trickles."""
+        for connection in list(self._open) if not self._script.trickle_s else ():
             with suppress(OSError):
                 connection.sendall(data)
 

@@ -236,11 +236,7 @@ class Connection:
         if reason.is_failure:
             self._lose(refusal("connect", "the broker refuses the connection", reason.value, _said(properties)))
             return
-        try:
-            limits = Limits.of(properties, self._config, self._session_s)
-        except ValueError as error:
-            self._lose(Trouble("protocol", "limits", f"the broker's answer has {error}", True))
-            return
+        limits = Limits.of(properties, self._session_s)
         # It may ask for a shorter time; a longer one, or none, must not keep a dead connection from being noticed.
         own = self._config.keepalive_s
         client._keepalive = min(own, getattr(properties, "ServerKeepAlive", own) or own)

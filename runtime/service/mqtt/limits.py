@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from runtime.service.config import MqttConfig
-
 AT_LEAST_ONCE = 1
 #: Messages that are sent ahead of their confirmation.
 _AHEAD = 20
@@ -40,22 +38,15 @@ class Limits:
     other_id: str | None
 
     @classmethod
-    def of(cls, properties: object, config: MqttConfig, session_s: int) -> Limits:
-        """Read them from the properties of an answer; what it leaves out has the protocol's default.
-
-        Raises:
-            ValueError: if a limit leaves room for nothing, which the protocol forbids.
-        """
+    def of(cls, properties: object, session_s: int) -> Limits:
+        """Read them from the properties of an answer; what it leaves out has the protocol's default."""
 
         def number(name: str, default: int) -> int:
             return int(getattr(properties, name, default))
 
-        packet, ahead = number("MaximumPacketSize", 2**32), number("ReceiveMaximum", 65535)
-        if packet == 0 or ahead == 0:
-            raise ValueError("a limit of 0")
         return cls(
-            packet=None if packet == 2**32 else packet,
-            ahead=min(_AHEAD, ahead),
+            packet=getattr(properties, "MaximumPacketSize", None),
+            ahead=min(_AHEAD, number("ReceiveMaximum", 65535)),  # paho takes no answer with 0
             qos=min(AT_LEAST_ONCE, number("MaximumQoS", 2)),
             retain=bool(number("RetainAvailable", 1)),
             wildcards=bool(number("WildcardSubscriptionAvailable", 1)),
@@ -76,7 +67,7 @@ class Limits:
             return 0xA2
         return None
 
-    def remarks(self, config: MqttConfig, session_s: int) -> Iterator[str]:
+    def remarks(self, session_s: int) -> Iterator[str]:
         """Yield what works less well because of them."""
         if self.session_s < session_s:
             yield (

@@ -224,7 +224,7 @@ class Link:
         if self._status_topic is not None:
             self._outbox.put_first(Outgoing(self._status_topic, ONLINE.encode()))
         self.standing.connect(limits)
-        for remark in limits.remarks(self.config, self.config.session_s):
+        for remark in limits.remarks(self.config.session_s):
             self._log.again("limit of the broker", remark)
         foreign = sorted({topic for topics, _ in self._others for topic in topics} - set(self._topics))
         if kept and foreign:

@@ -72,7 +72,7 @@ class _Probe:
     def on_connect(self, limits: Limits, kept: bool) -> None:
         """Subscribe and publish."""
         self._connected = True
-        self.found.remarks += limits.remarks(self._config, 0)
+        self.found.remarks += limits.remarks(0)
         for topic in self._topics:
             code = limits.forbids(topic)
             if code is None:

@@ -106,5 +106,5 @@ class Standing:
                 (problems if trouble.reason.startswith("0x") else warnings).append(trouble.text)
             problems += [trouble.text for trouble in self._publications.values()]
             if self.connected and self.limits is not None:
-                warnings += self.limits.remarks(self._config, self._config.session_s)
+                warnings += self.limits.remarks(self._config.session_s)
             return BrokerReport(self.connected, tuple(problems), tuple(warnings), dict(self._troubles))

@@ -99,14 +99,19 @@ def refusal(what: str, came: str, code: int, said: str | None = None) -> Trouble
     return Trouble(what, f"0x{code:02x}", f"{came}: {meaning} (0x{code:02x}{more})", code in LASTING)
 
 
+def _why(error: ssl.SSLError) -> str:
+    """Return the words of OpenSSL; an error made elsewhere has only its text."""
+    return getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error)
+
+
 def failure(error: BaseException, host: str, port: int) -> Trouble:
     """Return the trouble behind an error of the network while a connection is made or used."""
     where = f"{host}:{port}"
     if isinstance(error, ssl.SSLCertVerificationError):
-        why = f"the certificate of {where} is not trusted ({error.verify_message}); ca_file names its authority"
+        why = f"the certificate of {where} is not trusted ({_why(error)}); ca_file names its authority"
         return Trouble("network", "certificate", why, True)
     if isinstance(error, ssl.SSLError):
-        why = f"no TLS with {where} ({error.reason or error}); look at port, certificate_file and the broker's log"
+        why = f"no TLS with {where} ({_why(error)}); look at port, certificate_file and the broker's log"
         return Trouble("network", "tls", why, True)
     if isinstance(error, socket.gaierror):
         return Trouble("network", "name", f"no address for the host {host} ({error.strerror})")
