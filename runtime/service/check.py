@@ -106,7 +106,7 @@ def _check_broker(config: ServiceConfig, broker: MqttConfig, forecasts: dict[str
         if isinstance(stream.source, MqttSourceConfig)
         for topic in stream.source.topics
     }
-    messages = {broker.status: len(OFFLINE), **forecasts}
+    messages = {**forecasts, broker.status: len(OFFLINE)}
     result = probe(broker, name, sorted(topics), messages)
     found.notes += result.remarks
     for trouble in result.troubles:

@@ -44,11 +44,6 @@ class Waker:
         with suppress(OSError):  # it is full, so that the thread is awake, or closed
             self._write.send(b"x")
 
-    def wait(self, seconds: float) -> None:
-        """Wait until somebody wakes this thread."""
-        select.select([self._read], [], [], seconds)
-        self.drain()
-
     def drain(self) -> None:
         """Forget all calls so far."""
         with suppress(OSError):
@@ -147,7 +142,7 @@ class Connection:
                 clean_start=self._session_s == 0,
                 properties=properties,
             )
-        except (OSError, ValueError) as error:  # UnicodeError and ssl.CertificateError are ValueErrors
+        except (OSError, ValueError) as error:  # a name that is none is a UnicodeError, which is a ValueError
             raise LostError(failure(error, config.host, config.port)) from error
         self._ask("connect", 0)
 

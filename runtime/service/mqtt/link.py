@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ONLINE, OFFLINE = "online", "offline"
 #: Seconds for a broker's answer when the service ends.
 ANSWER_S = 5.0
+#: Seconds until a status that the broker has refused is published again.
+_STATUS_PAUSE_S = 600.0
 #: Longest wait for a packet, and for a confirmation.
 _TURN_S, _PAUSE_S = 0.25, 0.05
 
@@ -64,7 +66,8 @@ class Link:
         self.standing = Standing(config)
         self._closing = threading.Event()
         self._close_by = 0.0
-        self._said_offline = False
+        self._said_online = self._said_offline = False
+        self._online_again = 0.0
         self._waker: Waker | None = None  # until it is started
         self._connection: Connection
         make_client(config, client_id, [])  # to see now whether its files can be read
@@ -192,7 +195,7 @@ class Link:
         if not self.standing.connected or time.monotonic() > self._close_by:
             return True
         if self._status_topic is not None and not self._said_offline:
-            self._said_offline = True
+            self._said_online = self._said_offline = True
             self._outbox.put_first(Outgoing(self._status_topic, OFFLINE.encode()))
             self._send(connection)
         return not self._outbox.has_status
@@ -208,6 +211,9 @@ class Link:
             return
         if self.standing.refused_topics and not self._asked and time.monotonic() > self._ask_again:
             self._subscribe(connection, sorted(self.standing.refused_topics))
+        if self._status_topic is not None and not self._said_online and time.monotonic() >= self._online_again:
+            self._said_online = True
+            self._outbox.put_first(Outgoing(self._status_topic, ONLINE.encode()))
         for message in self._outbox.send(connection, limits):
             size = len(message.payload)
             text = (
@@ -216,13 +222,12 @@ class Link:
             self._refused(message, Trouble("publish", "0x95", text, True))
 
     def on_connect(self, limits: Limits, kept: bool) -> None:
-        """Subscribe, tell the status and publish what waits."""
+        """Subscribe, and let the status and what waits be published."""
         if kept and self._inbox is not None:
             self._inbox.clear()
         self._asked.clear()
         self._outbox.restart()
-        if self._status_topic is not None:
-            self._outbox.put_first(Outgoing(self._status_topic, ONLINE.encode()))
+        self._said_online = False
         self.standing.connect(limits)
         for remark in limits.remarks(self.config.session_s):
             self._log.again("limit of the broker", remark)
@@ -303,6 +308,8 @@ class Link:
     def _refused(self, message: Outgoing, trouble: Trouble) -> None:
         if message.refused is not None:
             message.refused()
+        else:  # some brokers (mosquitto 2.0.11) end the connection then; said again on the next it would end each
+            self._said_online, self._online_again = False, time.monotonic() + _STATUS_PAUSE_S
         self.standing.publish(message.topic, trouble)
         self._say(trouble)
 

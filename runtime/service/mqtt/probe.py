@@ -108,7 +108,11 @@ class _Probe:
         """Note whether a message was taken."""
         topic = self._published.pop(number, "")
         if code >= 0x80:
-            self._refused("publish", f"the broker refuses a message for {topic}", code)
+            trouble = refusal("publish", f"the broker refuses a message for {topic}", code)
+            if topic == self._config.status:
+                self.found.remarks.append(trouble.text)
+            else:
+                self.found.troubles.append(trouble)
 
     def on_message(self, message: MQTTMessage) -> None:
         """Leave it: the session ends with the connection."""

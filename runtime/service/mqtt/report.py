@@ -104,7 +104,8 @@ class Standing:
                 warnings.append(f"the connection to the MQTT broker does not last: {last.text}")
             for trouble in self._subscriptions.values():
                 (problems if trouble.reason.startswith("0x") else warnings).append(trouble.text)
-            problems += [trouble.text for trouble in self._publications.values()]
+            for topic, trouble in self._publications.items():
+                (warnings if topic == self._config.status else problems).append(trouble.text)
             if self.connected and self.limits is not None:
                 warnings += self.limits.remarks(self._config.session_s)
             return BrokerReport(self.connected, tuple(problems), tuple(warnings), dict(self._troubles))

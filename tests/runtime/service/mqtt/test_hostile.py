@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from runtime.service.mqtt.connection import Connection
 from stunet_deploy.cli import main
 
 pytest.importorskip("paho.mqtt.client")
@@ -34,6 +35,26 @@ def test_it_is_said_counted_and_over_when_the_broker_is_well(write_config, start
     broker.play(WELL)
     running.wait_for(lambda status: status.connected and not status.broker.problems)
     running.finish()
+    broker.close()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a fault"), MemoryError(), SystemExit(1)])
+def test_whatever_is_raised_in_the_thread_of_a_link_is_said_and_does_not_end_it(
+    write_config, start, monkeypatch, error
+):
+    broker, turn, errors = ScriptedBroker(), Connection.turn, [error]
+
+    def faulty(self, *arguments, **options):
+        if errors:
+            raise errors.pop()
+        turn(self, *arguments, **options)
+
+    monkeypatch.setattr(Connection, "turn", faulty)
+    top = f'[mqtt]\nclient_id = "controller"\nport = {broker.port}\nreconnect_max_s = 0.05'
+    running = start(write_config('kind = "mqtt"\ntopics = ["intervals/+"]', ['kind = "stdout"'], top=top))
+    running.wait_for(lambda status: status.connected)
+    status = running.finish()
+    assert status.broker.troubles == {("client", type(error).__name__): 1}
     broker.close()
 
 

@@ -70,6 +70,23 @@ def test_a_publication_that_the_broker_refuses_is_undelivered_until_it_is_taken(
     assert undelivered(running.finish()) == 1
 
 
+def test_a_status_that_the_broker_refuses_is_a_warning(at, write_config, start, capsys, tmp_path):
+    rights = tmp_path / "rights"
+    rights.write_text(f"topic readwrite intervals\ntopic readwrite {FORECAST}\n")
+    broker, _ = at(f"acl_file {rights}")
+    config = write_config(SOURCE, [SINK], top=table(broker))
+    code, said = dry_run(config, capsys)
+    running = start(config)
+    running.wait_for(lambda status: status.broker.warnings and status.connected)
+    status = running.finish()
+
+    words = f"the broker refuses a message for {STATUS}: not authorised (0x87)"
+    assert f"note: {words}" in said
+    assert code == 0, said
+    assert status.broker.problems == ()
+    assert words in status.broker.warnings
+
+
 def test_a_forecast_that_is_too_large_is_not_sent_and_the_input_not_repeated(at, write_config, lines, start, capsys):
     broker, peer = at("max_packet_size 470")
     config = write_config(SOURCE, [SINK], top=table(broker))
@@ -95,7 +112,7 @@ def test_a_broker_that_cannot_do_all_is_used_for_what_it_can(at, write_config, l
     config = write_config(SOURCE, [SINK], top=table(broker))
     code, said = dry_run(config, capsys)
     running = start(config)
-    running.wait_for(lambda status: status.connected)
+    peer.wait_for(lambda: peer.of(STATUS) == ["online"])  # and it has subscribed
     for one in lines[:5]:
         peer.publish("intervals", one, 0)
     peer.wait_for(lambda: len(peer.issued()) == 5)
