@@ -19,7 +19,7 @@ REFUSALS = {
     "conflict": "the same time again with other readings",
     "ahead": "a timestamp ahead of this machine's clock",
     "flood": "a sensor that sends more than once a second",
-    "deadly": "an interval that has killed the process before",
+    "deadly": "an interval or a message that has killed the process before",
     "other": "for another reason, which the log names",
 }
 

@@ -13,6 +13,11 @@ from runtime.clock import Timestamp
 from runtime.readings import Reading, Values
 from stunet_deploy.errors import StreamError, shown
 
+#: Bytes of the longest message or line that any source takes: an interval of 200,000 sensors has about ten million.
+LONGEST_MESSAGE = 16 * 2**20
+#: Objects, lists, keys and values that one may have: 200,000 sensors of eight features. Each takes up to 90 bytes in
+#: memory, and as few as two in the text; so no message takes more than 400 MB.
+MOST_PARTS = 4_000_000
 #: The JSON of a whole interval, and of a single reading.
 INTERVAL_MESSAGE = '{"timestamp": "2012-03-01T08:00:00Z", "values": {"ID": number, {feature: number} or null}}'
 DETECTION_MESSAGE = '{"sensor": "ID", "timestamp": "2012-03-01T08:00:07Z", "values": number or {feature: number}}'
@@ -69,12 +74,15 @@ def read_message(text: str | bytes, expected: str = INTERVAL_MESSAGE) -> Record 
         expected: the format that the error names if it is neither.
 
     Raises:
-        StreamError: if the text is neither; the readings themselves are checked when they are pushed.
+        StreamError: if the text is neither, or too much; the readings themselves are checked when they are pushed.
     """
+    _check_size(text)
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _no_message(f"no JSON ({error})", expected) from error
+    except MemoryError as error:
+        raise _no_message(f"{len(text):,} bytes of JSON, for which there is no memory", expected) from error
     if isinstance(data, dict):
         if data.keys() == {"timestamp", "values"} and isinstance(data["values"], dict):
             return Record(data["values"], data["timestamp"])
@@ -85,6 +93,16 @@ def read_message(text: str | bytes, expected: str = INTERVAL_MESSAGE) -> Record 
         keys = sorted(data)
         came = "values that are no object" if keys == ["timestamp", "values"] else f"the keys {keys}"
     raise _no_message(came, expected)
+
+
+def _check_size(text: str | bytes) -> None:
+    """Refuse a message that would take far more memory than any interval does, before it is read."""
+    if len(text) > LONGEST_MESSAGE:
+        raise _no_message(f"a message of {len(text):,} bytes", f"at most {LONGEST_MESSAGE:,}")
+    # Each object, list, key and value of a message follows one of these; counted in texts too, which have few.
+    parts = sum(text.count(sign) if isinstance(text, str) else text.count(sign.encode()) for sign in "{[:,")
+    if parts > MOST_PARTS:
+        raise _no_message(f"a message of {parts:,} objects, lists, keys and values", f"at most {MOST_PARTS:,}")
 
 
 def _no_message(came: str, expected: str) -> StreamError:

@@ -32,6 +32,7 @@ from benchmarks.faults.disks import disks
 from benchmarks.faults.endurance import endurance
 from benchmarks.faults.file_sinks import file_sinks
 from benchmarks.faults.gaps import gaps
+from benchmarks.faults.hostile_brokers import hostile_brokers
 from benchmarks.faults.kills import kills
 from benchmarks.faults.manifests import manifests
 from benchmarks.faults.month import month
@@ -63,6 +64,7 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "month": lambda bundle, options, rng: month(
         bundle, options.other and Bundle.load(options.other.resolve()), options.days, rng
     ),
+    "hostile-brokers": lambda bundle, options, rng: hostile_brokers(bundle, options.cases, rng),
 }
 
 
@@ -79,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--forgeries", 500, "of a signed bundle, in each of four ways", quick=20)
     command.option("--restarts", 50, "of the broker", quick=3)
     command.option("--posted", 40, "intervals, for each kind of receiver and client", quick=6)
+    command.option("--cases", 1000, "of hostile brokers, at most", quick=12)
     command.option("--kills", 500, "over all cases", quick=12)
     command.option("--intervals", 400, "of a replay that is killed", quick=60)
     command.option("--broker-kills", 500, "over all cases", quick=8)

@@ -32,8 +32,7 @@ from benchmarks.harness.workbench import ROOT
 from runtime.aggregation import Assembler
 from runtime.durable.journal import Input
 from runtime.forecast import Forecast
-from runtime.messages import Detection, read_message
-from runtime.service.sources import LONGEST_LINE
+from runtime.messages import LONGEST_MESSAGE, Detection, read_message
 from runtime.snapshot import Snapshot
 from runtime.stream import Stream
 from stunet_deploy.bundle import Bundle
@@ -133,7 +132,7 @@ def interval_messages(
             take(sent[-1], "a right message", frozenset())
         last = message
     if lines:
-        for text in fuzz.giants(last, LONGEST_LINE):
+        for text in fuzz.giants(last, LONGEST_MESSAGE):
             sent.append(text)
             expected.refused["message"] += 1
             expected.spoilt += 1

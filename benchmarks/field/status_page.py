@@ -135,7 +135,7 @@ def filled_status(manifest: Manifest) -> Status:
         history=history,
         step_times=times,
         deliveries=Deliveries(),
-        connected=None,
+        broker=None,
         held={},
     )
 

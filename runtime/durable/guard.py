@@ -1,16 +1,19 @@
-"""A guard against an input that kills the process: journaled before it is run, it would kill every start."""
+"""Guards against an input that kills the process: in the journal or at the broker, it would kill every start."""
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from pathlib import Path
 
 from runtime.durable.journal import Input, decode, encode
-from stunet_deploy.errors import DataError
+from stunet_deploy.errors import DataError, StreamError
 
 #: Starts that may end at one interval of the journal before it is set aside.
 STARTS = 3
-ASIDE = ".aside"
+#: Bytes from which a message is noted before it is read for the first time.
+LARGE = 2**20
+ASIDE, MESSAGE_ASIDE = ".aside", ".message"
 
 
 class Guard:
@@ -65,3 +68,72 @@ class Guard:
 def _key(entry: object) -> bytes:
     """Return the bytes by which an interval is recognised, whether or not it restarted the stream."""
     return encode(entry._replace(restart=False)) if isinstance(entry, Input) else b""
+
+
+class MessageGuard:
+    """Notes which message is about to be read; one that has ended enough processes is set aside.
+
+    A broker repeats, at every start, what was not acknowledged. Only large messages and repeated ones are noted. The
+    note survives the death of the process. If it cannot be written nothing is set aside.
+
+    Args:
+        folder: where the note and the messages set aside lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._note = folder / "reading"
+        self._reading: str | None = None
+        self._ended: dict[str, int] = {}  # processes that each message has ended
+        with suppress(OSError, ValueError):
+            for line in self._note.read_text(encoding="ascii").splitlines():
+                key, times = line.split()
+                self._ended[key] = int(times)
+        self._aside = {path.stem for path in folder.glob(f"*{MESSAGE_ASIDE}")}
+
+    def check(self, message: bytes, *, again: bool) -> None:
+        """Note that a message is about to be read, by a process that it may end.
+
+        Args:
+            message: as it came.
+            again: whether it has come before, without having been acknowledged.
+
+        Raises:
+            StreamError: if it has ended too many processes, now or before.
+        """
+        if not (again or len(message) > LARGE or self._aside):
+            return
+        key = hashlib.sha256(message).hexdigest()[:32]
+        path = self._folder / f"{key}{MESSAGE_ASIDE}"
+        times = self._ended.get(key, 0)
+        if times >= STARTS:
+            with suppress(OSError):
+                path.write_bytes(message)
+            self._aside.add(key)
+            self._end(key)
+        if key in self._aside:
+            raise StreamError(
+                f"a message of {len(message):,} bytes that has ended the process {STARTS} times, kept in {path}",
+                "a message that can be read",
+                "look at the file, and report it",
+                reason="deadly",
+            )
+        self._reading = key
+        self._write({**self._ended, key: times + 1})
+
+    def over(self) -> None:
+        """Note that the message has been read."""
+        if self._reading is not None:
+            self._end(self._reading)
+            self._reading = None
+
+    def _end(self, key: str) -> None:
+        self._ended.pop(key, None)
+        self._write(self._ended)
+
+    def _write(self, ended: dict[str, int]) -> None:
+        with suppress(OSError):
+            if ended:
+                self._note.write_text("".join(f"{key} {times}\n" for key, times in ended.items()), encoding="ascii")
+            else:
+                self._note.unlink(missing_ok=True)

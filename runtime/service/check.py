@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from runtime.durable.stream import in_use
+from runtime.forecast import Forecast
 from runtime.service.config import (
     CsvConfig,
     EndpointConfig,
     HttpConfig,
+    MqttConfig,
     MqttSinkConfig,
     MqttSourceConfig,
     ParquetConfig,
@@ -24,13 +28,15 @@ from runtime.service.config import (
     StdinConfig,
     StreamConfig,
 )
-from runtime.service.mqtt import probe
+from runtime.service.mqtt.link import OFFLINE
+from runtime.service.mqtt.probe import probe
 from runtime.service.serving import load_bundle, make_assembler, open_stream
 from runtime.service.sources import ReplaySource
 from runtime.service.web.endpoint import Endpoint
 from runtime.service.web.pages import StatusPages
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import ConfigError, StunetError
+from stunet_deploy.manifest import Manifest
 
 _ANSWER_S = 5.0
 
@@ -42,7 +48,7 @@ class DryRun:
     Attributes:
         plan: a line for each stream, source and sink that would run.
         problems: errors with which the service would not start.
-        notes: folders and ports in use by a running service, which may be the one of this config.
+        notes: what works less well; folders and ports in use by a running service, which may be the one of this config.
     """
 
     plan: list[str] = field(default_factory=list)
@@ -65,12 +71,15 @@ class DryRun:
 def check_service(config: ServiceConfig) -> DryRun:
     """Return the result of a dry run of a config."""
     found = DryRun()
+    forecasts: dict[str, int] = {}
     for stream in config.stream:
-        _check_stream(stream, config.bundle.trust, found)
+        _check_stream(stream, config.bundle.trust, found, forecasts)
     if config.mqtt is not None and config.uses_mqtt:
         broker = config.mqtt
         secured = " with TLS" if broker.tls else ""
-        found.attempt(f"broker {broker.host}:{broker.port}{secured} as {broker.client_id}", lambda: probe(broker))
+        names = ", ".join(config.client_ids.values())
+        line = f"broker {broker.host}:{broker.port}{secured} as {names}"
+        found.attempt(line, lambda: _check_broker(config, broker, forecasts, found))
     if config.http is not None:
         page = config.http
         found.attempt(f"status page on {page.host}:{page.port}", lambda: _check_endpoint(page, found))
@@ -87,7 +96,39 @@ def _check_endpoint(config: EndpointConfig, found: DryRun) -> None:
         found.notes.append(f"port {config.port} is taken: correct if that service has it")
 
 
-def _check_stream(config: StreamConfig, trust: Sequence[Path] | None, found: DryRun) -> None:
+def _check_broker(config: ServiceConfig, broker: MqttConfig, forecasts: dict[str, int], found: DryRun) -> None:
+    """Ask the broker for all that the service will; ``forecasts`` has the bytes of a forecast by its topic."""
+    name = f"{broker.client_id}-check"
+    while name in config.client_ids.values():  # it would end the connection of that stream
+        name += "-"
+    topics = {
+        topic
+        for stream in config.stream
+        if isinstance(stream.source, MqttSourceConfig)
+        for topic in stream.source.topics
+    }
+    messages = {**forecasts, broker.status: len(OFFLINE)}
+    result = probe(broker, name, sorted(topics), messages)
+    found.notes += result.remarks
+    for trouble in result.troubles:
+        found.problems.append(
+            ConfigError(
+                trouble.text,
+                "a broker that takes what the service asks for",
+                "mend it, or correct [mqtt] in the config file",
+            )
+        )
+
+
+def _forecast_bytes(config: StreamConfig, manifest: Manifest) -> int:
+    """Return the bytes of a forecast with numbers of usual length."""
+    shape = (manifest.horizon, len(manifest.sensor_ids), len(manifest.targets))
+    forecast = Forecast(np.full(shape, 100 / 3, np.float32), 0, 1.0, (), 100.0, config.name, manifest)
+    return len(forecast.to_json_line().encode())
+
+
+def _check_stream(config: StreamConfig, trust: Sequence[Path] | None, found: DryRun, forecasts: dict[str, int]) -> None:
+    """Check a stream, and add the bytes of a forecast for each of its topics at the broker."""
     bundle: list[Bundle] = []
 
     def open_once() -> None:
@@ -121,6 +162,8 @@ def _check_stream(config: StreamConfig, trust: Sequence[Path] | None, found: Dry
         found.plan.append("  from standard input" + (", by the clock of its messages" if by_messages else ""))
     for sink in config.sink:
         _check_sink(sink, config.name, found)
+        if isinstance(sink, MqttSinkConfig):
+            forecasts[sink.topic_of(config.name)] = _forecast_bytes(config, bundle[0].manifest) if bundle else 0
 
 
 def _is_running(state: Path) -> bool:
@@ -149,7 +192,7 @@ def _check_sink(config: SinkConfig, stream: str, found: DryRun) -> None:
     elif isinstance(config, HttpConfig):
         found.attempt(f"  to {config.url}", lambda: _check_http(config))
     elif isinstance(config, MqttSinkConfig):
-        found.plan.append(f"  to MQTT {config.topic or f'stunet/{stream}/forecast'}")
+        found.plan.append(f"  to MQTT {config.topic_of(stream)}")
     else:
         found.plan.append("  to standard output")
 

@@ -53,9 +53,7 @@ class MqttSourceConfig:
     def __post_init__(self) -> None:
         _require(bool(self.topics), "topics = []", "at least one topic")
         for topic in self.topics:
-            *levels, last = topic.split("/")
-            good = all(_is_plain(level) or level == "+" for level in levels) and (_is_plain(last) or last in ("+", "#"))
-            _require(bool(topic) and good, f"topic {topic!r}", "a topic filter, with + and # for whole levels")
+            _require(_is_filter(topic), f"topic {topic!r}", "a topic filter, with + and # for whole levels")
 
 
 @dataclass(frozen=True)
@@ -115,6 +113,10 @@ class MqttSinkConfig:
 
     def __post_init__(self) -> None:
         _require(_is_plain(self.topic), f"topic = {self.topic!r}", "a topic without + and #")
+
+    def topic_of(self, stream: str) -> str:
+        """Return the topic of a stream's forecasts."""
+        return self.topic or f"stunet/{stream}/forecast"
 
 
 SourceConfig = ReplayConfig | StdinConfig | MqttSourceConfig
@@ -206,6 +208,7 @@ class MqttConfig:
     """Topic of the retained ``online`` or ``offline``; empty for stunet/CLIENT_ID/status."""
 
     def __post_init__(self) -> None:
+        _require(bool(self.host.strip()), f"host = {self.host!r}", "an address or name")
         _require(_is_name(self.client_id), f"client_id = {self.client_id!r}", _NAME)
         _require(_is_plain(self.status_topic), f"status_topic = {self.status_topic!r}", "a topic without + and #")
         _require(1 <= self.port <= 65535, f"port = {self.port}", "1 to 65535")
@@ -222,6 +225,11 @@ class MqttConfig:
             "a ca_file, certificate_file or key_file without tls = true",
             "tls = true with them",
         )
+
+    @property
+    def status(self) -> str:
+        """Topic of the status."""
+        return self.status_topic or f"stunet/{self.client_id}/status"
 
 
 @dataclass(frozen=True)
@@ -277,6 +285,14 @@ class ServiceConfig:
         """Whether a source or sink needs the broker."""
         return any(stream.uses_mqtt for stream in self.stream)
 
+    @property
+    def client_ids(self) -> dict[str, str]:
+        """Names at the broker, by stream that uses it: the first has ``client_id``, so that it keeps its session when
+        others are added; the others have ``client_id-STREAM``."""
+        names = [stream.name for stream in self.stream if stream.uses_mqtt]
+        first = "" if self.mqtt is None else self.mqtt.client_id
+        return {name: first if number == 0 else f"{first}-{name}" for number, name in enumerate(names)}
+
 
 def read_config(path: Path) -> ServiceConfig:
     """Read a config file; its paths are relative to its folder.
@@ -294,6 +310,18 @@ def _is_name(text: str) -> bool:
 
 def _is_plain(topic: str) -> bool:
     return not set(topic) & {"+", "#", "\0"}
+
+
+def _is_filter(topic: str) -> bool:
+    """Return whether a text is a topic filter, that of a shared subscription included."""
+    if topic.startswith("$share/"):
+        _, group, *rest = topic.split("/", 2)
+        if not rest or not group or not _is_plain(group):
+            return False
+        topic = rest[0]
+    *levels, last = topic.split("/")
+    plain = all(_is_plain(level) or level == "+" for level in levels)
+    return bool(topic) and plain and (_is_plain(last) or last in ("+", "#")) and len(topic.encode()) < 2**16
 
 
 def _require(good: bool, came: str, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""The sources and sinks of a service, opened from its config, and the broker connection that they share."""
+"""The sources and sinks of a service, opened from its config, and the links to the broker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from runtime.service.config import (
 )
 from runtime.service.file_sinks import CsvSink, ParquetSink
 from runtime.service.http_sink import HttpSink
-from runtime.service.mqtt import Broker, MqttSink, MqttSource
+from runtime.service.mqtt.ends import MqttSink, MqttSource
+from runtime.service.mqtt.link import Link
+from runtime.service.mqtt.report import BrokerReport
 from runtime.service.sinks import Sink
 from runtime.service.sources import ReplaySource, Source, StdinSource
 from runtime.service.stdout_sink import Output, StdoutSink
@@ -39,7 +41,10 @@ class Connectors:
 
     def __init__(self, config: ServiceConfig, out: TextIO) -> None:
         self._out = Output(out)
-        self._broker = Broker(config.mqtt) if config.mqtt is not None and config.uses_mqtt else None
+        self._links: dict[str, Link] = {}
+        if config.mqtt is not None:
+            for stream, client_id in config.client_ids.items():
+                self._links[stream] = Link(config.mqtt, client_id, stream, status=not self._links)
 
     def source(self, config: StreamConfig, manifest: Manifest) -> Source:
         """Open the source of a stream.
@@ -50,7 +55,7 @@ class Connectors:
         if isinstance(config.source, ReplayConfig):
             return ReplaySource(config.source, manifest, ignore_unknown=config.ignore_unknown)
         if isinstance(config.source, MqttSourceConfig):
-            return MqttSource(self._shared_broker(), config.source.topics)
+            return MqttSource(self._link(config.name), config.source.topics, next(iter(self._links.values())))
         return StdinSource(live=config.source.clock == "system")
 
     def sink(self, config: SinkConfig, stream: str) -> Sink:
@@ -67,25 +72,25 @@ class Connectors:
         if isinstance(config, HttpConfig):
             return HttpSink(config, stream)
         if isinstance(config, MqttSinkConfig):
-            return MqttSink(self._shared_broker(), config.topic or f"stunet/{stream}/forecast")
+            return MqttSink(self._link(stream), config.topic_of(stream))
         return StdoutSink(self._out, stream)
 
-    def connected(self, config: StreamConfig) -> Callable[[], bool] | None:
-        """Return a function that tells whether the broker is connected; None if the stream uses no broker."""
-        broker = self._broker
-        return None if broker is None or not config.uses_mqtt else lambda: broker.connected
+    def broker(self, config: StreamConfig) -> Callable[[], BrokerReport] | None:
+        """Return a function that tells how a stream's link to the broker is; None if it uses none."""
+        link = self._links.get(config.name)
+        return None if link is None else link.report
 
     def start(self) -> None:
         """Connect to the broker, if there is one; call it after all sources have been started."""
-        if self._broker is not None:
-            self._broker.start()
+        for link in self._links.values():
+            link.start()
 
     def close(self) -> None:
         """Disconnect from the broker, if there is one; call it after all sinks have been flushed."""
-        if self._broker is not None:
-            self._broker.close()
+        for link in self._links.values():
+            link.close()
 
-    def _shared_broker(self) -> Broker:
-        if self._broker is None:
+    def _link(self, stream: str) -> Link:
+        if stream not in self._links:
             raise ConfigError("a source or sink of kind 'mqtt'", "an [mqtt] table", "add it to the config file")
-        return self._broker
+        return self._links[stream]

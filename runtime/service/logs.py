@@ -87,6 +87,10 @@ class StreamLog(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic fro
         super().__init__(LOG, {"stream": stream})
         self._times: Counter[str] = Counter()
 
+    def forget(self) -> None:
+        """Log every kind of event as if it happened for the first time."""
+        self._times.clear()
+
     def again(self, kind: str, message: str) -> None:
         """Log a warning the first, tenth, hundredth … time that an event of its kind happens."""
         self._times[kind] += 1

@@ -46,9 +46,11 @@ class Sink(Protocol):
 
     Attributes:
         name: its name in the log and the counters.
+        lost: forecasts that it has taken and that were refused afterwards.
     """
 
     name: str
+    lost: int = 0
 
     @property
     def held(self) -> int:

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runtime.clock import to_seconds
-from runtime.messages import Record
+from runtime.messages import LONGEST_MESSAGE, Record
 from runtime.replay import open_replay
 from runtime.service.config import ReplayConfig
 from stunet_deploy.manifest import Manifest
 
 #: Seconds between two looks at a full inbox or an empty pipe.
 _PAUSE_S = 0.02
-#: Bytes of the longest line; a longer one would fill the memory, so it is cut off and then refused.
-LONGEST_LINE = 16 * 2**20
+#: Messages and bytes that may wait for a stream in any case: a broker may send more than it was asked for.
+_MOST_WAITING, _MOST_BYTES = 100_000, 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Inbox:
     def __init__(self, size: int) -> None:
         self._size = size
         self._queue: queue.SimpleQueue[Delivery | End] = queue.SimpleQueue()
+        self._bytes = 0
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self._queue.qsize()
@@ -62,18 +64,24 @@ class Inbox:
     @property
     def full(self) -> bool:
         """Whether a source has to wait."""
-        return len(self) >= self._size
+        return len(self) >= self._size or self.heavy
+
+    @property
+    def heavy(self) -> bool:
+        """Whether so much waits that also a sender that limits it itself has to wait."""
+        return self._bytes >= _MOST_BYTES or len(self) >= _MOST_WAITING
 
     def put(self, delivery: Delivery, stopped: threading.Event) -> bool:
         """Deliver as soon as there is room; return False if the stream stopped first."""
         while self.full:
             if stopped.wait(_PAUSE_S):
                 return False
-        self._queue.put(delivery)
+        self.put_now(delivery)
         return True
 
     def put_now(self, delivery: Delivery) -> None:
         """Deliver without waiting for room, for senders that limit the number themselves."""
+        self._weigh(delivery, 1)
         self._queue.put(delivery)
 
     def end(self, error: Exception | None = None) -> None:
@@ -83,14 +91,22 @@ class Inbox:
     def take(self, timeout_s: float) -> Delivery | End | None:
         """Return the oldest delivery; None if none comes in time."""
         try:
-            return self._queue.get(timeout=timeout_s)
+            delivery = self._queue.get(timeout=timeout_s)
         except queue.Empty:
             return None
+        if isinstance(delivery, Delivery):
+            self._weigh(delivery, -1)
+        return delivery
 
     def clear(self) -> None:
         """Discard all deliveries, which the sender will repeat."""
         while self.take(0) is not None:
             pass
+
+    def _weigh(self, delivery: Delivery, sign: int) -> None:
+        if isinstance(delivery.content, bytes):
+            with self._lock:
+                self._bytes += sign * len(delivery.content)
 
 
 class Source(Protocol):
@@ -195,7 +211,7 @@ class StdinSource:
                     line, too_long = bytearray(), False
                 if not too_long:
                     line += part
-                    if len(line) > LONGEST_LINE:
+                    if len(line) > LONGEST_MESSAGE:  # cut off, it is refused
                         yield bytes(line[:1000])
                         too_long = True
             if not data:

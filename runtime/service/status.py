@@ -9,6 +9,7 @@ from runtime.drift import DriftReport
 from runtime.forecast import Forecast
 from runtime.service.config import StreamConfig
 from runtime.service.deliveries import Deliveries
+from runtime.service.mqtt.report import BrokerReport
 from runtime.service.step_times import StepTimes
 from runtime.service.web.history import History
 from stunet_deploy.manifest import Manifest
@@ -56,7 +57,7 @@ class Status:
         history: observations and forecasts of about the last day.
         step_times: durations of its steps.
         deliveries: statistics of its last deliveries.
-        connected: whether the broker is connected; None if the stream uses no broker.
+        broker: its link to the broker; None if the stream uses none.
         held: forecasts that wait in memory because a sink cannot deliver them, by sink.
     """
 
@@ -77,8 +78,13 @@ class Status:
     history: History
     step_times: StepTimes
     deliveries: Deliveries
-    connected: bool | None
+    broker: BrokerReport | None
     held: dict[str, int]
+
+    @property
+    def connected(self) -> bool | None:
+        """Whether the broker is connected; None if the stream uses no broker."""
+        return None if self.broker is None else self.broker.connected
 
     @property
     def refused(self) -> dict[str, int]:

@@ -167,7 +167,7 @@ class Service:
             source,
             sinks,
             lambda: self._events.put(_ENDED),
-            connected=self._connectors.connected(config),
+            broker=self._connectors.broker(config),
             history_bytes=LIMIT if self._endpoint is not None else 0,
             clock=self._clock,
         )

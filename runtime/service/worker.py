@@ -7,14 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from runtime.clock import to_seconds
+from runtime.durable.guard import MessageGuard
 from runtime.forecast import Forecast
 from runtime.messages import DETECTION_MESSAGE, INTERVAL_MESSAGE, Detection, Record, read_message
 from runtime.service.config import StreamConfig
 from runtime.service.deliveries import Deliveries
 from runtime.service.heartbeat import Heartbeat
 from runtime.service.logs import StreamLog
+from runtime.service.mqtt.report import BrokerReport
 from runtime.service.serving import Serving
 from runtime.service.sinks import Sink, SinkError
 from runtime.service.sources import Delivery, End, Inbox, Source
@@ -42,7 +45,7 @@ class Worker:
         source: source of its readings.
         sinks: sinks of its forecasts; the worker closes them.
         on_end: called in the worker's thread when it has ended.
-        connected: tells whether the broker is connected; None if the stream uses no broker.
+        broker: returns how its link to the broker is; None if the stream uses none.
         history_bytes: memory of the history; 0 without a status page.
         clock: returns seconds since the epoch.
 
@@ -63,7 +66,7 @@ class Worker:
         sinks: Sequence[Sink],
         on_end: Callable[[], None],
         *,
-        connected: Callable[[], bool] | None = None,
+        broker: Callable[[], BrokerReport] | None = None,
         history_bytes: int = LIMIT,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -76,7 +79,7 @@ class Worker:
         self._inbox = Inbox(config.queue)
         self._sinks = sinks
         self._on_end = on_end
-        self._connected = connected
+        self._broker = broker
         self._clock = clock
         self._counters = ServiceCounters(undelivered={sink.name: 0 for sink in sinks})
         self._history_bytes = history_bytes
@@ -87,6 +90,7 @@ class Worker:
         self._handed_s: int | None = None  # time of issue of the last forecast handed out
         self._heard_s = -math.inf  # newest time of a single reading, the clock where the source is not live
         self._failures = 0
+        self._guard = MessageGuard(config.state)
         self._lock = threading.Lock()
         self._next: Serving | None = None
         self._ended = False
@@ -126,7 +130,9 @@ class Worker:
         if last is not None:
             end_s = last.issued_s + (manifest.interval_s if manifest.stamp == "start" else 0)
             age_s = self._clock() - end_s if self._source.live else now - self._handed
-        counters = {"service": asdict(self._counters), "stream": asdict(serving.stream.counters)}
+        counters: dict[str, Any] = {"service": asdict(self._counters), "stream": asdict(serving.stream.counters)}
+        for sink in self._sinks:
+            counters["service"]["undelivered"][sink.name] += sink.lost
         if serving.assembler is not None:
             counters["assembler"] = asdict(serving.assembler.counters)
         return Status(
@@ -147,7 +153,7 @@ class Worker:
             history=self.history,
             step_times=self.step_times,
             deliveries=self.deliveries,
-            connected=None if self._connected is None else self._connected(),
+            broker=None if self._broker is None else self._broker(),
             held={sink.name: sink.held for sink in self._sinks},
         )
 
@@ -227,6 +233,7 @@ class Worker:
             else:
                 refused = error.reason
                 self.log.again(f"refused: {error.reason}", str(error))
+        self._guard.over()
         self.deliveries.add(refused)
         delivery.ack()
 
@@ -245,6 +252,7 @@ class Worker:
         else:
             expected = DETECTION_MESSAGE if single else INTERVAL_MESSAGE
             try:
+                self._guard.check(delivery.content, again=delivery.again)
                 message = read_message(delivery.content, expected)
                 if isinstance(message, Detection) != single:
                     raise StreamError(
@@ -262,7 +270,9 @@ class Worker:
             durable.add(*message, now=moment)
             self._heard_s = moment
         else:
-            yield durable.push(*message, now=now)
+            forecast = durable.push(*message, now=now)
+            self._guard.over()  # from here on the guard of the journal watches it; a sink may take long
+            yield forecast
 
     def _due(self) -> Iterator[Forecast]:
         """Yield the forecasts from the single readings of intervals that are over."""

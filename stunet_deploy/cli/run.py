@@ -144,7 +144,7 @@ def _check_words(arguments: argparse.Namespace) -> None:
 
 
 def _records(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Record]:
-    from runtime.messages import read_json_lines
+    from runtime.messages import LONGEST_MESSAGE, read_json_lines
     from runtime.replay import open_replay
     from stunet_deploy.series.times import parse_time
 
@@ -154,7 +154,8 @@ def _records(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Reco
         return open_replay(arguments.replay, manifest, start=start, stop=stop)
     if (start, stop) != (None, None):
         raise ConfigError("--from or --to for standard input", "a recording to cut", "leave them out")
-    return read_json_lines(sys.stdin)
+    # One that is longer comes in parts, the first of which is refused.
+    return read_json_lines(iter(lambda: sys.stdin.readline(LONGEST_MESSAGE + 1), ""))
 
 
 def _local(forecast: Forecast) -> str:

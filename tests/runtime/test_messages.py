@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from runtime.messages import read_json_line, read_json_lines
+from runtime import messages
+from runtime.messages import LONGEST_MESSAGE, MOST_PARTS, read_json_line, read_json_lines, read_message
 from runtime.stream import Stream
 from stunet_deploy.errors import StreamError
 
@@ -31,3 +32,36 @@ def test_other_lines_are_refused(line):
 def test_a_refused_line_is_named_by_its_number():
     with pytest.raises(StreamError, match="line 2: the keys"):
         list(read_json_lines(['{"timestamp": 1, "values": {}}', '{"time": 1}']))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b" " * (LONGEST_MESSAGE + 1),
+        b"[" + b"[]," * MOST_PARTS + b"0]",
+        '{"timestamp": 1, "values": {"a": [' + "1," * MOST_PARTS + "1]}}",
+        b'{"a":' * (MOST_PARTS // 2 + 1),
+    ],
+    ids=["long", "lists", "values", "objects"],
+)
+def test_a_message_that_would_take_too_much_memory_is_refused_before_it_is_read(text, monkeypatch):
+    monkeypatch.setattr(messages.json, "loads", lambda text: pytest.fail("it is read"))
+    with pytest.raises(StreamError, match="expected at most") as caught:
+        read_message(text)
+    assert caught.value.reason == "message"
+
+
+def test_an_interval_of_the_largest_network_is_read():
+    sensors = {f"{number:012}": {feature: 91.25 for feature in ("speed", "flow")} for number in range(200_000)}
+    line = json.dumps({"timestamp": 1, "values": sensors})
+    assert len(read_json_line(line).values) == 200_000
+
+
+def test_no_memory_is_a_refusal(monkeypatch):
+    def loads(text):
+        raise MemoryError
+
+    monkeypatch.setattr(messages.json, "loads", loads)
+    with pytest.raises(StreamError, match="no memory") as caught:
+        read_message(b"{}")
+    assert caught.value.reason == "message"

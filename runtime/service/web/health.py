@@ -28,11 +28,13 @@ def problems(status: Status) -> list[str]:
 
     The age of a forecast is judged for live sources only, since a replay may be slower than the clock.
     """
-    found = []
+    found: list[str] = []
     if status.silent_s > SILENT_S and not status.ended:
         found.append(f"no sign of life for {_duration(status.silent_s)}")
     if status.trouble is not None:
         found.append(f"would not survive a restart: {status.trouble}")
+    if status.broker is not None and not status.ended:
+        found += status.broker.problems
     if status.live:
         limit_s = stale_after_s(status)
         allowed = f"stale after {_duration(limit_s)}"
@@ -50,9 +52,9 @@ def problems(status: Status) -> list[str]:
 
 def warnings(status: Status) -> list[str]:
     """Return what a person should look at although the stream is healthy, in words."""
-    found = []
-    if status.connected is False and not status.ended:
-        found.append("no connection to the MQTT broker; it is tried again and again, the log says why it fails")
+    found: list[str] = []
+    if status.broker is not None and not status.ended:
+        found += status.broker.warnings
     for kind, count in status.waiting_forecasts.items():
         if count:
             found.append(

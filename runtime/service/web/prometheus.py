@@ -97,6 +97,14 @@ def _counters(statuses: list[Status]) -> Iterator[Metric]:
             for value, count in getattr(status, attribute).items():
                 counter.add_metric([status.stream, value], count)
         yield counter
+    counter = CounterMetricFamily(
+        "stunet_mqtt_troubles", "What has gone wrong with the broker", labels=["stream", "what", "reason"]
+    )
+    for status in statuses:
+        if status.broker is not None:
+            for (what, reason), count in status.broker.troubles.items():
+                counter.add_metric([status.stream, what, reason], count)
+    yield counter
 
 
 def _gauges(statuses: list[Status]) -> Iterator[Metric]:

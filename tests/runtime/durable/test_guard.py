@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runtime.aggregation import Assembler
-from runtime.durable.guard import STARTS, Guard
+from runtime.durable.guard import STARTS, Guard, MessageGuard
 from runtime.durable.journal import Input, Reset, encode
 from runtime.durable.stream import DurableStream
 from runtime.readings import Interval
@@ -129,3 +129,40 @@ def test_a_refused_interval_changes_nothing(example, tmp_path):
     assert durable.stream.counters.refused["deadly"] == 1
     assert durable.push(np.ones((5, 2)) / 2, START).issued_s == START
     durable.close()
+
+
+def test_a_message_is_set_aside_after_enough_processes_and_stays_there(tmp_path):
+    deadly, good = b"deadly", b"good"
+    for _ in range(STARTS):
+        guard = MessageGuard(tmp_path)
+        guard.check(good, again=True)
+        guard.over()
+        guard.check(deadly, again=True)  # and the process dies
+    for _ in range(2):  # at the next start, and when it comes again
+        guard = MessageGuard(tmp_path)
+        for again in (True, False):
+            with pytest.raises(StreamError, match="has ended the process 3 times") as caught:
+                guard.check(deadly, again=again)
+            assert caught.value.reason == "deadly"
+        guard.check(good, again=False)
+        guard.over()
+    (aside,) = tmp_path.iterdir()
+    assert aside.read_bytes() == deadly
+    aside.unlink()
+    MessageGuard(tmp_path).check(deadly, again=True)
+
+
+@pytest.mark.parametrize(("message", "again", "noted"), [(b"x", False, 0), (b"x", True, 1), (b"x" * 2**21, False, 1)])
+def test_only_large_and_repeated_messages_are_noted(tmp_path, message, again, noted):
+    guard = MessageGuard(tmp_path)
+    guard.check(message, again=again)
+    assert len(list(tmp_path.iterdir())) == noted
+    guard.over()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("note", [b"\xff", b"a b c", b"a x\n", b"a\n"])
+def test_a_note_that_cannot_be_read_counts_nothing(tmp_path, note):
+    (tmp_path / "reading").write_bytes(note)
+    MessageGuard(tmp_path).check(b"x", again=True)
+    MessageGuard(tmp_path / "missing").check(b"x", again=True)

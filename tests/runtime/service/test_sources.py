@@ -57,7 +57,7 @@ def test_a_file_that_gets_the_number_of_a_closed_pipe_is_not_read(pipe, tmp_path
 
 
 def test_a_line_that_would_fill_the_memory_is_cut(pipe, monkeypatch):
-    monkeypatch.setattr(sources, "LONGEST_LINE", 2000)
+    monkeypatch.setattr(sources, "LONGEST_MESSAGE", 2000)
     read, write = pipe
     inbox = Inbox(100)
     StdinSource(read).start(inbox, threading.Event(), None)

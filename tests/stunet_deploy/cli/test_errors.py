@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.messages import read_json_lines
+from runtime.messages import LONGEST_MESSAGE, read_json_lines
 from stunet_deploy.cli import main
 from stunet_deploy.toml_files import read_toml
 from tests.paths import ROOT
@@ -102,15 +103,23 @@ def test_a_byte_order_mark_before_settings_and_messages_is_none_of_them(tmp_path
 
 def test_a_bad_line_of_json_is_named(place: Place, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     good = '{"timestamp": "2012-03-01T08:00:00Z", "values": {"north": 50, "ramp": null}}\n'
-    monkeypatch.setattr(
-        "sys.stdin", [good, '{"timestamp": "2012-03-01T08:05:00Z", "values": {"north": NaN}}\n', "{}\n"]
-    )
+    lines = [good, '{"timestamp": "2012-03-01T08:05:00Z", "values": {"north": NaN}}\n', "{}\n"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(lines)))
 
     assert main(["run", str(place.bundle), "--replay", "-", "--json-lines"]) == 2
 
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 2  # NaN is a reading that is not there
     assert "line 3" in captured.err
+
+
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("x" * (2 * LONGEST_MESSAGE)))
+
+    assert main(["run", str(place.bundle), "--replay", "-"]) == 2
+    assert f"line 1: a message of {LONGEST_MESSAGE + 1:,} bytes" in capsys.readouterr().err
 
 
 def test_unknown_words_are_refused_by_the_parser(capsys: pytest.CaptureFixture[str]) -> None:

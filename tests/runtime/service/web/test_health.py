@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from runtime.service.config import MqttSourceConfig
 from runtime.service.deliveries import RECENT, Deliveries, Recent
+from runtime.service.mqtt.report import BrokerReport
 from runtime.service.web import health
 
 
@@ -76,9 +77,9 @@ def test_health_knows_each_trouble(serving):
 def test_warnings_leave_a_stream_well(serving):
     running = serving(1)
     good = running.service.statuses()[0]
-    assert health.warnings(good) == health.warnings(replace(good, connected=True)) == []
-    away = replace(good, connected=False)
-    assert health.warnings(away)[0].startswith("no connection to the MQTT broker")
+    assert health.warnings(good) == health.warnings(replace(good, broker=BrokerReport(True))) == []
+    away = replace(good, broker=BrokerReport(False, warnings=("no connection",)))
+    assert health.warnings(away) == ["no connection"]
     assert health.warnings(replace(away, ended=True)) == []
     report = health.report([replace(away, age_s=100.0)])
     assert (report["ok"], report["streams"]["ring"]["warnings"]) == (True, health.warnings(away))
