@@ -30,6 +30,7 @@ from benchmarks.faults.endurance import endurance
 from benchmarks.faults.gaps import gaps
 from benchmarks.faults.kills import kills
 from benchmarks.faults.network import small_bundle
+from benchmarks.faults.outages import outages
 from benchmarks.faults.recordings import recordings
 from benchmarks.faults.refusals import refusals
 from benchmarks.faults.table import Row, guarded, report
@@ -46,6 +47,7 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "messages": lambda bundle, options, rng: refusals(bundle, options.messages, rng),
     "recordings": lambda bundle, options, rng: recordings(bundle, options.messages, rng),
     "brokers": lambda bundle, options, rng: brokers(bundle, options.restarts, rng),
+    "outages": lambda bundle, options, rng: outages(bundle, options.outages, rng),
     "kills": lambda bundle, options, rng: kills(bundle, options.kills, options.intervals, rng),
 }
 
@@ -59,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--messages", 100_000, "wrong ones, for each way that messages come", quick=400)
     command.option("--flips", 1000, "damaged copies of each file", quick=30)
     command.option("--restarts", 50, "of the broker", quick=3)
+    command.option("--outages", 100, "of the service, its connection, its broker or its sink", quick=4)
     command.option("--kills", 500, "over all cases", quick=12)
     command.option("--intervals", 400, "of a replay that is killed", quick=60)
     command.option("--seed", 0, "of every choice")

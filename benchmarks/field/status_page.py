@@ -135,6 +135,7 @@ def filled_status(manifest: Manifest) -> Status:
         step_times=times,
         deliveries=Deliveries(),
         connected=None,
+        catching_up=False,
     )
 
 

@@ -60,6 +60,7 @@ class Broker:
         self._published = 0
         self._confirmed = 0
         self._own: set[int] = set()  # messages of the status, which are no forecasts
+        self._asked: dict[int, Inbox] = {}  # who waits for an answer of the broker
         self._client = _client(config, config.client_id)
         self._client.will_set(self._status_topic, OFFLINE, _AT_LEAST_ONCE, retain=True)
         self._client.max_queued_messages_set(config.unconfirmed)
@@ -69,11 +70,22 @@ class Broker:
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
+        self._client.on_unsubscribe = self._on_unsubscribe
         self._client.on_publish = self._on_publish
 
     def subscribe(self, topics: tuple[str, ...], inbox: Inbox) -> None:
         """Deliver messages of topic filters to an inbox; call it before :meth:`start`."""
         self._routes.append((topics, inbox))
+        inbox.lost()
+
+    def ask(self, inbox: Inbox) -> bool:
+        """Let the broker answer, whose messages come in order; return False without a connection."""
+        # What is not subscribed may be unsubscribed: that changes nothing, and every broker answers.
+        with self._lock:
+            mid = self._client.unsubscribe(f"{self._status_topic}/answer")[1]
+            if mid is not None:
+                self._asked[mid] = inbox
+        return mid is not None
 
     def start(self) -> None:
         """Connect in a thread of its own, trying until it succeeds."""
@@ -135,6 +147,8 @@ class Broker:
             self._log.again("refused by the broker", str(reason))
             return
         self._connections += 1
+        for _, inbox in self._routes:
+            inbox.connected()
         if flags.session_present:
             for _, inbox in self._routes:
                 inbox.clear()
@@ -155,6 +169,10 @@ class Broker:
     def _on_disconnect(
         self, client: Client, data: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
+        for _, inbox in self._routes:
+            inbox.lost()
+        with self._lock:
+            self._asked.clear()
         if not reason.is_failure:
             return
         name = f"client_id {self.config.client_id!r}"
@@ -183,6 +201,14 @@ class Broker:
             inbox.put_now(Delivery(bytes(message.payload), ack, message.dup))
         if not inboxes:
             client.ack(message.mid, message.qos)
+
+    def _on_unsubscribe(
+        self, client: Client, data: object, mid: int, reasons: list[ReasonCode], properties: Properties | None
+    ) -> None:
+        with self._lock:
+            inbox = self._asked.pop(mid, None)
+        if inbox is not None:
+            inbox.answer()
 
     def _ack(self, mid: int, streams: int) -> Callable[[], None]:
         """Return a function that acknowledges a message once every stream has called it."""
@@ -223,6 +249,10 @@ class MqttSource:
     def start(self, inbox: Inbox, stopped: threading.Event, last_s: int | None) -> None:
         """Subscribe; messages come once the broker connection is started."""
         self._broker.subscribe(self._topics, inbox)
+
+    def ask(self, inbox: Inbox) -> bool:
+        """Let the broker answer; see :class:`runtime.service.sources.Source`."""
+        return self._broker.ask(inbox)
 
 
 class MqttSink(Sink):

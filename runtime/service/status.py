@@ -57,6 +57,8 @@ class Status:
         step_times: durations of its steps.
         deliveries: statistics of its last deliveries.
         connected: whether the broker is connected; None if the stream uses no broker.
+        catching_up: whether single readings may come that were kept for the stream, so that no interval is closed by
+            the clock.
     """
 
     stream: str
@@ -77,6 +79,7 @@ class Status:
     step_times: StepTimes
     deliveries: Deliveries
     connected: bool | None
+    catching_up: bool
 
     @property
     def refused(self) -> dict[str, int]:

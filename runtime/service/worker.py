@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
-from runtime.clock import to_seconds
+from runtime.aggregation import Assembler
 from runtime.forecast import Forecast
+from runtime.jumps import Jumps
 from runtime.messages import DETECTION_MESSAGE, INTERVAL_MESSAGE, Detection, Record, read_message
+from runtime.service.backlog import Backlog
 from runtime.service.config import StreamConfig
 from runtime.service.deliveries import Deliveries
 from runtime.service.heartbeat import Heartbeat
 from runtime.service.logs import StreamLog
 from runtime.service.serving import Serving
 from runtime.service.sinks import Sink
-from runtime.service.sources import Delivery, End, Inbox, Source
+from runtime.service.sources import Answer, Delivery, End, Inbox, Source
 from runtime.service.status import ServiceCounters, Status
 from runtime.service.step_times import StepTimes
 from runtime.service.swap import take_over
@@ -74,6 +75,9 @@ class Worker:
         self.serving = serving
         self._source = source
         self._inbox = Inbox(config.queue)
+        self._backlog = Backlog(source, self._inbox)
+        last = serving.stream.last
+        self._jumps = Jumps(serving.stream.bundle.manifest, None if last is None else last.issued_s)
         self._sinks = sinks
         self._on_end = on_end
         self._connected = connected
@@ -85,7 +89,6 @@ class Worker:
         self.deliveries = Deliveries()
         self._began = self._handed = time.monotonic()
         self._handed_s: int | None = None  # time of issue of the last forecast handed out
-        self._heard_s = -math.inf  # newest time of a single reading, the clock where the source is not live
         self._failures = 0
         self._lock = threading.Lock()
         self._next: Serving | None = None
@@ -148,6 +151,7 @@ class Worker:
             step_times=self.step_times,
             deliveries=self.deliveries,
             connected=None if self._connected is None else self._connected(),
+            catching_up=serving.assembler is not None and self._backlog.expected,
         )
 
     def offer(self, serving: Serving, config: StreamConfig) -> None:
@@ -179,15 +183,19 @@ class Worker:
         while not self.heartbeat.stopped.is_set():
             self.heartbeat.beat()
             self._swap()
+            self._backlog.turn()
             delivery = self._inbox.take(TICK_S)
             if isinstance(delivery, End):
                 if delivery.error is not None:
                     raise delivery.error
+                self._end()
                 return
-            if delivery is not None:
+            if isinstance(delivery, Answer):
+                self._hand_out_all(self._drained())
+            elif delivery is not None:
                 self._take(delivery)
             if self.serving.assembler is not None:
-                self._hand_out_all(self._due())
+                self._hand_out_all(self._due(self.serving.assembler))
         if self._source.fleeting:
             while isinstance(delivery := self._inbox.take(TICK_S), Delivery):
                 self._take(delivery)
@@ -221,13 +229,23 @@ class Worker:
         except StreamError as error:
             if delivery.again and error.reason == "late":
                 self._counters.redelivered += 1
-            elif self.config.strict:
-                raise
             else:
                 refused = error.reason
-                self.log.again(f"refused: {error.reason}", str(error))
+                self._refuse(error)
         self.deliveries.add(refused)
         delivery.ack()
+
+    def _disbelieve(self, errors: list[StreamError]) -> None:
+        """Count and log refusals of intervals that had been held back."""
+        for error in errors:
+            self.serving.stream.counters.refuse(error)
+            self._refuse(error)
+
+    def _refuse(self, error: StreamError) -> None:
+        """Log a refusal that has been counted; raise it if the stream is strict."""
+        if self.config.strict:
+            raise error
+        self.log.again(f"refused: {error.reason}", str(error))
 
     def _forecasts(self, delivery: Delivery) -> Iterator[Forecast]:
         """Yield the forecast of a delivery, if it is an interval.
@@ -236,7 +254,8 @@ class Worker:
             StreamError: if it is refused, after it has been counted.
             BackendError: if the backend fails.
         """
-        durable, single = self.serving.durable, self.serving.assembler is not None
+        durable, assembler = self.serving.durable, self.serving.assembler
+        single = assembler is not None
         now = self._clock() if self._source.live else None
         message: Record | Detection
         if isinstance(delivery.content, Record):
@@ -252,22 +271,65 @@ class Worker:
                         "send the other kind, or change [stream.assembler] in the config file",
                         reason="message",
                     )
-                if isinstance(message, Detection):
-                    moment = self._clock() if self._source.live else max(self._heard_s, to_seconds(message.timestamp))
             except StreamError as error:
                 durable.stream.counters.refuse(error)
                 raise
         if isinstance(message, Detection):
-            durable.add(*message, now=moment)
-            self._heard_s = moment
-        else:
+            accepted = durable.add(*message, now=now, catching_up=self._backlog.expected)
+            if accepted is not None and now is not None and assembler is not None and assembler.is_over(accepted, now):
+                behind_s = assembler.behind_s(now)
+                if self._backlog.add(behind_s):
+                    self.log.info(f"catching up: readings come that were kept, from {behind_s:.0f} s ago on average")
+        elif self._source.live or isinstance(delivery.content, Record):
             yield durable.push(*message, now=now)
+        else:
+            yield from self._push_believed(message)
 
-    def _due(self) -> Iterator[Forecast]:
-        """Yield the forecasts from the single readings of intervals that are over."""
-        now = self._clock() if self._source.live else self._heard_s
-        if now > -math.inf:
-            yield from self.serving.durable.due(now)
+    def _push_believed(self, message: Record) -> Iterator[Forecast]:
+        """Yield the forecasts of intervals that bring their own time, but of those at a time that cannot be right."""
+        durable, verdict = self.serving.durable, self._jumps.take(message)
+        self._disbelieve(verdict.refused)
+        if verdict.anew:
+            durable.reset()
+        for record in verdict.ready:
+            yield durable.push(*record)
+
+    def _due(self, assembler: Assembler) -> Iterator[Forecast]:
+        """Yield the forecasts from the single readings of intervals that are over, or ask whether all have come."""
+        durable = self.serving.durable
+        if not self._source.live:
+            yield from durable.due_by_sensors()
+            for error in assembler.refused_since():
+                self._refuse(error)
+            return
+        now = self._clock()
+        if self._backlog.expected:
+            yield from durable.due_of_backlog(now, drained=False)
+        elif self._backlog.readings or assembler.is_due(now):
+            self._backlog.ask(now)
+
+    def _drained(self) -> Iterator[Forecast]:
+        """Yield the forecasts from the intervals that were over when the source was asked, unless a backlog came."""
+        durable, asked = self.serving.durable, self._backlog.answered()
+        if asked is None:
+            return
+        drained = self._backlog.drain()
+        if drained is not None:
+            yield from durable.due_of_backlog(asked, drained=True)
+            said = f"{drained.readings:,} readings that were kept came in {drained.seconds:.0f} s"
+            if drained.in_vain:
+                late = "late readings are refused from now on; look whether the clocks are right, or raise grace_s"
+                self.log.again("not caught up", f"{said}, and as late at the end as before: {late}")
+            else:
+                self.log.info(f"caught up: {said}")
+        yield from durable.due(asked)
+
+    def _end(self) -> None:
+        """Use what waits for more, when the source has ended."""
+        self._disbelieve(self._jumps.end())
+        if self.serving.assembler is not None and not self._source.live:
+            self.serving.assembler.end()
+            self._hand_out_all(self._due(self.serving.assembler))
 
     def _hand_out_all(self, forecasts: Iterator[Forecast]) -> None:
         """Deliver forecasts; raise the backend's error after too many consecutive ones."""

@@ -52,7 +52,13 @@ def warnings(status: Status) -> list[str]:
     """Return what a person should look at although the stream is healthy, in words."""
     found = []
     if status.connected is False and not status.ended:
-        found.append("no connection to the MQTT broker; it is tried again and again, the log says why it fails")
+        waiting = "; intervals wait for the readings that the broker keeps" if status.catching_up else ""
+        found.append(
+            f"no connection to the MQTT broker; it is tried again and again, the log says why it fails{waiting}"
+        )
+    elif status.catching_up and status.age_s is not None and status.age_s > status.manifest.interval_s:
+        now_at = "" if status.last is None else f" (now at {format_time(status.last.issued_s)})"
+        found.append(f"catching up with readings that were kept{now_at}")
     recent = status.deliveries.read()
     refused = recent.refused.total()
     if refused > REFUSED_SHARE * recent.number:

@@ -71,7 +71,7 @@ def test_what_is_refused_does_not_move_the_clock(write_config, pipe, start, expe
 
     np.testing.assert_allclose(handed_out(running), expected, rtol=1e-6)
     assert status.counters["assembler"]["refused"]["unknown_sensor"] == 1
-    assert status.counters["stream"]["refused"]["timestamp"] == 1
+    assert status.counters["assembler"]["refused"]["timestamp"] == 1
 
 
 def test_a_restart_goes_on_in_the_time_of_the_readings(write_config, pipe, start, expected):
