@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 #: A sensor that has been silent for so many readings of each of the others, on average, no longer counts.
-_SILENT = 20
+_SILENT = 4
 
 
 class Watermark:
@@ -63,7 +63,7 @@ class Watermark:
         """Bring :attr:`time` to where most of the sensors are, and return it.
 
         It goes back only if most of them have gone back far, as a simulation does that begins anew. Those sensors count
-        that have spoken in the last twenty readings of each sensor, on average.
+        that have spoken in the last four readings of each sensor, on average.
         """
         recent = self._last[self._turn > self._turns - _SILENT * len(self._last)]
         if recent.size:

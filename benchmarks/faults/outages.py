@@ -153,12 +153,14 @@ class Site:
         end = self.now + intervals * self._bundle.manifest.interval_s
         while self.now < end:
             self.now = min(end, self.now + self._bundle.manifest.interval_s)
+            if self.running is not None and not self._single:  # an interval may begin now, or before
+                self.running.now = self.now
             for payload in self.plain.until(self.now):
                 self._sender.publish(TOPIC, payload)
                 self._sent += 1
             if broker:
                 self._sender.wait_for(lambda: self._sender.confirmed >= self._sent)
-            if self.running is not None:
+            if self.running is not None:  # single readings come before their interval is over
                 self.running.now = self.now
 
     def settle(self) -> None:
@@ -185,8 +187,8 @@ class Site:
         }[kind]
         away()
         self.go_on(intervals, broker=not kind.startswith("broker"))
-        if kind == "broker frozen":
-            time.sleep(1.5)  # the driven clock has passed hours, but an answer that comes at once shows no outage
+        if kind in ("broker frozen", "sink blocked"):
+            time.sleep(3)  # the driven clock has passed hours, but a pause is one by real time
         back()
 
     def close(self) -> list[str]:

@@ -71,12 +71,16 @@ class Backlog:
     @property
     def expected(self) -> bool:
         """Whether a backlog is there, or may come, so that no interval is closed by the clock."""
-        return self._inbox.cut or self._connections < self._inbox.connections or elapsed_s() < self._until_s
+        if self._inbox.cut or self._connections < self._inbox.connections:
+            return True
+        now_s = elapsed_s()
+        unanswered = self._asked is not None and now_s > self._asked[1] + _PAUSE_S
+        return now_s < self._until_s or (unanswered and not self._in_vain)
 
     def turn(self) -> None:
         """Notice connections and pauses; once in every turn of the stream's thread."""
-        now_s, pause_s = elapsed_s(), elapsed_s() - self._turned_s
-        self._turned_s = now_s
+        now_s = elapsed_s()
+        pause_s, self._turned_s = now_s - self._turned_s, now_s
         if self._connections < self._inbox.connections:
             self._connections = self._inbox.connections
             self._begin(_patience_s(now_s - self._cut_s))

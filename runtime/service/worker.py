@@ -183,8 +183,8 @@ class Worker:
         while not self.heartbeat.stopped.is_set():
             self.heartbeat.beat()
             self._swap()
-            self._backlog.turn()
             delivery = self._inbox.take(TICK_S)
+            self._backlog.turn()
             if isinstance(delivery, End):
                 if delivery.error is not None:
                     raise delivery.error

@@ -353,3 +353,21 @@ def test_the_watchdog_hears_nothing_of_a_stream_that_hangs(write_config, pipe, l
     running.finish()
     assert told[0] == "READY=1"
     assert told[-1] == "STOPPING=1"
+
+
+def test_one_interval_far_in_the_future_is_refused_and_the_others_are_taken(
+    write_config, send, pipe, start, lines, expected
+):
+    running = start(write_config('kind = "stdin"\nclock = "messages"', [STDOUT]), clock=lambda: 0.0)
+    absurd = json.dumps(json.loads(lines[20]) | {"timestamp": "2099-01-01T00:00:00Z"})
+    send([*lines[:7], absurd, *lines[7:], absurd])
+    pipe.close()
+    status = running.finish(stop=False)
+
+    found = {
+        line["issued_at"]: line["values"]["speed"] for line in map(json.loads, running.out.getvalue().split("\n")[:-1])
+    }
+    assert found.keys() == expected.keys()
+    for issued, values in found.items():
+        np.testing.assert_array_equal(np.array(values, np.float32), expected[issued][..., 0])
+    assert status.counters["stream"]["refused"]["ahead"] == 2
