@@ -62,6 +62,12 @@ def test_wrong_messages_are_refused_counted_and_change_nothing_and_a_broker_may_
     assert [row["times"] for row in run("messages", "brokers")] == [403, 400, 400, 3]
 
 
+@pytest.mark.needs_system_package("mosquitto")
+def test_outages_lose_and_double_nothing(run: Any) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    assert [row["times"] for row in run("outages")] == [2, 2]
+
+
 def test_damaged_recordings_are_refused_or_replayed(run: Any) -> None:
     pytest.importorskip("pyarrow")
     assert sum(row["times"] for row in run("recordings")) == 400
