@@ -21,7 +21,7 @@ SENDERS_S = 60.0
 #: Seconds in which a backlog must become smaller, or it is not waited for any longer.
 _PROGRESS_S = 60.0
 #: Seconds between two turns of a stream's thread after which readings may have piled up.
-_PAUSE_S = 1.0
+PAUSE_S = 1.0
 
 
 def elapsed_s() -> float:
@@ -46,7 +46,7 @@ class Drained:
 
 
 class Backlog:
-    """What a stream knows of the backlog of its source; for the stream's thread, but :attr:`readings` is for any.
+    """What a stream knows of the backlog of its source; for the stream's thread, but :attr:`expected` is for any.
 
     Args:
         source: asked for an answer behind all that it holds.
@@ -73,8 +73,8 @@ class Backlog:
         """Whether a backlog is there, or may come, so that no interval is closed by the clock."""
         if self._inbox.cut or self._connections < self._inbox.connections:
             return True
-        now_s = elapsed_s()
-        unanswered = self._asked is not None and now_s > self._asked[1] + _PAUSE_S
+        now_s, asked = elapsed_s(), self._asked
+        unanswered = asked is not None and now_s > asked[1] + PAUSE_S
         return now_s < self._until_s or (unanswered and not self._in_vain)
 
     def turn(self) -> None:
@@ -84,7 +84,7 @@ class Backlog:
         if self._connections < self._inbox.connections:
             self._connections = self._inbox.connections
             self._begin(_patience_s(now_s - self._cut_s))
-        elif pause_s > _PAUSE_S:
+        elif pause_s > PAUSE_S:
             self._begin(QUIET_S)
         if not self._inbox.cut:
             self._cut_s = now_s
@@ -92,7 +92,7 @@ class Backlog:
             self._asked = None  # the answer will not come
 
     def add(self, behind_s: float) -> bool:
-        """Count a reading of an interval that is over, and return whether it is the first one of a backlog.
+        """Count a reading of an interval that is over, and return whether a backlog has begun with it.
 
         Args:
             behind_s: by how many seconds the sensors are behind the clock, on average.
@@ -108,7 +108,7 @@ class Backlog:
         else:
             self._until_s = max(self._until_s, now_s + QUIET_S)
         self.readings += 1
-        return self.readings == 1
+        return self.readings == 1 and not self._in_vain
 
     def ask(self, clock_s: float) -> None:
         """Let the source answer behind all that it holds now, unless it has been asked.
@@ -125,7 +125,7 @@ class Backlog:
         if asked is None:
             return None
         delay_s = elapsed_s() - asked[1]
-        if delay_s > _PAUSE_S and not self._in_vain:  # what holds up the answer holds up the senders too
+        if delay_s > PAUSE_S and not self._in_vain:  # what holds up the answer holds up the senders too
             self._begin(_patience_s(delay_s))
         return None if self.expected else asked[0]
 

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
-from runtime.aggregation import Assembler
 from runtime.forecast import Forecast
 from runtime.jumps import Jumps
 from runtime.messages import DETECTION_MESSAGE, INTERVAL_MESSAGE, Detection, Record, read_message
-from runtime.service.backlog import Backlog
 from runtime.service.config import StreamConfig
 from runtime.service.deliveries import Deliveries
+from runtime.service.gathering import Gathering
 from runtime.service.heartbeat import Heartbeat
 from runtime.service.logs import StreamLog
 from runtime.service.serving import Serving
@@ -75,13 +74,13 @@ class Worker:
         self.serving = serving
         self._source = source
         self._inbox = Inbox(config.queue)
-        self._backlog = Backlog(source, self._inbox)
         last = serving.stream.last
         self._jumps = Jumps(serving.stream.bundle.manifest, None if last is None else last.issued_s)
         self._sinks = sinks
         self._on_end = on_end
         self._connected = connected
         self._clock = clock
+        self._gathering = Gathering(source, self._inbox, clock, self.log, self._refuse)
         self._counters = ServiceCounters(undelivered={sink.name: 0 for sink in sinks})
         self._history_bytes = history_bytes
         self.history = History(serving.stream.bundle.manifest, limit=history_bytes)
@@ -151,7 +150,7 @@ class Worker:
             step_times=self.step_times,
             deliveries=self.deliveries,
             connected=None if self._connected is None else self._connected(),
-            catching_up=serving.assembler is not None and self._backlog.expected,
+            catching_up=serving.assembler is not None and self._gathering.catching_up,
         )
 
     def offer(self, serving: Serving, config: StreamConfig) -> None:
@@ -184,21 +183,23 @@ class Worker:
             self.heartbeat.beat()
             self._swap()
             delivery = self._inbox.take(TICK_S)
-            self._backlog.turn()
+            self._gathering.turn()
             if isinstance(delivery, End):
                 if delivery.error is not None:
                     raise delivery.error
                 self._end()
                 return
             if isinstance(delivery, Answer):
-                self._hand_out_all(self._drained())
+                self._hand_out_all(self._gathering.answered(self.serving.durable))
             elif delivery is not None:
                 self._take(delivery)
             if self.serving.assembler is not None:
-                self._hand_out_all(self._due(self.serving.assembler))
+                self._hand_out_all(self._gathering.due(self.serving.durable, self.serving.assembler))
         if self._source.fleeting:
-            while isinstance(delivery := self._inbox.take(TICK_S), Delivery):
-                self._take(delivery)
+            while isinstance(delivery := self._inbox.take(TICK_S), Delivery | Answer):
+                if isinstance(delivery, Delivery):
+                    self._take(delivery)
+        self._disbelieve(self._jumps.end())
 
     def _swap(self) -> None:
         """Take over an offered bundle, or log why not."""
@@ -275,11 +276,8 @@ class Worker:
                 durable.stream.counters.refuse(error)
                 raise
         if isinstance(message, Detection):
-            accepted = durable.add(*message, now=now, catching_up=self._backlog.expected)
-            if accepted is not None and now is not None and assembler is not None and assembler.is_over(accepted, now):
-                behind_s = assembler.behind_s(now)
-                if self._backlog.add(behind_s):
-                    self.log.info(f"catching up: readings come that were kept, from {behind_s:.0f} s ago on average")
+            assert assembler is not None
+            self._gathering.add(durable, assembler, message)
         elif self._source.live or isinstance(delivery.content, Record):
             yield durable.push(*message, now=now)
         else:
@@ -291,45 +289,24 @@ class Worker:
         self._disbelieve(verdict.refused)
         if verdict.anew:
             durable.reset()
+        last: StreamError | None = None
         for record in verdict.ready:
-            yield durable.push(*record)
-
-    def _due(self, assembler: Assembler) -> Iterator[Forecast]:
-        """Yield the forecasts from the single readings of intervals that are over, or ask whether all have come."""
-        durable = self.serving.durable
-        if not self._source.live:
-            yield from durable.due_by_sensors()
-            for error in assembler.refused_since():
-                self._refuse(error)
-            return
-        now = self._clock()
-        if self._backlog.expected:
-            yield from durable.due_of_backlog(now, drained=False)
-        elif self._backlog.readings or assembler.is_due(now):
-            self._backlog.ask(now)
-
-    def _drained(self) -> Iterator[Forecast]:
-        """Yield the forecasts from the intervals that were over when the source was asked, unless a backlog came."""
-        durable, asked = self.serving.durable, self._backlog.answered()
-        if asked is None:
-            return
-        drained = self._backlog.drain()
-        if drained is not None:
-            yield from durable.due_of_backlog(asked, drained=True)
-            said = f"{drained.readings:,} readings that were kept came in {drained.seconds:.0f} s"
-            if drained.in_vain:
-                late = "late readings are refused from now on; look whether the clocks are right, or raise grace_s"
-                self.log.again("not caught up", f"{said}, and as late at the end as before: {late}")
-            else:
-                self.log.info(f"caught up: {said}")
-        yield from durable.due(asked)
+            if last is not None:
+                self._refuse(last)
+            try:
+                yield durable.push(*record)
+                last = None
+            except StreamError as error:
+                last = error
+        if last is not None:
+            raise last
 
     def _end(self) -> None:
         """Use what waits for more, when the source has ended."""
         self._disbelieve(self._jumps.end())
-        if self.serving.assembler is not None and not self._source.live:
-            self.serving.assembler.end()
-            self._hand_out_all(self._due(self.serving.assembler))
+        serving = self.serving
+        if serving.assembler is not None:
+            self._hand_out_all(self._gathering.end(serving.durable, serving.assembler))
 
     def _hand_out_all(self, forecasts: Iterator[Forecast]) -> None:
         """Deliver forecasts; raise the backend's error after too many consecutive ones."""
