@@ -77,6 +77,7 @@ class Assembler:
         self._closed: int | None = None  # start of the last interval closed
         self._far_s = manifest.window * manifest.interval_s
         self._watermark = Watermark(len(self._nodes), self._far_s)
+        self._longest_gap_s = longest_gap(manifest.interval_s) * manifest.interval_s
         self._errors: list[StreamError] = []
 
     @property
@@ -268,10 +269,6 @@ class Assembler:
         return self._floor(now - self.grace_s - self._manifest.interval_s)
 
     @property
-    def _longest_gap_s(self) -> int:
-        return longest_gap(self._manifest.interval_s) * self._manifest.interval_s
-
-    @property
     def _full(self) -> bool:
         return sum(map(len, self._open.values())) > max(_MOST_OPEN, _MOST_OPEN_EACH * len(self._nodes))
 
@@ -332,9 +329,8 @@ class Assembler:
         seconds = to_seconds(timestamp)
         start = self._start(seconds)
         if now is None and self._closed is not None and start <= self._closed:
-            self._watermark.see(
-                node, seconds
-            )  # most of the sensors may have gone back, as a simulation does that begins anew
+            # Most of the sensors may have gone back, as those of a simulation do that begins anew.
+            self._watermark.see(node, seconds)
         self._check_time(sensor, seconds, start, now, catching_up)
         values, outside = self._rules.read(sensor, reading)
         known = self._open.get(start, {}).get((node, seconds))
