@@ -5,63 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from runtime.clock import Timestamp, to_seconds
-from runtime.counters import count_refusal, no_refusals
+from runtime.counters import AssemblyCounters, count_refusal
 from runtime.durable.journal import SingleReading
 from runtime.messages import Record
-from runtime.readings import Reading, advice_on_unknown, read_number
+from runtime.readings import Reading, advice_on_unknown
+from runtime.rules import Rule, Rules
 from runtime.snapshot import OpenReadings
+from runtime.watermark import Watermark
 from stunet_deploy.errors import ConfigError, StreamError, shown
 from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
+from stunet_deploy.site import longest_gap
 
-
-@dataclass(frozen=True)
-class Rule:
-    """How the readings of an interval become one value of a feature.
-
-    Attributes:
-        how: their ``mean``, or their ``sum`` (vehicles counted).
-        weight: for a mean: the name of the number in each reading by which it is weighted, such as ``flow``. Where all
-            weights are 0 nothing was measured, and the value is unobserved.
-    """
-
-    how: Literal["mean", "sum"] = "mean"
-    weight: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.how not in ("mean", "sum") or (self.how == "sum" and self.weight is not None):
-            raise ConfigError(
-                f"rule {self.how!r} with weight {self.weight!r}",
-                "a mean, weighted or not, or a sum",
-                "correct the rule",
-            )
-
-
-@dataclass
-class AssemblyCounters:
-    """Counts of an assembler's readings."""
-
-    readings: int = 0
-    """Readings accepted, repeats not counted."""
-    repeats: int = 0
-    """Readings that had come before, the same in sensor, time and numbers."""
-    refused: dict[str, int] = field(default_factory=no_refusals)
-    """Refused readings by reason, see :data:`runtime.counters.REFUSALS`."""
-    outside_limits: int = 0
-    """Numbers dropped because they lie outside the manifest's limits."""
-    unknown: int = 0
-    """Readings of unknown sensors that were ignored."""
-    dropped: int = 0
-    """Readings dropped because the clock went back and they lay ahead of it."""
-    unweighted: int = 0
-    """Numbers dropped because the weight of their rule did not come with them, or is negative."""
+#: Readings of a backlog that may be open at once, in all and for each sensor; with more the oldest interval is closed.
+_MOST_OPEN, _MOST_OPEN_EACH = 200_000, 40
 
 
 class Assembler:
@@ -93,10 +57,6 @@ class Assembler:
         period_s: float | None = None,
         ignore_unknown: bool = False,
     ) -> None:
-        rules = rules or {}
-        strange = sorted(rules.keys() - set(manifest.features))
-        if strange:
-            raise ConfigError(f"a rule for {strange}", f"features among {list(manifest.features)}", "correct its name")
         if not 0 <= grace_s < math.inf or stamp not in ("start", "end") or not (period_s is None or period_s > 0):
             raise ConfigError(
                 f"grace_s = {grace_s}, stamp = {stamp!r}, period_s = {period_s}",
@@ -107,20 +67,38 @@ class Assembler:
         self.grace_s = grace_s
         self._manifest = manifest
         self._stamp_s = manifest.interval_s if manifest.stamp == "end" else 0  # from an interval's start to its stamp
-        self._rules = [rules.get(feature, Rule()) for feature in manifest.features]
-        weights = dict.fromkeys(rule.weight for rule in self._rules if rule.weight is not None)
-        self.names = tuple(dict.fromkeys([*manifest.features, *weights]))
-        self._columns = {name: column for column, name in enumerate(self.names)}
+        self._rules = Rules(manifest, rules or {}, period_s)
         self._nodes = {sensor: node for node, sensor in enumerate(manifest.sensor_ids)}
         self._stamp = stamp
-        self._period_s = period_s
         self._ignore_unknown = ignore_unknown
         # By the start of the interval, then by sensor and time, so that a reading that comes twice counts once.
         self._open: dict[int, dict[tuple[int, float], tuple[float, ...]]] = {}
         self._per_sensor: dict[int, NDArray[np.int64]] = {}
         self._closed: int | None = None  # start of the last interval closed
+        self._far_s = manifest.window * manifest.interval_s
+        self._watermark = Watermark(len(self._nodes), self._far_s)
+        self._longest_gap_s = longest_gap(manifest.interval_s) * manifest.interval_s
+        self._errors: list[StreamError] = []
 
-    def add(self, sensor: str, timestamp: Timestamp, reading: Reading, *, now: float) -> SingleReading | None:
+    @property
+    def time(self) -> float:
+        """The time that most of the sensors have reached, in seconds since the epoch; -inf before the first reading."""
+        return self._watermark.time
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The numbers that are read of a reading: the features, and the weights that are no feature."""
+        return self._rules.names
+
+    def add(
+        self,
+        sensor: str,
+        timestamp: Timestamp,
+        reading: Reading,
+        *,
+        now: float | None,
+        catching_up: bool = False,
+    ) -> SingleReading | None:
         """Take one reading.
 
         Args:
@@ -128,7 +106,9 @@ class Assembler:
             timestamp: seconds since the epoch, a datetime with a zone, or ISO 8601 text.
             reading: numbers by name, of the features and of the weights; or a number if there is one name; None and
                 NaN are unobserved.
-            now: the controller's clock in seconds since the epoch.
+            now: the controller's clock in seconds since the epoch; None if the readings bring their own time.
+            catching_up: whether the reading may have been kept somewhere for any time. Then it may be of any interval
+                after the last one closed.
 
         Returns:
             The reading as it was accepted; None if it had come before, or its sensor is unknown and ignored.
@@ -137,9 +117,10 @@ class Assembler:
             StreamError: if it cannot be accepted: unknown, no number, late, far ahead of the clock, or in conflict
                 with an earlier one of the same sensor and time. Nothing has changed but the counters.
         """
-        self._follow(now)
+        if now is not None:
+            self._follow(now)
         try:
-            accepted = self._read(sensor, timestamp, reading, now)
+            accepted = self._read(sensor, timestamp, reading, now, catching_up)
         except StreamError as error:
             count_refusal(self.counters.refused, error)
             raise
@@ -155,6 +136,7 @@ class Assembler:
         counts = self._per_sensor.setdefault(start, np.zeros(len(self._nodes), np.int64))
         counts[accepted.node] += 1
         self.counters.readings += 1
+        self._watermark.see(accepted.node, accepted.seconds)
 
     def due(self, now: float) -> Iterator[Record]:
         """Close the intervals that ended ``grace_s`` ago, oldest first, as they are to be pushed.
@@ -167,17 +149,85 @@ class Assembler:
             now: the controller's clock in seconds since the epoch.
         """
         self._follow(now)
-        interval_s = self._manifest.interval_s
-        newest = self._floor(now - self.grace_s - interval_s)
-        for start in sorted(start for start in self._open if start <= newest):
-            yield self._close(start)
-        if self._closed is not None and newest == self._closed + interval_s:
-            yield self._close(newest)
+        yield from self._over(now)
 
-    def close_until(self, stamp: int) -> None:
-        """Count the intervals up to a stamp as closed: the stream has been pushed them."""
+    def due_by_sensors(self) -> Iterator[Record]:
+        """Close intervals as :meth:`due` does, but by the time that most of the sensors have reached.
+
+        Readings further ahead of it than the model's window are then refused, see :meth:`refused_since`.
+        """
+        closed = self._closed
+        first = min(self._open, default=math.inf) if closed is None else closed + self._manifest.interval_s
+        if not self._watermark.moves(first + self._manifest.interval_s + self.grace_s):
+            return
+        now = self._watermark.follow()
+        if now == -math.inf:
+            return
+        farthest = now + self._far_s
+        if closed is not None and closed > farthest:  # a simulation has begun anew
+            self._closed = None
+        for record in self._over(now):
+            for start in [start for start in self._open if start > farthest]:
+                self._refuse_ahead(start)
+            self._watermark.forget(farthest)
+            yield record
+
+    def due_of_backlog(self, now: float, *, drained: bool) -> Iterator[Record]:
+        """Close intervals of a backlog, which are over by the clock while their readings still come, oldest first.
+
+        An interval is closed when every sensor that was heard of late has gone past its end and ``grace_s``: not before
+        a service that was never away would have closed it. Intervals between them in which nothing was heard are closed
+        too. If more readings pile up than memory should hold, the oldest interval is closed nevertheless.
+
+        Args:
+            now: the controller's clock in seconds since the epoch.
+            drained: whether all of the backlog has come, so that nothing is waited for.
+        """
+        self._follow(now)
+        newest = self._newest_over(now)
+        while starts := [start for start in self._open if start <= newest]:
+            start = min(starts)
+            if self._closed is not None and start - self._closed <= self._longest_gap_s:
+                start = self._closed + self._manifest.interval_s
+            if not (drained or self._passed(start) or self._full):
+                return
+            yield self._close(start)
+
+    def is_due(self, now: float) -> bool:
+        """Return whether an interval is to be closed by a clock."""
+        newest = self._newest_over(now)
+        after = None if self._closed is None else self._closed + self._manifest.interval_s
+        return newest == after or any(start <= newest for start in self._open)
+
+    def is_over(self, reading: SingleReading, now: float) -> bool:
+        """Return whether the interval of a reading is to be closed by a clock."""
+        return self._start(reading.seconds) <= self._newest_over(now)
+
+    def behind_s(self, now: float) -> float:
+        """Return by how many seconds the sensors heard of late are behind a clock, on average; NaN if none was."""
+        since = -math.inf if self._closed is None else self._closed - self._far_s
+        return now - self._watermark.mean(since=since)
+
+    def end(self) -> None:
+        """Let the next :meth:`due_by_sensors` close by the newest reading that is not far ahead: no more will come."""
+        self._watermark.end()
+
+    def refused_since(self) -> list[StreamError]:
+        """Return why readings that had been accepted were refused since the last call."""
+        errors, self._errors = self._errors, []
+        return errors
+
+    def close_until(self, stamp: int, observed: ArrayLike | None = None) -> None:
+        """Count the intervals up to a stamp as closed: the stream has been pushed them.
+
+        Args:
+            stamp: of the last interval.
+            observed: [node, feature] what was observed in it.
+        """
         start = stamp - self._stamp_s
         self._closed = start
+        if observed is not None:
+            self._watermark.expect(np.flatnonzero(np.asarray(observed).any(axis=1)), start)
         for old in [old for old in self._open if old <= start]:
             del self._open[old], self._per_sensor[old]
 
@@ -214,6 +264,43 @@ class Assembler:
             self.put(SingleReading(node, seconds, tuple(values)))
         self.counters = AssemblyCounters(**deepcopy(dict(state.counters)))  # which may be restored again
 
+    def _newest_over(self, now: float) -> int:
+        """Return the start of the newest interval that ended ``grace_s`` ago."""
+        return self._floor(now - self.grace_s - self._manifest.interval_s)
+
+    @property
+    def _full(self) -> bool:
+        return sum(map(len, self._open.values())) > max(_MOST_OPEN, _MOST_OPEN_EACH * len(self._nodes))
+
+    def _passed(self, start: int) -> bool:
+        """Return whether every sensor heard of late has gone past an interval and its grace."""
+        if self._closed is None:  # it is not known which sensors there are to wait for
+            return False
+        return self._watermark.all_past(start + self._manifest.interval_s + self.grace_s, since=start - self._far_s)
+
+    def _over(self, now: float) -> Iterator[Record]:
+        newest = self._newest_over(now)
+        for start in sorted(start for start in self._open if start <= newest):
+            yield self._close(start)
+        if self._closed is not None and newest == self._closed + self._manifest.interval_s:
+            yield self._close(newest)
+
+    def _refuse_ahead(self, start: int) -> None:
+        """Refuse the readings of an open interval, which had been accepted because most sensors might have followed."""
+        rows = self._open.pop(start)
+        del self._per_sensor[start]
+        sensors = sorted({self._manifest.sensor_ids[node] for node, _ in rows})
+        self.counters.readings -= len(rows)
+        self.counters.refused["ahead"] += len(rows)
+        self._errors.append(
+            StreamError(
+                f"{len(rows)} readings at {format_time(start)} of {len(sensors)} sensors, such as {sensors[0]!r}",
+                f"at most {self._far_s} s after {format_time(int(self.time))}, where most of the sensors are",
+                "correct the clocks of these sensors",
+                reason="ahead",
+            )
+        )
+
     def _follow(self, now: float) -> None:
         """Drop readings that lie ahead of the clock: they come from a time when the clock was wrong."""
         interval_s = self._manifest.interval_s
@@ -225,7 +312,9 @@ class Assembler:
         if self._closed is not None and self._closed > newest + interval_s + self.grace_s:
             self._closed = None
 
-    def _read(self, sensor: str, timestamp: Timestamp, reading: Reading, now: float) -> SingleReading | None:
+    def _read(
+        self, sensor: str, timestamp: Timestamp, reading: Reading, now: float | None, catching_up: bool
+    ) -> SingleReading | None:
         node = self._nodes.get(sensor) if isinstance(sensor, str) else None
         if node is None:
             if self._ignore_unknown and isinstance(sensor, str):
@@ -239,8 +328,11 @@ class Assembler:
             )
         seconds = to_seconds(timestamp)
         start = self._start(seconds)
-        self._check_time(sensor, seconds, start, now)
-        values, outside = self._numbers(sensor, reading)
+        if now is None and self._closed is not None and start <= self._closed:
+            # Most of the sensors may have gone back, as those of a simulation do that begins anew.
+            self._watermark.see(node, seconds)
+        self._check_time(sensor, seconds, start, now, catching_up)
+        values, outside = self._rules.read(sensor, reading)
         known = self._open.get(start, {}).get((node, seconds))
         if known is not None:
             if not np.array_equal(known, values, equal_nan=True):
@@ -262,10 +354,12 @@ class Assembler:
         self.counters.outside_limits += outside
         return SingleReading(node, seconds, values)
 
-    def _check_time(self, sensor: str, seconds: float, start: int, now: float) -> None:
+    def _check_time(self, sensor: str, seconds: float, start: int, now: float | None, catching_up: bool) -> None:
         """Refuse a reading of an interval that is closed, or so old or far ahead that a clock must be wrong."""
         interval_s = self._manifest.interval_s
-        oldest = now - self.grace_s - (self._manifest.window + 1) * interval_s
+        oldest = -math.inf
+        if now is not None and not (catching_up and self._closed is not None):
+            oldest = now - self.grace_s - self._far_s - interval_s
         if start < oldest or (self._closed is not None and start <= self._closed):
             raise StreamError(
                 f"a reading of sensor {sensor!r} at {format_time(int(seconds))}, whose interval is closed",
@@ -273,63 +367,13 @@ class Assembler:
                 "send readings sooner, or raise grace_s",
                 reason="late",
             )
-        if seconds > now + interval_s:
+        if now is not None and seconds > now + interval_s:
             raise StreamError(
                 f"a reading of sensor {sensor!r} at {format_time(int(seconds))}, ahead of the clock",
                 f"at most {interval_s} s after {format_time(int(now))}",
                 "correct the detector's clock, or this one",
                 reason="ahead",
             )
-
-    def _numbers(self, sensor: str, reading: Reading) -> tuple[tuple[float, ...], int]:
-        """Return a number or NaN for each name, and how many were dropped for the limits."""
-        if reading is not None and not isinstance(reading, Mapping):
-            if len(self.names) > 1:
-                raise StreamError(
-                    f"one number for sensor {sensor!r}",
-                    f"numbers by name, of {list(self.names)}",
-                    'name the numbers: {"speed": 61.5, "flow": 12}',
-                    reason="reading",
-                )
-            reading = {self.names[0]: reading}
-        values = [math.nan] * len(self.names)
-        outside = 0
-        for name, raw in (reading or {}).items():
-            column = self._columns.get(name)
-            if column is None:
-                raise StreamError(
-                    f"unknown name {name!r} in a reading of sensor {sensor!r}",
-                    f"names among {list(self.names)}",
-                    "correct the name",
-                    reason="unknown_feature",
-                )
-            if raw is not None:
-                values[column] = read_number(sensor, raw)
-                if self._is_code(column, values[column]):
-                    values[column] = math.nan
-                elif not self._inside(column, values[column]):
-                    outside += not math.isnan(values[column])
-                    values[column] = math.nan
-        return tuple(values), outside
-
-    def _is_code(self, column: int, value: float) -> bool:
-        """Return whether a number stands for no reading; compared as float32, as recordings are.
-
-        Codes are numbers of an interval: one of many summands may be such a number and a reading.
-        """
-        if not self._manifest.no_data or column >= len(self._rules):
-            return False
-        if self._rules[column].how == "sum" and self._inside(column, value):
-            return False
-        with np.errstate(over="ignore"):
-            return any(np.float32(value) == np.float32(code) for code in self._manifest.no_data[column])
-
-    def _inside(self, column: int, value: float) -> bool:
-        if column >= len(self._rules):  # a weight that is no feature
-            return 0 <= value < math.inf
-        low, high = self._manifest.limits[column]
-        # Limits are those of the interval's value; one of many summands may be nearer to 0.
-        return min(low, 0) <= value <= high if self._rules[column].how == "sum" else low <= value <= high
 
     def _start(self, seconds: float) -> int:
         """Return the start of the interval that a reading belongs to."""
@@ -347,26 +391,7 @@ class Assembler:
         self._per_sensor.pop(start, None)
         nodes = np.array([node for (node, _), _ in rows], np.int64)
         numbers = np.array([values for _, values in rows], np.float64).reshape(len(rows), len(self.names))
-        columns = [self._aggregate(rule, column, nodes, numbers) for column, rule in enumerate(self._rules)]
+        values, unweighted = self._rules.gather(nodes, numbers)
+        self.counters.unweighted += unweighted
         self._closed = start
-        return Record(np.stack(columns, axis=-1), start + self._stamp_s)
-
-    def _aggregate(
-        self, rule: Rule, column: int, nodes: NDArray[np.int64], numbers: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Return one feature [node] of an interval, NaN where unobserved."""
-        values = numbers[:, column]
-        weights = np.ones_like(values) if rule.weight is None else numbers[:, self._columns[rule.weight]]
-        came = ~np.isnan(values)
-        heard = came & (weights >= 0)
-        self.counters.unweighted += int(np.count_nonzero(came) - np.count_nonzero(heard))
-        count = len(self._nodes)
-        weight = np.bincount(nodes[heard], weights[heard], count)
-        total = np.bincount(nodes[heard], values[heard] * weights[heard], count)
-        if rule.how == "mean":
-            return np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan)
-        if self._period_s is None:
-            return np.where(weight > 0, total, np.nan)
-        expected = self._manifest.interval_s / self._period_s
-        scaled = total * np.maximum(1, expected / np.maximum(weight, 1))
-        return np.where((weight > 0) & (weight >= expected / 2), scaled, np.nan)
+        return Record(values, start + self._stamp_s)

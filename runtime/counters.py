@@ -59,6 +59,26 @@ class Counters:
         count_refusal(self.refused, error)
 
 
+@dataclass
+class AssemblyCounters:
+    """Counts of an assembler's readings."""
+
+    readings: int = 0
+    """Readings accepted, repeats not counted."""
+    repeats: int = 0
+    """Readings that had come before, the same in sensor, time and numbers."""
+    refused: dict[str, int] = field(default_factory=no_refusals)
+    """Refused readings by reason, see :data:`REFUSALS`."""
+    outside_limits: int = 0
+    """Numbers dropped because they lie outside the manifest's limits."""
+    unknown: int = 0
+    """Readings of unknown sensors that were ignored."""
+    dropped: int = 0
+    """Readings dropped because the clock went back and they lay ahead of it."""
+    unweighted: int = 0
+    """Numbers dropped because the weight of their rule did not come with them, or is negative."""
+
+
 def count_refusal(refused: dict[str, int], error: StreamError) -> None:
     """Add one to the reason of a refusal."""
     refused[error.reason] = refused.get(error.reason, 0) + 1

@@ -37,6 +37,7 @@ from benchmarks.faults.kills import kills
 from benchmarks.faults.manifests import manifests
 from benchmarks.faults.month import month
 from benchmarks.faults.network import small_bundle
+from benchmarks.faults.outages import outages
 from benchmarks.faults.receivers import receivers
 from benchmarks.faults.recordings import recordings
 from benchmarks.faults.refusals import refusals
@@ -57,6 +58,7 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "brokers": lambda bundle, options, rng: brokers(bundle, options.restarts, rng),
     "receivers": lambda bundle, options, rng: receivers(bundle, options.posted),
     "clients": lambda bundle, options, rng: clients(bundle, options.posted),
+    "outages": lambda bundle, options, rng: outages(bundle, options.outages, rng),
     "kills": lambda bundle, options, rng: kills(bundle, options.kills, options.intervals, rng),
     "signatures": lambda bundle, options, rng: signatures(bundle, options.forgeries, rng),
     "manifests": lambda bundle, options, rng: manifests(bundle, options.manifests, rng),
@@ -82,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--restarts", 50, "of the broker", quick=3)
     command.option("--posted", 40, "intervals, for each kind of receiver and client", quick=6)
     command.option("--cases", 1000, "of hostile brokers, at most", quick=12)
+    command.option("--outages", 100, "of the service, its connection, its broker or its sink", quick=4)
     command.option("--kills", 500, "over all cases", quick=12)
     command.option("--intervals", 400, "of a replay that is killed", quick=60)
     command.option("--broker-kills", 500, "over all cases", quick=8)

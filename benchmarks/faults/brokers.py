@@ -41,6 +41,7 @@ class Peer:
         from paho.mqtt.subscribeoptions import SubscribeOptions
 
         self.received: list[bytes] = []
+        self.confirmed = 0  # messages that the broker has
         self._confirmations = threading.Semaphore(0)
         self._client = Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTv5)
         self._client.reconnect_delay_set(0.05, 0.05)  # type: ignore[arg-type]
@@ -53,7 +54,7 @@ class Peer:
         else:
             self._client.on_connect = lambda *_: subscribed.set()
         self._client.on_subscribe = lambda *_: subscribed.set()
-        self._client.on_publish = lambda *_: self._confirmations.release()
+        self._client.on_publish = self._on_publish
         self._client.on_message = lambda client, data, message: self.received.append(bytes(message.payload))
         session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         session.SessionExpiryInterval = 3600
@@ -80,6 +81,10 @@ class Peer:
             if time.monotonic() > end:
                 raise TimeoutError("in vain")
             time.sleep(0.002)
+
+    def _on_publish(self, *_: object) -> None:
+        self.confirmed += 1
+        self._confirmations.release()
 
     def close(self) -> None:
         """Disconnect."""

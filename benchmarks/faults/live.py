@@ -271,7 +271,67 @@ class Mosquitto:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(1)
 
-    def table(self, **more: Any) -> str:
-        """Return the [mqtt] table of a service at this broker."""
+    def freeze(self) -> None:
+        """Let it do nothing, though its connections stay."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def table(self, port: int = 0, **more: Any) -> str:
+        """Return the [mqtt] table of a service at this broker, or at another port that leads to it."""
         lines = [f"{key} = {value}" for key, value in more.items()]
-        return "\n".join(['[mqtt]\nclient_id = "controller"', f"port = {self.port}\nreconnect_max_s = 0.05", *lines])
+        head = f'[mqtt]\nclient_id = "controller"\nport = {port or self.port}\nreconnect_max_s = 0.05'
+        return "\n".join([head, *lines])
+
+
+class Line:
+    """A line of TCP to a port on loopback, which can be cut and mended."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._ends: list[socket.socket] = []
+        self._whole = False
+        self.port = free_port()
+        self.mend()
+
+    def mend(self) -> None:
+        """Let connections pass."""
+        self._server = socket.create_server(("127.0.0.1", self.port))
+        self._whole = True
+        threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
+
+    def cut(self) -> None:
+        """Cut all connections and refuse others."""
+        self._whole = False
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        self._server.close()
+        ends, self._ends = self._ends, []
+        for end in ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self, server: socket.socket) -> None:
+        with suppress(OSError):
+            while self._whole:
+                near = server.accept()[0]
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._to))
+                except OSError:
+                    near.close()
+                    continue
+                self._ends += [near, far]
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=_pump, args=pair, daemon=True).start()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(2**16):
+            target.sendall(data)
+    for end in (source, target):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)

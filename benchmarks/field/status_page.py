@@ -136,6 +136,7 @@ def filled_status(manifest: Manifest) -> Status:
         step_times=times,
         deliveries=Deliveries(),
         broker=None,
+        catching_up=False,
         held={},
     )
 

@@ -103,7 +103,7 @@ def _restore_readings(snapshot: Snapshot, assembler: Assembler | None, found: Re
             found.lose(f"{len(readings.nodes)} single readings dropped: there is no assembler")
         return
     if snapshot.last is not None:
-        assembler.close_until(snapshot.last.issued_s)
+        assembler.close_until(snapshot.last.issued_s, snapshot.last.observed)
     if readings is not None:
         try:
             assembler.restore(readings)
@@ -168,7 +168,7 @@ def _take(stream: Stream, assembler: Assembler | None, entry: Entry, found: Reco
             stream.reset()
             found.lose(f"the backend failed again at an interval of the journal ({error.came})")
         if assembler is not None:
-            assembler.close_until(entry.stamp)
+            assembler.close_until(entry.stamp, entry.interval.observed)
         found.intervals += 1
     else:
         stream.reset()

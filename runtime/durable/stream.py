@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from runtime.durable.guard import Guard
 from runtime.durable.journal import Entry, Input, Journal, Reset, SingleReading, encode
 from runtime.durable.recovery import JOURNAL, SNAPSHOT, file_of, numbers_of, recover
 from runtime.forecast import Forecast
+from runtime.messages import Record
 from runtime.readings import Reading, Values
 from runtime.stream import Stream
 from stunet_deploy.errors import BackendError, ConfigError, StreamError, StunetError
@@ -107,17 +108,20 @@ class DurableStream:
                 self.snapshot()
         return forecast
 
-    def add(self, sensor: str, timestamp: Timestamp, reading: Reading, *, now: float) -> None:
-        """Take a single reading; see :meth:`runtime.aggregation.Assembler.add`.
+    def add(
+        self, sensor: str, timestamp: Timestamp, reading: Reading, *, now: float | None, catching_up: bool = False
+    ) -> SingleReading | None:
+        """Take a single reading and return it if it is new; see :meth:`runtime.aggregation.Assembler.add`.
 
         It survives the death of the process at once, and a power cut as soon as its interval is pushed.
 
         Raises:
             StreamError: if the reading cannot be accepted; nothing has changed.
         """
-        accepted = self._assembling().add(sensor, timestamp, reading, now=now)
+        accepted = self._assembling().add(sensor, timestamp, reading, now=now, catching_up=catching_up)
         if accepted is not None:
             self._append(accepted)
+        return accepted
 
     def due(self, now: float) -> Iterator[Forecast]:
         """Push the intervals that are due and yield their forecasts; see :meth:`runtime.aggregation.Assembler.due`.
@@ -128,9 +132,29 @@ class DurableStream:
         Raises:
             BackendError: if the backend fails; the stream then starts from zero.
         """
-        for record in self._assembling().due(now):
+        yield from self._push_all(self._assembling().due(now), lambda: now)
+
+    def due_by_sensors(self) -> Iterator[Forecast]:
+        """Do the same by the time of the readings; see :meth:`runtime.aggregation.Assembler.due_by_sensors`.
+
+        Raises:
+            BackendError: as :meth:`due`.
+        """
+        assembler = self._assembling()
+        yield from self._push_all(assembler.due_by_sensors(), lambda: assembler.time)
+
+    def due_of_backlog(self, now: float, *, drained: bool) -> Iterator[Forecast]:
+        """Do the same for a backlog; see :meth:`runtime.aggregation.Assembler.due_of_backlog`.
+
+        Raises:
+            BackendError: as :meth:`due`.
+        """
+        yield from self._push_all(self._assembling().due_of_backlog(now, drained=drained), lambda: now)
+
+    def _push_all(self, records: Iterator[Record], now: Callable[[], float]) -> Iterator[Forecast]:
+        for record in records:
             try:
-                forecast = self.push(*record, now=now)
+                forecast = self.push(*record, now=now())
             except StreamError:  # after a jump of the clock it may be older than the last; the stream has counted it
                 continue
             yield forecast

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from runtime.aggregation import Rule
 from runtime.drift import DriftOptions
 from runtime.options import StreamOptions
+from runtime.rules import Rule
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.errors import ConfigError
 from stunet_deploy.toml_files import read_toml

@@ -45,16 +45,27 @@ class End:
     error: Exception | None = None
 
 
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a source that was asked, behind all that it held then; see :meth:`Source.ask`."""
+
+
 class Inbox:
     """The queue of deliveries to a stream.
 
     Args:
         size: number of deliveries above which a source waits.
+
+    Attributes:
+        connections: how often the source has been connected, where it has a connection.
+        cut: whether its connection is not there.
     """
 
     def __init__(self, size: int) -> None:
+        self.connections = 0
+        self.cut = False
         self._size = size
-        self._queue: queue.SimpleQueue[Delivery | End] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Delivery | Answer | End] = queue.SimpleQueue()
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -84,11 +95,24 @@ class Inbox:
         self._weigh(delivery, 1)
         self._queue.put(delivery)
 
+    def connected(self) -> None:
+        """Take note that the source has a connection, over which a backlog may come."""
+        self.connections += 1
+        self.cut = False
+
+    def lost(self) -> None:
+        """Take note that the source has no connection."""
+        self.cut = True
+
+    def answer(self) -> None:
+        """Deliver the source's answer."""
+        self._queue.put(Answer())
+
     def end(self, error: Exception | None = None) -> None:
         """Deliver the end of the source."""
         self._queue.put(End(error))
 
-    def take(self, timeout_s: float) -> Delivery | End | None:
+    def take(self, timeout_s: float) -> Delivery | Answer | End | None:
         """Return the oldest delivery; None if none comes in time."""
         try:
             delivery = self._queue.get(timeout=timeout_s)
@@ -126,6 +150,12 @@ class Source(Protocol):
     def start(self, inbox: Inbox, stopped: threading.Event, last_s: int | None) -> None:
         """Start to deliver and return at once; ``last_s`` is the last stamp that the stream has."""
 
+    def ask(self, inbox: Inbox) -> bool:
+        """Let an answer be delivered behind all that has been sent up to now; return False if that is impossible.
+
+        It may never come where a connection is lost.
+        """
+
 
 class ReplaySource:
     """A recording, replayed as fast as its forecasts are made or at a multiple of real time.
@@ -150,6 +180,10 @@ class ReplaySource:
     def start(self, inbox: Inbox, stopped: threading.Event, last_s: int | None) -> None:
         """Replay in a thread of its own; see :class:`Source`."""
         _start("replay", self._replay, inbox, stopped, last_s)
+
+    def ask(self, inbox: Inbox) -> bool:
+        """Do nothing: a recording has a clock of its own."""
+        return False
 
     def _replay(self, inbox: Inbox, stopped: threading.Event, last_s: int | None) -> None:
         begin: tuple[float, float] | None = None
@@ -185,6 +219,11 @@ class StdinSource:
         """Read in a thread of its own; see :class:`Source`."""
         # The thread looks a while after the stop; another file may have the descriptor's number by then.
         _start("stdin", self._read, inbox, os.dup(self._descriptor), stopped)
+
+    def ask(self, inbox: Inbox) -> bool:
+        """Answer behind the lines that have been read; see :class:`Source`."""
+        inbox.answer()
+        return True
 
     def _read(self, inbox: Inbox, descriptor: int, stopped: threading.Event) -> None:
         try:

@@ -58,6 +58,8 @@ class Status:
         step_times: durations of its steps.
         deliveries: statistics of its last deliveries.
         broker: its link to the broker; None if the stream uses none.
+        catching_up: whether single readings may come that were kept for the stream, so that no interval is closed by
+            the clock.
         held: forecasts that wait in memory because a sink cannot deliver them, by sink.
     """
 
@@ -79,6 +81,7 @@ class Status:
     step_times: StepTimes
     deliveries: Deliveries
     broker: BrokerReport | None
+    catching_up: bool
     held: dict[str, int]
 
     @property

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from runtime.clock import to_seconds
 from runtime.durable.guard import MessageGuard
 from runtime.forecast import Forecast
+from runtime.jumps import Jumps
 from runtime.messages import DETECTION_MESSAGE, INTERVAL_MESSAGE, Detection, Record, read_message
 from runtime.service.config import StreamConfig
 from runtime.service.deliveries import Deliveries
+from runtime.service.gathering import Gathering
 from runtime.service.heartbeat import Heartbeat
 from runtime.service.logs import StreamLog
 from runtime.service.mqtt.report import BrokerReport
 from runtime.service.serving import Serving
 from runtime.service.sinks import Sink, SinkError
-from runtime.service.sources import Delivery, End, Inbox, Source
+from runtime.service.sources import Answer, Delivery, End, Inbox, Source
 from runtime.service.status import ServiceCounters, Status
 from runtime.service.step_times import StepTimes
 from runtime.service.swap import take_over
@@ -77,10 +77,13 @@ class Worker:
         self.serving = serving
         self._source = source
         self._inbox = Inbox(config.queue)
+        last = serving.stream.last
+        self._jumps = Jumps(serving.stream.bundle.manifest, None if last is None else last.issued_s)
         self._sinks = sinks
         self._on_end = on_end
         self._broker = broker
         self._clock = clock
+        self._gathering = Gathering(source, self._inbox, clock, self.log, self._refuse)
         self._counters = ServiceCounters(undelivered={sink.name: 0 for sink in sinks})
         self._history_bytes = history_bytes
         self.history = History(serving.stream.bundle.manifest, limit=history_bytes)
@@ -88,7 +91,6 @@ class Worker:
         self.deliveries = Deliveries()
         self._began = self._handed = time.monotonic()
         self._handed_s: int | None = None  # time of issue of the last forecast handed out
-        self._heard_s = -math.inf  # newest time of a single reading, the clock where the source is not live
         self._failures = 0
         self._guard = MessageGuard(config.state)
         self._lock = threading.Lock()
@@ -154,6 +156,7 @@ class Worker:
             step_times=self.step_times,
             deliveries=self.deliveries,
             broker=None if self._broker is None else self._broker(),
+            catching_up=serving.assembler is not None and self._gathering.catching_up,
             held={sink.name: sink.held for sink in self._sinks},
         )
 
@@ -187,17 +190,23 @@ class Worker:
             self.heartbeat.beat()
             self._swap()
             delivery = self._inbox.take(TICK_S)
+            self._gathering.turn()
             if isinstance(delivery, End):
                 if delivery.error is not None:
                     raise delivery.error
+                self._end()
                 return
-            if delivery is not None:
+            if isinstance(delivery, Answer):
+                self._hand_out_all(self._gathering.answered(self.serving.durable))
+            elif delivery is not None:
                 self._take(delivery)
             if self.serving.assembler is not None:
-                self._hand_out_all(self._due())
+                self._hand_out_all(self._gathering.due(self.serving.durable, self.serving.assembler))
         if self._source.fleeting:
-            while isinstance(delivery := self._inbox.take(TICK_S), Delivery):
-                self._take(delivery)
+            while isinstance(delivery := self._inbox.take(TICK_S), Delivery | Answer):
+                if isinstance(delivery, Delivery):
+                    self._take(delivery)
+        self._disbelieve(self._jumps.end())
 
     def _swap(self) -> None:
         """Take over an offered bundle, or log why not."""
@@ -228,14 +237,24 @@ class Worker:
         except StreamError as error:
             if delivery.again and error.reason == "late":
                 self._counters.redelivered += 1
-            elif self.config.strict:
-                raise
             else:
                 refused = error.reason
-                self.log.again(f"refused: {error.reason}", str(error))
+                self._refuse(error)
         self._guard.over()
         self.deliveries.add(refused)
         delivery.ack()
+
+    def _disbelieve(self, errors: list[StreamError]) -> None:
+        """Count and log refusals of intervals that had been held back."""
+        for error in errors:
+            self.serving.stream.counters.refuse(error)
+            self._refuse(error)
+
+    def _refuse(self, error: StreamError) -> None:
+        """Log a refusal that has been counted; raise it if the stream is strict."""
+        if self.config.strict:
+            raise error
+        self.log.again(f"refused: {error.reason}", str(error))
 
     def _forecasts(self, delivery: Delivery) -> Iterator[Forecast]:
         """Yield the forecast of a delivery, if it is an interval.
@@ -244,7 +263,8 @@ class Worker:
             StreamError: if it is refused, after it has been counted.
             BackendError: if the backend fails.
         """
-        durable, single = self.serving.durable, self.serving.assembler is not None
+        durable, assembler = self.serving.durable, self.serving.assembler
+        single = assembler is not None
         now = self._clock() if self._source.live else None
         message: Record | Detection
         if isinstance(delivery.content, Record):
@@ -261,24 +281,43 @@ class Worker:
                         "send the other kind, or change [stream.assembler] in the config file",
                         reason="message",
                     )
-                if isinstance(message, Detection):
-                    moment = self._clock() if self._source.live else max(self._heard_s, to_seconds(message.timestamp))
             except StreamError as error:
                 durable.stream.counters.refuse(error)
                 raise
         if isinstance(message, Detection):
-            durable.add(*message, now=moment)
-            self._heard_s = moment
-        else:
+            assert assembler is not None
+            self._gathering.add(durable, assembler, message)
+        elif self._source.live or isinstance(delivery.content, Record):
             forecast = durable.push(*message, now=now)
             self._guard.over()  # from here on the guard of the journal watches it; a sink may take long
             yield forecast
+        else:
+            yield from self._push_believed(message)
 
-    def _due(self) -> Iterator[Forecast]:
-        """Yield the forecasts from the single readings of intervals that are over."""
-        now = self._clock() if self._source.live else self._heard_s
-        if now > -math.inf:
-            yield from self.serving.durable.due(now)
+    def _push_believed(self, message: Record) -> Iterator[Forecast]:
+        """Yield the forecasts of intervals that bring their own time, but of those at a time that cannot be right."""
+        durable, verdict = self.serving.durable, self._jumps.take(message)
+        self._disbelieve(verdict.refused)
+        if verdict.anew:
+            durable.reset()
+        last: StreamError | None = None
+        for record in verdict.ready:
+            if last is not None:
+                self._refuse(last)
+            try:
+                yield durable.push(*record)
+                last = None
+            except StreamError as error:
+                last = error
+        if last is not None:
+            raise last
+
+    def _end(self) -> None:
+        """Use what waits for more, when the source has ended."""
+        self._disbelieve(self._jumps.end())
+        serving = self.serving
+        if serving.assembler is not None:
+            self._hand_out_all(self._gathering.end(serving.durable, serving.assembler))
 
     def _hand_out_all(self, forecasts: Iterator[Forecast]) -> None:
         """Deliver forecasts; raise the backend's error after too many consecutive ones."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_backend, add_trust, open_bundle
 from stunet_deploy.cli.service import run_service
-from stunet_deploy.errors import ConfigError, DataError
+from stunet_deploy.errors import ConfigError, DataError, StreamError
 from stunet_deploy.wording import span_in_words
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     summary = Summary()
     live = arguments.replay == STANDARD_INPUT
     try:
-        for record in records:
+        for record in _believed(records, stream, console) if live else records:
             forecast = stream.push(*record)
             summary.add(forecast)
             if arguments.json_lines:
@@ -156,6 +156,25 @@ def _records(arguments: argparse.Namespace, manifest: Manifest) -> Iterator[Reco
         raise ConfigError("--from or --to for standard input", "a recording to cut", "leave them out")
     # One that is longer comes in parts, the first of which is refused.
     return read_json_lines(iter(lambda: sys.stdin.readline(LONGEST_MESSAGE + 1), ""))
+
+
+def _believed(records: Iterator[Record], stream: Stream, console: Console) -> Iterator[Record]:
+    """Yield the intervals of standard input, but those at a time that the next one shows to be wrong."""
+    from runtime.jumps import Jumps
+
+    def refuse(errors: list[StreamError]) -> None:
+        for error in errors:
+            stream.counters.refuse(error)
+            console.say(f"refused: {error}")
+
+    jumps = Jumps(stream.bundle.manifest)
+    for record in records:
+        verdict = jumps.take(record)
+        refuse(verdict.refused)
+        if verdict.anew:
+            stream.reset()
+        yield from verdict.ready
+    refuse(jumps.end())
 
 
 def _local(forecast: Forecast) -> str:

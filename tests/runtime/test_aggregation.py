@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.aggregation import Assembler, Rule
+from runtime.aggregation import Assembler
+from runtime.rules import Rule
 from runtime.stream import Stream
 from stunet_deploy.errors import ConfigError, StreamError
 

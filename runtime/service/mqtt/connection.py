@@ -69,6 +69,9 @@ class Listener(Protocol):
     def on_subscribe(self, codes: list[int]) -> None:
         """It has answered the oldest subscription that is without an answer: a code for each topic filter."""
 
+    def on_unsubscribe(self, number: int) -> None:
+        """It has answered the end of a subscription."""
+
     def on_publish(self, number: int, code: int) -> None:
         """It has answered a publication."""
 
@@ -120,6 +123,7 @@ class Connection:
         self._client.on_message = self._on_message
         self._client.on_publish = self._on_publish
         self._client.on_subscribe = self._on_subscribe
+        self._client.on_unsubscribe = self._on_unsubscribe
 
     def open(self) -> None:
         """Reach the broker and send CONNECT.
@@ -184,9 +188,9 @@ class Connection:
         _, number = self._client.subscribe([(topic, options) for topic in topics])
         self._ask("subscribe", number or 0)
 
-    def unsubscribe(self, topics: list[str]) -> None:
-        """Ask for no more messages of topic filters."""
-        self._client.unsubscribe(topics)
+    def unsubscribe(self, topics: list[str]) -> int:
+        """Ask for no more messages of topic filters; the number is that of :meth:`Listener.on_unsubscribe`."""
+        return self._client.unsubscribe(topics)[1] or 0
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
         """Publish a message and return the number by which :meth:`Listener.on_publish` tells the answer."""
@@ -266,6 +270,9 @@ class Connection:
         if ("subscribe", number) in self._asked:
             self._answered("subscribe", number)
             self._tell(self._listener.on_subscribe, [reason.value for reason in reasons])
+
+    def _on_unsubscribe(self, client: Client, data: object, number: int, reasons: Any, properties: Any) -> None:
+        self._tell(self._listener.on_unsubscribe, number)
 
     def _tell(self, listen: Any, *event: Any) -> None:
         """Call the listener; an error in it ends the connection, since paho would go on without a word."""

@@ -36,6 +36,10 @@ class MqttSource:
         if self._first is not self._link:
             self._first.inherit(self._topics, inbox)
 
+    def ask(self, inbox: Inbox) -> bool:
+        """Let the broker answer; see :class:`runtime.service.sources.Source`."""
+        return self._link.ask()
+
 
 class MqttSink(Sink):
     """Every forecast line as a retained message; see :class:`runtime.service.sinks.Sink`."""

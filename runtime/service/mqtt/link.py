@@ -61,6 +61,8 @@ class Link:
         self._outbox = Outbox(config.unconfirmed)
         self._acks: deque[tuple[Connection, MQTTMessage]] = deque()
         self._asked: deque[list[str]] = deque()  # subscriptions without an answer
+        self._questions = threading.Event()  # whether the stream waits for an answer
+        self._question: int | None = None  # number of the packet that the broker is to answer
         self._ask_again = 0.0
         self._will_retained, self._will_qos = True, AT_LEAST_ONCE
         self.standing = Standing(config)
@@ -76,6 +78,18 @@ class Link:
     def subscribe(self, topics: tuple[str, ...], inbox: Inbox) -> None:
         """Deliver messages of topic filters to an inbox; call it before :meth:`start`."""
         self._topics, self._inbox = sorted(set(topics)), inbox
+        inbox.lost()
+
+    def ask(self) -> bool:
+        """Let the inbox get an answer of the broker, behind all messages before it; return False without a connection.
+
+        It never comes if the connection is lost.
+        """
+        if not self.standing.connected:
+            return False
+        self._questions.set()
+        self._wake()
+        return True
 
     def inherit(self, topics: tuple[str, ...], inbox: Inbox) -> None:
         """Deliver to another stream what the session still brings of its topics, from when it had no link of its own.
@@ -209,6 +223,10 @@ class Link:
         limits = self.standing.limits
         if not self.standing.connected or limits is None:
             return
+        if self._questions.is_set() and self._question is None:
+            self._questions.clear()
+            # What is not subscribed may be unsubscribed: that changes nothing, and every broker answers.
+            self._question = connection.unsubscribe([f"{self.config.status}/answer"])
         if self.standing.refused_topics and not self._asked and time.monotonic() > self._ask_again:
             self._subscribe(connection, sorted(self.standing.refused_topics))
         if self._status_topic is not None and not self._said_online and time.monotonic() >= self._online_again:
@@ -223,8 +241,10 @@ class Link:
 
     def on_connect(self, limits: Limits, kept: bool) -> None:
         """Subscribe, and let the status and what waits be published."""
-        if kept and self._inbox is not None:
-            self._inbox.clear()
+        if self._inbox is not None:
+            self._inbox.connected()
+            if kept:
+                self._inbox.clear()
         self._asked.clear()
         self._outbox.restart()
         self._said_online = False
@@ -240,6 +260,10 @@ class Link:
 
     def _on_disconnect(self, trouble: Trouble) -> None:
         """Note why there is no connection, and what the next one does otherwise."""
+        if self._inbox is not None:
+            self._inbox.lost()
+        self._questions.clear()
+        self._question = None
         if trouble.what == "connect" and trouble.reason == f"0x{NO_RETAIN:02x}" and self._will_retained:
             self._will_retained = False
         if trouble.what == "connect" and trouble.reason == f"0x{NO_QOS:02x}" and self._will_qos:
@@ -294,6 +318,12 @@ class Link:
         self.standing.subscribe(topic, trouble)
         if trouble is not None:
             self._say(trouble)
+
+    def on_unsubscribe(self, number: int) -> None:
+        """Let the stream have the answer that it waits for."""
+        if number == self._question and self._inbox is not None:
+            self._question = None
+            self._inbox.answer()
 
     def on_publish(self, number: int, code: int) -> None:
         """Note that the broker has a message, or has refused it."""

@@ -91,6 +91,9 @@ class _Probe:
             number = self._connection.publish(topic, b"", qos=limits.qos, retain=False)
             self._published[number] = topic
 
+    def on_unsubscribe(self, number: int) -> None:
+        """Do nothing: it ends no subscription."""
+
     def on_subscribe(self, codes: list[int]) -> None:
         """Note which subscriptions were granted."""
         topics, self._asked = self._asked, []

@@ -53,6 +53,11 @@ def problems(status: Status) -> list[str]:
 def warnings(status: Status) -> list[str]:
     """Return what a person should look at although the stream is healthy, in words."""
     found: list[str] = []
+    if status.catching_up and status.connected is False and not status.ended:
+        found.append("intervals wait for the readings that the broker keeps")
+    elif status.catching_up and status.age_s is not None and status.age_s > status.manifest.interval_s:
+        now_at = "" if status.last is None else f" (now at {format_time(status.last.issued_s)})"
+        found.append(f"catching up with readings that were kept{now_at}")
     if status.broker is not None and not status.ended:
         found += status.broker.warnings
     for kind, count in status.waiting_forecasts.items():

@@ -167,6 +167,11 @@ def _gauges(statuses: list[Status]) -> Iterator[Metric]:
         lambda status: status.deliveries.read().age_s,
     )
     yield gauge("stunet_mqtt_connected", "1 while the broker of the stream is there", lambda status: status.connected)
+    yield gauge(
+        "stunet_catching_up",
+        "1 while readings that were kept may come, and no interval is closed by the clock",
+        lambda status: status.catching_up,
+    )
     yield gauge("stunet_waiting", "Lines, messages or intervals that wait", lambda status: status.waiting)
     yield gauge("stunet_waiting_limit", "How many of them may wait", lambda status: status.config.queue)
     yield gauge("stunet_silent_seconds", "Time since the last sign of life", lambda status: status.silent_s)

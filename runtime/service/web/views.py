@@ -46,6 +46,7 @@ def overview(status: Status) -> dict[str, Any]:
         "delivered_age_s": _rounded(status.deliveries.read().age_s),
         "waiting": status.waiting,
         "waiting_limit": status.config.queue,
+        "catching_up": status.catching_up,
         "durable": status.trouble is None,
         "counters": {
             "delivered": status.counters["service"]["delivered"],

@@ -84,6 +84,12 @@ def test_days_in_fast_forward(run: Any, other: Path) -> None:
     assert len(restarts["data"]["least_of_each_day"]) == 1
 
 
+@pytest.mark.needs_system_package("mosquitto")
+def test_outages_lose_and_double_nothing(run: Any) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    assert [row["times"] for row in run("outages")] == [2, 2]
+
+
 def test_damaged_recordings_are_refused_or_replayed(run: Any) -> None:
     pytest.importorskip("pyarrow")
     assert sum(row["times"] for row in run("recordings")) == 400

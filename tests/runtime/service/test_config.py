@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.aggregation import Rule
 from runtime.drift import DriftOptions
+from runtime.rules import Rule
 from runtime.service.config import CsvConfig, EndpointConfig, MqttSourceConfig, read_config
 from stunet_deploy.errors import ConfigError
 from tests.paths import ROOT

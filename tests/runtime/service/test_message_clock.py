@@ -71,7 +71,7 @@ def test_what_is_refused_does_not_move_the_clock(write_config, pipe, start, expe
 
     np.testing.assert_allclose(handed_out(running), expected, rtol=1e-6)
     assert status.counters["assembler"]["refused"]["unknown_sensor"] == 1
-    assert status.counters["stream"]["refused"]["timestamp"] == 1
+    assert status.counters["assembler"]["refused"]["timestamp"] == 1
 
 
 def test_a_restart_goes_on_in_the_time_of_the_readings(write_config, pipe, start, expected):
@@ -96,3 +96,56 @@ def test_a_restart_goes_on_in_the_time_of_the_readings(write_config, pipe, start
 def test_another_clock_is_refused_by_name(write_config):
     with pytest.raises(ConfigError, match="clock"):
         read_config(write_config('kind = "stdin"\nclock = "moon"', [STDOUT]))
+
+
+@pytest.mark.parametrize("off_s", [7200, 86_400, 10**9])
+@pytest.mark.parametrize("at", [0, 1, 30, 137, 300])
+def test_one_reading_far_in_the_future_is_refused_and_the_others_are_taken(
+    write_config, pipe, start, expected, at, off_s
+):
+    running = start(write_config(STDIN, [STDOUT], extra=RULES), clock=lambda: 0.0)
+    lines = an_hour()
+    lines.insert(at, reading("s3", BEGIN_S + off_s, 1.0))
+    pipe.writelines(lines)
+    pipe.close()
+    status = running.finish(stop=False)
+
+    np.testing.assert_allclose(handed_out(running), expected, rtol=1e-6)
+    refused = status.counters["assembler"]["refused"]
+    assert {reason: count for reason, count in refused.items() if count} == {"ahead": 1}
+    assert status.counters["assembler"]["readings"] == 13 * 5 * 5
+
+
+def test_a_sensor_with_a_wrong_clock_is_refused_again_and_again(write_config, pipe, start):
+    running = start(write_config(STDIN, [STDOUT], extra=RULES), clock=lambda: 0.0)
+    for seconds in range(BEGIN_S + 60, BEGIN_S + 13 * 300 + 1, 60):
+        for node in range(5):
+            pipe.write(reading(f"s{node}", seconds + 10**7 * (node == 2), speed_of(node, seconds)))
+    pipe.close()
+    status = running.finish(stop=False)
+
+    assert handed_out(running).shape[0] == 12
+    assert status.counters["assembler"]["refused"]["ahead"] >= 12 * 5 - 5
+
+
+def test_after_a_gap_the_readings_go_on(write_config, pipe, start):
+    running = start(write_config(STDIN, [STDOUT], extra=RULES), clock=lambda: 0.0)
+    lines = an_hour()
+    pipe.writelines(lines)
+    for seconds in range(BEGIN_S + 86_460, BEGIN_S + 86_400 + 3 * 300 + 1, 60):
+        for node in range(5):
+            pipe.write(reading(f"s{node}", seconds, speed_of(node, BEGIN_S)))
+    pipe.close()
+    status = running.finish(stop=False)
+
+    assert not any(status.counters["assembler"]["refused"].values())
+    assert handed_out(running).shape[0] == 12 + 1 + 2  # the thirteenth is over, and two after the gap
+
+
+def test_sensors_that_fall_silent_hold_nothing_up_at_the_end(write_config, pipe, start, expected):
+    running = start(write_config(STDIN, [STDOUT], extra=RULES), clock=lambda: 0.0)
+    pipe.writelines(line for line in an_hour() if '"s0"' in line or json.loads(line)["timestamp"] < BEGIN_S + 2400)
+    pipe.close()
+    running.finish(stop=False)
+
+    assert handed_out(running).shape[0] == 12

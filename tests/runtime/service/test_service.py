@@ -353,3 +353,39 @@ def test_the_watchdog_hears_nothing_of_a_stream_that_hangs(write_config, pipe, l
     running.finish()
     assert told[0] == "READY=1"
     assert told[-1] == "STOPPING=1"
+
+
+def test_one_interval_far_in_the_future_is_refused_and_the_others_are_taken(
+    write_config, send, pipe, start, lines, expected
+):
+    running = start(write_config('kind = "stdin"\nclock = "messages"', [STDOUT]), clock=lambda: 0.0)
+    absurd = json.dumps(json.loads(lines[20]) | {"timestamp": "2099-01-01T00:00:00Z"})
+    send([*lines[:7], absurd, *lines[7:], absurd])
+    pipe.close()
+    status = running.finish(stop=False)
+
+    found = {
+        line["issued_at"]: line["values"]["speed"] for line in map(json.loads, running.out.getvalue().split("\n")[:-1])
+    }
+    assert found.keys() == expected.keys()
+    for issued, values in found.items():
+        np.testing.assert_array_equal(np.array(values, np.float32), expected[issued][..., 0])
+    assert status.counters["stream"]["refused"]["ahead"] == 2
+
+
+def test_an_interval_behind_a_gap_that_is_refused_takes_none_with_it(write_config, send, pipe, start, lines):
+    running = start(write_config('kind = "stdin"\nclock = "messages"', [STDOUT]), clock=lambda: 0.0)
+    far = [
+        json.dumps(json.loads(line) | {"timestamp": f"2013-01-01T00:{5 * step:02}:00Z"})
+        for step, line in enumerate(lines[:3])
+    ]
+    send([lines[0], far[0].replace("s0", "nobody"), *far[1:]])
+    pipe.close()
+    status = running.finish(stop=False)
+
+    assert [json.loads(line)["issued_at"][:16] for line in running.out.getvalue().splitlines()] == [
+        "2012-03-01T08:00",
+        "2013-01-01T00:05",
+        "2013-01-01T00:10",
+    ]
+    assert status.counters["stream"]["refused"]["unknown_sensor"] == 1

@@ -287,6 +287,26 @@ def test_lines_of_json_give_the_forecasts_of_a_recording(
     assert piped == replayed
 
 
+@pytest.mark.parametrize("at", range(5))
+@pytest.mark.parametrize("year", ["2013", "2099"])
+def test_one_line_of_a_time_far_in_the_future_is_refused_and_the_others_are_forecast_from(
+    at: int, year: str, place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def piped(lines: list[str]) -> list[dict[str, Any]]:
+        monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+        assert main(["run", str(place.bundle), "--replay", "-", "--json-lines"]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    times = [f"2012-03-05T00:{minute:02}:00Z" for minute in range(0, 20, 5)]
+    lines = [json.dumps({"timestamp": time, "values": {"north": 60}}) for time in times]
+    right = piped(lines)
+    found = piped([*lines[:at], lines[0].replace("2012", year), *lines[at:]])
+    for line in (*right, *found):
+        del line["step_us"]
+    # The first line of all is forecast from before it can be known that it is wrong.
+    assert (found if at else found[1:]) == right
+
+
 @pytest.mark.parametrize(("option", "resets"), [((), 0), (("--max-gap", "3"), 1)])
 def test_how_long_a_gap_is_bridged_can_be_said(
     option: tuple[str, ...], resets: int, place: Place, tmp_path: Path, answer: Answer, monkeypatch: pytest.MonkeyPatch
