@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # it comes with the extra [service]
     from waitress.server import TcpWSGIServer
 
 #: Connections that are open at the same time, and the share of the process's descriptors that they may take; one more
-#: cuts off the oldest.
+#: cuts off the oldest that waits for no answer.
 CONNECTIONS, SHARE = 256, 1 / 4
 #: Errors of a system that has no descriptor or memory left, and seconds until a connection is accepted again.
 _USED_UP, _PAUSE_S = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM), 1.0
@@ -199,8 +199,10 @@ def _make_server(application: _Application, connections: dict[int, Any], listeni
         accepts_again, troubles = 0.0, StreamLog(SERVICE)
 
         def readable(self) -> bool:
-            # The waiting client would wake the loop at once, again and again.
-            return bool(super().readable()) and time.monotonic() >= self.accepts_again
+            # Without a descriptor, the waiting client would wake the loop at once, again and again. And all who have
+            # asked in good order are answered; meanwhile others wait in the queue of the system.
+            asked = sum(bool(channel.requests) for channel in self.active_channels.values())
+            return bool(super().readable()) and time.monotonic() >= self.accepts_again and asked < _room()
 
         def accept(self) -> tuple[socket.socket, Any] | None:
             try:
@@ -218,7 +220,8 @@ def _make_server(application: _Application, connections: dict[int, Any], listeni
         def handle_accept(self) -> None:
             super().handle_accept()
             served = [channel for channel in self.active_channels.values() if not channel.will_close]
-            for oldest in served[: -_room()]:
+            idle = [channel for channel in served if not channel.requests][:-2]  # the newest two are not read yet
+            for oldest in idle[: max(0, len(served) - _room())]:
                 _cut_off(oldest)
 
         def maintenance(self, now: float) -> None:
