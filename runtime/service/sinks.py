@@ -102,6 +102,7 @@ class HoldingSink(Sink):
         self._tries = tries
         self._least = least
         self._waiting: deque[Forecast] = deque()
+        self._held = 0  # of them when last tried: the one that is being delivered is not held
         self._lost = 0  # and not told yet
         self._failing = False
         self._error = SinkError(
@@ -112,7 +113,7 @@ class HoldingSink(Sink):
     @property
     def held(self) -> int:
         """Number of forecasts that wait; see :class:`Sink`."""
-        return len(self._waiting)
+        return self._held
 
     def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
         """Deliver it behind those that wait, or hold it; see :class:`Sink`."""
@@ -128,6 +129,7 @@ class HoldingSink(Sink):
             self._pass_on(heartbeat, tries, math.inf if patient else begin + CATCH_UP_S, last=False)
             end = time.monotonic()
             self._rest_until = end + _REST * (end - begin)
+        self._held = len(self._waiting)
         self._tell()
 
     def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
@@ -137,6 +139,7 @@ class HoldingSink(Sink):
         self._pass_on(heartbeat, math.inf if waits else 1, end, last=True)
         self._lost += len(self._waiting)
         self._waiting.clear()
+        self._held = 0
         self._tell()
 
     @abstractmethod
@@ -162,7 +165,7 @@ class HoldingSink(Sink):
                 number, self._error = 1, error
                 self._lost += 1
             except SinkError as error:
-                self._failing, self._error = True, error
+                self._failing, self._error, self._held = True, error, len(self._waiting)
                 failed += 1
                 if tries == math.inf:
                     self._log.again(f"waiting for {self.name}", str(error))

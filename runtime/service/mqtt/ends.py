@@ -50,7 +50,7 @@ class MqttSink(Sink):
         self._topic = topic
 
     def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
-        """Publish it and wait for the confirmation; without a connection it is held until there is one."""
+        """Publish it and wait for the confirmation; see :meth:`runtime.service.mqtt.link.Link.settle`."""
         while patient and self._link.unconfirmed >= self._link.config.unconfirmed:
             if heartbeat.wait(_PAUSE_S):
                 break
@@ -75,6 +75,7 @@ class MqttSink(Sink):
                 f"{self._link.unconfirmed} forecasts that the broker has not confirmed",
                 "a broker that answers",
                 "look at the broker",
+                lost=self._link.unconfirmed,
             )
 
     def _refused(self) -> None:

@@ -126,9 +126,16 @@ class Link:
         return taken
 
     def settle(self, heartbeat: Heartbeat) -> None:
-        """Wait a few seconds until all forecasts are confirmed; return at once without a connection."""
+        """Wait until all forecasts are confirmed, but a few seconds at most while the broker is there.
+
+        While it is away a stream whose readings come from it waits for it, since none will come. Any other goes on.
+        """
         end = time.monotonic() + ANSWER_S
-        while self.unconfirmed and self.standing.connected and time.monotonic() < end:
+        while self.unconfirmed and time.monotonic() < end:
+            if not self.standing.connected:
+                if self._inbox is None or heartbeat.stopped.is_set():
+                    return
+                end = time.monotonic() + ANSWER_S
             heartbeat.beat()
             self._outbox.wait(_PAUSE_S)
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
+from threading import Event, Thread
 
 import pytest
 
 pytest.importorskip("paho.mqtt.client")
 
+from runtime.service.config import MqttConfig
+from runtime.service.heartbeat import Heartbeat
+from runtime.service.mqtt.link import Link
+from runtime.service.sources import Inbox
 from tests.runtime.service.mqtt.brokers import STATUS, CallbackAPIVersion, PacketTypes, Properties, mqtt, table
+from tests.waiting import LONG_S
 
 pytestmark = pytest.mark.needs_system_package("mosquitto")
 
@@ -77,3 +83,22 @@ def test_what_waits_in_a_session_of_all_streams_comes_to_each(broker, peer, writ
     running.wait_for(lambda _: running.service.statuses()[1].counters["service"]["delivered"] == 6)
     assert [status.broker.troubles for status in running.service.statuses()] == [{}, {}]
     running.finish()
+
+
+@pytest.mark.parametrize("from_the_broker", [True, False])
+def test_only_a_stream_that_reads_from_the_broker_waits_for_it(from_the_broker):
+    link, heartbeat, ended = Link(MqttConfig("controller", "127.0.0.1", 9), "controller", "ring"), Heartbeat(), Event()
+    if from_the_broker:
+        link.subscribe(("detectors/+",), Inbox(10))
+    assert link.publish("forecast", "{}", lambda: None)
+
+    def settle():
+        link.settle(heartbeat)
+        ended.set()
+
+    Thread(target=settle, daemon=True).start()
+    if from_the_broker:
+        assert not ended.wait(0.3)
+        heartbeat.stopped.set()
+    assert ended.wait(LONG_S)
+    assert link.unconfirmed == 1
