@@ -32,6 +32,7 @@ from benchmarks.faults.kills import kills
 from benchmarks.faults.network import small_bundle
 from benchmarks.faults.recordings import recordings
 from benchmarks.faults.refusals import refusals
+from benchmarks.faults.signals import signals
 from benchmarks.faults.table import Row, guarded, report
 from benchmarks.harness.command import Command
 from benchmarks.harness.page import measured_on, stored
@@ -47,6 +48,7 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "recordings": lambda bundle, options, rng: recordings(bundle, options.messages, rng),
     "brokers": lambda bundle, options, rng: brokers(bundle, options.restarts, rng),
     "kills": lambda bundle, options, rng: kills(bundle, options.kills, options.intervals, rng),
+    "signals": lambda bundle, options, rng: signals(bundle, options.signals, rng),
 }
 
 
@@ -59,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--messages", 100_000, "wrong ones, for each way that messages come", quick=400)
     command.option("--flips", 1000, "damaged copies of each file", quick=30)
     command.option("--restarts", 50, "of the broker", quick=3)
+    command.option("--signals", 210, "series of them, over all phases", quick=6)
     command.option("--kills", 500, "over all cases", quick=12)
     command.option("--intervals", 400, "of a replay that is killed", quick=60)
     command.option("--seed", 0, "of every choice")

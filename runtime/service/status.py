@@ -57,6 +57,8 @@ class Status:
         step_times: durations of its steps.
         deliveries: statistics of its last deliveries.
         connected: whether the broker is connected; None if the stream uses no broker.
+        not_taken: why the last reload has not brought the bundle that the config names now; None if it has.
+        lost: what the start could not restore; empty if all was.
     """
 
     stream: str
@@ -77,6 +79,8 @@ class Status:
     step_times: StepTimes
     deliveries: Deliveries
     connected: bool | None
+    not_taken: str | None = None
+    lost: tuple[str, ...] = ()
 
     @property
     def refused(self) -> dict[str, int]:

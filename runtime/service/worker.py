@@ -53,6 +53,7 @@ class Worker:
         history: observations and forecasts of about the last day, since the process began.
         step_times: durations of its steps.
         deliveries: statistics of its last deliveries.
+        not_taken: why the last reload has not brought the bundle that it should; None if it has.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Worker:
         self.history = History(serving.stream.bundle.manifest, limit=history_bytes)
         self.step_times = StepTimes()
         self.deliveries = Deliveries()
+        self.not_taken: str | None = None
+        self._lost = tuple(serving.durable.recovery.notes) if serving.durable.recovery.lossy else ()
         self._began = self._handed = time.monotonic()
         self._handed_s: int | None = None  # time of issue of the last forecast handed out
         self._heard_s = -math.inf  # newest time of a single reading, the clock where the source is not live
@@ -148,6 +151,8 @@ class Worker:
             step_times=self.step_times,
             deliveries=self.deliveries,
             connected=None if self._connected is None else self._connected(),
+            not_taken=self.not_taken,
+            lost=self._lost,
         )
 
     def offer(self, serving: Serving, config: StreamConfig) -> None:
@@ -201,6 +206,7 @@ class Worker:
         try:
             take_over(new, self.serving)
         except StunetError as error:
+            self.not_taken = str(error)
             self.log.error(f"the new bundle is not taken: {error}")
             new.close()
             return

@@ -147,6 +147,14 @@ def _gauges(statuses: list[Status]) -> Iterator[Metric]:
         "stunet_durable", "0 where the stream would not survive a restart", lambda status: status.trouble is None
     )
     yield gauge(
+        "stunet_reload_failed",
+        "1 where the last reload has not brought the bundle of the config",
+        lambda status: status.not_taken is not None,
+    )
+    yield gauge(
+        "stunet_restored_in_part", "1 where the start could not restore everything", lambda status: bool(status.lost)
+    )
+    yield gauge(
         "stunet_delivery_age_seconds",
         "Time since the last line, message or interval came",
         lambda status: status.deliveries.read().age_s,

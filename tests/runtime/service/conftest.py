@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import threading
 
 import numpy as np
@@ -19,6 +20,16 @@ from stunet_deploy.series.times import format_time
 from tests.waiting import LONG_S, wait_for
 
 SENSORS = [f"s{node}" for node in range(5)]
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Put the handlers of signals back: the command that runs a service leaves it deaf, since a process ends then."""
+    numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
