@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.clock import Timestamp, to_seconds
-from runtime.counters import count_refusal, no_refusals
+from runtime.counters import count_refusal, no_refusals, restored_counts
 from runtime.durable.journal import SingleReading
 from runtime.messages import Record
 from runtime.readings import Reading, advice_on_unknown, read_number
@@ -212,7 +211,7 @@ class Assembler:
             state.nodes.tolist(), state.seconds.tolist(), state.values.tolist(), strict=True
         ):
             self.put(SingleReading(node, seconds, tuple(values)))
-        self.counters = AssemblyCounters(**deepcopy(dict(state.counters)))  # which may be restored again
+        self.counters = restored_counts(AssemblyCounters, state.counters)
 
     def _follow(self, now: float) -> None:
         """Drop readings that lie ahead of the clock: they come from a time when the clock was wrong."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.backends.gpu.engines import SUFFIX, check_engine, read_engine
 from stunet_deploy.bundle import FLOAT32, Bundle, Manifest, graph_name
-from stunet_deploy.errors import BundleError
+from stunet_deploy.errors import BundleError, in_lines
 from stunet_deploy.wording import exactly, in_figures, span_in_words
 
 
@@ -95,7 +95,7 @@ def explain(bundle: Bundle) -> str:
         *explain_precisions(manifest),
         "needs      Python 3.10, numpy and ONNX Runtime: pip install 'stunet-deploy[cpu]'",
     ]
-    return "\n".join(lines)
+    return in_lines(lines)
 
 
 def _codes(manifest: Manifest) -> str:

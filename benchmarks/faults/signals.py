@@ -35,9 +35,9 @@ from stunet_deploy.series.times import format_time
 _TERM, _INT, _HUP = signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)
 #: What comes, one after the other, from a random instant of each phase on.
 PHASES = {
-    "start": [[_TERM], [_INT], [_TERM, _TERM], [_HUP, _TERM], [_INT, _TERM]],
     "reload": [[_TERM], [_INT], [_HUP, _TERM], [_HUP, _HUP, _TERM], [_TERM, _TERM], [_TERM, _HUP]],
     "stop": [[_TERM], [_INT], [_TERM, _TERM], [_TERM, _INT, _TERM], [_TERM, _HUP]],
+    "start": [[_TERM], [_INT], [_TERM, _TERM], [_HUP, _TERM], [_INT, _TERM]],
 }
 _PATIENCE_S = 60.0  # as long as systemd waits for a stop
 _A_SECOND = 20  # intervals of the replay
@@ -45,14 +45,14 @@ _A_SECOND = 20  # intervals of the replay
 
 def signals(bundle: Bundle, number: int, rng: np.random.Generator) -> Iterator[Row]:
     """Send so many series of signals to services in all; each phase gets a third."""
+    took = {"start": 1.0, "reload": 1.5, "stop": 0.3}  # seconds, as measured by the last ones
     for index, phase in enumerate(PHASES):
-        yield _in_phase(bundle, phase, (number + index) // len(PHASES), rng)
+        yield _in_phase(bundle, phase, (number + index) // len(PHASES), took, rng)
 
 
-def _in_phase(bundle: Bundle, phase: str, number: int, rng: np.random.Generator) -> Row:
+def _in_phase(bundle: Bundle, phase: str, number: int, took: dict[str, float], rng: np.random.Generator) -> Row:
     failures: list[str] = []
     early = replays = done = 0
-    took = {"start": 1.0, "reload": 1.5, "stop": 0.3}  # seconds, as measured by the last ones
     while done < number:
         replays += 1
         with tempfile.TemporaryDirectory() as scratch:

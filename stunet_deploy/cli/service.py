@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stunet_deploy.cli.console import Console
-from stunet_deploy.errors import ConfigError, StunetError
+from stunet_deploy.errors import ConfigError, StunetError, in_lines
 
 if TYPE_CHECKING:
     from runtime.service.orders import Orders
@@ -61,7 +61,7 @@ def _check(path: Path, console: Console) -> int:
     problems = [
         {"came": problem.came, "expected": problem.expected, "action": problem.action} for problem in found.problems
     ]
-    console.answer({"plan": found.plan, "problems": problems, "notes": found.notes}, "\n".join(found.plan))
+    console.answer({"plan": found.plan, "problems": problems, "notes": found.notes}, in_lines(found.plan))
     for note in found.notes:
         console.say(f"note: {note}")
     for problem in found.problems:

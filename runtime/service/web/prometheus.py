@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runtime.service.status import Status
 from runtime.service.step_times import BOUNDS_S
 from runtime.service.web.health import problems
+from stunet_deploy.errors import visible
 
 if TYPE_CHECKING:  # it comes with the extra [service]
     from prometheus_client import CollectorRegistry
@@ -118,7 +119,15 @@ def _gauges(statuses: list[Status]) -> Iterator[Metric]:
     for status in statuses:
         config, manifest = status.config, status.manifest
         info.add_metric(
-            [status.stream, manifest.bundle_id, manifest.model, status.backend, config.precision, config.mode], 1
+            [
+                status.stream,
+                visible(manifest.bundle_id),
+                visible(manifest.model),
+                status.backend,
+                config.precision,
+                config.mode,
+            ],
+            1,
         )
     yield info
     yield gauge("stunet_healthy", "1 where /healthz finds nothing", lambda status: not problems(status))
@@ -195,7 +204,7 @@ def _drift(statuses: list[Status]) -> Iterator[Metric]:
         for family, errors in ((mae, drift.mae), (persistence, drift.persistence_mae)):
             for minutes, row in zip(status.manifest.horizons_min, errors.tolist(), strict=True):
                 for target, error in zip(status.manifest.targets, row, strict=True):
-                    family.add_metric([status.stream, f"{minutes:g}", target], error)
+                    family.add_metric([status.stream, f"{minutes:g}", visible(target)], error)
     yield from (mae, persistence)
     alarm = GaugeMetricFamily("stunet_drift_alarm", "1 while forecasts are worse than they were", labels=["stream"])
     statistic = GaugeMetricFamily("stunet_drift_statistic", "Statistic of the Page-Hinkley test", labels=["stream"])
