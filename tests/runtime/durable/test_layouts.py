@@ -128,7 +128,7 @@ ARRAY_CHANGES = {
     "flat": lambda arrays, name: arrays.update({name: arrays[name].reshape(-1)[:-1]}),
     "deeper": lambda arrays, name: arrays.update({name: arrays[name][None]}),
     "longer": lambda arrays, name: arrays.update({name: np.concatenate([np.atleast_1d(arrays[name])] * 2)}),
-    "halves": lambda arrays, name: arrays.update({name: arrays[name].astype(np.float16)}),
+    "halves": lambda arrays, name: arrays.update({name: np.zeros(arrays[name].shape, np.float16)}),
     "text": lambda arrays, name: arrays.update({name: arrays[name].astype(str)}),
     "added": lambda arrays, name: arrays.update({f"{name}_2": arrays[name]}),
 }
