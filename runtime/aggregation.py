@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import asdict
 from typing import Literal
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runtime.clock import Timestamp, to_seconds
-from runtime.counters import AssemblyCounters, count_refusal
+from runtime.counters import AssemblyCounters, count_refusal, restored_counts
 from runtime.durable.journal import SingleReading
 from runtime.messages import Record
 from runtime.readings import Reading, advice_on_unknown
@@ -262,7 +261,7 @@ class Assembler:
             state.nodes.tolist(), state.seconds.tolist(), state.values.tolist(), strict=True
         ):
             self.put(SingleReading(node, seconds, tuple(values)))
-        self.counters = AssemblyCounters(**deepcopy(dict(state.counters)))  # which may be restored again
+        self.counters = restored_counts(AssemblyCounters, state.counters)
 
     def _newest_over(self, now: float) -> int:
         """Return the start of the newest interval that ended ``grace_s`` ago."""

@@ -47,6 +47,11 @@ class Clock:
         return snapped
 
 
+def is_time(seconds: float) -> bool:
+    """Return whether a number of seconds since the epoch can be the time of readings or of a forecast."""
+    return _FIRST_S < seconds < _LAST_S
+
+
 def to_seconds(timestamp: Timestamp) -> float:
     """Return seconds since the epoch, UTC.
 
@@ -72,7 +77,7 @@ def to_seconds(timestamp: Timestamp) -> float:
         seconds = math.nan if isinstance(moment, bool) else float(moment)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    if not _FIRST_S < seconds < _LAST_S:
+    if not is_time(seconds):
         raise StreamError(
             f"timestamp {shown(timestamp)}",
             "seconds since the epoch, a datetime or ISO 8601 text",

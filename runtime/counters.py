@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from stunet_deploy.errors import StreamError
 
@@ -27,6 +29,9 @@ REFUSALS = {
 def no_refusals() -> dict[str, int]:
     """Return a count of 0 for every reason."""
     return dict.fromkeys(REFUSALS, 0)
+
+
+_Counts = TypeVar("_Counts")
 
 
 @dataclass
@@ -77,6 +82,16 @@ class AssemblyCounters:
     """Readings dropped because the clock went back and they lay ahead of it."""
     unweighted: int = 0
     """Numbers dropped because the weight of their rule did not come with them, or is negative."""
+
+
+def restored_counts(kind: Callable[..., _Counts], counts: Mapping[str, Any]) -> _Counts:
+    """Return the counters of an earlier process, perhaps of another version; what is new or was another begins at 0."""
+    fresh = kind()
+    for name, zero in vars(fresh).items():
+        came = counts.get(name)
+        if isinstance(came, type(zero)):
+            setattr(fresh, name, zero | came if isinstance(came, dict) else came)
+    return fresh
 
 
 def count_refusal(refused: dict[str, int], error: StreamError) -> None:

@@ -109,4 +109,6 @@ class DriftAlarm:
         np.copyto(self._reference, state["reference"])
         np.copyto(self._reference_count, state["reference_count"])
         self.statistic = float(state["statistic"])
+        if not 0 <= self.statistic < np.inf:
+            raise ValueError(f"a statistic of {self.statistic}")
         self.since_s = int(state["alarm_since_s"][0]) if len(state["alarm_since_s"]) else None

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 import numpy as np
 from numpy.typing import NDArray
 
+from stunet_deploy.errors import visible_json
 from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 
@@ -76,7 +77,7 @@ class Forecast:
             "reasons": self.reasons,
             "step_us": round(self.step_us, 1),
         }
-        return json.dumps(data, ensure_ascii=False, allow_nan=False)
+        return visible_json(json.dumps(data, ensure_ascii=False, allow_nan=False))
 
 
 def _utc(seconds: int) -> datetime:

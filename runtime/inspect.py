@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.backends.gpu.engines import SUFFIX, check_engine, read_engine
 from stunet_deploy.bundle import Bundle
-from stunet_deploy.errors import BundleError
+from stunet_deploy.errors import BundleError, in_lines
 from stunet_deploy.keys import short
 from stunet_deploy.manifest import Manifest
 from stunet_deploy.precisions import FLOAT32, graph_name
@@ -104,7 +104,7 @@ def explain(bundle: Bundle) -> str:
         *explain_precisions(manifest),
         "needs      Python 3.10, numpy and ONNX Runtime: pip install 'stunet-deploy[cpu]'",
     ]
-    return "\n".join(lines)
+    return in_lines(lines)
 
 
 def _codes(manifest: Manifest) -> str:

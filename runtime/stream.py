@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from runtime.backends.base import ONNXRUNTIME, Backend, open_backend
 from runtime.backends.buffers import zero_buffers
 from runtime.clock import Timestamp
-from runtime.counters import Counters
+from runtime.counters import Counters, restored_counts
 from runtime.drift import DriftWatch
 from runtime.durable.journal import Input
 from runtime.flat_lines import FlatLines
@@ -250,24 +249,32 @@ class Stream:
             drift=None if self.watch is None else self.watch.state(),
         )
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: Snapshot) -> bool:
         """Go on where another stream of this bundle and mode was; on the same backend its forecasts are the same bits.
 
+        Returns:
+            Whether its drift watch, if it has one, goes on too; otherwise that begins anew.
+
         Raises:
-            StreamError: if the snapshot is of another bundle or mode; the stream is unchanged.
+            StreamError: if the snapshot is of another bundle or mode, or of no stream; the stream is unchanged.
         """
         manifest = self.bundle.manifest
-        snapshot.check(manifest.bundle_id, self._mode.name)
+        snapshot.check(manifest, self._mode.name, self.backend.batch)
         self._mode.restore(snapshot.lines, snapshot.age)
         self._age = snapshot.age
-        self.counters = Counters(**deepcopy(dict(snapshot.counters)))  # which may be restored again
+        self.counters = restored_counts(Counters, snapshot.counters)
         self._last = None if snapshot.last is None else snapshot.last.restored(self.name, manifest)
         if self._flat_lines is not None:
             self._flat_lines.reset()
             if snapshot.flat_lines is not None:
                 self._flat_lines.restore(*snapshot.flat_lines)
         if self.watch is not None:
-            self.watch.restore(snapshot.drift)
+            try:
+                self.watch.restore(snapshot.drift)
+            except (KeyError, IndexError, TypeError, ValueError):
+                self.watch.begin_anew()
+                return False
+        return True
 
     def read_lines(self) -> Lines:
         """Return a copy of the state by age: [delay, batch, ...] per entry, oldest first."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import reprlib
+from collections.abc import Callable, Iterable
+from unicodedata import category
 
 _LONGEST = 1200
 _SHORT = reprlib.Repr()
@@ -14,9 +17,39 @@ def shown(value: object) -> str:
     return _SHORT.repr(value)
 
 
+def visible(text: str) -> str:
+    """Return one line for people: what would end it, hide in it, turn it round or steer a terminal becomes an escape.
+
+    Names, messages and files come from outside; none of them may look like a line of ours.
+    """
+    return _escaped(text, lambda character: character.encode("unicode_escape").decode("ascii"))
+
+
+def in_lines(lines: Iterable[str]) -> str:
+    """Return a text of lines of ours, each :func:`visible`."""
+    return "\n".join(map(visible, lines))
+
+
+def visible_json(text: str) -> str:
+    """Return the same JSON with escapes for the characters that :func:`visible` escapes."""
+    return _escaped(text, lambda character: json.dumps(character)[1:-1])
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text without the middle of what nobody would read: a name or a cell may be as long as a file."""
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 4 :]}"
+
+
+def _escaped(text: str, escape: Callable[[str], str]) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or category(character) == "Zs" else escape(character) for character in text
+    )
+
+
 def _readable(clause: str) -> str:
-    """Return a clause without the middle of what nobody would read: a name or a cell may be as long as a file."""
-    return clause if len(clause) <= _LONGEST else f"{clause[: _LONGEST // 2]} … {clause[-_LONGEST // 4 :]}"
+    return shortened(visible(shortened(clause, _LONGEST)), _LONGEST)
 
 
 class StunetError(Exception):

@@ -43,6 +43,16 @@ def read_file(path: str | Path, most: int) -> bytes:
         return file.read()
 
 
+def create_file(path: str | Path) -> int:
+    """Return the descriptor of a file that begins anew, to be written.
+
+    Raises:
+        OSError: it cannot be, or somebody has put a link, a pipe or a device there.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o644)
+
+
 def lines_of(file: TextIO, name: str) -> Iterator[str]:
     """Yield the lines of a text, their ends included.
 

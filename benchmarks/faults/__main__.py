@@ -41,6 +41,7 @@ from benchmarks.faults.outages import outages
 from benchmarks.faults.receivers import receivers
 from benchmarks.faults.recordings import recordings
 from benchmarks.faults.refusals import refusals
+from benchmarks.faults.signals import signals
 from benchmarks.faults.signatures import signatures
 from benchmarks.faults.table import Row, guarded, report
 from benchmarks.harness.command import Command
@@ -67,6 +68,7 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
         bundle, options.other and Bundle.load(options.other.resolve()), options.days, rng
     ),
     "hostile-brokers": lambda bundle, options, rng: hostile_brokers(bundle, options.cases, rng),
+    "signals": lambda bundle, options, rng: signals(bundle, options.signals, rng),
 }
 
 
@@ -85,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--posted", 40, "intervals, for each kind of receiver and client", quick=6)
     command.option("--cases", 1000, "of hostile brokers, at most", quick=12)
     command.option("--outages", 100, "of the service, its connection, its broker or its sink", quick=4)
+    command.option("--signals", 210, "series of them, over all phases", quick=6)
     command.option("--kills", 500, "over all cases", quick=12)
     command.option("--intervals", 400, "of a replay that is killed", quick=60)
     command.option("--broker-kills", 500, "over all cases", quick=8)

@@ -17,7 +17,8 @@ from typing import Any
 
 from runtime.service.config import read_config
 from runtime.service.logs import start_log
-from runtime.service.supervisor import Service, obeying_signals
+from runtime.service.orders import Orders
+from runtime.service.supervisor import Service
 
 PATIENCE_S = 60.0
 CONFIG, LOG_FILE = "service.toml", "log"
@@ -128,11 +129,16 @@ def work(folder: Path, clock: Any, asked: Connection) -> None:
     config = folder / CONFIG
     with (folder / LOG_FILE).open("a") as log, open(os.devnull, "w") as out:
         start_log("lines", log)
-        service = Service(
-            read_config(config), out, clock=lambda: float(clock.value), reread=lambda: read_config(config)
-        )
-        threading.Thread(target=_answer, args=(service, asked), daemon=True).start()
-        with obeying_signals(service):
+        orders = Orders()
+        with orders.from_signals(to_the_end=True):
+            service = Service(
+                read_config(config),
+                out,
+                clock=lambda: float(clock.value),
+                reread=lambda: read_config(config),
+                orders=orders,
+            )
+            threading.Thread(target=_answer, args=(service, asked), daemon=True).start()
             service.run()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runtime.durable.journal import Input, decode, encode
 from stunet_deploy.errors import DataError, StreamError
+from stunet_deploy.files import create_file, read_file
 
 #: Starts that may end at one interval of the journal before it is set aside.
 STARTS = 3
@@ -31,11 +32,11 @@ class Guard:
         self._note = folder / "replaying"
         self._ended: list[int] = []  # journal, entry and starts that ended there
         with suppress(OSError, ValueError):
-            self._ended = [int(number) for number in self._note.read_text(encoding="ascii").split()]
+            self._ended = [int(number) for number in read_file(self._note, 100).split()]
         self._aside: set[bytes] = set()
         for path in folder.glob(f"*{ASIDE}"):
             with suppress(OSError, DataError):
-                self._aside.add(_key(decode(path.read_bytes(), shape)))
+                self._aside.add(_key(decode(read_file(path, 1 << 28), shape)))
 
     def passes(self, journal: int, entry: int, interval: Input) -> bool:
         """Note that an interval is about to be run; return False if that has ended too many starts, now or before."""
@@ -43,15 +44,15 @@ class Guard:
             return False
         starts = self._ended[2] if self._ended[:2] == [journal, entry] and len(self._ended) == 3 else 0
         if starts < STARTS:
-            with suppress(OSError):
-                self._note.write_text(f"{journal} {entry} {starts + 1}", encoding="ascii")
+            with suppress(OSError), open(create_file(self._note), "w", encoding="ascii") as note:
+                note.write(f"{journal} {entry} {starts + 1}")
         return starts < STARTS
 
     def set_aside(self, journal: int, entry: int, record: bytes, interval: Input) -> Path:
         """Keep an interval in a file of its own, to be looked at; it is not taken again. Return the file."""
         path = self._folder / f"{journal:08}.{entry}{ASIDE}"
-        with suppress(OSError):
-            path.write_bytes(record)
+        with suppress(OSError), open(create_file(path), "wb") as file:
+            file.write(record)
         self._aside.add(_key(interval))
         return path
 

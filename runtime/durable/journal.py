@@ -15,13 +15,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.clock import is_time
 from runtime.readings import Interval
 from stunet_deploy.errors import DataError
+from stunet_deploy.files import create_file, read_file
 
 _FRAME = struct.Struct("<II")
 _INTERVAL = struct.Struct("<cq?II")
 _READING = struct.Struct("<cId")
 _RESET = b"R"
+#: Bytes of a journal that is read: a reading a second of ten thousand sensors for an hour.
+_MOST = 1 << 31
 
 
 class Input(NamedTuple):
@@ -74,19 +78,21 @@ def decode(data: bytes, shape: tuple[int, int]) -> Entry:
     """Return the entry of its bytes, for intervals of a shape [node, feature].
 
     Raises:
-        DataError: if the bytes are those of no entry.
+        DataError: if the bytes are those of no entry, or of one that no stream of this shape can have accepted.
     """
     nodes, features = shape
     kind = data[:1]
     if kind == b"I" and len(data) == _INTERVAL.size + 5 * nodes * features:
         _, stamp, restart, outside_limits, unknown = _INTERVAL.unpack_from(data)
         values: NDArray[np.float32] = np.frombuffer(data, np.float32, nodes * features, _INTERVAL.size)
-        observed = np.frombuffer(data, np.bool_, nodes * features, _INTERVAL.size + values.nbytes)
-        interval = Interval(values.reshape(shape), observed.reshape(shape), outside_limits, unknown)
-        return Input(interval, stamp, restart)
+        seen = np.frombuffer(data, np.uint8, nodes * features, _INTERVAL.size + values.nbytes)
+        if is_time(stamp) and (seen <= 1).all() and np.isfinite(values).all():
+            observed = seen.view(np.bool_).reshape(shape)
+            return Input(Interval(values.reshape(shape), observed, outside_limits, unknown), stamp, restart)
     if kind == b"S" and len(data) >= _READING.size and (len(data) - _READING.size) % 8 == 0:
         _, node, seconds = _READING.unpack_from(data)
-        return SingleReading(node, seconds, tuple(np.frombuffer(data, np.float64, -1, _READING.size).tolist()))
+        if node < nodes and is_time(seconds):
+            return SingleReading(node, seconds, tuple(np.frombuffer(data, np.float64, -1, _READING.size).tolist()))
     if data == _RESET:
         return Reset()
     raise DataError(
@@ -109,7 +115,7 @@ class Journal:
 
     def __init__(self, path: str | Path, header: bytes) -> None:
         # Unbuffered: after each append the bytes are the system's, and survive the death of this process.
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._file = create_file(path)
         self._length = 0
         try:
             self.append(header, sync=True)
@@ -165,7 +171,7 @@ def read_journal(path: str | Path) -> Written:
     Raises:
         OSError: if the file cannot be read.
     """
-    data = Path(path).read_bytes()
+    data = read_file(path, _MOST)
     records: list[bytes] = []
     begin = 0
     while begin + _FRAME.size <= len(data):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,14 @@ from stunet_deploy.errors import BackendError, DataError, StreamError
 from stunet_deploy.series.times import format_time
 
 SNAPSHOT, JOURNAL = ".snapshot", ".journal"
+#: What is appended to the name of a file that could not be used, or not whole: it is kept under that name, too.
+UNUSED = ".unused"
+#: Such files that are kept; of more, those of the lowest numbers are removed.
+_KEPT_UNUSED = 8
+#: Digits of the largest number of a file; names with more are none of ours.
+_DIGITS = 15
+#: Bytes of readings of open intervals in a snapshot, beside its states.
+_READINGS = 1 << 28
 
 
 @dataclass
@@ -29,6 +40,7 @@ class Recovery:
         readings: number of single readings taken again from the journal.
         notes: damage that was found, and how it was treated; empty after a plain restart.
         lossy: whether inputs are missing, so that the stream is not where it was.
+        unused: names of files that could not be used, or not whole.
     """
 
     snapshot: int | None = None
@@ -36,6 +48,7 @@ class Recovery:
     readings: int = 0
     notes: list[str] = field(default_factory=list)
     lossy: bool = False
+    unused: list[str] = field(default_factory=list)
 
     def lose(self, note: str) -> None:
         """Note that something is missing."""
@@ -59,41 +72,74 @@ def numbers_of(folder: Path, suffix: str) -> list[int]:
     except FileNotFoundError:
         return []
     stems = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
-    return sorted(int(stem) for stem in stems if stem.isdecimal())
+    return sorted(int(stem) for stem in stems if stem.isdecimal() and len(stem) <= _DIGITS)
+
+
+def keep_unused(folder: Path, names: Iterable[str]) -> None:
+    """Give files that could not be used a second name, under which they outlast those that take their place.
+
+    Another version of the program may be able to use them, and a person can look at them.
+    """
+    for name in names:
+        with suppress(OSError):  # it has one already, or the disk takes nothing; a folder cannot have one
+            os.link(folder / name, folder / f"{name}{UNUSED}")
+    for path in sorted(folder.glob(f"*{UNUSED}"))[:-_KEPT_UNUSED]:
+        with suppress(OSError):
+            path.unlink()
 
 
 def recover(stream: Stream, assembler: Assembler | None, folder: Path, guard: Guard) -> Recovery:
     """Restore a fresh stream and its assembler from a folder, as far as it is whole and can be run.
 
-    Raises:
-        StreamError: if the newest whole snapshot is of another bundle or mode.
+    Whatever cannot be used is said and left out: damage, another layout, what is of another bundle.
     """
     found = Recovery()
+    most = _READINGS + 16 * sum(line.nbytes for line in stream.read_lines().values())
     for number in reversed(numbers_of(folder, SNAPSHOT)):
+        path = file_of(folder, number, SNAPSHOT)
         try:
-            snapshot = Snapshot.load(file_of(folder, number, SNAPSHOT))
-        except DataError as error:
+            snapshot = Snapshot.load(path, most)
+            watched = stream.restore(snapshot)
+        except (DataError, StreamError) as error:
             found.notes.append(f"snapshot {number} not used: {error.came}")
+            found.unused.append(os.path.basename(path))
             continue
-        stream.restore(snapshot)
+        if not watched:
+            found.notes.append(f"snapshot {number} has the memory of another drift watch, which begins anew")
+        unknown = [*snapshot.unknown, *_unknown_counters(snapshot, stream, assembler)]
+        if unknown:
+            found.notes.append(f"snapshot {number} has what this version does not know: {', '.join(unknown)}")
+            found.unused.append(os.path.basename(path))
         _restore_readings(snapshot, assembler, found)
         found.snapshot = number
         break
-    if found.snapshot is None and found.notes:
+    if found.snapshot is None and found.unused:
         found.lose("no snapshot is whole, so the stream started from zero")
     # Without a snapshot the journals still warm the stream up.
     journals = [n for n in numbers_of(folder, JOURNAL) if found.snapshot is None or n >= found.snapshot]
     for number in journals:
         try:
             written = read_journal(file_of(folder, number, JOURNAL))
-        except OSError as error:
-            found.lose(f"journal {number} cannot be read ({error.strerror})")
+        except (OSError, MemoryError) as error:
+            found.lose(f"journal {number} cannot be read ({getattr(error, 'strerror', None) or 'too little memory'})")
+            found.unused.append(os.path.basename(file_of(folder, number, JOURNAL)))
             continue
         # The last one may have been cut while it was begun, but then there is no snapshot to it yet.
         if written.records or number != journals[-1] or os.path.exists(file_of(folder, number, SNAPSHOT)):
+            before = len(found.notes)
             _replay(stream, assembler, number, written, found, guard)
+            if len(found.notes) > before and not written.torn:
+                found.unused.append(os.path.basename(file_of(folder, number, JOURNAL)))
     guard.over()
     return found
+
+
+def _unknown_counters(snapshot: Snapshot, stream: Stream, assembler: Assembler | None) -> list[str]:
+    """Return the counters of a snapshot that this version does not have."""
+    found = snapshot.counters.keys() - vars(stream.counters).keys()
+    if assembler is not None and snapshot.readings is not None:
+        found |= snapshot.readings.counters.keys() - vars(assembler.counters).keys()
+    return sorted(f"counter {name}" for name in found)
 
 
 def _restore_readings(snapshot: Snapshot, assembler: Assembler | None, found: Recovery) -> None:
@@ -123,15 +169,17 @@ def _replay(
     missing = header["pushes"] - stream.counters.pushes
     if missing and found.snapshot is not None:
         found.lose(f"{missing} intervals before journal {number} were not written")
-    dropped = 0
+    dropped, skipped = 0, []
     for index, record in enumerate(written.records[1:], start=1):
         try:
             entry = decode(record, (len(manifest.sensor_ids), len(manifest.features)))
         except DataError as error:
-            found.lose(f"journal {number}: {error.came} skipped")
+            skipped.append(error.came)
             continue
         if isinstance(entry, SingleReading) and (assembler is None or header["names"] != list(assembler.names)):
             dropped += 1
+        elif not _can_follow(stream, assembler, entry):
+            skipped.append("a record that cannot follow the one before")
         elif isinstance(entry, Input) and not guard.passes(number, index, entry):
             path = guard.set_aside(number, index, record, entry)
             found.lose(f"the interval {format_time(entry.stamp)} ended {STARTS} starts and is now in {path.name}")
@@ -139,6 +187,8 @@ def _replay(
                 assembler.close_until(entry.stamp)
         else:
             _take(stream, assembler, entry, found)
+    if skipped:
+        found.lose(f"journal {number}: {len(skipped)} records skipped, the first is {skipped[0]}")
     if dropped:
         found.lose(f"{dropped} single readings of journal {number} dropped: the assembler is gone or reads other names")
     if written.torn:
@@ -148,11 +198,24 @@ def _replay(
 
 
 def _header(written: Written) -> dict[str, Any]:
+    """Return the header of a journal; empty if it is none."""
     try:
         header = json.loads(written.records[0])
-    except (IndexError, ValueError):
+        good = isinstance(header["pushes"], int) and (header["names"] is None or isinstance(header["names"], list))
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError):
         return {}
-    return header if isinstance(header, dict) else {}
+    return header if good else {}
+
+
+def _can_follow(stream: Stream, assembler: Assembler | None, entry: Entry) -> bool:
+    """Return whether a stream can have accepted an entry after those before it."""
+    manifest = stream.bundle.manifest
+    if isinstance(entry, Input):
+        later = entry.restart or stream.last is None or entry.stamp > stream.last.issued_s
+        return later and (entry.stamp - manifest.phase_s) % manifest.interval_s == 0
+    if isinstance(entry, SingleReading) and assembler is not None:
+        return len(entry.values) == len(assembler.names) and not any(map(math.isinf, entry.values))
+    return True
 
 
 def _take(stream: Stream, assembler: Assembler | None, entry: Entry, found: Recovery) -> None:

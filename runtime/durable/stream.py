@@ -15,7 +15,7 @@ from runtime.aggregation import Assembler
 from runtime.clock import Timestamp
 from runtime.durable.guard import Guard
 from runtime.durable.journal import Entry, Input, Journal, Reset, SingleReading, encode
-from runtime.durable.recovery import JOURNAL, SNAPSHOT, file_of, numbers_of, recover
+from runtime.durable.recovery import JOURNAL, SNAPSHOT, file_of, keep_unused, numbers_of, recover
 from runtime.forecast import Forecast
 from runtime.messages import Record
 from runtime.readings import Reading, Values
@@ -32,7 +32,8 @@ class DurableStream:
 
     The folder holds numbered pairs: ``00000007.snapshot`` and ``00000007.journal`` with what came in after it. Every
     accepted interval is on the disk before the state changes. Snapshots and journals are kept from the last but one
-    good snapshot on, so if the newest is damaged the older one and both journals lead to the same state.
+    good snapshot on, so if the newest is damaged the older one and both journals lead to the same state. What cannot be
+    used, also because it is of another bundle or version, is kept under a second name that ends in ``.unused``.
 
     If the disk is full, read-only or gone, forecasts go on; they say why they would not survive, and a new snapshot is
     tried at every interval until one succeeds.
@@ -50,7 +51,7 @@ class DurableStream:
 
     Raises:
         ConfigError: if the folder cannot be made or read, or another process uses it.
-        StreamError: if the folder holds the stream of another bundle or mode.
+        BackendError: if the backend cannot take the state.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class DurableStream:
         self._guard = Guard(self.folder, (len(manifest.sensor_ids), len(manifest.features)))
         try:
             self.recovery = recover(stream, assembler, self.folder, self._guard)
+            keep_unused(self.folder, self.recovery.unused)
         except StunetError:
             _unlock(self._lock)
             raise

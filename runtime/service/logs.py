@@ -8,21 +8,33 @@ import os
 from collections import Counter
 from typing import Any, Literal, TextIO
 
+from stunet_deploy.errors import in_lines, shortened, visible, visible_json
 from stunet_deploy.series.times import format_time
 
 LOG = logging.getLogger("stunet")
 LOG.addHandler(logging.NullHandler())  # without a handler, logging would write late messages to standard error
 SERVICE = "service"
-#: Characters of a warning, which may quote a message of megabytes.
-_LONGEST = 500
+#: Characters of a warning that comes again and again, and of any other line: they may quote a message of megabytes.
+_LONGEST, _LONGEST_OF_ALL = 500, 8000
 
 
 class _Lines(logging.Formatter):
-    """``2026-03-01T08:00:00Z WARNING ring-road: refused …``, without the time in the journal, which has its own."""
+    """``2026-03-01T08:00:00Z WARNING ring-road: refused …``, without the time in the journal, which has its own.
+
+    Every record is one line, and those of a traceback after it are indented: no text from outside begins a line.
+    """
 
     def __init__(self, *, timed: bool) -> None:
         time = "%(asctime)s " if timed else ""
         super().__init__(f"{time}%(levelname)s %(stream)s: %(message)s", defaults={"stream": SERVICE})
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = visible(shortened(record.getMessage(), _LONGEST_OF_ALL))
+        record.asctime = self.formatTime(record)
+        lines = [self.formatMessage(record)]
+        if record.exc_info:
+            lines += [f"    {line}" for line in self.formatException(record.exc_info).splitlines()]
+        return in_lines(lines)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         return format_time(int(record.created))
@@ -36,11 +48,11 @@ class _Json(logging.Formatter):
             "time": format_time(int(record.created)),
             "level": record.levelname.lower(),
             "stream": getattr(record, "stream", SERVICE),
-            "message": record.getMessage(),
+            "message": shortened(record.getMessage(), _LONGEST_OF_ALL),
         }
         if record.exc_info:
             data["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(data, ensure_ascii=False)
+        return visible_json(json.dumps(data, ensure_ascii=False))
 
 
 class _Levels(logging.Formatter):

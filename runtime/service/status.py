@@ -61,6 +61,8 @@ class Status:
         catching_up: whether single readings may come that were kept for the stream, so that no interval is closed by
             the clock.
         held: forecasts that wait in memory because a sink cannot deliver them, by sink.
+        not_taken: why the last reload has not brought the bundle that the config names now; None if it has.
+        lost: what the start could not restore; empty if all was.
     """
 
     stream: str
@@ -83,6 +85,8 @@ class Status:
     broker: BrokerReport | None
     catching_up: bool
     held: dict[str, int]
+    not_taken: str | None = None
+    lost: tuple[str, ...] = ()
 
     @property
     def connected(self) -> bool | None:

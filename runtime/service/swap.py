@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -12,23 +13,28 @@ from runtime.durable.journal import Input, Reset, decode, read_journal
 from runtime.durable.recovery import JOURNAL, file_of, numbers_of
 from runtime.durable.stream import DurableStream
 from runtime.service.config import EndpointConfig, MqttConfig, ServiceConfig, StreamConfig
-from runtime.service.serving import Serving, load_bundle, make_assembler, open_serving, open_stream
-from runtime.verify import verify
-from stunet_deploy.errors import BundleError, DataError, StunetError
+from runtime.service.serving import Serving, load_bundle, open_serving
+from runtime.service.trial import CutOffError, Limits, try_out
+from stunet_deploy.errors import BundleError, DataError
 from stunet_deploy.manifest import MANIFEST, Manifest
 
 
-def prepare(config: StreamConfig, serving: Serving, trust: Sequence[Path] | None) -> Serving | None:
+def prepare(
+    config: StreamConfig, serving: Serving, trust: Sequence[Path] | None, stopped: threading.Event, limits: Limits
+) -> Serving | None:
     """Return a stream of a new bundle, warmed from the running one's journal; None if the model is the same.
 
     Args:
         config: config of the stream, with the new bundle.
         serving: the running stream; another thread may push to it meanwhile.
         trust: see :func:`runtime.service.serving.load_bundle`.
+        stopped: set when the service stops.
+        limits: of the trial, in which the bundle verifies before it is opened here.
 
     Raises:
         StunetError: if the bundle is damaged, not signed by a trusted key, of another network, or does not verify on
             this backend, or if its stream cannot be opened or warmed. Nothing stays open then.
+        CutOffError: if the service stops; nothing stays open then either.
     """
     running = serving.stream.bundle.manifest
     bundle = load_bundle(config, trust)
@@ -41,29 +47,26 @@ def prepare(config: StreamConfig, serving: Serving, trust: Sequence[Path] | None
             )
         return None
     _check_network(bundle.manifest, running)
-    result = verify(bundle, config.backend, precision=config.precision)
-    if not result.passed:
-        raise BundleError(
-            f"bundle {config.bundle}, whose forecasts are off by {result.max_abs_error:.2e} here",
-            f"at most {result.tolerance:g}",
-            "see 'stunet verify', or export the model again",
-        )
+    try_out(config, stopped, trust=trust, manifest=bundle.manifest, limits=limits)
     new = open_serving(config, bundle)
     try:
-        catch_up(new, serving.durable)
+        catch_up(new, serving.durable, stopped)
     except BaseException:
         new.close()
         raise
     return new
 
 
-def catch_up(new: Serving, old: DurableStream) -> None:
+def catch_up(new: Serving, old: DurableStream, stopped: threading.Event | None = None) -> None:
     """Push to a new stream the intervals of the old one's journal that it has not seen.
 
     Raises:
         StunetError: if an interval cannot be taken.
+        CutOffError: if the service stops.
     """
     for interval, stamp, _ in journaled(old):
+        if stopped is not None and stopped.is_set():
+            raise CutOffError
         last = new.stream.last
         if last is None or stamp > last.issued_s:
             new.durable.push(interval.values, stamp, interval.observed)
@@ -116,17 +119,6 @@ def needs_restart(running: ServiceConfig, wanted: ServiceConfig) -> list[str]:
         else:
             found += _changed(f'stream "{name}"', old[name], replace(new[name], bundle=old[name].bundle))
     return found
-
-
-def would_start(config: StreamConfig, trust: Sequence[Path] | None) -> bool:
-    """Return whether a restart could open a stream, which needs fewer checks than a new bundle."""
-    try:
-        bundle = load_bundle(config, trust)
-        make_assembler(config, bundle.manifest)
-        open_stream(config, bundle).close()
-    except (StunetError, OSError):
-        return False
-    return True
 
 
 _Table = TypeVar("_Table", EndpointConfig, MqttConfig, StreamConfig)

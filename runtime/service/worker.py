@@ -56,6 +56,7 @@ class Worker:
         history: observations and forecasts of about the last day, since the process began.
         step_times: durations of its steps.
         deliveries: statistics of its last deliveries.
+        not_taken: why the last reload has not brought the bundle that it should; None if it has.
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class Worker:
         self.history = History(serving.stream.bundle.manifest, limit=history_bytes)
         self.step_times = StepTimes()
         self.deliveries = Deliveries()
+        self.not_taken: str | None = None
+        self._lost = tuple(serving.durable.recovery.notes) if serving.durable.recovery.lossy else ()
         self._began = self._handed = time.monotonic()
         self._handed_s: int | None = None  # time of issue of the last forecast handed out
         self._failures = 0
@@ -158,6 +161,8 @@ class Worker:
             broker=None if self._broker is None else self._broker(),
             catching_up=serving.assembler is not None and self._gathering.catching_up,
             held={sink.name: sink.held for sink in self._sinks},
+            not_taken=self.not_taken,
+            lost=self._lost,
         )
 
     def offer(self, serving: Serving, config: StreamConfig) -> None:
@@ -217,6 +222,7 @@ class Worker:
         try:
             take_over(new, self.serving)
         except StunetError as error:
+            self.not_taken = str(error)
             self.log.error(f"the new bundle is not taken: {error}")
             new.close()
             return

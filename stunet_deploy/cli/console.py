@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from stunet_deploy.errors import StunetError
+from stunet_deploy.errors import StunetError, in_lines, visible_json
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,20 @@ class Console:
         """Whether somebody watches the progress on a terminal."""
         return self.err.isatty()
 
-    def say(self, text: str) -> None:
-        """Write a line for people."""
-        print(text, file=self.err, flush=True)
+    def say(self, *lines: str) -> None:
+        """Write lines for people, each :func:`stunet_deploy.errors.visible`."""
+        print(in_lines(lines), file=self.err, flush=True)
 
     def answer(self, data: Mapping[str, Any], text: str) -> None:
-        """Write what the verb was asked for: ``data`` as one line of JSON, or ``text``."""
+        """Write what the verb was asked for: ``data`` as one line of JSON, or ``text``.
+
+        A line of the text that quotes what came from outside is :func:`stunet_deploy.errors.visible` already; all are
+        made so here, but a line break in a name would no longer be seen.
+        """
         if self.json:
             escaped = not (self.out.encoding or "utf-8").lower().startswith("utf")
-            text = json.dumps(data, ensure_ascii=escaped, allow_nan=False)
-        print(text, file=self.out, flush=True)
+            text = visible_json(json.dumps(data, ensure_ascii=escaped, allow_nan=False))
+        print(in_lines(text.split("\n")), file=self.out, flush=True)
 
     def line(self, text: str, *, flush: bool) -> None:
         """Write one line of a running answer; ``flush`` where somebody waits for it."""
@@ -56,4 +60,4 @@ class Console:
 
     def fail(self, error: StunetError) -> None:
         """Write an error as its three clauses."""
-        self.say(f"error:    {error.came}\nexpected: {error.expected}\nto do:    {error.action}")
+        self.say(f"error:    {error.came}", f"expected: {error.expected}", f"to do:    {error.action}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_facts, facts_of, given
-from stunet_deploy.errors import ConfigError, DataError
+from stunet_deploy.errors import ConfigError, DataError, in_lines
 
 if TYPE_CHECKING:
     from stunet_deploy.data_files import DataFile
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         _draw(found, path, arguments.plot)
         data["plot"] = str(arguments.plot)
         lines.append(f"drawn      {arguments.plot}")
-    console.answer(data, "\n".join(lines))
+    console.answer(data, in_lines(lines))
     if (command := _next_command(found, arguments)) is not None:
         console.next(command)
     return 0

@@ -12,10 +12,10 @@ from stunet_deploy.cli.options import add_backend, add_data, minutes
 from stunet_deploy.config import RunConfig, SplitChoice
 from stunet_deploy.config_mapping import choices
 from stunet_deploy.errors import ConfigError
-from stunet_deploy.site import Site
 
 if TYPE_CHECKING:
     from stunet_deploy.series.series import Series
+    from stunet_deploy.site import Site
     from training.evaluation import Predictor
     from training.protocols import Split
     from training.trees import BoostedTrees
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     series = read_series_for(subject.site, arguments.data, timezone=arguments.timezone)
     series = series.fitted_to(subject.site)
     split = choose_protocol(series, arguments.protocol or subject.protocol, subject.window, subject.horizon)
-    console.say(f"data: {series.source}\nsplit {split.protocol}: {len(split.test)} forecasts to score")
+    console.say(f"data: {series.source}", f"split {split.protocol}: {len(split.test)} forecasts to score")
 
     trees: list[BoostedTrees] = []
 

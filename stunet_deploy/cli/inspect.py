@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stunet_deploy.cli import cost, explanation
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_trust, open_bundle
-from stunet_deploy.errors import ConfigError
+from stunet_deploy.errors import ConfigError, in_lines
 from stunet_deploy.wording import in_figures
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def _checkpoint(path: Path) -> tuple[dict[str, Any], str]:
         "test errors: stunet evaluate",
         f"needs      to be exported; {len(checkpoint.reference.timestamps)} recorded intervals inside verify it",
     ]
+    text = in_lines(lines)
     if isinstance(model, StructuralRNN):
-        lines.append(_drawn(model.stored_graph(), contract))
-    return data, "\n".join(lines)
+        text = f"{text}\n{_drawn(model.stored_graph(), contract)}"
+    return data, text

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_backend, add_trust, open_bundle
 from stunet_deploy.cli.service import run_service
-from stunet_deploy.errors import ConfigError, DataError, StreamError
+from stunet_deploy.errors import ConfigError, DataError, StreamError, in_lines
 from stunet_deploy.wording import span_in_words
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ class Summary:
         hidden = len(manifest.sensor_ids) - SENSORS_SHOWN
         if hidden > 0:
             lines.append(f"  … and {hidden} more: --json-lines prints all")
-        return "\n".join(lines)
+        return in_lines(lines)
 
     def samples(self) -> Samples:
         """Return the step times as samples of the timing harness."""

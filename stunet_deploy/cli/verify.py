@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from stunet_deploy.cli.console import Console
 from stunet_deploy.cli.options import add_backend, add_trust, open_bundle
+from stunet_deploy.errors import in_lines
 
 if TYPE_CHECKING:
     from stunet_deploy.bundle import Bundle
@@ -43,18 +44,18 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         return _bisect(bundle, arguments.precision, console)
     result = verify(bundle, arguments.backend, precision=arguments.precision)
     worst = result.worst
-    text = (
+    lines = [
         f"{'passed' if result.passed else 'FAILED'} on {result.backend} in {result.precision}: "
         f"{result.intervals} intervals, largest error {result.max_abs_error:.2e} (tolerance {result.tolerance:g}), "
-        f"mean {result.mean_abs_error:.2e}\n"
+        f"mean {result.mean_abs_error:.2e}",
         f"largest at {worst['issued_at']}, {worst['horizon_min']:g} min ahead, sensor {worst['sensor']}: "
-        f"{worst['target']} {worst['found']} for {worst['expected']}"
-    )
+        f"{worst['target']} {worst['found']} for {worst['expected']}",
+    ]
     data = result.to_json() | {"remarks": list(bundle.manifest.remarks)}
     if bundle.signed is not None:
-        text = f"signed {bundle.signed}\n{text}"
+        lines.insert(0, f"signed {bundle.signed}")
         data["signed_by"] = [key.to_json() for key in bundle.signed.by]
-    console.answer(data, text)
+    console.answer(data, in_lines(lines))
     for remark in bundle.manifest.remarks:
         console.say(f"note: {remark}")
     if not result.passed:
@@ -75,5 +76,5 @@ def _bisect(bundle: Bundle, precision: str, console: Console) -> int:
         f"{precision} against fp32 in one step, error of each product as a share of its result's size, worst first:"
     ]
     lines += [f"{found.own:9.2e} of its own, {found.error:9.2e} in all  {found.layer}" for found in departures[:5]]
-    console.answer({"precision": precision, "layers": [asdict(found) for found in departures]}, "\n".join(lines))
+    console.answer({"precision": precision, "layers": [asdict(found) for found in departures]}, in_lines(lines))
     return 0

@@ -13,6 +13,8 @@ from stunet_deploy.series.times import format_time
 STALE_AFTER = 3
 #: Seconds without a heartbeat after which a worker counts as dead.
 SILENT_S = 60.0
+#: Seconds for which a start that could not restore everything is warned of.
+LOST_S = 86_400.0
 #: Share of the last deliveries that may be refused without a warning.
 REFUSED_SHARE = 0.1
 
@@ -65,6 +67,10 @@ def warnings(status: Status) -> list[str]:
             found.append(
                 f"forecasts held in memory because the {kind} sink cannot deliver them, as the log says: {count:,}"
             )
+    if status.not_taken is not None:
+        found.append(f"the last reload has failed: {status.not_taken}")
+    if status.lost and status.running_s < LOST_S:
+        found.append(f"restored in part {_duration(status.running_s)} ago: {'; '.join(status.lost)}")
     recent = status.deliveries.read()
     refused = recent.refused.total()
     if refused > REFUSED_SHARE * recent.number:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runtime.service.status import Status
 from runtime.service.step_times import BOUNDS_S
 from runtime.service.web.health import problems
+from stunet_deploy.errors import visible
 
 if TYPE_CHECKING:  # it comes with the extra [service]
     from prometheus_client import CollectorRegistry
@@ -126,7 +127,15 @@ def _gauges(statuses: list[Status]) -> Iterator[Metric]:
     for status in statuses:
         config, manifest = status.config, status.manifest
         info.add_metric(
-            [status.stream, manifest.bundle_id, manifest.model, status.backend, config.precision, config.mode], 1
+            [
+                status.stream,
+                visible(manifest.bundle_id),
+                visible(manifest.model),
+                status.backend,
+                config.precision,
+                config.mode,
+            ],
+            1,
         )
     yield info
     yield gauge("stunet_healthy", "1 where /healthz finds nothing", lambda status: not problems(status))
@@ -160,6 +169,14 @@ def _gauges(statuses: list[Status]) -> Iterator[Metric]:
     )
     yield gauge(
         "stunet_durable", "0 where the stream would not survive a restart", lambda status: status.trouble is None
+    )
+    yield gauge(
+        "stunet_reload_failed",
+        "1 where the last reload has not brought the bundle of the config",
+        lambda status: status.not_taken is not None,
+    )
+    yield gauge(
+        "stunet_restored_in_part", "1 where the start could not restore everything", lambda status: bool(status.lost)
     )
     yield gauge(
         "stunet_delivery_age_seconds",
@@ -207,7 +224,7 @@ def _drift(statuses: list[Status]) -> Iterator[Metric]:
         for family, errors in ((mae, drift.mae), (persistence, drift.persistence_mae)):
             for minutes, row in zip(status.manifest.horizons_min, errors.tolist(), strict=True):
                 for target, error in zip(status.manifest.targets, row, strict=True):
-                    family.add_metric([status.stream, f"{minutes:g}", target], error)
+                    family.add_metric([status.stream, f"{minutes:g}", visible(target)], error)
     yield from (mae, persistence)
     alarm = GaugeMetricFamily("stunet_drift_alarm", "1 while forecasts are worse than they were", labels=["stream"])
     statistic = GaugeMetricFamily("stunet_drift_statistic", "Statistic of the Page-Hinkley test", labels=["stream"])

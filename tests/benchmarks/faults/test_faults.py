@@ -53,6 +53,10 @@ def test_a_process_killed_at_random_instants_loses_and_doubles_nothing(run: Any)
     assert sum(row["times"] for row in rows) >= 12
 
 
+def test_a_service_ends_in_good_order_whenever_it_is_told_to(run: Any) -> None:
+    assert [row["times"] for row in run("signals")] == [2, 2, 2]
+
+
 def test_damage_of_every_file_is_detected_and_a_bad_disk_survived(run: Any, small: Path) -> None:
     rows = run("damage", "disks")
     flipped = [row["times"] for row in rows if row["fault"].startswith("one bit of")]

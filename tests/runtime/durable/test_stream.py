@@ -175,16 +175,20 @@ def test_a_journal_whose_header_is_damaged_is_missed(example, tmp_path, position
         assert "header is damaged" in push(durable, 5).reasons[-1]
 
 
-def test_the_folder_of_another_bundle_or_mode_is_refused_and_stays(example, build_example, tmp_path, open_stream, push):
-    folder = tmp_path / "a"
-    with closing(open_stream(example.bundle, folder)) as durable:
-        push(durable, 0)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+def test_the_folder_of_another_bundle_or_mode_is_not_used_and_kept(
+    example, build_example, tmp_path, open_stream, push, options
+):
     for bundle, mode in ((build_example((1,)).bundle, "carry"), (example.bundle, "window")):
-        with pytest.raises(StreamError, match="a snapshot of"):
-            open_stream(bundle, folder, mode=mode)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    open_stream(example.bundle, folder).close()
+        folder = tmp_path / mode
+        with closing(open_stream(example.bundle, folder)) as durable:
+            push(durable, 0)
+        before = {f"{path.name}.unused": path.read_bytes() for path in folder.glob("*.snapshot")}
+        with closing(open_stream(bundle, folder, mode=mode)) as durable:
+            assert durable.recovery.lossy
+            assert any("a snapshot of" in note for note in durable.recovery.notes)
+            push(durable, 1)
+            durable.snapshot()
+        assert {path.name: path.read_bytes() for path in folder.glob("*.snapshot.unused")} == before
 
 
 def test_a_folder_has_one_stream(example, tmp_path, open_stream):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import threading
 
 import numpy as np
@@ -30,6 +31,16 @@ def forecasts(shared_example):
     found = [stream.push(rng.uniform(0, 1, (5, 2)), midnight + 300 * t) for t in range(-4, 4)]
     stream.close()
     return found
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Put the handlers of signals back: the command that runs a service leaves it deaf, since a process ends then."""
+    numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_a_warning_quotes_no_megabytes(out):
 @pytest.mark.parametrize(
     ("form", "expected"),
     [
-        ("lines", ["<6>INFO ring: well", "<4>WARNING ring: odd (late)", "<3>ERROR ring: bad", "<3>very bad"]),
+        ("lines", ["<6>INFO ring: well", "<4>WARNING ring: odd (late)", "<3>ERROR ring: bad\\nvery bad"]),
         ("json", ["<6>", "<4>", "<3>"]),
     ],
 )

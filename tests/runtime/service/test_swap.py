@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from runtime.service.config import read_config
 from runtime.service.logs import LOG
-from runtime.service.supervisor import obeying_signals
+from runtime.service.orders import Orders
+from runtime.service.trial import Limits
 from runtime.stream import Stream
 from stunet_deploy.manifest import MANIFEST
 from stunet_deploy.precisions import STEP
@@ -33,9 +35,9 @@ def heard(caplog, monkeypatch):
     return lambda text: any(text in record.getMessage() for record in caplog.records)
 
 
-def begin(start, config, send, lines):
+def begin(start, config, send, lines, **options):
     """Start a service that can read its config again, and let it forecast from some lines."""
-    running = start(config, reread=lambda: read_config(config))
+    running = start(config, reread=lambda: read_config(config), **options)
     send(lines)
     running.wait_for(lambda status: status.counters["stream"]["pushes"] == len(lines))
     return running
@@ -62,9 +64,10 @@ def handed_out(running):
 @pytest.mark.parametrize("mode", ["carry", "window"])
 def test_a_new_bundle_goes_on_as_if_it_had_always_run(write_config, start, send, lines, readings, example, other, mode):
     config = write_config(STDIN, [STDOUT], extra=f'{EVERY}\nmode = "{mode}"')
-    running = begin(start, config, send, lines[:20])
+    orders = Orders()
+    running = begin(start, config, send, lines[:20], orders=orders)
     point_to(config, other.path)
-    with obeying_signals(running.service):
+    with orders.from_signals():
         signal.raise_signal(signal.SIGHUP)
         running.wait_for(lambda status: status.manifest.bundle_id == other.manifest.bundle_id)
     send(lines[20:30])
@@ -109,11 +112,11 @@ def without_config(bundle, config):
 @pytest.mark.parametrize(
     ("spoil", "said", "later"),
     [
-        (damaged, "new bundle is not taken", "would fail"),
+        (damaged, "was altered", "would fail"),
         (inaccurate, "off by", "would run the new one"),
         (of_another_network, "other stamp", "would run the new one"),
         (without_bundle, "nothing: no such folder", "would fail"),
-        (without_config, "config cannot be read again", "would fail"),
+        (without_config, "config cannot be read", "would fail"),
     ],
 )
 def test_if_anything_fails_the_old_bundle_goes_on(
@@ -129,11 +132,49 @@ def test_if_anything_fails_the_old_bundle_goes_on(
     assert last.levelname == "ERROR"
     assert "next start" in last.getMessage()
     assert later in last.getMessage()
+    assert said in running.service.statuses()[0].not_taken
     send(lines[20:])
     running.wait_for(lambda status: status.counters["stream"]["pushes"] == 40)
     running.finish()
 
     np.testing.assert_array_equal(handed_out(running), forecasts_of(example.bundle, readings))
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [(Limits(seconds=0), "takes longer than 0 s"), (Limits(bytes=1 << 20), "takes more than 1 MB of memory")],
+)
+def test_a_bundle_that_takes_too_much_is_given_up_and_the_next_reload_works(
+    write_config, start, send, lines, readings, example, other, heard, tmp_path, limits, said
+):
+    config = write_config(STDIN, [STDOUT], extra=EVERY)
+    running = begin(start, config, send, lines[:20], limits=limits)
+    point_to(config, other.path)
+    for _ in range(3):  # orders during a reload are one more
+        running.service.reload()
+    running.wait_for(lambda status: heard(said))
+    (tmp_path / "same").symlink_to(example.bundle.path)
+    point_to(config, "same")
+    running.service.reload()
+    running.wait_for(lambda status: heard("is the running model"))
+    send(lines[20:])
+    running.wait_for(lambda status: status.counters["stream"]["pushes"] == 40)
+    running.finish()
+
+    np.testing.assert_array_equal(handed_out(running), forecasts_of(example.bundle, readings))
+
+
+def test_a_stop_during_a_reload_cuts_it_off(write_config, start, send, lines, readings, example, other, heard):
+    config = write_config(STDIN, [STDOUT], extra=EVERY)
+    running = begin(start, config, send, lines[:20])
+    point_to(config, other.path)
+    running.service.reload()
+    running.wait_for(lambda status: heard("has been read again"))
+    running.finish()
+
+    assert not heard("not taken")
+    assert not any(thread.name == "reload" for thread in threading.enumerate())
+    np.testing.assert_array_equal(handed_out(running), forecasts_of(example.bundle, readings)[:20])
 
 
 def test_changes_that_wait_for_a_restart_are_named(write_config, start, send, lines, example, heard, tmp_path):
