@@ -134,9 +134,9 @@ class _Service:
             return [f"still there after {_PATIENCE_S:g} s"]
         if len(series) == 1 and running:
             took["stop"] = time.monotonic() - asked
-        self.replaying = bool(series)
+        self.replaying = bool(series) and len({stamp for _, stamp in self._issued()}) < len(self._expected)
         self._stay(said())
-        if not handlers and code in (-_TERM, -_INT, -_HUP, INTERRUPTED):
+        if not handlers and code in (-_TERM, -_INT, -_HUP, INTERRUPTED, 1):  # 1: the interpreter was not up yet
             return None
         wrong = [f"exit code {code}: {said()[-300:]}"] if code else []
         wrong += [word for word in ("Traceback", "Fatal", "terminate called") if word in said()]

@@ -81,8 +81,14 @@ def keep_unused(folder: Path, names: Iterable[str]) -> None:
     Another version of the program may be able to use them, and a person can look at them.
     """
     for name in names:
-        with suppress(OSError):  # it has one already, or the disk takes nothing; a folder cannot have one
-            os.link(folder / name, folder / f"{name}{UNUSED}")
+        path, kept = folder / name, folder / f"{name}{UNUSED}"
+        with suppress(OSError):  # the disk takes nothing
+            try:
+                os.link(path, kept)
+            except FileExistsError:
+                pass
+            except OSError:  # a folder, a file of another user or on a disk without links: it moves
+                os.rename(path, kept)
     for path in sorted(folder.glob(f"*{UNUSED}"))[:-_KEPT_UNUSED]:
         with suppress(OSError):
             path.unlink()

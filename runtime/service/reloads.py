@@ -77,14 +77,14 @@ class Reloads:
                 LOG.info("the reload is cut off by the stop")
             except Exception as error:
                 LOG.exception(f"the reload has failed: {type(error).__name__}: {error}")
+                self._fail(f"{type(error).__name__}: {error}")
 
     def _reload(self) -> None:
         try:
             wanted = self._reread()
         except StunetError as error:
             LOG.error("the config cannot be read again: %s; the next start would fail with it", error)
-            for worker in self._workers:
-                worker.not_taken = f"the config cannot be read: {error}"
+            self._fail(f"the config cannot be read: {error}")
             return
         LOG.info("the config has been read again")
         streams = {stream.name: stream for stream in wanted.stream}
@@ -95,6 +95,10 @@ class Reloads:
         waiting = needs_restart(running, wanted)
         if waiting:
             LOG.warning("changes that take effect after a restart: %s", ", ".join(waiting))
+
+    def _fail(self, trouble: str) -> None:
+        for worker in self._workers:
+            worker.not_taken = trouble
 
     def _offer(self, worker: Worker, wanted: StreamConfig, trust: Sequence[Path] | None) -> None:
         """Offer a worker the bundle of its new config, if it is another."""
