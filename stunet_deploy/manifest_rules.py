@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.contract import TensorSpec
 from stunet_deploy.errors import DataError, shown
@@ -27,13 +25,12 @@ from stunet_deploy.limits import (
 )
 from stunet_deploy.precisions import FLOAT32, PRECISIONS, STEP
 from stunet_deploy.series.wall_clock import find_zone
+from stunet_deploy.site import LARGEST_READING
 from stunet_deploy.st_graph.st_graph import STGraph
 
 if TYPE_CHECKING:
     from stunet_deploy.manifest import Manifest
 
-#: Numbers are computed with as float32.
-_LARGEST = float(np.finfo(np.float32).max)
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -131,11 +128,13 @@ def _check_numbers(manifest: Manifest) -> None:
     numbers["limits"] = tuple(limit for pair in manifest.limits for limit in pair)
     numbers |= {"latitude": manifest.latitude or (), "longitude": manifest.longitude or ()}
     for name, entries in numbers.items():
-        _require(all(abs(number) <= _LARGEST for number in entries), name, entries, "numbers that float32 has")
+        _require(all(abs(number) <= LARGEST_READING for number in entries), name, entries, "numbers that float32 has")
     for name in ("std", "tolerance"):
         _require(all(number > 0 for number in numbers[name]), name, numbers[name], "numbers above 0")
     spans = [high - low for low, high in manifest.limits]
-    _require(all(0 < span <= _LARGEST for span in spans), "limits", manifest.limits, "[low, high], low below high")
+    _require(
+        all(0 < span <= LARGEST_READING for span in spans), "limits", manifest.limits, "[low, high], low below high"
+    )
     located = (manifest.latitude is None, manifest.longitude is None)
     _require(len(set(located)) == 1, "latitude and longitude", located, "both or neither")
 
@@ -186,7 +185,7 @@ def _check_measured(manifest: Manifest) -> None:
         _check_texts(f"parity.{precision}", [parity.measured_by])
         if precision != FLOAT32:
             _check_length(f"parity.{precision}.tolerance", parity.tolerance, targets)
-        fine = all(0 < number <= _LARGEST for number in parity.tolerance)
+        fine = all(0 < number <= LARGEST_READING for number in parity.tolerance)
         _require(fine, f"parity.{precision}.tolerance", parity.tolerance, "numbers above 0")
     for precision, table in manifest.accuracy.items():
         accuracy = _read(_Accuracy, table, f"accuracy.{precision}")

@@ -14,6 +14,8 @@ from stunet_deploy.errors import DataError
 
 _DAY_S = 86_400
 _AT_LEAST, _AT_MOST = 12, 10_000
+#: Readings are float32.
+LARGEST_READING = float(np.finfo(np.float32).max)
 #: Whether the time stamp of an interval is its start or its end.
 Stamp = Literal["start", "end"]
 
@@ -33,7 +35,7 @@ class Site:
         no_data: numbers of each feature that stand for no reading, such as 2046; empty where no feature has any.
 
     Raises:
-        DataError: if sensor ids are empty or repeat, lengths disagree, or interval or stamp is out of range.
+        DataError: if sensor ids are empty or repeat, lengths disagree, or interval, stamp or a code is out of range.
     """
 
     sensor_ids: tuple[str, ...]
@@ -58,6 +60,13 @@ class Site:
                 f"codes for no data of {len(self.no_data)} features",
                 f"those of each of the {len(self.features)} features",
                 "give an empty list where there is none",
+            )
+        beyond = [code for codes in self.no_data for code in codes if not abs(code) <= LARGEST_READING]
+        if beyond:
+            raise DataError(
+                f"{beyond[0]:g} as a code for no data",
+                "a number that a reading can be, in float32",
+                "name the number that the file has",
             )
         for name in ("latitude", "longitude"):
             degrees = getattr(self, name)

@@ -83,12 +83,14 @@ def given(arguments: argparse.Namespace) -> str:
 
 
 def _code(text: str) -> tuple[str, float]:
+    from stunet_deploy.site import LARGEST_READING
+
     name, _, number = text.rpartition("=")
     try:
         code = float(number)
     except ValueError:
         code = math.nan
-    if not math.isfinite(code):
+    if not abs(code) <= LARGEST_READING:
         raise argparse.ArgumentTypeError(f"{text}; expected a number, or one of a feature as speed=0")
     return name, code
 

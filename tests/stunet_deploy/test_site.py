@@ -32,6 +32,12 @@ def test_another_network_or_clock_is_refused(changes: dict[str, Any], message: s
         SITE.check_same(replace(SITE, **changes), "speeds.csv")
 
 
+@pytest.mark.parametrize("code", [1e39, -1e308, np.inf, np.nan])
+def test_a_code_that_no_reading_can_be_is_refused(code: float) -> None:
+    with pytest.raises(DataError, match="as a code for no data"):
+        replace(SITE, no_data=((2046.0,), (0.0, code)))
+
+
 def test_units_and_places_are_descriptions() -> None:
     SITE.check_same(replace(SITE, units=("", ""), latitude=None, longitude=None), "speeds.csv")
 

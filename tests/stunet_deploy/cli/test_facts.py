@@ -84,6 +84,7 @@ def test_a_code_that_nobody_names_is_remarked_and_learnt_from_by_nothing(
     [
         (["--no-data", "none"], "none; expected a number"),
         (["--no-data", "speed=nan"], "expected a number"),
+        (["--no-data", "1e308"], "expected a number"),
         (["--no-data", "flow=0"], "the feature 'flow', which speeds.csv does not have"),
         (["--unit", "mph", "--unit", "km/h"], "one unit, or one for each feature"),
     ],
