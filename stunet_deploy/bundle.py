@@ -11,6 +11,7 @@ engines/         compiled engines, the only part that changes after export
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -21,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.array_files import claimed_arrays
+from stunet_deploy.bundle_files import check_names, read_bundle_file
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.contract import StepContract
 from stunet_deploy.errors import BundleError, ConfigError, DataError, StunetError
-from stunet_deploy.files import read_file
-from stunet_deploy.limits import LONGEST_INTERVAL_S, LONGEST_SETTINGS, MOST_INTERVALS
+from stunet_deploy.limits import LONGEST_INTERVAL_S, MOST_INTERVALS
+from stunet_deploy.onnx_graph.step_graph import StepGraph
 from stunet_deploy.series.wall_clock import find_zone
 from stunet_deploy.site import AtSite, Site
 
@@ -41,6 +43,8 @@ FLOAT32 = "fp32"
 TF32 = "tf32"
 #: Every precision by name. One graph each, but for tf32: the float32 graph on a device that may round its products.
 PRECISIONS = (FLOAT32, TF32, "fp16", "bf16", "int8")
+#: The files that a manifest may name.
+FILES = (STEP, CPU_STEP, *(f"step.{precision}.onnx" for precision in ("fp16", "bf16", "int8")), GOLDEN)
 #: What stands before the manifest's own checksum; only a key of the outermost object is indented by one space.
 _CHECKSUM = '\n "checksum": "'
 
@@ -244,9 +248,31 @@ class Golden:
             BundleError: if the file is missing, damaged or lacks an array.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                claimed_arrays(arrays, path.name)
-                return cls(**{f.name: arrays[f.name] for f in fields(cls)})
+            return cls.from_bytes(read_bundle_file(path), path)
+        except FileNotFoundError as error:
+            raise BundleError(f"{path}: no such file", "a golden stream", "correct the path") from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: Path) -> Golden:
+        """Read the content of a recorded stream.
+
+        Args:
+            data: all of it.
+            path: of the file, for messages.
+
+        Raises:
+            BundleError: if it is damaged, claims more than it holds, or lacks an array.
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                names = {f.name for f in fields(cls)}
+                claimed = claimed_arrays(arrays, path.name, names)
+                if sum(member.file_size for member in arrays.zip.infolist()) > len(data):
+                    raise ValueError("it unpacks to more than it is")
+                kinds = {name: claimed[name].dtype.kind for name in names}
+                if kinds != {"timestamps": "i", "values": "f", "observed": "b", "scored": "i", "forecast": "f"}:
+                    raise ValueError(f"its arrays are of the kinds {kinds}")
+                return cls(**{name: arrays[name] for name in names})
         except Exception as error:  # numpy raises many kinds for a damaged zip
             raise BundleError(
                 f"{path} cannot be read ({error})",
@@ -279,15 +305,15 @@ class Bundle:
                 "correct the path, copy the whole bundle there, or make one with 'stunet-export model.pt'",
             )
         try:
-            text = read_file(manifest_path, LONGEST_SETTINGS).decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_bundle_file(manifest_path).decode("utf-8")
+        except (FileNotFoundError, UnicodeDecodeError) as error:
             raise BundleError(
                 f"{manifest_path} cannot be read ({error})", "a text file", "copy the bundle again"
             ) from error
         bundle = cls(folder, Manifest.from_json(text))
-        bundle.check_files([STEP])
+        check_names(bundle.manifest.files, FILES, folder)
         if bundle.manifest.bundle_id != bundle_id(
-            bundle.step.read_bytes(), bundle.manifest.contract, bundle.manifest.sensor_ids
+            bundle.read(STEP), bundle.manifest.contract, bundle.manifest.sensor_ids
         ):
             raise BundleError(
                 f"{folder}: contract or sensor ids do not belong to this {STEP}",
@@ -296,62 +322,76 @@ class Bundle:
             )
         return bundle
 
-    @property
-    def step(self) -> Path:
-        """Path of the float32 step graph."""
-        return self.path / STEP
-
-    def graph(self, precision: str = FLOAT32) -> Path:
-        """Return the path of the step graph of a precision, its hash checked.
+    def graph(self, precision: str = FLOAT32) -> StepGraph:
+        """Return the step graph of a precision, its hash checked.
 
         Raises:
             ConfigError: if there is no such precision.
             BundleError: if it was not exported, or its graph was altered.
         """
         self.manifest.check_exported(precision)
-        name = graph_name(precision)
-        if name != STEP:  # that one was checked when the bundle was opened
-            self.check_files([name])
-        return self.path / name
+        return self._graph(graph_name(precision))
 
-    def cpu_graph(self, precision: str = FLOAT32) -> Path:
-        """Return the path of the step graph of a precision for a processor, its hash checked.
+    def cpu_graph(self, precision: str = FLOAT32) -> StepGraph:
+        """Return the step graph of a precision for a processor, its hash checked.
 
         Raises:
             ConfigError, BundleError: see :meth:`graph`.
         """
         if precision != FLOAT32 or CPU_STEP not in self.manifest.files:
             return self.graph(precision)
-        self.check_files([CPU_STEP])
-        return self.path / CPU_STEP
+        return self._graph(CPU_STEP)
+
+    def _graph(self, name: str) -> StepGraph:
+        return StepGraph(self.path / name, self.read(name))
 
     @property
     def engines(self) -> Path:
-        """Folder of what was compiled for a device; may not exist."""
-        return self.path / ENGINES
+        """Folder of what was compiled for a device; may not exist.
+
+        Raises:
+            BundleError: if it is a link, behind which are not the bundle's own.
+        """
+        folder = self.path / ENGINES
+        if folder.is_symlink():
+            raise BundleError(f"{folder}, a link", "a folder in the bundle", "delete it and build its engines again")
+        return folder
 
     def golden(self) -> Golden:
         """Return the recorded stream after checking its hash."""
-        self.check_files([GOLDEN])
-        return Golden.load(self.path / GOLDEN)
+        return Golden.from_bytes(self.read(GOLDEN), self.path / GOLDEN)
 
-    def check_files(self, names: Sequence[str] | None = None) -> None:
-        """Compare files with the manifest's hashes (all of them by default).
+    def check_files(self) -> None:
+        """Compare every file with the manifest's hash.
 
         Raises:
             BundleError: naming the first file that is missing or altered.
         """
-        for name in self.manifest.files if names is None else names:
-            path = self.path / name
-            if not path.is_file() or name not in self.manifest.files:
-                raise BundleError(f"{self.path} without {name}", "a whole bundle", "copy the bundle again")
-            found = sha256(path.read_bytes())
-            if found != self.manifest.files[name]:
-                raise BundleError(
-                    f"{path} was altered (sha256 {found[:12]}…)",
-                    f"sha256 {self.manifest.files[name][:12]}…",
-                    "copy the bundle again or export the model again",
-                )
+        for name in self.manifest.files:
+            self.read(name)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file, which is that of the manifest's hash.
+
+        Raises:
+            BundleError: if it is missing, altered, or no plain file.
+        """
+        path = self.path / name
+        missing = BundleError(f"{self.path} without {name}", "a whole bundle", "copy the bundle again")
+        if name not in self.manifest.files:
+            raise missing
+        try:
+            content = read_bundle_file(path)
+        except FileNotFoundError:
+            raise missing from None
+        found = sha256(content)
+        if found != self.manifest.files[name]:
+            raise BundleError(
+                f"{path} was altered (sha256 {found[:12]}…)",
+                f"sha256 {self.manifest.files[name][:12]}…",
+                "copy the bundle again or export the model again",
+            )
+        return content
 
 
 def graph_name(precision: str) -> str:

@@ -25,7 +25,7 @@ from runtime.bench.summary import advised_threads, case_of, run_to_json
 from runtime.golden_replay import compare_golden, golden_forecasts
 from runtime.stream import Stream
 from runtime.window import Carry
-from stunet_deploy.bundle import Bundle, Golden, sha256
+from stunet_deploy.bundle import Bundle, Golden, graph_name, sha256
 from stunet_deploy.compare import json_number
 from stunet_deploy.errors import BackendError, ConfigError
 
@@ -176,8 +176,8 @@ def _artifact(bundle: Bundle, case: Case) -> dict[str, str]:
         flavor, gpu = find_flavor(*FLAVORS_OF[case.backend]), require_driver()
         engine = find_engine(bundle, flavor, gpu.compute_capability, precision=case.precision)
         return {"file": engine.stored.path.name, "sha256": sha256(engine.plan)}
-    graph = bundle.graph(case.precision)
-    return {"file": graph.name, "sha256": bundle.manifest.files[graph.name]}
+    name = graph_name(case.precision)
+    return {"file": name, "sha256": bundle.manifest.files[name]}
 
 
 def _warm_up(push: Call, count: int) -> float:

@@ -111,7 +111,7 @@ def test_the_graph_has_no_control_flow_and_one_operator_set(export, name):
 
 
 def test_nothing_of_the_exporting_machine_is_in_it(export, exported_bundle, name, pytestconfig):
-    for data in (export(name).data, exported_bundle.step.read_bytes()):
+    for data in (export(name).data, exported_bundle.read(STEP)):
         assert not re.search(rb"/(?:home|root|usr|tmp|work|Users)/|site-packages|\.py\b|Traceback|stack_trace", data)
         for private in (socket.gethostname(), os.getcwd(), str(pytestconfig.rootpath)):
             assert private.encode() not in data
@@ -152,7 +152,7 @@ def test_the_time_is_an_input_even_where_no_channel_uses_it(export):
 
 def test_a_lone_file_explains_itself(exported_bundle):
     manifest = exported_bundle.manifest
-    properties = {entry.key: json.loads(entry.value) for entry in onnx.load(exported_bundle.step).metadata_props}
+    properties = {entry.key: json.loads(entry.value) for entry in onnx.load(exported_bundle.path / STEP).metadata_props}
 
     assert properties == {key: json.loads(value) for key, value in manifest.essentials().items()}
     assert properties["stunet.sensor_ids"] == [f"s{node}" for node in range(7)]
