@@ -23,13 +23,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks.faults.hostile import arrays, models, stores, texts
-from benchmarks.faults.hostile.kinds import Kind, Place
+from benchmarks.faults.hostile import arrays, folders, graphs, models, stores, texts
+from benchmarks.faults.hostile.kinds import SECRET, Kind, Place
 from benchmarks.harness.command import Command
 from benchmarks.harness.page import machine, page, table
+from stunet_deploy.bundle import sha256
 from stunet_deploy.cli import main as stunet
 
-KINDS = (*texts.KINDS, *arrays.KINDS, *stores.KINDS, *models.KINDS)
+KINDS = (*texts.KINDS, *arrays.KINDS, *stores.KINDS, *models.KINDS, *graphs.KINDS, *folders.KINDS)
 #: What a file may take of the processor and of memory, and characters that may be said about it.
 SECONDS, MEGABYTES, LONGEST = 60, 2000, 5000
 #: After so long it waits for something that does not come.
@@ -121,11 +122,19 @@ def _failure(kind: Kind, said: str, seconds: float, megabytes: int, code: int) -
         return f"exit code {code}"
     if not kind.read and not all(f"\n{clause}" in f"\n{said}" for clause in ("error:", "expected:", "to do:")):
         return "not three clauses"
+    if leaked(said):
+        return "something of a foreign file came out"
     if "Traceback" in said or len(said) > LONGEST:
         return f"{len(said):,} characters said"
     if seconds > SECONDS or megabytes > MEGABYTES:
         return f"more than {SECONDS} s or {MEGABYTES} MB"
     return ""
+
+
+def leaked(said: str) -> bool:
+    """Return whether what was said has something of a foreign file, or of the hash of one."""
+    known = (SECRET.encode(), Path("/etc/passwd").read_bytes())
+    return any(word in said for content in known for word in (content.decode()[:12], sha256(content)[:6]))
 
 
 def report(result: dict[str, Any]) -> str:
