@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faults.brokers import brokers
+from benchmarks.faults.bundles import KINDS, bundles
 from benchmarks.faults.clocks import clocks
 from benchmarks.faults.damage import damage
 from benchmarks.faults.disks import disks
@@ -43,6 +44,7 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "gaps": lambda bundle, options, rng: gaps(bundle, rng),
     "disks": lambda bundle, options, rng: disks(bundle),
     "damage": lambda bundle, options, rng: damage(bundle, options.flips, rng),
+    "bundles": lambda bundle, options, rng: bundles(bundle, options.hostile),
     "messages": lambda bundle, options, rng: refusals(bundle, options.messages, rng),
     "recordings": lambda bundle, options, rng: recordings(bundle, options.messages, rng),
     "brokers": lambda bundle, options, rng: brokers(bundle, options.restarts, rng),
@@ -58,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--steps", 1_000_000, "of one stream", quick=3000)
     command.option("--messages", 100_000, "wrong ones, for each way that messages come", quick=400)
     command.option("--flips", 1000, "damaged copies of each file", quick=30)
+    command.option("--hostile", len(KINDS), "bundles, for each ONNX Runtime", quick=6)
     command.option("--restarts", 50, "of the broker", quick=3)
     command.option("--kills", 500, "over all cases", quick=12)
     command.option("--intervals", 400, "of a replay that is killed", quick=60)

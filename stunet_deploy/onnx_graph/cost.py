@@ -16,10 +16,10 @@ from stunet_deploy.onnx_graph.model import Claim, Model, Node, Shape
 from stunet_deploy.onnx_graph.operators import Operand, made_shapes, shape_of
 from stunet_deploy.onnx_graph.wire import MalformedError
 
-#: Numbers that the nodes of any step may make for a row, all together, and how many for each number that it holds.
+#: Numbers that the nodes of any step may make, all together, and how many for each number that it holds.
 #: A decoder that takes 100 steps for a forecast of 900 sensors makes some 2,000.
 FREE_MADE, MADE_HELD = 1 << 26, 1 << 11
-#: The same of the numbers that they read, write and multiply; and what takes longer than any interval.
+#: The same of the numbers that they read, write and multiply; and what takes a row longer than any interval.
 FREE_WORK, WORK_HELD, MOST_WORK = 1 << 31, 1 << 16, 1 << 40
 
 
@@ -49,9 +49,9 @@ def check_cost(model: Model, batch: int) -> Cost:
         MalformedError: a node or a claim is wrong, sizes do not follow from constants, or the step takes too much.
     """
     cost = _cost(model, batch)
-    if cost.made > batch * max(FREE_MADE, MADE_HELD * cost.held):
+    if cost.made > max(FREE_MADE, MADE_HELD * cost.held):
         raise MalformedError(f"a step that makes {cost.made:,} numbers, and holds {cost.held:,}")
-    if cost.work > batch * min(MOST_WORK, max(FREE_WORK, WORK_HELD * cost.held)):
+    if cost.work > max(FREE_WORK, min(MOST_WORK * batch, WORK_HELD * cost.held)):
         raise MalformedError(f"a step that reads, writes and multiplies {cost.work:,} numbers, and holds {cost.held:,}")
     return cost
 

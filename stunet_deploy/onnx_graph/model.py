@@ -15,8 +15,8 @@ from stunet_deploy.onnx_graph.wire import MalformedError, read_message
 
 #: Versions of the format and of the operators, whose rules are those of :mod:`stunet_deploy.onnx_graph.operators`.
 IR_VERSIONS, OPSETS = range(8, 11), range(18, 21)
-#: Nodes of a step: a decoder that is rolled out has a hundred for each horizon.
-MOST_NODES = 1 << 16
+#: Nodes of a step: one that is rolled out has some thousand. For twice as many ONNX Runtime may load for minutes.
+MOST_NODES = 1 << 14
 MOST_AXES = 8
 #: Types of elements by their numbers, and the bytes of each: float32, int8, int32, int64, bool, float16, bfloat16.
 ELEMENT_BYTES = {1: 4, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 16: 2}

@@ -155,8 +155,15 @@ def _slice(node: Node, operands: Sequence[Operand]) -> list[Shape]:
         raise MalformedError("a slice of lists of several lengths, or of step 0")
     _places(axes, len(shape))
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        shape[axis] = len(range(shape[axis])[start:end:step])
+        shape[axis] = _taken(shape[axis], start, end, step)
     return [tuple(shape)]
+
+
+def _taken(length: int, start: int, end: int, step: int) -> int:
+    """Return how many places of an axis a slice takes; unlike Python's, one that goes down starts on the axis."""
+    first, last = (0, length) if step > 0 else (-1, length - 1)
+    start, end = (place + length if place < 0 else place for place in (start, end))
+    return len(range(min(max(start, 0), last), min(max(end, first), last), step))
 
 
 def _gather(node: Node, operands: Sequence[Operand]) -> list[Shape]:

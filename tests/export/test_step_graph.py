@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ import torch
 from export.step_graph import FORBIDDEN, OPSET, check_step, export_step
 from runtime.backends.onnxruntime.cpu import OnnxRuntimeBackend
 from runtime.backends.onnxruntime.session import open_cpu_session
-from stunet_deploy.bundle import STEP, Bundle
+from stunet_deploy.bundle import STEP, Bundle, sha256
 from stunet_deploy.contract import NEXT_STATE, STATE, advance, read_taps
 from stunet_deploy.errors import BundleError
 from stunet_deploy.models.forecaster import StepInputs, unroll
@@ -41,9 +42,8 @@ def test_the_graph_keeps_the_step_contract(export, name):
 def test_the_runtime_keeps_the_step_contract_on_it(export, exported_bundle, name, tmp_path):
     exported = export(name)
     (tmp_path / STEP).write_bytes(exported.data)
-    manifest = type(exported_bundle.manifest)(
-        **{**vars(exported_bundle.manifest), "contract": exported.checkpoint.model.contract}
-    )
+    files = {STEP: sha256(exported.data)}
+    manifest = replace(exported_bundle.manifest, contract=exported.checkpoint.model.contract, files=files)
     bundle = Bundle(tmp_path, manifest)
 
     verify_stateful_step(

@@ -118,6 +118,13 @@ def _become(words: Sequence[str], said: Path) -> NoReturn:
 
 def _failure(kind: Kind, said: str, seconds: float, megabytes: int, code: int) -> str:
     """Return what is wrong with an outcome; nothing if it is as it should be."""
+    if seconds > SECONDS or megabytes > MEGABYTES:
+        return f"more than {SECONDS} s or {MEGABYTES} MB"
+    return failure_of(kind, said, code)
+
+
+def failure_of(kind: Kind, said: str, code: int) -> str:
+    """Return what is wrong with an exit code and with what was said; nothing if both are as they should be."""
     if code != (0 if kind.read else 2):
         return f"exit code {code}"
     if not kind.read and not all(f"\n{clause}" in f"\n{said}" for clause in ("error:", "expected:", "to do:")):
@@ -126,8 +133,6 @@ def _failure(kind: Kind, said: str, seconds: float, megabytes: int, code: int) -
         return "something of a foreign file came out"
     if "Traceback" in said or len(said) > LONGEST:
         return f"{len(said):,} characters said"
-    if seconds > SECONDS or megabytes > MEGABYTES:
-        return f"more than {SECONDS} s or {MEGABYTES} MB"
     return ""
 
 

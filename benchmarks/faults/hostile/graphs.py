@@ -48,8 +48,9 @@ def constants(*tensors: TensorProto) -> Callable[[onnx.ModelProto], None]:
 
 
 def array(name: str, values: Any) -> TensorProto:
-    """Return a constant."""
-    return onnx.numpy_helper.from_array(np.asarray(values), name)
+    """Return a constant; what is not whole is float32."""
+    made = np.asarray(values)
+    return onnx.numpy_helper.from_array(made.astype(np.float32) if made.dtype == np.float64 else made, name)
 
 
 def nodes(
@@ -73,8 +74,8 @@ def node(operator: str, inputs: Sequence[str] = (), output: str = "made", **opti
 
 def sized(operator: str, *operands: str, size: Any = (_HUGE,), **options: Any) -> Callable[[onnx.ModelProto], None]:
     """Return what adds a node whose result has a size that a constant says."""
-    one = array("one", np.float32([1]))
-    return nodes(node(operator, operands, **options), of=(one, array("size", np.int64(size))))
+    one = array("one", [1.0])
+    return nodes(node(operator, operands, **options), of=(one, array("size", size)))
 
 
 def doubled(model: onnx.ModelProto) -> None:
@@ -98,11 +99,10 @@ def outer(operator: str) -> Callable[[onnx.ModelProto], None]:
 
 
 def busy(model: onnx.ModelProto) -> None:
-    """Multiply large matrices for hours, made of nothing."""
-    names = ["square", *(f"v{step}" for step in range(1000))]
-    products = [node("MatMul", (one, "square"), two) for one, two in pairwise(names)]
-    square = node("ConstantOfShape", ("size",), "square")
-    nodes(square, *products, of=[array("size", np.int64([4000, 4000]))])(model)
+    """Multiply a long row with a long column, again and again: hours of work for few numbers."""
+    made = [node("ConstantOfShape", (name,), f"long_{name}") for name in ("row", "column")]
+    made += [node("MatMul", ("long_row", "long_column"), f"v{step}") for step in range(10_000)]
+    nodes(*made, of=[array("row", [1, 2**24]), array("column", [2**24, 1])])(model)
 
 
 def body(inner: Sequence[onnx.NodeProto], outputs: Sequence[str], tensors: Sequence[TensorProto] = ()) -> Any:
@@ -125,14 +125,14 @@ def endless(model: onnx.ModelProto) -> None:
 
 def branch(*tensors: TensorProto) -> Callable[[onnx.ModelProto], None]:
     """Return what adds a branch whose graphs have constants."""
-    inner = body([node("Constant", (), "made", value=array("c", np.float32([1])))], ["made"], tensors)
+    inner = body([node("Constant", (), "made", value=array("c", [1.0]))], ["made"], tensors)
     choice = node("If", ("yes",), "chosen", then_branch=inner, else_branch=inner)
     return nodes(choice, of=(array("yes", True),))
 
 
 def nested(depth: int) -> Callable[[onnx.ModelProto], None]:
     """Return what adds branches within branches."""
-    inner = body([node("Constant", (), "made", value=array("c", np.float32([1])))], ["made"])
+    inner = body([node("Constant", (), "made", value=array("c", [1.0]))], ["made"])
     for _ in range(depth):
         inner = body([node("If", ("yes",), "made", then_branch=inner, else_branch=onnx.GraphProto())], ["made"])
     return nodes(node("If", ("yes",), "chosen", then_branch=inner), of=(array("yes", True),))
@@ -218,8 +218,7 @@ def two_contents(model: onnx.ModelProto) -> None:
 
 _MERGED = onnx.ModelProto(graph=onnx.GraphProto(initializer=[external("/etc/passwd")])).SerializeToString()
 _ADD_EXTERNAL = node("Constant", (), value=external(FOREIGN))
-_MANY = 10**5
-_FLOAT = np.float32
+_MANY = 20_000
 
 ALTERED: Mapping[str, Altered] = {
     "external data at an absolute path": Altered(constants(external("/etc/passwd")), "external data"),
@@ -233,7 +232,7 @@ ALTERED: Mapping[str, Altered] = {
         constants(TensorProto(name="x", data_type=1, dims=[4], data_location=TensorProto.EXTERNAL)), "a location"
     ),
     "external data in an attribute": Altered(
-        nodes(node("ConstantOfShape", ("size",), value=external(FOREIGN)), of=[array("size", np.int64([2]))]),
+        nodes(node("ConstantOfShape", ("size",), value=external(FOREIGN)), of=[array("size", [2])]),
         "external data",
     ),
     "external data in a node": Altered(nodes(_ADD_EXTERNAL), "external data"),
@@ -258,7 +257,7 @@ ALTERED: Mapping[str, Altered] = {
     "operators of the past": Altered(versions(opset=1), "operator sets"),
     "a format of the future": Altered(versions(ir=99), "format 99"),
     "a constant of text": Altered(
-        constants(helper.make_tensor("text", TensorProto.STRING, [1], [b"x"])), "strings"
+        constants(array("text", np.array(["x"], object))), "strings"
     ),
     "an input that is a sequence": Altered(strange, "a sequence"),
     "an expansion to terabytes": Altered(sized("Expand", "one", "size"), "numbers, and holds"),
@@ -284,7 +283,7 @@ ALTERED: Mapping[str, Altered] = {
         nodes(*(node("Neg", ("values",), f"v{step}") for step in range(_MANY))), "nodes; a step has"
     ),
     "very many axes": Altered(
-        nodes(node("Reshape", ("one", "size")), of=[array("one", _FLOAT(1)), array("size", np.ones(60, np.int64))]),
+        nodes(node("Reshape", ("one", "size")), of=[array("one", 1.0), array("size", np.ones(60, np.int64))]),
         "axes",
     ),
     "a list of very many numbers": Altered(
@@ -294,7 +293,7 @@ ALTERED: Mapping[str, Altered] = {
     "a value that is read before it is made": Altered(
         nodes(node("Neg", ("later",)), node("Neg", ("values",), "later")), "nothing before it makes"
     ),
-    "a constant with the name of an input": Altered(constants(array("values", _FLOAT([1]))), "of one name"),
+    "a constant with the name of an input": Altered(constants(array("values", [1.0])), "of one name"),
     "a constant shorter than its shape": Altered(short_tensor, "bytes"),
     "a constant of two contents": Altered(two_contents, "float_data"),
     "options of ONNX Runtime": Altered(metadata, "ort_config"),

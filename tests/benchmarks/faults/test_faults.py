@@ -74,3 +74,9 @@ def test_a_stream_goes_on_step_after_step(run: Any) -> None:
 
 def test_clocks_that_jump_and_days_with_gaps(run: Any) -> None:
     assert len(run("clocks", "gaps")) == 8
+
+
+def test_hostile_bundles_are_refused_and_the_good_one_is_verified(run: Any) -> None:
+    hostile, good = run("bundles")[:2]
+    assert hostile["times"] >= 6
+    assert good["times"] == 2
