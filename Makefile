@@ -11,11 +11,14 @@ BENCHMARKS := $(addprefix benchmarks.speed.,bench_step throughput peers)
 # TensorRT's bindings whose calls the tests compare with ours: JetPack 6 and 7, the first and the latest TensorRT 11.
 BINDINGS := tensorrt-cu12-bindings==10.3.0 $(addprefix tensorrt-cu13-bindings==,10.13.3.9 10.16.1.11 11.0.0.114 11.4.0.106)
 
+# ONNX Runtime on whose versions hostile bundles are refused: the first, JetPack 6's last, what `make` installs.
+ONNXRUNTIMES := 1.20.1 1.23.2 1.31.1
+
 # With STUNET_NO_SKIP=1 every test runs, as in .ci/run.
 QUICK := $(if $(STUNET_NO_SKIP),,-m "not slow")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bindings bench faults live arm64
+.PHONY: help demo test check bindings onnxruntimes bench faults live arm64
 
 help: ## List the targets
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -41,6 +44,16 @@ bindings: $(READY) ## Fetch TensorRT's bindings, which the tests check our calls
 		$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --target $$folder.part $$package \
 			&& mv $$folder.part $$folder || echo "not for this Python or not reachable; its test is skipped"; \
 	done
+
+onnxruntimes: $(READY) ## Give hostile and good bundles to several versions of ONNX Runtime, in environments of their own
+	@for version in $(ONNXRUNTIMES); do \
+		folder=.onnxruntimes/$$version; \
+		test -d $$folder && continue; \
+		echo "onnxruntime $$version"; rm -rf $$folder.part; $(BIN)/python -m venv $$folder.part; \
+		$$folder.part/bin/python -m pip install -qq --disable-pip-version-check "onnxruntime==$$version" numpy tzdata \
+			&& mv $$folder.part $$folder || echo "not for this Python or not reachable; it is left out"; \
+	done
+	@$(BIN)/python -m benchmarks.faults --only bundles
 
 bench: $(READY) ## Run the benchmarks; results in benchmarks/results/
 	@set -e; for benchmark in $(BENCHMARKS); do echo "$$benchmark"; $(BIN)/python -m $$benchmark; done

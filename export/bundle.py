@@ -142,7 +142,7 @@ def _make(checkpoint: Checkpoint, folder: Path, report: Callable[[str], None]) -
 def _with_step(bundle: Bundle, graph: onnx.ModelProto) -> Bundle:
     """Add the step, which gives the bundle its identity."""
     bundle = _with_graph(bundle, STEP, graph)
-    identity = bundle.manifest.identity(bundle.step.read_bytes())
+    identity = bundle.manifest.identity(bundle.read(STEP))
     return _with_manifest(bundle, replace(bundle.manifest, bundle_id=identity))
 
 
@@ -219,7 +219,7 @@ def _scored(bundle: Bundle, checkpoint: Checkpoint) -> Bundle:
 def _add_precision(bundle: Bundle, checkpoint: Checkpoint, precision: str, max_loss: float, force: bool) -> Bundle:
     """Add a precision's graph to a bundle that is not yet in its place, and what it costs to the manifest."""
     manifest, name = bundle.manifest, graph_name(precision)
-    candidate = make_candidate(precision, onnx.load(bundle.step), bundle, checkpoint.reference)
+    candidate = make_candidate(precision, onnx.load_from_string(bundle.read(STEP)), bundle, checkpoint.reference)
     check_step(candidate.graph, manifest.contract)
     with candidate.opened(bundle) as opened:
         parity = measure_parity(candidate, opened, bundle.golden())

@@ -28,6 +28,7 @@ from runtime.backends.gpu.engines import (
 )
 from runtime.backends.gpu.flavor import BUILDERS, FULL, RTX, Flavor
 from stunet_deploy.bundle import Bundle
+from stunet_deploy.bundle_files import read_bundle_file
 from stunet_deploy.errors import BundleError, ConfigError, StunetError
 from stunet_deploy.files import replacing, sha256
 from stunet_deploy.precisions import FLOAT32
@@ -104,10 +105,16 @@ def build_engine(
         return Built(present, reused=True)
     timings = None if flavor.name == RTX else _timings(bundle, key)
     # Timings are signed by nobody: where trust is asked for, they are measured again.
-    known = timings.read_bytes() if timings is not None and timings.is_file() and bundle.signed is None else b""
+    known = read_bundle_file(timings) if timings is not None and timings.is_file() and bundle.signed is None else b""
     started = time.perf_counter()
     made = compile_engine(
-        flavor, graph.read_bytes(), bundle.manifest.contract, key, level=level, timings=known, progress=progress
+        flavor,
+        graph.for_batch(profile[-1]),
+        bundle.manifest.contract,
+        key,
+        level=level,
+        timings=known,
+        progress=progress,
     )
     seconds = time.perf_counter() - started
     loadable = device is not None and device.compute_capability in key.compute_capabilities and not version_compatible

@@ -102,7 +102,7 @@ def measure_step(bundle: Bundle, rounds: int = 200) -> StepCost:
         BundleError, BackendError: if the bundle cannot be run.
     """
     graph = bundle.cpu_graph()
-    cost = graph_cost(onnx.load(graph))
+    cost = graph_cost(onnx.load_from_string(graph.for_batch(1)))
     backend = OnnxRuntimeBackend(bundle)
     rng = np.random.default_rng(0)
     inputs = {spec.name: rng.random(spec.with_batch(1), np.float32) for spec in backend.contract.inputs}

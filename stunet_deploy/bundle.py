@@ -11,7 +11,7 @@ signature.json   who vouches for all of it, where it was signed after export
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.array_files import claimed_arrays
+from stunet_deploy.bundle_files import check_names, read_bundle_file
 from stunet_deploy.errors import BundleError
-from stunet_deploy.files import read_file, sha256
-from stunet_deploy.limits import LONGEST_SETTINGS
+from stunet_deploy.files import sha256
 from stunet_deploy.manifest import MANIFEST, Manifest
+from stunet_deploy.onnx_graph.step_graph import StepGraph
 from stunet_deploy.precisions import CPU_STEP, FLOAT32, STEP, graph_name
 from stunet_deploy.step_notes import step_notes
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 GOLDEN = "golden.npz"
 ENGINES = "engines"
+#: The files that a manifest may name.
+FILES = (STEP, CPU_STEP, *(f"step.{precision}.onnx" for precision in ("fp16", "bf16", "int8")), GOLDEN)
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,31 @@ class Golden:
             BundleError: if the file is missing, damaged or lacks an array.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                claimed_arrays(arrays, path.name)
-                return cls(**{f.name: arrays[f.name] for f in fields(cls)})
+            return cls.from_bytes(read_bundle_file(path), path)
+        except FileNotFoundError as error:
+            raise BundleError(f"{path}: no such file", "a golden stream", "correct the path") from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: Path) -> Golden:
+        """Read the content of a recorded stream.
+
+        Args:
+            data: all of it.
+            path: of the file, for messages.
+
+        Raises:
+            BundleError: if it is damaged, claims more than it holds, or lacks an array.
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                names = {f.name for f in fields(cls)}
+                claimed = claimed_arrays(arrays, path.name, names)
+                if sum(member.file_size for member in arrays.zip.infolist()) > len(data):
+                    raise ValueError("it unpacks to more than it is")
+                kinds = {name: claimed[name].dtype.kind for name in names}
+                if kinds != {"timestamps": "i", "values": "f", "observed": "b", "scored": "i", "forecast": "f"}:
+                    raise ValueError(f"its arrays are of the kinds {kinds}")
+                return cls(**{name: arrays[name] for name in names})
         except Exception as error:  # numpy raises many kinds for a damaged zip
             raise BundleError(
                 f"{path} cannot be read ({error})",
@@ -111,18 +136,23 @@ class Bundle:
                 "correct the path, copy the whole bundle there, or make one with 'stunet-export model.pt'",
             )
         try:
-            data = read_file(manifest_path, LONGEST_SETTINGS)
+            data = read_bundle_file(manifest_path)
             signed = None if trust is None else trust.check(folder, data)
             text = data.decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (FileNotFoundError, UnicodeDecodeError) as error:
             raise BundleError(
                 f"{manifest_path} cannot be read ({error})", "a text file", "copy the bundle again"
             ) from error
-        notes = step_notes((folder / STEP).read_bytes()) if (folder / STEP).is_file() else {}
+        try:
+            notes = step_notes(read_bundle_file(folder / STEP))
+        except FileNotFoundError:
+            notes = {}
         bundle = cls(folder, Manifest.from_json(text, notes), signed)
-        bundle.check_files([STEP] if trust is None else None)
+        check_names(bundle.manifest.files, FILES, folder)
+        if trust is not None:
+            bundle.check_files()
         told = bundle.manifest.contradictions(notes)
-        if told or bundle.manifest.bundle_id != bundle.manifest.identity(bundle.step.read_bytes()):
+        if told or bundle.manifest.bundle_id != bundle.manifest.identity(bundle.read(STEP)):
             raise BundleError(
                 f"{folder}, whose {MANIFEST} does not belong to its {STEP}" + f" ({'; '.join(told)})" * bool(told),
                 f"what the identity {bundle.manifest.bundle_id[:12]} was given to",
@@ -130,59 +160,73 @@ class Bundle:
             )
         return bundle
 
-    @property
-    def step(self) -> Path:
-        """Path of the float32 step graph."""
-        return self.path / STEP
-
-    def graph(self, precision: str = FLOAT32) -> Path:
-        """Return the path of the step graph of a precision, its hash checked.
+    def graph(self, precision: str = FLOAT32) -> StepGraph:
+        """Return the step graph of a precision, its hash checked.
 
         Raises:
             ConfigError: if there is no such precision.
             BundleError: if it was not exported, or its graph was altered.
         """
         self.manifest.check_exported(precision)
-        name = graph_name(precision)
-        if name != STEP:  # that one was checked when the bundle was opened
-            self.check_files([name])
-        return self.path / name
+        return self._graph(graph_name(precision))
 
-    def cpu_graph(self, precision: str = FLOAT32) -> Path:
-        """Return the path of the step graph of a precision for a processor, its hash checked.
+    def cpu_graph(self, precision: str = FLOAT32) -> StepGraph:
+        """Return the step graph of a precision for a processor, its hash checked.
 
         Raises:
             ConfigError, BundleError: see :meth:`graph`.
         """
         if precision != FLOAT32 or CPU_STEP not in self.manifest.files:
             return self.graph(precision)
-        self.check_files([CPU_STEP])
-        return self.path / CPU_STEP
+        return self._graph(CPU_STEP)
+
+    def _graph(self, name: str) -> StepGraph:
+        return StepGraph(self.path / name, self.read(name))
 
     @property
     def engines(self) -> Path:
-        """Folder of what was compiled for a device; may not exist."""
-        return self.path / ENGINES
+        """Folder of what was compiled for a device; may not exist.
+
+        Raises:
+            BundleError: if it is a link, behind which are not the bundle's own.
+        """
+        folder = self.path / ENGINES
+        if folder.is_symlink():
+            raise BundleError(f"{folder}, a link", "a folder in the bundle", "delete it and build its engines again")
+        return folder
 
     def golden(self) -> Golden:
         """Return the recorded stream after checking its hash."""
-        self.check_files([GOLDEN])
-        return Golden.load(self.path / GOLDEN)
+        return Golden.from_bytes(self.read(GOLDEN), self.path / GOLDEN)
 
-    def check_files(self, names: Sequence[str] | None = None) -> None:
-        """Compare files with the manifest's hashes (all of them by default).
+    def check_files(self) -> None:
+        """Compare every file with the manifest's hash.
 
         Raises:
             BundleError: naming the first file that is missing or altered.
         """
-        for name in self.manifest.files if names is None else names:
-            path = self.path / name
-            if not path.is_file() or name not in self.manifest.files:
-                raise BundleError(f"{self.path} without {name}", "a whole bundle", "copy the bundle again")
-            found = sha256(path.read_bytes())
-            if found != self.manifest.files[name]:
-                raise BundleError(
-                    f"{path} was altered (sha256 {found[:12]}…)",
-                    f"sha256 {self.manifest.files[name][:12]}…",
-                    "copy the bundle again or export the model again",
-                )
+        for name in self.manifest.files:
+            self.read(name)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file, which is that of the manifest's hash.
+
+        Raises:
+            BundleError: if it is missing, altered, or no plain file.
+        """
+        path = self.path / name
+        missing = BundleError(f"{self.path} without {name}", "a whole bundle", "copy the bundle again")
+        if name not in self.manifest.files:
+            raise missing
+        try:
+            content = read_bundle_file(path)
+        except FileNotFoundError:
+            raise missing from None
+        found = sha256(content)
+        if found != self.manifest.files[name]:
+            raise BundleError(
+                f"{path} was altered (sha256 {found[:12]}…)",
+                f"sha256 {self.manifest.files[name][:12]}…",
+                "copy the bundle again or export the model again",
+            )
+        return content

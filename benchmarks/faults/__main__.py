@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.faults.broker_kills import broker_kills
 from benchmarks.faults.brokers import brokers
+from benchmarks.faults.bundles import KINDS, bundles
 from benchmarks.faults.clients import clients
 from benchmarks.faults.clocks import clocks
 from benchmarks.faults.damage import damage
@@ -54,6 +55,7 @@ PARTS: dict[str, Callable[[Bundle, Namespace, np.random.Generator], Iterable[Row
     "gaps": lambda bundle, options, rng: gaps(bundle, rng),
     "disks": lambda bundle, options, rng: chain(disks(bundle), file_sinks(bundle)),
     "damage": lambda bundle, options, rng: damage(bundle, options.flips, rng),
+    "bundles": lambda bundle, options, rng: bundles(bundle, options.hostile),
     "messages": lambda bundle, options, rng: refusals(bundle, options.messages, rng),
     "recordings": lambda bundle, options, rng: recordings(bundle, options.messages, rng),
     "brokers": lambda bundle, options, rng: brokers(bundle, options.restarts, rng),
@@ -83,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.option("--manifests", 10_000, "altered at random", quick=40)
     command.option("--flips", 1000, "damaged copies of each file", quick=30)
     command.option("--forgeries", 500, "of a signed bundle, in each of four ways", quick=20)
+    command.option("--hostile", len(KINDS), "bundles, for each ONNX Runtime", quick=6)
     command.option("--restarts", 50, "of the broker", quick=3)
     command.option("--posted", 40, "intervals, for each kind of receiver and client", quick=6)
     command.option("--cases", 1000, "of hostile brokers, at most", quick=12)

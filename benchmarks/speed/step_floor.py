@@ -45,6 +45,7 @@ from runtime.timing import Samples, interleave, paired_ratio
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.contract import StepContract
 from stunet_deploy.files import sha256
+from stunet_deploy.onnx_graph.step_graph import StepGraph
 from stunet_deploy.precisions import CPU_STEP, STEP
 from stunet_deploy.series.series import read_series
 
@@ -77,6 +78,11 @@ def bound_call(graph: onnx.ModelProto, contract: StepContract, *, sharing: bool)
     for name in contract.output_names:
         binding.bind_ortvalue_output(name, values[name])
     return lambda: session.run_with_iobinding(binding)
+
+
+def model_of(graph: StepGraph) -> onnx.ModelProto:
+    """Return a graph of a bundle."""
+    return onnx.load_from_string(graph.for_batch(1))
 
 
 def largest_difference(one: onnx.ModelProto, other: onnx.ModelProto) -> float:
@@ -160,14 +166,14 @@ def measure(options: Namespace) -> dict[str, Any]:
             checkpoint = shortened(recorded_checkpoint(series, options.data, st_unet(hidden)), 60)
             bundle = export_bundle(checkpoint, Path(folder) / f"{hidden}.bundle")
             literal, contract = literal_step(checkpoint), checkpoint.model.contract
-            differences.append(largest_difference(literal, onnx.load(bundle.cpu_graph())))
+            differences.append(largest_difference(literal, model_of(bundle.cpu_graph())))
             calls[f"step {hidden}"] = step_call(bundle)
             calls[f"push {hidden}"] = push_call(bundle)
-            if bundle.cpu_graph() != bundle.step:
+            if bundle.cpu_graph() != bundle.graph():
                 calls[f"dense {hidden}"] = step_call(without_cpu_graph(bundle))
             calls[f"literal {hidden}"] = bound_call(literal, contract, sharing=False)
             calls[f"shared {hidden}"] = bound_call(literal, contract, sharing=True)
-            counted = {"step": onnx.load(bundle.cpu_graph()), "dense": onnx.load(bundle.step), "literal": literal}
+            counted = {"step": model_of(bundle.cpu_graph()), "dense": model_of(bundle.graph()), "literal": literal}
             graphs[hidden] = {name: graph_cost(proto).operations for name, proto in counted.items()}
         nothing = empty_bundle(bundle, Path(folder) / "nothing.bundle")
         calls |= {"empty step": step_call(nothing), "empty push": push_call(nothing)}

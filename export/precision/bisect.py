@@ -56,8 +56,7 @@ def bisect(bundle: Bundle, precision: str) -> list[Departure]:
     if precision == FLOAT32:
         raise ConfigError("precision fp32", "one to compare with it", "choose another --precision")
     bundle.manifest.tolerance_of(precision)  # raises if it was not exported
-    graph = onnx.load(bundle.graph(precision))
-    step = onnx.load(bundle.step)
+    graph, step = (onnx.load_from_string(bundle.graph(name).for_batch(1)) for name in (precision, FLOAT32))
     if precision in HALVES:
         graph = emulate_half(graph, precision)
     elif precision == "tf32":

@@ -29,6 +29,7 @@ from stunet_deploy.bundle import Bundle, Golden
 from stunet_deploy.compare import json_number
 from stunet_deploy.errors import BackendError, ConfigError
 from stunet_deploy.files import sha256
+from stunet_deploy.precisions import graph_name
 
 #: Version of the JSON that a measurement is.
 SCHEMA = 1
@@ -177,8 +178,8 @@ def _artifact(bundle: Bundle, case: Case) -> dict[str, str]:
         flavor, gpu = find_flavor(*FLAVORS_OF[case.backend]), require_driver()
         engine = find_engine(bundle, flavor, gpu.compute_capability, precision=case.precision)
         return {"file": engine.stored.path.name, "sha256": sha256(engine.plan)}
-    graph = bundle.graph(case.precision)
-    return {"file": graph.name, "sha256": bundle.manifest.files[graph.name]}
+    name = graph_name(case.precision)
+    return {"file": name, "sha256": bundle.manifest.files[name]}
 
 
 def _warm_up(push: Call, count: int) -> float:

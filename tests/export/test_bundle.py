@@ -142,7 +142,7 @@ def test_an_empty_folder_is_filled(checkpoint, tmp_path):
 
 
 def test_a_step_that_forecasts_something_else_leaves_nothing(checkpoint, exported_bundle, tmp_path, monkeypatch):
-    step = onnx.load(exported_bundle.step)
+    step = onnx.load(exported_bundle.path / STEP)
     monkeypatch.setattr(export.bundle, "export_step", lambda model, metadata: step)
     with torch.no_grad():
         checkpoint.model.decoder.head.bias += 0.01  # the reference changes, the step graph does not

@@ -9,6 +9,7 @@ import pytest
 from export.cost import GraphCost, NodeCost, graph_cost
 from export.floor import PRODUCT_SHAPES, Ceilings, ceilings_of, measure_step
 from runtime.timing import Samples
+from stunet_deploy.precisions import STEP
 
 
 def small_graph() -> onnx.ModelProto:
@@ -75,7 +76,7 @@ def test_a_bundles_step_is_counted_and_timed(exported_bundle):
     found = measure_step(exported_bundle, rounds=2)
 
     assert found.graph == "step.onnx"
-    assert found.cost == graph_cost(onnx.load(exported_bundle.step))
+    assert found.cost == graph_cost(onnx.load(exported_bundle.path / STEP))
     assert found.floor_us > 0
     assert found.fastest_us > 0
     assert len(found.step.nanoseconds) == 2

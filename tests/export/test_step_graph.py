@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -42,9 +43,8 @@ def test_the_graph_keeps_the_step_contract(export, name):
 def test_the_runtime_keeps_the_step_contract_on_it(export, exported_bundle, name, tmp_path):
     exported = export(name)
     (tmp_path / STEP).write_bytes(exported.data)
-    manifest = type(exported_bundle.manifest)(
-        **{**vars(exported_bundle.manifest), "contract": exported.checkpoint.model.contract}
-    )
+    files = {STEP: sha256(exported.data)}
+    manifest = replace(exported_bundle.manifest, contract=exported.checkpoint.model.contract, files=files)
     bundle = Bundle(tmp_path, manifest)
 
     verify_stateful_step(
@@ -112,7 +112,7 @@ def test_the_graph_has_no_control_flow_and_one_operator_set(export, name):
 
 
 def test_nothing_of_the_exporting_machine_is_in_it(export, exported_bundle, name, pytestconfig):
-    for data in (export(name).data, exported_bundle.step.read_bytes()):
+    for data in (export(name).data, exported_bundle.read(STEP)):
         assert not re.search(rb"/(?:home|root|usr|tmp|work|Users)/|site-packages|\.py\b|Traceback|stack_trace", data)
         for private in (socket.gethostname(), os.getcwd(), str(pytestconfig.rootpath)):
             assert private.encode() not in data
@@ -153,7 +153,7 @@ def test_the_time_is_an_input_even_where_no_channel_uses_it(export):
 
 def test_a_lone_file_explains_itself(exported_bundle):
     manifest = exported_bundle.manifest
-    properties = {entry.key: json.loads(entry.value) for entry in onnx.load(exported_bundle.step).metadata_props}
+    properties = {entry.key: json.loads(entry.value) for entry in onnx.load(exported_bundle.path / STEP).metadata_props}
 
     assert properties == {key: json.loads(value) for key, value in manifest.essentials().items()}
     assert properties["stunet.sensor_ids"] == [f"s{node}" for node in range(7)]

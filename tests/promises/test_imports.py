@@ -12,8 +12,9 @@ from tests.paths import ROOT
 
 # What runtime may import, and the files that series is made of.
 VOCABULARY_ON_DEVICE = (
-    *("errors", "contract", "bundle", "compare", "metrics", "site", "series"),
+    *("errors", "contract", "bundle", "bundle_files", "compare", "metrics", "site", "series"),
     *("manifest", "manifest_rules", "precisions", "step_notes", "strict_json", "st_graph", "st_graph.st_graph"),
+    *(f"onnx_graph{name}" for name in ("", ".wire", ".messages", ".model", ".operators", ".cost", ".step_graph")),
     *("files", "limits", "array_files", "toml_files", "config_mapping", "wording"),
     *("signature", "keys"),
     *(

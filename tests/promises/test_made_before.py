@@ -61,7 +61,7 @@ def test_a_checkpoint_gives_the_bundle_that_it_gave(name: str, tmp_path: Path) -
         key: value for key, value in now.items() if key not in others
     }
     assert before["files"].keys() == now["files"].keys()
-    old, new = onnx.load(FILES / f"{name}.bundle" / "step.onnx"), onnx.load(made.step)
+    old, new = onnx.load(FILES / f"{name}.bundle" / "step.onnx"), onnx.load(made.path / "step.onnx")
     for part in ("input", "output"):
         assert list(getattr(old.graph, part)) == list(getattr(new.graph, part))
     # The nodes may be others; on a Wednesday (the days on either side of a weekend's midnight were once mixed up) the
@@ -76,7 +76,7 @@ def test_a_checkpoint_gives_the_bundle_that_it_gave(name: str, tmp_path: Path) -
     given["time_of_week"] = np.full((2, 1), 2.6 * 86_400, np.float32)
     results = [
         onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, given)
-        for path in (FILES / f"{name}.bundle" / "step.onnx", made.step)
+        for path in (FILES / f"{name}.bundle" / "step.onnx", made.path / "step.onnx")
     ]
     for output, *both in zip(checkpoint.model.contract.output_names, *results, strict=True):
         np.testing.assert_allclose(both[1], both[0], rtol=1e-5, atol=1e-5, err_msg=output)

@@ -19,7 +19,7 @@ def test_a_bundle_is_described_as_json(example):
     assert described["contract"]["slots"] == 6
     assert described["contract"]["state_bytes"] == 6 * 3 * 5 * 2 * 4
     assert described["files"].keys() == {STEP, GOLDEN}
-    assert described["files"][STEP]["bytes"] == example.bundle.step.stat().st_size
+    assert described["files"][STEP]["bytes"] == (example.bundle.path / STEP).stat().st_size
     assert described["precisions"]["fp32"]["file"] == STEP
     assert described["engines"] == []
 

@@ -129,7 +129,7 @@ def test_a_manifest_that_was_sealed_anew_has_another_signer(bundle):
     trust = Trust((PublicKey(bundle.path / "agency.pub", key.public),))
     sign(bundle.path, (bundle.path / MANIFEST).read_bytes(), {}, key)
     resealed = replace(bundle.manifest, site=replace(bundle.manifest.site, units=("km/h", "")))
-    resealed = replace(resealed, bundle_id=resealed.identity(bundle.step.read_bytes()))
+    resealed = replace(resealed, bundle_id=resealed.identity(bundle.read(STEP)))
     (bundle.path / MANIFEST).write_text(resealed.to_json(), encoding="utf-8")
 
     Bundle.load(bundle.path)

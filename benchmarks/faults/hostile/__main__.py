@@ -23,13 +23,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks.faults.hostile import arrays, models, stores, texts
-from benchmarks.faults.hostile.kinds import Kind, Place
+from benchmarks.faults.hostile import arrays, folders, graphs, models, stores, texts
+from benchmarks.faults.hostile.kinds import SECRET, Kind, Place
 from benchmarks.harness.command import Command
 from benchmarks.harness.page import machine, page, table
 from stunet_deploy.cli import main as stunet
+from stunet_deploy.files import sha256
 
-KINDS = (*texts.KINDS, *arrays.KINDS, *stores.KINDS, *models.KINDS)
+KINDS = (*texts.KINDS, *arrays.KINDS, *stores.KINDS, *models.KINDS, *graphs.KINDS, *folders.KINDS)
 #: What a file may take of the processor and of memory, and characters that may be said about it.
 SECONDS, MEGABYTES, LONGEST = 60, 2000, 5000
 #: After so long it waits for something that does not come.
@@ -117,15 +118,28 @@ def _become(words: Sequence[str], said: Path) -> NoReturn:
 
 def _failure(kind: Kind, said: str, seconds: float, megabytes: int, code: int) -> str:
     """Return what is wrong with an outcome; nothing if it is as it should be."""
+    if seconds > SECONDS or megabytes > MEGABYTES:
+        return f"more than {SECONDS} s or {MEGABYTES} MB"
+    return failure_of(kind, said, code)
+
+
+def failure_of(kind: Kind, said: str, code: int) -> str:
+    """Return what is wrong with an exit code and with what was said; nothing if both are as they should be."""
     if code != (0 if kind.read else 2):
         return f"exit code {code}"
     if not kind.read and not all(f"\n{clause}" in f"\n{said}" for clause in ("error:", "expected:", "to do:")):
         return "not three clauses"
+    if leaked(said):
+        return "something of a foreign file came out"
     if "Traceback" in said or len(said) > LONGEST:
         return f"{len(said):,} characters said"
-    if seconds > SECONDS or megabytes > MEGABYTES:
-        return f"more than {SECONDS} s or {MEGABYTES} MB"
     return ""
+
+
+def leaked(said: str) -> bool:
+    """Return whether what was said has something of a foreign file, or of the hash of one."""
+    known = (SECRET.encode(), Path("/etc/passwd").read_bytes())
+    return any(word in said for content in known for word in (content.decode()[:12], sha256(content)[:6]))
 
 
 def report(result: dict[str, Any]) -> str:

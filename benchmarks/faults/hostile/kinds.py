@@ -9,6 +9,8 @@ from pathlib import Path
 
 START_S = 1_330_588_800  # 2012-03-01T08:00:00Z
 NS = 10**9
+#: A file that belongs to none of the kinds, beside what they write, and its content, of which nothing may come out.
+FOREIGN, SECRET = "foreign", "this belongs to somebody else and is 64 bytes long for all to see"
 
 #: The words of a command.
 Words = list[str]

@@ -19,9 +19,10 @@ from typing import Any
 
 from runtime.backends.gpu.flavor import FULL, LEAN, RTX, Flavor
 from stunet_deploy.bundle import Bundle
+from stunet_deploy.bundle_files import read_bundle_file
 from stunet_deploy.errors import BackendError, BundleError
 from stunet_deploy.files import sha256
-from stunet_deploy.precisions import FLOAT32, PRECISIONS
+from stunet_deploy.precisions import FLOAT32, PRECISIONS, graph_name
 
 SUFFIX = ".engine"
 #: Default batch profile: minimum, the one tuned for, maximum (raised to the bundle's window, whose rows step together).
@@ -122,12 +123,12 @@ def read_engine(path: Path) -> StoredEngine:
     """
     note = note_path(path)
     try:
-        data = json.loads(note.read_text(encoding="utf-8"))
+        data = json.loads(read_bundle_file(note).decode())
         key = EngineKey.from_json(data["key"])
         hashes = (data["sha256"], data["graph_sha256"], data["bundle_id"])
     except FileNotFoundError as error:
         raise BundleError(f"{path} without its note {note.name}", "both", _rebuild(path)) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
             f"{note} is damaged ({error})", "the JSON that stunet build writes", _rebuild(path)
         ) from error
@@ -164,7 +165,8 @@ def check_engine(bundle: Bundle, stored: StoredEngine) -> bytes:
             f"an engine of this one, {bundle.manifest.bundle_id[:12]}",
             again,
         )
-    graph = bundle.graph(key.precision).name
+    bundle.manifest.check_exported(key.precision)
+    graph = graph_name(key.precision)
     if note["graph_sha256"] != bundle.manifest.files[graph]:
         raise BundleError(
             f"{stored.path} was built from another {graph} ({note['graph_sha256'][:12]}…)",
@@ -172,9 +174,9 @@ def check_engine(bundle: Bundle, stored: StoredEngine) -> bytes:
             again,
         )
     try:
-        plan = stored.path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{stored.path} cannot be read ({error.strerror})", "a plan file", again) from error
+        plan = read_bundle_file(stored.path)
+    except FileNotFoundError as error:
+        raise BundleError(f"{stored.path}, which is not there any more", "a plan file", again) from error
     if sha256(plan) != note["sha256"]:
         raise BundleError(
             f"{stored.path} was altered or cut short ({len(plan):,} bytes, sha256 {sha256(plan)[:12]}…)",
@@ -209,7 +211,7 @@ def find_engine(
         BackendError: if no engine was built for this TensorRT, device, system, precision and batch.
         BundleError: if the one that was is damaged or of another bundle, or the precision was not exported.
     """
-    bundle.graph(precision)  # a precision that was not exported is the better message
+    bundle.manifest.check_exported(precision)  # a precision that was not exported is the better message
     engines, unreadable = stored_engines(bundle)
     here = (flavor, compute_capability, precision, batch)
     mismatches = {stored.path.name: _mismatch(stored.key, *here) for stored in engines}

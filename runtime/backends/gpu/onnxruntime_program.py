@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import ModuleType
 
 from runtime.backends.onnxruntime.session import import_onnxruntime, open_session, run_options
 from stunet_deploy.contract import StepContract
 from stunet_deploy.errors import BackendError
+from stunet_deploy.onnx_graph.step_graph import StepGraph
 from stunet_deploy.precisions import FLOAT32
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -28,7 +28,7 @@ class OnnxRuntimeProgram:
     Args:
         ort: what :func:`import_gpu_onnxruntime` returned.
         provider: :data:`CUDA_PROVIDER` or :data:`TENSORRT_PROVIDER`.
-        graph: the step's ONNX file.
+        graph: the step.
         contract: what it must be.
         precision: ``fp32`` keeps TF32 off.
         batch: number of rows.
@@ -36,7 +36,7 @@ class OnnxRuntimeProgram:
 
     Raises:
         BackendError: if the provider does not start, or does not run every node.
-        BundleError: if the graph's inputs or outputs are not those of the contract.
+        BundleError: if the graph is no step, or its inputs or outputs are not those of the contract.
     """
 
     capturable = False
@@ -45,7 +45,7 @@ class OnnxRuntimeProgram:
         self,
         ort: ModuleType,
         provider: str,
-        graph: Path,
+        graph: StepGraph,
         contract: StepContract,
         *,
         precision: str,

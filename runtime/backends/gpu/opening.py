@@ -39,7 +39,7 @@ def open_gpu_backend(bundle: Bundle, backend: str, *, precision: str = FLOAT32, 
         BundleError: if the precision was not exported, or graph or engine do not fit the bundle.
         ConfigError: if ``precision`` is unknown.
     """
-    graph = bundle.graph(precision)
+    bundle.manifest.check_exported(precision)
     contract = bundle.manifest.contract
     if backend in FLAVORS_OF:
         flavor = find_flavor(*FLAVORS_OF[backend])
@@ -52,6 +52,7 @@ def open_gpu_backend(bundle: Bundle, backend: str, *, precision: str = FLOAT32, 
         provider = PROVIDER_OF[backend]
         ort = import_gpu_onnxruntime(provider, precision)
         require_driver()
+        graph = bundle.graph(precision)
 
         def make(device: Device) -> Program:
             return OnnxRuntimeProgram(

@@ -10,6 +10,7 @@ from typing import Any
 
 from stunet_deploy.contract import StepContract, TensorSpec
 from stunet_deploy.errors import BackendError, BundleError
+from stunet_deploy.onnx_graph.step_graph import StepGraph
 
 CPU_PROVIDER = "CPUExecutionProvider"
 #: Distributions that bring the module onnxruntime.
@@ -42,7 +43,7 @@ def import_onnxruntime(extra: str = "cpu") -> ModuleType:
 
 def open_session(
     ort: ModuleType,
-    graph: Path,
+    graph: StepGraph,
     contract: StepContract,
     *,
     batch: int,
@@ -55,7 +56,7 @@ def open_session(
 
     Args:
         ort: what :func:`import_onnxruntime` returned.
-        graph: the step's ONNX file.
+        graph: the step, which is looked at before ONNX Runtime sees it.
         contract: what it must be.
         batch: number of rows.
         threads: CPU threads of one step.
@@ -65,18 +66,19 @@ def open_session(
 
     Raises:
         BackendError: if the graph or the provider is refused, or ONNX Runtime opened another provider.
-        BundleError: if the graph's inputs or outputs are not those of the contract.
+        BundleError: if the graph is no step, or its inputs or outputs are not those of the contract.
     """
+    model = graph.for_batch(batch)
     options = session_options(ort, threads=threads, provider=provider)
     # With the batch known, shapes are constants: nothing is left to compute about them, and memory can be planned. A
     # plan makes a step of one row 2 % faster; that of a window's rows is no faster and takes 20 MB more.
     options.add_free_dimension_override_by_name("batch", batch)
     options.enable_mem_pattern = provider == CPU_PROVIDER and batch == 1
     try:
-        session = ort.InferenceSession(str(graph), options, providers=[(provider, dict(provider_options or {}))])
+        session = ort.InferenceSession(model, options, providers=[(provider, dict(provider_options or {}))])
     except Exception as error:  # ONNX Runtime has an exception class per status code and no common base
         raise BackendError(
-            f"ONNX Runtime {ort.__version__} cannot load {graph} on {provider} ({error})",
+            f"ONNX Runtime {ort.__version__} cannot load {graph.path} on {provider} ({error})",
             "a graph that it supports",
             f"install a newer one with: pip install -U 'stunet-deploy[{extra}]', or export the model again",
         ) from error
@@ -88,7 +90,7 @@ def open_session(
             f"{provider}, which was asked for",
             f"see why it did not start in ONNX Runtime's log; install it with: pip install 'stunet-deploy[{extra}]'",
         )
-    _check_graph(session, contract, batch, graph)
+    _check_graph(session, contract, batch, graph.path)
     return session
 
 
@@ -132,7 +134,7 @@ def run_options(ort: ModuleType, entries: Mapping[str, str] | None = None) -> An
     return options
 
 
-def _check_graph(session: Any, contract: StepContract, batch: int, graph: Path) -> None:
+def _check_graph(session: Any, contract: StepContract, batch: int, path: Path) -> None:
     """Compare names, dtypes and shapes of the graph with the contract."""
     for kind, specs, nodes in (
         ("input", contract.step_inputs, session.get_inputs()),
@@ -143,7 +145,7 @@ def _check_graph(session: Any, contract: StepContract, batch: int, graph: Path) 
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name):
                 raise BundleError(
-                    f"{graph}: {kind} {name!r} is {found.get(name, 'absent')}",
+                    f"{path}: {kind} {name!r} is {found.get(name, 'absent')}",
                     f"{expected.get(name, 'no such tensor')} as in the contract",
                     "export the model again",
                 )

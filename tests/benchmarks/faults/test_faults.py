@@ -116,3 +116,9 @@ def test_clocks_that_jump_and_days_with_gaps(run: Any) -> None:
 def test_hostile_manifests_are_refused_or_good_for_a_stream(run: Any) -> None:
     (row,) = run("manifests")
     assert row["times"] == sum(row["data"]["codes"].values()) == 40
+
+
+def test_hostile_bundles_are_refused_and_the_good_one_is_verified(run: Any) -> None:
+    hostile, good = run("bundles")[:2]
+    assert hostile["times"] >= 6
+    assert good["times"] == 2

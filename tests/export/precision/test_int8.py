@@ -13,6 +13,7 @@ from export.step_graph import check_step
 from runtime.backends.onnxruntime.session import open_cpu_session
 from runtime.golden_replay import recorded_inputs
 from stunet_deploy.contract import NEXT_STATE, StateSpec, StepContract, TensorSpec, read_taps
+from stunet_deploy.precisions import STEP
 from stunet_deploy.testing import verify_step_contract
 
 from ..engine_proof import ranges_of
@@ -133,7 +134,7 @@ def test_the_same_step_gives_the_same_bytes(export):
 def test_calibration_finds_the_largest_number_of_every_value(make, exported_bundle):
     reference = make().reference
     manifest = exported_bundle.manifest
-    step = onnx.load(exported_bundle.step)
+    step = onnx.load(exported_bundle.path / STEP)
     names = ["values", "state.departed", "next_state.departed"]
 
     def recording():

@@ -37,7 +37,7 @@ def test_every_precision_but_tf32_has_a_graph_of_its_own(precise, exported_bundl
     assert set(names(precise.path)) == files
     assert set(precise.manifest.files) == files - {MANIFEST}
     precise.check_files()
-    assert precise.graph("tf32") == precise.step
+    assert precise.graph("tf32") == precise.graph()
     assert precise.manifest.bundle_id == exported_bundle.manifest.bundle_id
 
 
@@ -71,7 +71,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(precise, make, tmp_path):
 
 
 def test_a_lone_graph_of_a_precision_explains_itself(precise):
-    properties = {p.key: p.value for p in onnx.load(precise.graph("int8")).metadata_props}
+    properties = {p.key: p.value for p in onnx.load(precise.graph("int8").path).metadata_props}
 
     assert properties == precise.manifest.essentials() | {"stunet.precision": '"int8"'}
 
@@ -174,7 +174,7 @@ def test_a_graph_that_forecasts_no_finite_numbers_is_never_written(make, tmp_pat
     assert np.isfinite(values).all()
     bundle = export_bundle(checkpoint, tmp_path / "a.bundle", precisions=["fp16"], max_loss=1.0)
 
-    broken = onnx.load(bundle.step)
+    broken = onnx.load(bundle.path / STEP)
     for tensor in broken.graph.initializer:
         if tensor.name == "output.std":
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.full((1, 1), np.nan, np.float32), tensor.name))

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -148,6 +150,16 @@ def test_graph_that_differs_from_the_contract_is_refused(example):
 
 def test_damaged_graph_is_refused(build_example):
     bundle = build_example((1,)).bundle
-    bundle.step.write_bytes(b"no graph")
-    with pytest.raises(BackendError, match="cannot load"):
+
+    def given(graph: bytes) -> Bundle:
+        (bundle.path / STEP).write_bytes(graph)
+        return replace(bundle, manifest=replace(bundle.manifest, files={STEP: sha256(graph)}))
+
+    model = onnx.load(bundle.path / STEP)
+    with pytest.raises(BundleError, match="which no engine is given"):
+        open_backend(given(b"no graph"))
+    with pytest.raises(BundleError, match="was altered"):
         open_backend(bundle)
+    model.graph.initializer[0].data_type = onnx.TensorProto.INT32  # which is as long as a float32
+    with pytest.raises(BackendError, match="cannot load"):
+        open_backend(given(model.SerializeToString()))

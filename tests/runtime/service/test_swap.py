@@ -97,7 +97,7 @@ def inaccurate(bundle, config):
 
 def of_another_network(bundle, config):
     ends = replace(bundle.manifest, site=replace(bundle.manifest.site, stamp="end"))
-    whole = replace(ends, bundle_id=ends.identity(bundle.step.read_bytes()))
+    whole = replace(ends, bundle_id=ends.identity(bundle.read(STEP)))
     (bundle.path / MANIFEST).write_text(whole.to_json())
 
 

@@ -1,0 +1,1 @@
+"""Step graphs as they come from outside: read strictly and bounded before an inference engine sees them."""
