@@ -17,6 +17,7 @@ from runtime.backends.onnxruntime.session import open_cpu_session
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.contract import NEXT_STATE, STATE, advance, read_taps
 from stunet_deploy.errors import BundleError
+from stunet_deploy.files import sha256
 from stunet_deploy.models.forecaster import StepInputs, unroll
 from stunet_deploy.precisions import STEP
 from stunet_deploy.testing import sample_inputs, verify_stateful_step, verify_step_contract

@@ -13,7 +13,9 @@ from runtime.backends.base import open_backend
 from stunet_deploy.bundle import Bundle
 from stunet_deploy.contract import StepContract, TensorSpec
 from stunet_deploy.errors import BackendError, BundleError, ConfigError, StreamError
+from stunet_deploy.files import sha256
 from stunet_deploy.manifest import Manifest
+from stunet_deploy.precisions import STEP
 from stunet_deploy.series.wall_clock import time_of_week
 from stunet_deploy.testing import verify_stateful_step
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import json
 import os
 import shutil
 import struct
+import tempfile
 import zlib
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -336,22 +339,24 @@ def test_nothing_is_written_through_a_link(died, tmp_path, open_whole, push):
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become another user")
 def test_files_of_another_user_end_no_start(died, open_whole, push):
-    path = newest(died, ".snapshot")
-    path.chmod(0)
-    for each in (died, *died.iterdir()):
-        os.chown(each, 65534, 65534)
-    for parent in died.parents[:3]:
-        parent.chmod(parent.stat().st_mode | 0o055)
-    os.chown(path, 0, 0)
-    os.seteuid(65534)
-    try:
-        with closing(open_whole(died)) as durable:
-            assert "Permission denied" in durable.recovery.notes[0]
-            assert not durable.recovery.lossy
-            push(durable, 11)
-            assert durable.stream.counters.pushes == 12
-    finally:
-        os.seteuid(0)
+    codecs.lookup("ascii")  # imported while this user may read where Python lies
+    with tempfile.TemporaryDirectory() as scratch:  # unlike tmp_path, in no folder that is root's alone
+        os.chmod(scratch, 0o755)
+        folder = Path(shutil.copytree(died, Path(scratch) / "died"))
+        path = newest(folder, ".snapshot")
+        path.chmod(0)
+        for each in (folder, *folder.iterdir()):
+            os.chown(each, 65534, 65534)
+        os.chown(path, 0, 0)
+        os.seteuid(65534)
+        try:
+            with closing(open_whole(folder)) as durable:
+                assert "Permission denied" in durable.recovery.notes[0]
+                assert not durable.recovery.lossy
+                push(durable, 11)
+                assert durable.stream.counters.pushes == 12
+        finally:
+            os.seteuid(0)
 
 
 def test_unused_files_do_not_become_ever_more(died, start_again):

@@ -6,13 +6,17 @@ import sys
 from pathlib import Path
 
 from runtime.service.config import read_config
-from runtime.service.supervisor import Service, obeying_signals
+from runtime.service.orders import Orders
+from runtime.service.supervisor import Service
 
 
 def main(config: str, clock: str) -> None:
     """Run the service of a config file until a signal."""
-    service = Service(read_config(Path(config)), sys.stdout, clock=lambda: float(Path(clock).read_text()))
-    with obeying_signals(service):
+    orders = Orders()
+    with orders.from_signals(to_the_end=True):
+        service = Service(
+            read_config(Path(config)), sys.stdout, clock=lambda: float(Path(clock).read_text()), orders=orders
+        )
         service.run()
 
 

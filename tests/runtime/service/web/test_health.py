@@ -43,7 +43,7 @@ def test_forecasts_that_wait_for_a_sink_are_warned_of_and_counted(serving, read,
     worker = running.service.workers[0]
     assert metrics(running)["stunet_forecasts_held"] == {(("sink", "stdout"), ("stream", "ring")): 0}
 
-    worker._sinks[0]._waiting.append(worker.serving.stream.last)
+    worker._sinks[0]._held = 1
     (warning,) = read(running, "/healthz")["streams"]["ring"]["warnings"]
     assert warning == "forecasts held in memory because the stdout sink cannot deliver them, as the log says: 1"
     assert metrics(running)["stunet_forecasts_held"] == {(("sink", "stdout"), ("stream", "ring")): 1}
