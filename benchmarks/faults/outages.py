@@ -122,7 +122,8 @@ class Site:
         self._lines: list[list[str]] = []  # of each service
         self._refused: Counter[str] = Counter()
         self._sent = 0
-        self._sender = Peer(self.broker, "sender", STATUS)
+        # One message on its way: of several, a newer one may overtake an older one while the sender reconnects.
+        self._sender = Peer(self.broker, "sender", STATUS, in_flight=1)
         self.start()
         self._sender.wait_for(lambda: b"online" in self._sender.received)  # and has subscribed
 
