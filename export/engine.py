@@ -236,6 +236,6 @@ def engine_summary(built: Built) -> Mapping[str, Any]:
     return {
         "file": built.stored.path.name,
         **built.stored.key.to_json(),
-        **{name: note[name] for name in names},
+        **{name: note.get(name) for name in names},
         "reused": built.reused,
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.backends.base import ONNXRUNTIME, open_backend
+from runtime.clock import is_time
 from runtime.golden_replay import compare_golden, golden_forecasts
 from stunet_deploy.bundle import GOLDEN, Bundle, Golden
 from stunet_deploy.compare import Comparison, course, json_number
@@ -116,6 +117,8 @@ def verify(bundle: Bundle, backend: str = ONNXRUNTIME, *, precision: str = FLOAT
 
 
 def _check_golden(golden: Golden, manifest: Manifest) -> None:
+    if golden.timestamps.ndim != 1 or golden.scored.ndim != 1 or not all(map(is_time, golden.timestamps.tolist())):
+        raise BundleError(f"{GOLDEN} without a list of times", "seconds since the epoch", "export the model again")
     time, issues, nodes = len(golden.timestamps), len(golden.scored), len(manifest.sensor_ids)
     cells = (time, nodes, len(manifest.features))
     forecasts = (issues, manifest.horizon, nodes, len(manifest.targets))

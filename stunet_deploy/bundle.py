@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stunet_deploy.array_files import claimed_arrays
-from stunet_deploy.bundle_files import check_names, read_bundle_file
+from stunet_deploy.bundle_files import LARGEST, check_names, engines_of, read_bundle_file
 from stunet_deploy.errors import BundleError
-from stunet_deploy.files import sha256
+from stunet_deploy.files import read_file, sha256
 from stunet_deploy.manifest import MANIFEST, Manifest
 from stunet_deploy.onnx_graph.step_graph import StepGraph
 from stunet_deploy.precisions import CPU_STEP, FLOAT32, STEP, graph_name
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from stunet_deploy.signature import Signed, Trust
 
 GOLDEN = "golden.npz"
-ENGINES = "engines"
 #: The files that a manifest may name.
 FILES = (STEP, CPU_STEP, *(f"step.{precision}.onnx" for precision in ("fp16", "bf16", "int8")), GOLDEN)
 
@@ -67,9 +66,9 @@ class Golden:
             BundleError: if the file is missing, damaged or lacks an array.
         """
         try:
-            return cls.from_bytes(read_bundle_file(path), path)
-        except FileNotFoundError as error:
-            raise BundleError(f"{path}: no such file", "a golden stream", "correct the path") from error
+            return cls.from_bytes(read_file(path, LARGEST[".npz"]), path)
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read ({error})", "a golden stream", "correct the path") from error
 
     @classmethod
     def from_bytes(cls, data: bytes, path: Path) -> Golden:
@@ -143,16 +142,16 @@ class Bundle:
             raise BundleError(
                 f"{manifest_path} cannot be read ({error})", "a text file", "copy the bundle again"
             ) from error
-        try:
-            notes = step_notes(read_bundle_file(folder / STEP))
-        except FileNotFoundError:
-            notes = {}
-        bundle = cls(folder, Manifest.from_json(text, notes), signed)
+        # What a step says about itself tells what was altered. Where it must be signed it is not read before its hash.
+        unread = trust is not None or not (folder / STEP).is_file()
+        told_by = {} if unread else step_notes(read_bundle_file(folder / STEP))
+        bundle = cls(folder, Manifest.from_json(text, told_by), signed)
         check_names(bundle.manifest.files, FILES, folder)
         if trust is not None:
             bundle.check_files()
-        told = bundle.manifest.contradictions(notes)
-        if told or bundle.manifest.bundle_id != bundle.manifest.identity(bundle.read(STEP)):
+        step = bundle.read(STEP)
+        told = bundle.manifest.contradictions(step_notes(step))
+        if told or bundle.manifest.bundle_id != bundle.manifest.identity(step):
             raise BundleError(
                 f"{folder}, whose {MANIFEST} does not belong to its {STEP}" + f" ({'; '.join(told)})" * bool(told),
                 f"what the identity {bundle.manifest.bundle_id[:12]} was given to",
@@ -190,10 +189,7 @@ class Bundle:
         Raises:
             BundleError: if it is a link, behind which are not the bundle's own.
         """
-        folder = self.path / ENGINES
-        if folder.is_symlink():
-            raise BundleError(f"{folder}, a link", "a folder in the bundle", "delete it and build its engines again")
-        return folder
+        return engines_of(self.path)
 
     def golden(self) -> Golden:
         """Return the recorded stream after checking its hash."""

@@ -10,12 +10,25 @@ from pathlib import Path
 
 from stunet_deploy.errors import BundleError, shown
 
+ENGINES = "engines"
 #: Bytes that a file of each kind may have: a dense graph of 8,600 sensors has 600 MB, a golden stream 32 MB but for the
 #: largest networks, and an engine about as much as its graph.
 LARGEST = {".onnx": 1 << 30, ".npz": 1 << 28, ".json": 1 << 25, ".engine": 1 << 31, ".timings": 1 << 28}
 _AGAIN = "copy the bundle again, its files and no links, or export the model again"
 #: A link that is no longer followed, and a pipe that is not waited for; Windows has neither.
 _PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def engines_of(folder: Path) -> Path:
+    """Return the folder of what was compiled for a device; it may not exist.
+
+    Raises:
+        BundleError: if it is a link, behind which are not the bundle's own.
+    """
+    engines = folder / ENGINES
+    if engines.is_symlink():
+        raise BundleError(f"{engines}, a link", "a folder in the bundle", "delete it and build its engines again")
+    return engines
 
 
 def check_names(named: Iterable[str], known: Iterable[str], folder: Path) -> None:
@@ -45,9 +58,11 @@ def read_bundle_file(path: Path) -> bytes:
             if not stat.S_ISREG(found.st_mode) or (not hasattr(os, "O_NOFOLLOW") and path.is_symlink()):
                 raise BundleError(f"{path}, which is no file", "a file", _AGAIN)
             most = LARGEST[path.suffix]
-            content = b"" if found.st_size > most else file.read(most + 1)
-            if found.st_size > most or len(content) > most:
+            if found.st_size > most:
                 raise BundleError(f"{path}, larger than {most >> 20} MB", "a file of a bundle", _AGAIN)
+            content = file.read(found.st_size + 1)
+            if len(content) > found.st_size:
+                raise BundleError(f"{path}, which grows while it is read", "a file that stays", _AGAIN)
             return content
     except FileNotFoundError:
         raise

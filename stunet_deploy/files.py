@@ -83,6 +83,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        with suppress(FileNotFoundError):  # left by a process of this number, or put there as a link to write through
+            temporary.unlink()
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())

@@ -10,13 +10,13 @@ from typing import Any
 
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.contract import StepContract
-from stunet_deploy.errors import BundleError, StunetError, shown
+from stunet_deploy.errors import BundleError, StunetError, shortened, shown
 from stunet_deploy.files import sha256
 from stunet_deploy.limits import MOST_ENTRIES, MOST_VALUES
 from stunet_deploy.manifest_rules import check_manifest
+from stunet_deploy.onnx_graph.messages import KEYS
 from stunet_deploy.precisions import FLOAT32, PRECISIONS, STEP, TF32, check_precision, graph_name
 from stunet_deploy.site import AtSite, Site
-from stunet_deploy.step_notes import PREFIX
 from stunet_deploy.strict_json import parse_json
 
 #: Version of the layout that is written, and those that are read.
@@ -151,7 +151,7 @@ class Manifest(AtSite):
         names = ["model", "sensor_ids", "features", "units", "targets", "target_units", "limits", "contract"]
         names += ["interval_s", "phase_s", "stamp", "timezone", "no_data", "horizon", "window"]
         facts = self._facts()
-        return {PREFIX + name: json.dumps(facts[name], sort_keys=True) for name in names}
+        return {KEYS + name: json.dumps(facts[name], sort_keys=True) for name in names}
 
     def contradictions(self, notes: Mapping[str, str]) -> list[str]:
         """Return what a step graph says otherwise than this manifest.
@@ -246,11 +246,7 @@ def _differences(facts: Mapping[str, Any], notes: Mapping[str, str]) -> list[str
     """Return a text for each fact of a manifest that a step's metadata has otherwise."""
     found = []
     for name in _WRITTEN:
-        if (note := notes.get(PREFIX + name)) is not None:
-            try:
-                said = parse_json(note)
-            except ValueError:
-                said = note
-            if said != (fact := facts.get(name)):
-                found.append(f"{name} is {shown(fact)}, in {STEP} {shown(said)}")
+        note = notes.get(KEYS + name)
+        if note is not None and note != (fact := json.dumps(facts.get(name), sort_keys=True)):
+            found.append(f"{name} is {shortened(fact, 60)}, in {STEP} {shortened(note, 60)}")
     return found

@@ -10,17 +10,16 @@ that of a key which nobody trusts. Therefore no bit of it can be changed unnotic
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from stunet_deploy.bundle import ENGINES
+from stunet_deploy.bundle_files import ENGINES, engines_of, read_bundle_file
 from stunet_deploy.config_mapping import from_mapping
 from stunet_deploy.errors import BundleError, ConfigError, StunetError, shown
-from stunet_deploy.files import open_file, read_file, replacing, sha256
+from stunet_deploy.files import replacing, sha256
 from stunet_deploy.keys import PublicKey, SigningKey, is_signature, read_public_key, short
 from stunet_deploy.manifest import MANIFEST
 
@@ -100,7 +99,9 @@ class Signatures:
         """
         path = folder / SIGNATURE
         try:
-            data = read_file(path, LONGEST_SIGNATURES)
+            data = read_bundle_file(path)
+            if len(data) > LONGEST_SIGNATURES:
+                raise ValueError(f"larger than {LONGEST_SIGNATURES >> 20} MB")
             found = from_mapping(cls, json.loads(data))
             if found.to_json().encode() != data:
                 raise ValueError("the same could be written in fewer or other bytes")
@@ -244,19 +245,10 @@ def sign(folder: Path, manifest: bytes, engines: Mapping[str, str], key: Signing
 def unsigned_engines(folder: Path, signatures: Sequence[Signature]) -> list[str]:
     """Return the engines in a bundle that none of these signatures names as they are."""
     signed = {(name, digest) for entry in signatures for name, digest in entry.files.items()}
-    plans = sorted((folder / ENGINES).glob("*.engine"))
-    return [plan.name for plan in plans if (f"{ENGINES}/{plan.name}", _digest(plan)) not in signed]
+    plans = sorted(engines_of(folder).glob("*.engine"))
+    return [plan.name for plan in plans if (f"{ENGINES}/{plan.name}", sha256(read_bundle_file(plan))) not in signed]
 
 
 def _statement(files: Mapping[str, str]) -> bytes:
     """Return the bytes that are signed."""
     return _CONTEXT + json.dumps(dict(files), sort_keys=True, separators=(",", ":")).encode()
-
-
-def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file, which may be larger than what a controller has free."""
-    found = hashlib.sha256()
-    with open_file(path) as file:
-        while part := file.read(1 << 20):
-            found.update(part)
-    return found.hexdigest()

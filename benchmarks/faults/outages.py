@@ -8,6 +8,7 @@ same to the last bit, and nothing may have been refused or taken twice.
 from __future__ import annotations
 
 import json
+import queue
 import shutil
 import tempfile
 import threading
@@ -122,8 +123,10 @@ class Site:
         self._lines: list[list[str]] = []  # of each service
         self._refused: Counter[str] = Counter()
         self._sent = 0
-        # One message on its way: of several, a newer one may overtake an older one while the sender reconnects.
-        self._sender = Peer(self.broker, "sender", STATUS, in_flight=1)
+        self._sender = Peer(self.broker, "sender", STATUS)
+        self._intervals: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        in_order = iter(self._intervals.get, None)
+        threading.Thread(target=self._sender.publish_in_order, args=(TOPIC, in_order), daemon=True).start()
         self.start()
         self._sender.wait_for(lambda: b"online" in self._sender.received)  # and has subscribed
 
@@ -157,7 +160,10 @@ class Site:
             if self.running is not None and not self._single:  # an interval may begin now, or before
                 self.running.now = self.now
             for payload in self.plain.until(self.now):
-                self._sender.publish(TOPIC, payload)
+                if self._single:
+                    self._sender.publish(TOPIC, payload)
+                else:
+                    self._intervals.put(payload)
                 self._sent += 1
             if broker:
                 self._sender.wait_for(lambda: self._sender.confirmed >= self._sent)
@@ -196,6 +202,7 @@ class Site:
         """End it all and return what was wrong."""
         self.gate.open()
         self.stop()
+        self._intervals.put(None)
         self._sender.close()
         self.line.cut()
         self.broker.stop()

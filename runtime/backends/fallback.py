@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.backends.base import Backend
 from stunet_deploy.contract import Lines
-from stunet_deploy.errors import BackendError, ConfigError
+from stunet_deploy.errors import BackendError, ConfigError, StunetError
 
 #: Intervals between two copies of the state. A copy delays the interval that takes it, so it comes to fewer than one in
 #: a hundred and stays out of the 99th percentile; and a fault has at most these intervals to run again on the CPU.
@@ -134,7 +134,7 @@ class FallbackBackend:
                     other.reset(sorted(entry))
                 else:
                     outputs = other.step({name: _all_rows(array, other.batch) for name, array in entry.items()})
-        except BackendError as error:
+        except StunetError as error:  # the bundle may have been replaced in its folder
             raise BackendError(
                 f"backend {device.name!r} failed ({fault.came}), and the CPU cannot take over: {error.came}",
                 error.expected,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stunet_deploy.cli import cost, explanation
 from stunet_deploy.cli.console import Console
-from stunet_deploy.cli.options import add_trust, open_bundle
+from stunet_deploy.cli.options import add_trust, open_bundle, trusted
 from stunet_deploy.errors import ConfigError, in_lines
 from stunet_deploy.wording import in_figures
 
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if (st_graph := bundle.manifest.config.get("st_graph")) is not None:
         text = f"{text}\n{_drawn(st_graph, bundle.manifest.contract)}"
     console.answer(data, text)
-    console.next(f"stunet verify {path}")
+    console.next(f"stunet verify {path}{trusted(arguments.trust)}")
     return 0
 
 

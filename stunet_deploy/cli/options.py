@@ -128,6 +128,11 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def trusted(trust: list[Path]) -> str:
+    """Return the words of a command line that name the keys again."""
+    return "".join(f" --trust {key}" for key in trust)
+
+
 def open_bundle(path: Path, trust: list[Path]) -> Bundle:
     """Open a bundle, signed by one of the keys of ``--trust`` if there are any.
 

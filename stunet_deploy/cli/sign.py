@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from stunet_deploy.cli.console import Console
-from stunet_deploy.errors import ConfigError
+from stunet_deploy.cli.options import add_trust, open_bundle
+from stunet_deploy.errors import BundleError, ConfigError
 
 HELP = "Sign a bundle with an Ed25519 key; whoever has the public key checks it with --trust. Or make such a key."
 EXAMPLE = "examples: stunet sign --new-key agency; stunet sign model.bundle --key agency"
@@ -29,13 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="make a private key, which its owner alone may read, and FILE.pub, the public one",
     )
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Make a key, or sign."""
     if arguments.new_key is not None:
-        if arguments.bundle is not None or arguments.key is not None:
-            raise ConfigError("--new-key with a bundle or --key", "one or the other", "make the key first, then sign")
+        if arguments.bundle is not None or arguments.key is not None or arguments.trust:
+            raise ConfigError("--new-key with another option", "one or the other", "make the key first, then sign")
         return _make_key(arguments.new_key, console)
     if arguments.bundle is None or arguments.key is None:
         raise ConfigError(
@@ -43,7 +45,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             "both, or --new-key",
             "stunet sign model.bundle --key FILE; make a key with: stunet sign --new-key FILE",
         )
-    return _sign(arguments.bundle, arguments.key, console)
+    return _sign(arguments.bundle, arguments.key, arguments.trust, console)
 
 
 def _make_key(path: Path, console: Console) -> int:
@@ -59,18 +61,19 @@ def _make_key(path: Path, console: Console) -> int:
     return 0
 
 
-def _sign(folder: Path, key_file: Path, console: Console) -> int:
+def _sign(folder: Path, key_file: Path, trust: list[Path], console: Console) -> int:
     from runtime.backends.gpu.engines import check_engine, stored_engines
-    from stunet_deploy.bundle import Bundle
-    from stunet_deploy.files import read_file, sha256
+    from stunet_deploy.bundle_files import read_bundle_file
+    from stunet_deploy.files import sha256
     from stunet_deploy.keys import read_signing_key
-    from stunet_deploy.limits import LONGEST_SETTINGS
-    from stunet_deploy.manifest import MANIFEST
+    from stunet_deploy.manifest import MANIFEST, Manifest
     from stunet_deploy.signature import SIGNATURE, sign
 
-    bundle = Bundle.load(folder)
+    bundle = open_bundle(folder, trust)
     bundle.check_files()
-    manifest = read_file(folder / MANIFEST, LONGEST_SETTINGS)
+    manifest = read_bundle_file(folder / MANIFEST)
+    if Manifest.from_json(manifest.decode()) != bundle.manifest:
+        raise BundleError(f"{folder}, which changes while it is read", "one that stays", "copy it whole, then sign it")
     engines, unreadable = stored_engines(bundle)
     if unreadable:
         raise unreadable[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stunet_deploy.cli.console import Console
-from stunet_deploy.cli.options import add_backend, add_trust, open_bundle
+from stunet_deploy.cli.options import add_backend, add_trust, open_bundle, trusted
 from stunet_deploy.errors import in_lines
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         bisect = f"stunet verify {arguments.bundle} --precision {arguments.precision} --bisect"
         console.next(again if arguments.precision == FLOAT32 else bisect)
         return CheckFailed.exit_code
-    console.next(f"stunet run {arguments.bundle} --replay FILE; as a service: stunet run --config FILE")
+    again = f"stunet run {arguments.bundle} --replay FILE{trusted(arguments.trust)}"
+    console.next(f"{again}; as a service: stunet run --config FILE")
     return 0
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stunet_deploy.errors import shown
-from stunet_deploy.onnx_graph.model import Claim, Model, Node, Shape
+from stunet_deploy.onnx_graph.model import MOST_SIZES, Claim, Model, Node, Shape
 from stunet_deploy.onnx_graph.operators import Operand, made_shapes, shape_of
 from stunet_deploy.onnx_graph.wire import MalformedError
 
@@ -67,6 +67,9 @@ def _cost(model: Model, batch: int) -> Cost:
             shapes = made_shapes(node, operands)
         except MalformedError as error:
             raise MalformedError(f"{node}: {error}") from error
+        # At once: squared again and again, a size would soon have more digits than a computer can hold.
+        if any(math.prod(max(1, length) for length in shape) > MOST_WORK for shape in shapes):
+            raise MalformedError(f"{node}: more than {MOST_WORK:,} numbers")
         numbers = _numbers(node, values)
         values |= {name: Operand(shape, numbers) for name, shape in zip(node.outputs, shapes, strict=True)}
         written = sum(map(math.prod, shapes))
@@ -96,6 +99,6 @@ def _numbers(node: Node, values: Mapping[str, Operand]) -> tuple[int, ...] | Non
         return shape_of(node, operands[0].shape)
     if node.operator == "Concat" and all(len(operand.shape) == 1 for operand in operands):
         lists = [operand.numbers for operand in operands if operand.numbers is not None]
-        if len(lists) == len(operands):
+        if len(lists) == len(operands) and sum(map(len, lists)) <= MOST_SIZES:
             return tuple(number for numbers in lists for number in numbers)
     return None

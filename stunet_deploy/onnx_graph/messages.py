@@ -136,5 +136,9 @@ MODEL = Layout(
         **_refused({6: "a doc_string", 20: "training", 25: "functions of its own", 26: "a configuration of devices"}),
     },
 )
+#: The same of which only metadata are looked at: the graph stays where it is.
+NOTES = Layout("a model", {**MODEL.fields, 7: Field("graph", Kind.RAW)})
+#: Keys of metadata are ours: those of ONNX Runtime may change how it opens the model.
+KEYS = "stunet."
 #: The kinds of attributes that a step has: their numbers, and the field that each is in.
 ATTRIBUTE_FIELDS = {1: "f", 2: "i", 3: "s", 4: "t", 7: "ints"}

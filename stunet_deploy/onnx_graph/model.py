@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stunet_deploy.errors import shown
-from stunet_deploy.onnx_graph.messages import ATTRIBUTE_FIELDS, MODEL
+from stunet_deploy.onnx_graph.messages import ATTRIBUTE_FIELDS, KEYS, MODEL
 from stunet_deploy.onnx_graph.wire import MalformedError, read_message
 
 #: Versions of the format and of the operators, whose rules are those of :mod:`stunet_deploy.onnx_graph.operators`.
@@ -23,10 +23,8 @@ ELEMENT_BYTES = {1: 4, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 16: 2}
 _INT64 = 7
 #: The free axis of a step.
 BATCH = "batch"
-#: Keys of metadata are ours: those of ONNX Runtime may change how it opens the model.
-_KEYS = "stunet."
 #: Numbers of a constant that says a shape, or places on axes.
-_FEW = 64
+MOST_SIZES = 64
 
 Shape = tuple[int, ...]
 
@@ -123,7 +121,7 @@ def read_model(data: bytes) -> Model:
 
 def _check_metadata(entries: Sequence[Mapping[str, str]]) -> None:
     keys = [entry.get("key", "") for entry in entries]
-    strange = [key for key in keys if not key.startswith(_KEYS)]
+    strange = [key for key in keys if not key.startswith(KEYS)]
     if strange or len(set(keys)) < len(keys):
         raise MalformedError(f"metadata {shown(strange[0])}" if strange else "metadata with a key twice")
 
@@ -160,7 +158,7 @@ def _tensor(tensor: Mapping[str, Any], what: str) -> Tensor:
         raise MalformedError(f"{what} of type {element} and shape {shown(shape)}")
     if math.prod(shape) * ELEMENT_BYTES[element] != len(raw):
         raise MalformedError(f"{what} of shape {shown(shape)} and {len(raw):,} bytes")
-    few = element == _INT64 and len(shape) < 2 and math.prod(shape) <= _FEW
+    few = element == _INT64 and len(shape) < 2 and math.prod(shape) <= MOST_SIZES
     return Tensor(shape, tuple(np.frombuffer(raw, "<i8").tolist()) if few else None)
 
 

@@ -168,7 +168,7 @@ def test_a_step_that_explains_itself_tells_what_was_altered(bundle):
     (bundle.path / MANIFEST).write_text(whole.to_json(), encoding="utf-8")
     told = Bundle.load(bundle.path)
 
-    assert "units is ['km/h', ''], in step.onnx ['mph', '']" in write_manifest(told, {"units": ["km/h", ""]})
+    assert 'units is ["km/h", ""], in step.onnx ["mph", ""]' in write_manifest(told, {"units": ["km/h", ""]})
     identity = replace(whole, window=6).identity(content)
     assert "window is 6, in step.onnx 12" in write_manifest(told, {"window": 6, "bundle_id": identity})
     (told.path / MANIFEST).write_text(whole.to_json().replace('"end"', '"start"').replace("300", "900"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stunet_deploy.bundle import ENGINES
+from stunet_deploy.bundle_files import ENGINES
 from stunet_deploy.errors import BundleError, ConfigError
 from stunet_deploy.files import sha256
 from stunet_deploy.keys import PublicKey, SigningKey

@@ -272,7 +272,7 @@ def _mismatch(key: EngineKey, flavor: Flavor, compute_capability: str, precision
 
 def _runs_older(built: str, here: str) -> bool:
     """Whether a version-compatible engine runs on a later TensorRT: of the same major version, or of 10 on 11."""
-    older, newer = (tuple(int(part) for part in version.split(".") if part.isdigit()) for version in (built, here))
+    older, newer = (tuple(int(part) for part in version.split(".") if part.isdecimal()) for version in (built, here))
     return older <= newer and (older[:1] == newer[:1] or (older[:1], newer[:1]) == ((10,), (11,)))
 
 

@@ -183,7 +183,7 @@ def test_a_key_that_others_may_read_is_remarked(bundle: Path, key: Path, capsys:
         ([], "a bundle without --key"),
         (["model.bundle"], "a bundle without --key"),
         (["--key", "agency"], "--key without a bundle"),
-        (["model.bundle", "--new-key", "new"], "--new-key with a bundle"),
+        (["model.bundle", "--new-key", "new"], "--new-key with another option"),
         (["model.bundle", "--key", "agency.pub"], "agency.pub with PUBLIC KEY"),
         (["model.bundle", "--key", "nobody"], "nobody (No such file"),
         (["nothing.bundle", "--key", "agency"], "no such folder"),
