@@ -19,7 +19,7 @@ REFUSALS = {
     "off_grid": "a timestamp too far from the interval grid",
     "late": "older than what has been forecast from",
     "conflict": "the same time again with other readings",
-    "ahead": "a timestamp ahead of this machine's clock",
+    "ahead": "a timestamp ahead of this machine's clock, or far ahead of the other messages",
     "flood": "a sensor that sends more than once a second",
     "deadly": "an interval or a message that has killed the process before",
     "other": "for another reason, which the log names",

@@ -14,6 +14,9 @@ from stunet_deploy.errors import StreamError
 from stunet_deploy.manifest import Manifest
 from stunet_deploy.series.times import format_time
 
+#: Intervals of one time that are held back: a sender may repeat itself, or contradict itself, but not for ever.
+_MOST_HELD = 100
+
 
 class Verdict(NamedTuple):
     """What is to be done when an interval has come.
@@ -54,6 +57,8 @@ class Jumps:
         if self._held:
             held_s = to_seconds(self._held[0].timestamp)
             if seconds == held_s:
+                if len(self._held) >= _MOST_HELD:
+                    return Verdict([], [self._error(held_s, seconds)])
                 self._held.append(record)
                 return Verdict([], [])
             held, self._held = self._held, []

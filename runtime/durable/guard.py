@@ -87,7 +87,7 @@ class MessageGuard:
         self._reading: str | None = None
         self._ended: dict[str, int] = {}  # processes that each message has ended
         with suppress(OSError, ValueError):
-            for line in self._note.read_text(encoding="ascii").splitlines():
+            for line in read_file(self._note, LARGE).decode("ascii").splitlines():
                 key, times = line.split()
                 self._ended[key] = int(times)
         self._aside = {path.stem for path in folder.glob(f"*{MESSAGE_ASIDE}")}
@@ -102,23 +102,26 @@ class MessageGuard:
         Raises:
             StreamError: if it has ended too many processes, now or before.
         """
-        if not (again or len(message) > LARGE or self._aside):
+        noted = again or len(message) > LARGE
+        if not noted and not self._aside:
             return
         key = hashlib.sha256(message).hexdigest()[:32]
         path = self._folder / f"{key}{MESSAGE_ASIDE}"
         times = self._ended.get(key, 0)
         if times >= STARTS:
-            with suppress(OSError):
-                path.write_bytes(message)
+            with suppress(OSError), open(create_file(path), "wb") as file:
+                file.write(message)
             self._aside.add(key)
             self._end(key)
         if key in self._aside:
             raise StreamError(
-                f"a message of {len(message):,} bytes that has ended the process {STARTS} times, kept in {path}",
+                f"a message of {len(message):,} bytes that has ended the process {STARTS} times, kept as {path}",
                 "a message that can be read",
                 "look at the file, and report it",
                 reason="deadly",
             )
+        if not noted:
+            return
         self._reading = key
         self._write({**self._ended, key: times + 1})
 
@@ -135,6 +138,7 @@ class MessageGuard:
     def _write(self, ended: dict[str, int]) -> None:
         with suppress(OSError):
             if ended:
-                self._note.write_text("".join(f"{key} {times}\n" for key, times in ended.items()), encoding="ascii")
+                with open(create_file(self._note), "w", encoding="ascii") as note:
+                    note.writelines(f"{key} {times}\n" for key, times in ended.items())
             else:
                 self._note.unlink(missing_ok=True)

@@ -92,7 +92,7 @@ class HttpConfig:
     url: str
     timeout_s: float = 10.0
     attempts: int = 3
-    """Tries until a forecast is dropped; a replay tries without limit."""
+    """Tries of a forecast in a row; then it is held. A replay tries without limit."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

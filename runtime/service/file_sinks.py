@@ -194,14 +194,14 @@ class ParquetSink(HoldingSink):
         return bool(older) and forecast.issued_s in self._times
 
     def _times_of(self, path: Path) -> set[int]:
-        """Return the times of issue in a file; none if it is damaged."""
+        """Return the times of issue in a file; none if it is damaged or no file of a sink."""
         try:
             times = self._arrow.parquet.read_table(path, columns=[COLUMNS[0]])[COLUMNS[0]]
-        except (OSError, KeyError, self._arrow.ArrowException) as error:
+            return {int(time.timestamp()) for time in times.to_pylist()}
+        except (OSError, KeyError, AttributeError, ValueError, self._arrow.ArrowException) as error:
             if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
                 raise
             return set()
-        return {int(time.timestamp()) for time in times.to_pylist()}
 
     def _path_of(self, forecast: Forecast) -> Path:
         """Return the path of the file that begins with a forecast."""

@@ -202,11 +202,11 @@ class Worker:
                 self._end()
                 return
             if isinstance(delivery, Answer):
-                self._hand_out_all(self._gathering.answered(self.serving.durable))
+                self._hand_out_all(self._gathering.answered(self.serving.durable), to_the_end=False)
             elif delivery is not None:
                 self._take(delivery)
             if self.serving.assembler is not None:
-                self._hand_out_all(self._gathering.due(self.serving.durable, self.serving.assembler))
+                self._hand_out_all(self._gathering.due(self.serving.durable, self.serving.assembler), to_the_end=False)
         if self._source.fleeting:
             while isinstance(delivery := self._inbox.take(TICK_S), Delivery | Answer):
                 if isinstance(delivery, Delivery):
@@ -306,17 +306,25 @@ class Worker:
         self._disbelieve(verdict.refused)
         if verdict.anew:
             durable.reset()
-        last: StreamError | None = None
+        refused: StreamError | None = None
+        failed: BackendError | None = None
         for record in verdict.ready:
-            if last is not None:
-                self._refuse(last)
+            if refused is not None:
+                self._refuse(refused)
+                refused = None
             try:
-                yield durable.push(*record)
-                last = None
+                forecast = durable.push(*record)
             except StreamError as error:
-                last = error
-        if last is not None:
-            raise last
+                refused = error
+            except BackendError as error:  # of this one; the others are good
+                failed = error
+            else:
+                self._guard.over()
+                yield forecast
+        if failed is not None and refused is not None:
+            self._refuse(refused)
+        if failed is not None or refused is not None:
+            raise failed or refused  # type: ignore[misc]
 
     def _end(self) -> None:
         """Use what waits for more, when the source has ended."""
@@ -325,14 +333,22 @@ class Worker:
         if serving.assembler is not None:
             self._hand_out_all(self._gathering.end(serving.durable, serving.assembler))
 
-    def _hand_out_all(self, forecasts: Iterator[Forecast]) -> None:
-        """Deliver forecasts; raise the backend's error after too many consecutive ones."""
+    def _hand_out_all(self, forecasts: Iterator[Forecast], *, to_the_end: bool = True) -> None:
+        """Deliver forecasts; raise the backend's error after too many consecutive ones.
+
+        Args:
+            forecasts: each is made when the one before has been delivered.
+            to_the_end: whether a stop is to wait for all. Of intervals that the next start closes as well, it is not:
+                their forecasts would pile up at a sink that is down, and be lost with it.
+        """
         try:
             for forecast in forecasts:
                 self._failures = 0
                 if forecast.issued_s != self._handed_s:  # else the sender repeats itself
                     self.step_times.add(forecast.step_us / 1e6)
                     self._hand_out(forecast)
+                if not to_the_end and self.heartbeat.stopped.is_set():
+                    return
         except BackendError as error:
             self._counters.backend_failures += 1
             self._failures += 1

@@ -60,6 +60,12 @@ def test_two_intervals_behind_a_gap_that_come_in_the_wrong_order_are_put_right(e
     assert run(example.bundle.manifest, [START, far + STEP_S, far]) == ([START, far, far + STEP_S], 0)
 
 
+def test_not_without_end_are_intervals_of_one_time_held_back(example):
+    stamps = [START] + 1000 * [START + YEAR_S] + [START + STEP_S]
+    pushed, refused = run(example.bundle.manifest, stamps)
+    assert (pushed, refused) == ([START, START + STEP_S], 1000)
+
+
 def test_a_time_that_cannot_be_read_is_left_to_the_stream(example):
     jumps = Jumps(example.bundle.manifest)
     assert jumps.take(Record({}, "tomorrow")).ready == [Record({}, "tomorrow")]

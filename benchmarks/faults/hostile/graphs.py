@@ -85,6 +85,22 @@ def doubled(model: onnx.ModelProto) -> None:
     nodes(*made, of=[array("v0", np.zeros((2, 1), np.float32))])(model)
 
 
+def squared(model: onnx.ModelProto) -> None:
+    """Multiply a column with itself as a row and make a column of that, again and again: squares of squares."""
+    made = []
+    for step in range(40):
+        made += [node("Reshape", (f"v{step}", "column"), f"c{step}"), node("Reshape", (f"v{step}", "row"), f"r{step}")]
+        made.append(node("MatMul", (f"c{step}", f"r{step}"), f"v{step + 1}"))
+    shapes = (array("column", [-1, 1]), array("row", [1, -1]))
+    nodes(*made, of=[array("v0", np.zeros((2, 1), np.float32)), *shapes])(model)
+
+
+def listed(model: onnx.ModelProto) -> None:
+    """Make a list of sizes that becomes some hundred times as long, again and again."""
+    made = [node("Concat", [f"v{step}"] * 700, f"v{step + 1}", axis=0) for step in range(3)]
+    nodes(*made, of=[array("v0", [1] * 64)])(model)
+
+
 def gathered(model: onnx.ModelProto) -> None:
     """Gather a long row again and again."""
     places = array("places", np.zeros(10**6, np.int64))
@@ -269,6 +285,8 @@ ALTERED: Mapping[str, Altered] = {
     "a sum of terabytes": Altered(outer("Add"), "numbers, and holds"),
     "a product of terabytes": Altered(outer("MatMul"), "numbers, and holds"),
     "a value beside itself, forty times": Altered(doubled, "numbers, and holds"),
+    "squares of squares": Altered(squared, "more than"),
+    "a list of sizes without end": Altered(listed, "numbers, and holds"),
     "a row gathered again and again": Altered(gathered, "numbers, and holds"),
     "hours of work on nothing": Altered(busy, "multiplies"),
     "a size that readings say": Altered(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runtime.aggregation import Assembler
-from runtime.durable.guard import STARTS, Guard, MessageGuard
+from runtime.durable.guard import MESSAGE_ASIDE, STARTS, Guard, MessageGuard
 from runtime.durable.journal import Input, Reset, encode
 from runtime.durable.stream import DurableStream
 from runtime.readings import Interval
@@ -159,6 +159,10 @@ def test_only_large_and_repeated_messages_are_noted(tmp_path, message, again, no
     assert len(list(tmp_path.iterdir())) == noted
     guard.over()
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / f"0{MESSAGE_ASIDE}").write_bytes(b"another one")
+    guard = MessageGuard(tmp_path)
+    guard.check(message, again=again)
+    assert len(list(tmp_path.iterdir())) == noted + 1
 
 
 @pytest.mark.parametrize("note", [b"\xff", b"a b c", b"a x\n", b"a\n"])

@@ -258,6 +258,16 @@ def test_forecasts_after_a_clock_that_went_back_take_the_place_of_none(tmp_path,
     assert sorted(written) == sorted(forecast.issued_s for forecast in [*forecasts[:3], *forecasts[:3], forecasts[0]])
 
 
+@pytest.mark.parametrize("times", [["2012-03-01"], [None], [1.5]])
+def test_a_parquet_file_of_somebody_else_ends_no_sink(tmp_path, forecasts, times):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    write_all(parquet_sink(tmp_path), forecasts[:1])
+    (own,) = tmp_path.iterdir()
+    parquet.write_table(arrow.table({COLUMNS[0]: times}), own)
+    write_all(parquet_sink(tmp_path), forecasts[1:2])
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_what_a_crash_has_left_of_a_parquet_file_is_removed_and_nothing_else(tmp_path):
     pytest.importorskip("pyarrow")
     bundle, time = "0123abcd", "20120301T080000Z"
