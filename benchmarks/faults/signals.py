@@ -187,7 +187,7 @@ def _twin(bundle: Bundle, folder: Path) -> Path:
 
     shutil.copytree(bundle.path, folder)
     model = onnx.load(folder / STEP)
-    model.metadata_props.add(key="twin", value="yes")
+    model.metadata_props.add(key="stunet.twin", value="yes")
     step = model.SerializeToString()
     (folder / STEP).write_bytes(step)
     manifest = bundle.manifest

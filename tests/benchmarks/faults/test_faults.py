@@ -31,13 +31,14 @@ def run(small: Path, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
     """
 
     def run_parts(*parts: str, other: Path | None = None) -> list[dict[str, Any]]:
-        options = ["--quick", "--bundle", str(small), "--only", *parts, "--out", str(tmp_path)]
+        out = tmp_path / "-".join(parts)
+        options = ["--quick", "--bundle", str(small), "--only", *parts, "--out", str(out)]
         options += [] if other is None else ["--other", str(other)]
         command = [sys.executable, "-m", "benchmarks.faults", *options]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        found = json.loads((tmp_path / "reliability.json").read_text(encoding="utf-8"))
-        page = (tmp_path / "reliability.md").read_text(encoding="utf-8")
+        found = json.loads((out / "reliability.json").read_text(encoding="utf-8"))
+        page = (out / "reliability.md").read_text(encoding="utf-8")
         assert list(found["parts"]) == [part for part in PARTS if part in parts]
         rows = [row for part in found["parts"].values() for row in part["rows"]]
         assert [row["failures"] for row in rows] == [[]] * len(rows)
