@@ -109,6 +109,7 @@ class ScriptedBroker:
 
     Args:
         script: what the next connections meet.
+        port: where it is to listen; 0 for any.
 
     Attributes:
         port: where it listens.
@@ -116,12 +117,12 @@ class ScriptedBroker:
         subscribed: topic filters asked for.
     """
 
-    def __init__(self, script: Script = WELL) -> None:
+    def __init__(self, script: Script = WELL, port: int = 0) -> None:
         self.published: list[tuple[str, bytes]] = []
         self.subscribed: list[str] = []
         self._script = script
         self._open: list[socket.socket] = []
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = socket.create_server(("127.0.0.1", port))
         self.port: int = self._server.getsockname()[1]
         threading.Thread(target=self._listen, daemon=True).start()
 

@@ -22,12 +22,18 @@ class Doubt:
     Losing a forecast in an outage would be worse than a few more connections. So an end counts only if the broker had
     accepted the connection, ended it soon after the message and had not answered it; and all of them must come in a
     row: one attempt to connect that fails, or any other end, and the count begins again. From the third connection on
-    the message is sent alone, on a connection that has held for a while and on which all else has been answered.
+    the message is sent alone, on a connection that has been made at once, has held for a while and on which all else
+    has been answered.
     """
 
     def __init__(self) -> None:
         self._message: Outgoing | None = None
         self._ends = 0
+
+    @property
+    def hurried(self) -> bool:
+        """Whether to connect again at once, which fails with a broker that has just died."""
+        return self._ends >= ALONE
 
     def allows(self, held_s: float, *, answered: bool) -> int | None:
         """Return how many messages may be on their way; None for no limit.

@@ -180,6 +180,8 @@ class Link:
                 pause_s = first_s
                 self._log.forget()
             self._say(trouble)
+            if self._doubt.hurried:  # no more than three times in a row
+                continue
             self._closing.wait(pause_s)
             pause_s = min(2 * pause_s, self.config.reconnect_max_s)
         self.standing.connected = False

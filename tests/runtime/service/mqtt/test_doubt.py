@@ -62,7 +62,9 @@ def test_a_doubtful_message_goes_alone_on_a_connection_that_holds_and_is_answere
     doubt = Doubt()
     for _ in range(ALONE):
         assert doubt.allows(0.0, answered=False) is None
+        assert not doubt.hurried
         doubt.ended(CLOSED, ONE, 0.1)
+    assert doubt.hurried
     assert [doubt.allows(held, answered=said) for held in (0.1, 9.0) for said in (False, True)] == [0, 0, 0, 1]
 
 
@@ -182,3 +184,22 @@ def test_all_links_are_told_to_end_before_one_is_waited_for(write_config, monkey
         monkeypatch.setattr(Link, name, lambda link, name=name: told.append(name))
     Connectors(read_config(path), io.StringIO()).close()
     assert told == ["leave", "leave", "close", "close"]
+
+
+def test_a_broker_that_is_killed_with_the_same_forecast_on_its_way_again_and_again_loses_nothing(at):
+    broker, refused = at(Script(puback=None)), []
+    config = MqttConfig("controller", "127.0.0.1", broker.port, reconnect_max_s=0.05)
+    link = Link(config, "controller", "ring", status=False)
+    assert link.publish(FORECAST, "{}", lambda: refused.append(1))
+    link.start()
+    for killed in range(2 * PROOF):
+        wait_for(lambda: broker.published, link.report)  # noqa: B023
+        broker.close()
+        wait_for(lambda: link.report().troubles.get(("network", "refused"), 0) > killed, link.report)  # noqa: B023
+        broker = ScriptedBroker(Script(puback=None), broker.port)
+    broker.play(WELL)
+    wait_for(lambda: not link.unconfirmed, link.report)
+    link.leave()
+    link.close()
+    broker.close()
+    assert not refused
