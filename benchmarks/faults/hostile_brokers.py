@@ -71,6 +71,14 @@ def cases() -> Iterator[Case]:
     for code in DISCONNECTS:
         counted = ("disconnect", f"0x{code:02x}")
         yield Case(f"DISCONNECT 0x{code:02x}", Script(then=disconnect(code)), MEANINGS[code], counted)
+    for name, farewell in {
+        "closed": b"",
+        "DISCONNECT 0x87": disconnect(0x87),
+        "DISCONNECT 0x95": disconnect(0x95),
+    }.items():
+        counted = ("publish", "ends")
+        script = Script(deadly=FORECAST, farewell=farewell)
+        yield Case(f"{name} at each forecast", script, "whenever it gets a message for", counted, dry=None)
     yield from _limits()
     yield from _broken()
     yield from _silent()

@@ -84,6 +84,9 @@ class Script:
         then: sent after the answer to SUBSCRIBE; to a client that does not subscribe after CONNACK.
         closes: whether it ends the connection then.
         trickle_s: seconds between two bytes.
+        deadly: topic of messages that are not answered: they end the connection.
+        farewell: sent then, before the end.
+        unsuback: whether it answers UNSUBSCRIBE.
     """
 
     greeting: bytes | None = _ACCEPTED
@@ -93,6 +96,9 @@ class Script:
     then: bytes = b""
     closes: bool = False
     trickle_s: float = 0.0
+    deadly: str | None = None
+    farewell: bytes = b""
+    unsuback: bool = True
 
 
 WELL = Script()
@@ -103,6 +109,7 @@ class ScriptedBroker:
 
     Args:
         script: what the next connections meet.
+        port: where it is to listen; 0 for any.
 
     Attributes:
         port: where it listens.
@@ -110,12 +117,12 @@ class ScriptedBroker:
         subscribed: topic filters asked for.
     """
 
-    def __init__(self, script: Script = WELL) -> None:
+    def __init__(self, script: Script = WELL, port: int = 0) -> None:
         self.published: list[tuple[str, bytes]] = []
         self.subscribed: list[str] = []
         self._script = script
         self._open: list[socket.socket] = []
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = socket.create_server(("127.0.0.1", port))
         self.port: int = self._server.getsockname()[1]
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -157,6 +164,8 @@ class ScriptedBroker:
                     connection.sendall(answer)
                 if first & 0xF0 == DISCONNECT or (script.closes and first & 0xF0 in (CONNECT, SUBSCRIBE)):
                     _end(connection)
+                if first & 0xF0 == PUBLISH and self.published[-1][0] == script.deadly:
+                    _end(connection)
         with suppress(ValueError):
             self._open.remove(connection)
 
@@ -173,12 +182,14 @@ class ScriptedBroker:
             codes = bytes([script.suback]) * (len(topics) + script.codes)
             return packet(SUBACK, body[:2] + b"\0" + codes) + script.then
         if kind == UNSUBSCRIBE:
-            return packet(UNSUBACK, body[:2] + b"\0\0")
+            return packet(UNSUBACK, body[:2] + b"\0\0") if script.unsuback else b""
         if kind == PUBLISH:
             (length,) = struct.unpack("!H", body[:2])
             topic, rest = body[2 : 2 + length], body[2 + length :]
             mid, rest = (rest[:2], rest[2:]) if first & 0x06 else (b"", rest)
             self.published.append((topic.decode(), rest[1:]))
+            if topic.decode() == script.deadly:
+                return script.farewell
             return b"" if script.puback is None or not mid else packet(PUBACK, mid + bytes([script.puback, 0]))
         return packet(PINGRESP, b"") if kind == PINGREQ else b""
 

@@ -88,6 +88,8 @@ class Connectors:
     def close(self) -> None:
         """Disconnect from the broker, if there is one; call it after all sinks have been flushed."""
         for link in self._links.values():
+            link.leave()
+        for link in self._links.values():  # together: at a stop there is no time for one after the other
             link.close()
 
     def _link(self, stream: str) -> Link:

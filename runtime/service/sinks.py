@@ -69,6 +69,14 @@ class Sink(Protocol):
             SinkError, OSError: if it cannot be delivered.
         """
 
+    def settle(self, heartbeat: Heartbeat) -> None:
+        """Wait for the receiver of what was just written, once all sinks of the stream have it; by default not at all.
+
+        Args:
+            heartbeat: see :meth:`write`.
+        """
+        return
+
     def flush(self, heartbeat: Heartbeat, *, patient: bool) -> None:
         """Deliver what is still held, before the end; by default nothing is.
 

@@ -360,15 +360,19 @@ class Worker:
         """Deliver a forecast to every sink and to the history."""
         stream = self.serving.stream
         self.history.add(forecast, stream.last_readings if stream.last is forecast else None)
+        taken = []
         for sink in self._sinks:
             try:
                 sink.write(forecast, self.heartbeat, patient=self._source.patient)
+                taken.append(sink)
                 self.log.over(f"undelivered: {sink.name}")
             except BrokenPipeError:
                 raise  # the reader of standard output has closed it
             except (StunetError, OSError) as error:
                 self._undelivered(sink, error)
             self.heartbeat.beat()
+        for sink in taken:  # after all have it: who waits for a receiver that is away keeps no other waiting
+            sink.settle(self.heartbeat)
         if self.serving.durable.trouble is not None:
             self.log.again("not durable", self.serving.durable.trouble)
         self._handed_s, self._handed = forecast.issued_s, time.monotonic()

@@ -179,6 +179,11 @@ class Connection:
         if self._asked and time.monotonic() - min(self._asked.values()) > self._config.keepalive_s:
             raise LostError(self._silence())
 
+    @property
+    def answered(self) -> bool:
+        """Whether the broker has answered all that it was asked."""
+        return not self._asked
+
     def subscribe(self, topics: list[str]) -> None:
         """Ask for messages of topic filters; :meth:`Listener.on_subscribe` tells the answer."""
         from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -190,7 +195,9 @@ class Connection:
 
     def unsubscribe(self, topics: list[str]) -> int:
         """Ask for no more messages of topic filters; the number is that of :meth:`Listener.on_unsubscribe`."""
-        return self._client.unsubscribe(topics)[1] or 0
+        number = self._client.unsubscribe(topics)[1] or 0
+        self._ask("unsubscribe", number)
+        return number
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
         """Publish a message and return the number by which :meth:`Listener.on_publish` tells the answer."""
@@ -272,6 +279,7 @@ class Connection:
             self._tell(self._listener.on_subscribe, [reason.value for reason in reasons])
 
     def _on_unsubscribe(self, client: Client, data: object, number: int, reasons: Any, properties: Any) -> None:
+        self._answered("unsubscribe", number)
         self._tell(self._listener.on_unsubscribe, number)
 
     def _tell(self, listen: Any, *event: Any) -> None:

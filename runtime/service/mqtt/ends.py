@@ -49,8 +49,13 @@ class MqttSink(Sink):
         self._link = link
         self._topic = topic
 
+    @property
+    def held(self) -> int:
+        """Number of forecasts that wait for the broker while it is away; see :class:`runtime.service.sinks.Sink`."""
+        return 0 if self._link.standing.connected else self._link.unconfirmed
+
     def write(self, forecast: Forecast, heartbeat: Heartbeat, *, patient: bool) -> None:
-        """Publish it and wait for the confirmation; see :meth:`runtime.service.mqtt.link.Link.settle`."""
+        """Publish it, now or once the broker is there."""
         while patient and self._link.unconfirmed >= self._link.config.unconfirmed:
             if heartbeat.wait(_PAUSE_S):
                 break
@@ -60,6 +65,9 @@ class MqttSink(Sink):
                 "a broker that answers",
                 "look at the broker, or raise unconfirmed in [mqtt]",
             )
+
+    def settle(self, heartbeat: Heartbeat) -> None:
+        """Wait for the confirmation; see :meth:`runtime.service.mqtt.link.Link.settle`."""
         # Otherwise the next interval could reach the journal before this forecast has left the process. If the process
         # died then, only the next forecast would be delivered again.
         self._link.settle(heartbeat)

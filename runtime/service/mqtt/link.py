@@ -6,17 +6,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runtime.service.config import MqttConfig
 from runtime.service.heartbeat import Heartbeat
 from runtime.service.logs import StreamLog
 from runtime.service.mqtt.connection import Connection, Waker, make_client
+from runtime.service.mqtt.doubt import PROOF, Doubt
 from runtime.service.mqtt.limits import AT_LEAST_ONCE, Limits, unshared
 from runtime.service.mqtt.outbox import Outbox, Outgoing
 from runtime.service.mqtt.report import BrokerReport, Standing
-from runtime.service.mqtt.trouble import NO_QOS, NO_RETAIN, TAKEN_OVER, LostError, Trouble, failure, refusal
+from runtime.service.mqtt.trouble import NO_QOS, NO_RETAIN, LostError, Trouble, failure, hinted, refusal
 from runtime.service.sources import Delivery, Inbox
 from stunet_deploy.errors import ConfigError, shown
 
@@ -59,6 +59,8 @@ class Link:
         self._inbox: Inbox | None = None
         self._others: list[tuple[tuple[str, ...], Inbox]] = []
         self._outbox = Outbox(config.unconfirmed)
+        self._doubt = Doubt()
+        self._connected_s = 0.0  # when
         self._acks: deque[tuple[Connection, MQTTMessage]] = deque()
         self._asked: deque[list[str]] = deque()  # subscriptions without an answer
         self._questions = threading.Event()  # whether the stream waits for an answer
@@ -139,13 +141,17 @@ class Link:
             heartbeat.beat()
             self._outbox.wait(_PAUSE_S)
 
-    def close(self) -> None:
-        """Publish that the service is offline, and disconnect."""
+    def leave(self) -> None:
+        """Publish that the service is offline, and disconnect, in the thread."""
         self._close_by = time.monotonic() + ANSWER_S
         self._closing.set()
         self._wake()
+
+    def close(self) -> None:
+        """Wait until the link has ended, after :meth:`leave`."""
         if self._thread is not None and self._waker is not None:
-            self._thread.join(2 * ANSWER_S)  # longer only while the network does not answer at all
+            # Longer only while the network does not answer at all.
+            self._thread.join(max(0.0, self._close_by + ANSWER_S - time.monotonic()))
             if not self._thread.is_alive():
                 self._waker.close()
 
@@ -168,12 +174,14 @@ class Link:
                 trouble = failure(error, self.config.host, self.config.port)
             if trouble is None:
                 break
-            trouble = self._hinted(trouble)
-            self._on_disconnect(trouble)
-            if time.monotonic() - began > self.config.reconnect_max_s:
+            trouble = hinted(trouble, self.client_id)
+            relieved = self._on_disconnect(trouble)
+            if relieved or time.monotonic() - began > self.config.reconnect_max_s:
                 pause_s = first_s
                 self._log.forget()
             self._say(trouble)
+            if self._doubt.hurried:  # no more than three times in a row
+                continue
             self._closing.wait(pause_s)
             pause_s = min(2 * pause_s, self.config.reconnect_max_s)
         self.standing.connected = False
@@ -239,7 +247,8 @@ class Link:
         if self._status_topic is not None and not self._said_online and time.monotonic() >= self._online_again:
             self._said_online = True
             self._outbox.put_first(Outgoing(self._status_topic, ONLINE.encode()))
-        for message in self._outbox.send(connection, limits):
+        most = self._doubt.allows(time.monotonic() - self._connected_s, answered=connection.answered)
+        for message in self._outbox.send(connection, limits, most):
             size = len(message.payload)
             text = (
                 f"a message of {size:,} bytes for {message.topic}: the broker takes packets of {limits.packet:,} bytes"
@@ -254,6 +263,7 @@ class Link:
                 self._inbox.clear()
         self._asked.clear()
         self._outbox.restart()
+        self._connected_s = time.monotonic()
         self._said_online = False
         self.standing.connect(limits)
         for remark in limits.remarks(self.config.session_s):
@@ -265,8 +275,11 @@ class Link:
         session = "in the session that it has kept" if kept else "in a new session"
         self._log.info(f"connected to {self.config.host}:{self.config.port} as {self.client_id}, {session}")
 
-    def _on_disconnect(self, trouble: Trouble) -> None:
-        """Note why there is no connection, and what the next one does otherwise."""
+    def _on_disconnect(self, trouble: Trouble) -> bool:
+        """Note why there is no connection, and what the next one does otherwise.
+
+        Return whether it will not be sent the message that has ended this one and those before.
+        """
         if self._inbox is not None:
             self._inbox.lost()
         self._questions.clear()
@@ -275,19 +288,15 @@ class Link:
             self._will_retained = False
         if trouble.what == "connect" and trouble.reason == f"0x{NO_QOS:02x}" and self._will_qos:
             self._will_qos = 0
+        first = self._outbox.first if self.standing.connected else None
         self.standing.disconnect(trouble)
-
-    def _hinted(self, trouble: Trouble) -> Trouble:
-        """Return the end of a connection with where to look; not every broker tells that another client took over."""
-        if (trouble.what, trouble.reason) == ("disconnect", f"0x{TAKEN_OVER:02x}"):
-            hint = f"give each service one of its own in [mqtt], this one has client_id {self.client_id!r}"
-        elif (trouble.what, trouble.reason) == ("network", "broken"):
-            hint = (
-                f"if this repeats while the broker runs, look whether another service uses client_id {self.client_id!r}"
-            )
-        else:
-            return trouble
-        return replace(trouble, text=f"{trouble.text}; {hint}")
+        number, message, waited_s = (0, None, 0.0) if first is None else first
+        if not self._doubt.ended(trouble, message, waited_s) or message is None:
+            return False
+        self._outbox.answered(number)
+        why = f"the broker ends the connection whenever it gets a message for {message.topic} ({PROOF} times in a row)"
+        self._refused(message, Trouble("publish", "ends", f"{why}; look at its log, its limits and rights", True))
+        return True
 
     def _subscribe(self, connection: Connection, topics: list[str]) -> None:
         """Subscribe to topic filters, those left out that the broker does not support."""
@@ -337,6 +346,7 @@ class Link:
         message = self._outbox.answered(number)
         if message is None:
             return
+        self._doubt.answered(message)
         if code >= 0x80:
             self._refused(message, refusal("publish", f"the broker refuses a message for {message.topic}", code))
         else:

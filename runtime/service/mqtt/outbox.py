@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Outbox:
         self._limit = limit
         self._waiting: deque[Outgoing] = deque()
         self._flying: dict[int, Outgoing] = {}
+        self._sent: dict[int, float] = {}  # when
         self._answer = threading.Condition()
 
     @property
@@ -77,24 +79,41 @@ class Outbox:
             rest = [message for message in self._all() if message.refused is not None]
             self._waiting = deque(rest)
             self._flying.clear()
+            self._sent.clear()
 
-    def send(self, connection: Connection, limits: Limits) -> list[Outgoing]:
-        """Publish as many as the broker takes; return those that are too large for it, which are no longer here."""
+    def send(self, connection: Connection, limits: Limits, most: int | None = None) -> list[Outgoing]:
+        """Publish as many as the broker takes; return those that are too large for it, which are no longer here.
+
+        Args:
+            connection: by which they are published.
+            limits: of the broker.
+            most: messages that may be on their way, if fewer than it allows.
+        """
         too_large = []
+        ahead = limits.ahead if most is None else min(most, limits.ahead)
         with self._answer:
-            while self._waiting and len(self._flying) < limits.ahead:
+            while self._waiting and len(self._flying) < ahead:
                 message = self._waiting.popleft()
                 if limits.takes(message.topic, message.payload):
                     number = connection.publish(message.topic, message.payload, qos=limits.qos, retain=limits.retain)
-                    self._flying[number] = message
+                    self._flying[number], self._sent[number] = message, time.monotonic()
                 else:
                     too_large.append(message)
         return too_large
+
+    @property
+    def first(self) -> tuple[int, Outgoing, float] | None:
+        """Number of the first message that is on its way, the message, and the seconds since it was sent."""
+        with self._answer:
+            for number, message in self._flying.items():
+                return number, message, time.monotonic() - self._sent[number]
+            return None
 
     def answered(self, number: int) -> Outgoing | None:
         """Return the message that the broker has answered, which is no longer here; None if it is none of these."""
         with self._answer:
             self._answer.notify_all()
+            self._sent.pop(number, None)
             return self._flying.pop(number, None)
 
     def _all(self) -> list[Outgoing]:

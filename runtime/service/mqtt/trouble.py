@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stunet_deploy.errors import shown
 
@@ -97,6 +97,17 @@ def refusal(what: str, came: str, code: int, said: str | None = None) -> Trouble
     meaning = MEANINGS.get(code, "with an unknown code")
     more = "" if said is None else f", {shown(said)}"
     return Trouble(what, f"0x{code:02x}", f"{came}: {meaning} (0x{code:02x}{more})", code in LASTING)
+
+
+def hinted(trouble: Trouble, client_id: str) -> Trouble:
+    """Return the end of a connection with where to look; not every broker tells that another client took over."""
+    if (trouble.what, trouble.reason) == ("disconnect", f"0x{TAKEN_OVER:02x}"):
+        hint = f"give each service one of its own in [mqtt], this one has client_id {client_id!r}"
+    elif (trouble.what, trouble.reason) == ("network", "broken"):
+        hint = f"if this repeats while the broker runs, look whether another service uses client_id {client_id!r}"
+    else:
+        return trouble
+    return replace(trouble, text=f"{trouble.text}; {hint}")
 
 
 def _why(error: ssl.SSLError) -> str:
