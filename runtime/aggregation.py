@@ -263,6 +263,20 @@ class Assembler:
             self.put(SingleReading(node, seconds, tuple(values)))
         self.counters = restored_counts(AssemblyCounters, state.counters)
 
+    def take_over(self, other: Assembler) -> None:
+        """Go on where a running assembler is: with its open readings, and knowing of every sensor how far it has come.
+
+        Without the latter it would not wait for a sensor that has no open reading at the moment.
+
+        Args:
+            other: of the same sensors and intervals; it is unchanged.
+
+        Raises:
+            StreamError: if it reads other names; nothing has changed then.
+        """
+        self.restore(other.state())
+        self._watermark.adopt(other._watermark)
+
     def _newest_over(self, now: float) -> int:
         """Return the start of the newest interval that ended ``grace_s`` ago."""
         return self._floor(now - self.grace_s - self._manifest.interval_s)

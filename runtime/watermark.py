@@ -45,6 +45,11 @@ class Watermark:
         self._last[nodes] = np.maximum(self._last[nodes], seconds)
         self._turn[nodes] = np.maximum(self._turn[nodes], self._turns)
 
+    def adopt(self, other: Watermark) -> None:
+        """Go on where the watermark of the same sensors is; how far ahead one may be stays this one's."""
+        self.time, self._newest, self._turns = other.time, other._newest, other._turns
+        self._last, self._turn = other._last.copy(), other._turn.copy()
+
     def forget(self, seconds: float) -> None:
         """Forget the sensors whose last reading lies ahead of a time, because their clocks are wrong."""
         ahead = self._last > seconds

@@ -56,13 +56,19 @@ class LiveService:
         self.now = now
         self.sent = 0
         self._out = io.StringIO()
-        config = _config(bundle, folder, source, ('kind = "stdout"', *sinks), options, top, 0 if assembler else None)
+        self._config = _config(
+            bundle, folder, source, ('kind = "stdout"', *sinks), options, top, 0 if assembler else None
+        )
+        self._bundle = bundle
         read, write = os.pipe()
         os.dup2(read, 0)
         os.close(read)
         self._pipe = os.fdopen(write, "wb")
         self._service = Service(
-            read_config(config), self._out, clock=lambda: time.time() if self.now is None else self.now
+            read_config(self._config),
+            self._out,
+            clock=lambda: time.time() if self.now is None else self.now,
+            reread=lambda: read_config(self._config),
         )
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
@@ -75,6 +81,14 @@ class LiveService:
             self.sent += 1
         self._pipe.flush()
         self.wait_for(lambda status: settled(status) >= self.sent)
+
+    def reload(self, bundle: Bundle) -> None:
+        """Let another bundle take over, and wait until it has."""
+        text = self._config.read_text()
+        self._config.write_text(text.replace(f'bundle = "{self._bundle.path}"', f'bundle = "{bundle.path}"'))
+        self._bundle = bundle
+        self._service.reload()
+        self.wait_for(lambda status: status.manifest.bundle_id == bundle.manifest.bundle_id)
 
     @property
     def lines(self) -> list[str]:

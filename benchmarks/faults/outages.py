@@ -170,6 +170,29 @@ class Site:
             if self.running is not None:  # single readings come before their interval is over
                 self.running.now = self.now
 
+    def go_on_by_sensor(self, intervals: int) -> None:
+        """Let time pass while the broker keeps the single readings; then come first all of one sensor, as of a logger.
+
+        The service must be out of reach of the broker.
+        """
+        self.now += intervals * self._bundle.manifest.interval_s
+        for payload in sorted(self.plain.until(self.now), key=lambda payload: str(json.loads(payload)["sensor"])):
+            self._sender.publish(TOPIC, payload)
+            self._sent += 1
+        self._sender.wait_for(lambda: self._sender.confirmed >= self._sent)
+        if self.running is not None:
+            self.running.now = self.now
+
+    def reload(self, bundle: Bundle) -> None:
+        """Let another bundle of the network take over in the service."""
+        assert self.running is not None
+        self.running.reload(bundle)
+        before, self._bundle = self.plain, bundle
+        self.plain = Uninterrupted(bundle, single=self._single)
+        self.plain.until(self.now)
+        self.plain.forecasts = before.forecasts
+        before.close()
+
     def settle(self) -> None:
         """Wait until the service has forecast from all that is over, and waits for nothing more."""
         self._sender.wait_for(lambda: self._sender.confirmed >= self._sent)

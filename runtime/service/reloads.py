@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runtime.service.config import ServiceConfig, StreamConfig
 from runtime.service.logs import LOG
+from runtime.service.serving import load_bundle
 from runtime.service.swap import needs_restart, prepare
 from runtime.service.trial import CutOffError, Limits, try_out
 from runtime.service.worker import Worker
@@ -90,28 +91,45 @@ class Reloads:
         streams = {stream.name: stream for stream in wanted.stream}
         for worker in self._workers:
             if worker.config.name in streams:
-                self._offer(worker, streams[worker.config.name], wanted.bundle.trust)
-        running = replace(self._config, stream=tuple(worker.config for worker in self._workers))
+                self._bring(worker, streams[worker.config.name], wanted.bundle.trust)
+        running = replace(self._config, stream=tuple(worker.offers.coming or worker.config for worker in self._workers))
         waiting = needs_restart(running, wanted)
         if waiting:
             LOG.warning("changes that take effect after a restart: %s", ", ".join(waiting))
 
     def _fail(self, trouble: str) -> None:
         for worker in self._workers:
-            worker.not_taken = trouble
+            worker.offers.not_taken = trouble
+
+    def _bring(self, worker: Worker, wanted: StreamConfig, trust: Sequence[Path] | None) -> None:
+        """Offer a worker the bundle of its new config; whatever is wrong with that is the matter of this worker."""
+        try:
+            self._offer(worker, wanted, trust)
+        except CutOffError:
+            raise
+        except Exception as error:
+            worker.offers.withdraw()
+            worker.offers.not_taken = f"{type(error).__name__}: {error}; the old one goes on"
+            worker.log.exception(f"the new bundle is not taken: {worker.offers.not_taken}")
 
     def _offer(self, worker: Worker, wanted: StreamConfig, trust: Sequence[Path] | None) -> None:
-        """Offer a worker the bundle of its new config, if it is another."""
+        """Offer a worker the bundle of its new config, if it neither runs nor waits; no other waits then."""
         config = replace(worker.config, bundle=wanted.bundle, backend=wanted.backend, precision=wanted.precision)
         try:
-            new = prepare(config, worker.serving, trust, self._stopped, self._limits)
+            bundle = load_bundle(config, trust)
+            if worker.offers.waits(config, bundle.manifest):
+                worker.log.info(f"{wanted.bundle} waits to take over already")
+                return
+            worker.offers.withdraw()
+            new = prepare(config, bundle, worker.serving, trust, self._stopped, self._limits)
         except (StunetError, OSError) as error:
-            worker.not_taken = f"{error}; the old one goes on, but {self._outlook(wanted, trust)}"
-            worker.log.error(f"the new bundle is not taken: {worker.not_taken}")
+            worker.offers.withdraw()
+            worker.offers.not_taken = f"{error}; the old one goes on, but {self._outlook(wanted, trust)}"
+            worker.log.error(f"the new bundle is not taken: {worker.offers.not_taken}")
             return
-        worker.not_taken = None
+        worker.offers.not_taken = None
         if new is not None:
-            worker.offer(new, config)
+            worker.offers.offer(new, config)
         elif worker.config.bundle != wanted.bundle:
             worker.log.info(f"{wanted.bundle} is the running model")
 

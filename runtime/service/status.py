@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +63,8 @@ class Status:
             the clock.
         held: forecasts that wait in memory because a sink cannot deliver them, by sink.
         not_taken: why the last reload has not brought the bundle that the config names now; None if it has.
-        lost: what the start could not restore; empty if all was.
+        lost: what the start or a new bundle could not restore; empty if all was.
+        lost_s: seconds since that was last found.
     """
 
     stream: str
@@ -87,6 +89,7 @@ class Status:
     held: dict[str, int]
     not_taken: str | None = None
     lost: tuple[str, ...] = ()
+    lost_s: float = math.inf
 
     @property
     def connected(self) -> bool | None:

@@ -13,31 +13,37 @@ from runtime.durable.journal import Input, Reset, decode, read_journal
 from runtime.durable.recovery import JOURNAL, file_of, numbers_of
 from runtime.durable.stream import DurableStream
 from runtime.service.config import EndpointConfig, MqttConfig, ServiceConfig, StreamConfig
-from runtime.service.serving import Serving, load_bundle, open_serving
+from runtime.service.serving import Serving, open_serving
 from runtime.service.trial import CutOffError, Limits, try_out
+from stunet_deploy.bundle import Bundle
 from stunet_deploy.errors import BundleError, DataError
 from stunet_deploy.manifest import MANIFEST, Manifest
 
 
 def prepare(
-    config: StreamConfig, serving: Serving, trust: Sequence[Path] | None, stopped: threading.Event, limits: Limits
+    config: StreamConfig,
+    bundle: Bundle,
+    serving: Serving,
+    trust: Sequence[Path] | None,
+    stopped: threading.Event,
+    limits: Limits,
 ) -> Serving | None:
     """Return a stream of a new bundle, warmed from the running one's journal; None if the model is the same.
 
     Args:
         config: config of the stream, with the new bundle.
+        bundle: the new bundle, as :func:`runtime.service.serving.load_bundle` opens it.
         serving: the running stream; another thread may push to it meanwhile.
         trust: see :func:`runtime.service.serving.load_bundle`.
         stopped: set when the service stops.
         limits: of the trial, in which the bundle verifies before it is opened here.
 
     Raises:
-        StunetError: if the bundle is damaged, not signed by a trusted key, of another network, or does not verify on
-            this backend, or if its stream cannot be opened or warmed. Nothing stays open then.
+        StunetError: if the bundle is of another network or does not verify on this backend, or if its stream cannot be
+            opened or warmed. Nothing stays open then.
         CutOffError: if the service stops; nothing stays open then either.
     """
     running = serving.stream.bundle.manifest
-    bundle = load_bundle(config, trust)
     if bundle.manifest.bundle_id == running.bundle_id:
         if trust is not None and bundle.manifest != running:  # which nobody may have signed
             raise BundleError(
@@ -80,7 +86,7 @@ def take_over(new: Serving, old: Serving) -> None:
     """
     catch_up(new, old.durable)
     if new.assembler is not None and old.assembler is not None:
-        new.assembler.restore(old.assembler.state())
+        new.assembler.take_over(old.assembler)
         new.durable.snapshot()
 
 

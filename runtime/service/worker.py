@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from runtime.service.gathering import Gathering
 from runtime.service.heartbeat import Heartbeat
 from runtime.service.logs import StreamLog
 from runtime.service.mqtt.report import BrokerReport
+from runtime.service.offers import Offers
 from runtime.service.serving import Serving
 from runtime.service.sinks import Sink, SinkError
 from runtime.service.sources import Answer, Delivery, End, Inbox, Source
@@ -50,13 +52,14 @@ class Worker:
         clock: returns seconds since the epoch.
 
     Attributes:
+        config: its config, with the bundle, backend and precision that run.
         serving: the open stream; only the worker pushes to it.
+        offers: the bundle that waits to take over, and how the last reload went.
         heartbeat: its sign of life, and the order to stop.
         error: the error that ended it early, or None.
         history: observations and forecasts of about the last day, since the process began.
         step_times: durations of its steps.
         deliveries: statistics of its last deliveries.
-        not_taken: why the last reload has not brought the bundle that it should; None if it has.
     """
 
     def __init__(
@@ -90,25 +93,19 @@ class Worker:
         self.history = History(serving.stream.bundle.manifest, limit=history_bytes)
         self.step_times = StepTimes()
         self.deliveries = Deliveries()
-        self.not_taken: str | None = None
-        self._lost = tuple(serving.durable.recovery.notes) if serving.durable.recovery.lossy else ()
+        self.offers = Offers(self.log)
+        self._lost: tuple[str, ...] = ()
+        self._lost_at = -math.inf
         self._began = self._handed = time.monotonic()
         self._handed_s: int | None = None  # time of issue of the last forecast handed out
         self._failures = 0
         self._guard = MessageGuard(config.state)
-        self._lock = threading.Lock()
-        self._next: Serving | None = None
         self._ended = False
         self._thread = threading.Thread(target=self._run, name=config.name)
 
     def start(self) -> None:
         """Start the source and the thread."""
-        recovery = self.serving.durable.recovery
-        for note in recovery.notes:
-            if recovery.lossy:
-                self.log.error(f"restored in part: {note}")
-            else:
-                self.log.info(f"restored: {note}")
+        self._say_restored()
         last = self.serving.stream.last
         stream = self.serving.stream
         self.log.info(
@@ -161,19 +158,22 @@ class Worker:
             broker=None if self._broker is None else self._broker(),
             catching_up=serving.assembler is not None and self._gathering.catching_up,
             held={sink.name: sink.held for sink in self._sinks},
-            not_taken=self.not_taken,
+            not_taken=self.offers.not_taken,
             lost=self._lost,
+            lost_s=now - self._lost_at,
         )
 
-    def offer(self, serving: Serving, config: StreamConfig) -> None:
-        """Give the worker a prepared stream of another bundle, which takes over between two deliveries."""
-        with self._lock:
-            superseded, self._next = self._next, serving
-            self.config = config
-            if self._ended:
-                superseded, self._next = serving, None
-        if superseded is not None:
-            superseded.close()
+    def _say_restored(self) -> None:
+        """Log what was found where the stream that runs now was restored, and keep what is missing for the status."""
+        recovery = self.serving.durable.recovery
+        for note in recovery.notes:
+            if recovery.lossy:
+                self.log.error(f"restored in part: {note}")
+            else:
+                self.log.info(f"restored: {note}")
+        if recovery.lossy:
+            self._lost += tuple(recovery.notes)
+            self._lost_at = time.monotonic()
 
     def _run(self) -> None:
         try:
@@ -215,21 +215,22 @@ class Worker:
 
     def _swap(self) -> None:
         """Take over an offered bundle, or log why not."""
-        with self._lock:
-            new, self._next = self._next, None
-        if new is None:
-            return
-        try:
-            take_over(new, self.serving)
-        except StunetError as error:
-            self.not_taken = str(error)
-            self.log.error(f"the new bundle is not taken: {error}")
-            new.close()
-            return
-        if not self.history.fits(new.stream.bundle.manifest):
-            self.history = History(new.stream.bundle.manifest, limit=self._history_bytes)
-        old, self.serving = self.serving, new
-        old.close()
+        with self.offers.taken() as taken:
+            if taken is None:
+                return
+            new, config = taken
+            try:
+                take_over(new, self.serving)
+            except (StunetError, OSError) as error:
+                self.offers.not_taken = f"{error}; the old one goes on"
+                self.log.error(f"the new bundle is not taken: {self.offers.not_taken}")
+                new.close()
+                return
+            if not self.history.fits(new.stream.bundle.manifest):
+                self.history = History(new.stream.bundle.manifest, limit=self._history_bytes)
+            old, self.serving, self.config = self.serving, new, config
+            old.close()
+        self._say_restored()
         self.log.info(f"goes on with bundle {new.stream.bundle.manifest.bundle_id[:8]}")
 
     def _take(self, delivery: Delivery) -> None:
@@ -393,10 +394,9 @@ class Worker:
                     sink.close()
             except (StunetError, OSError) as error:
                 self._undelivered(sink, error, at_end=True)
-        with self._lock:
-            self._ended = True
-            open_still = [self.serving] if self._next is None else [self.serving, self._next]
-        for serving in open_still:
+        waiting = self.offers.end()
+        self._ended = True
+        for serving in [self.serving] if waiting is None else [self.serving, waiting]:
             try:
                 serving.close()
             except (StunetError, OSError) as error:

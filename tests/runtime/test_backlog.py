@@ -66,6 +66,38 @@ def test_a_backlog_gives_the_intervals_that_would_have_been_closed_in_time(examp
     assert not any(assembler.counters.refused.values())
 
 
+@pytest.mark.parametrize("taken_over", [0, 1, 6, 23, 24, 30, 60])
+def test_an_assembler_that_takes_over_waits_for_the_same_sensors(example, taken_over):
+    said = sorted(readings(2, 6), key=lambda reading: reading[0])  # one sensor after the other
+    now = START + 6 * INTERVAL_S + GRACE_S
+    old, before = behind(example.bundle.manifest, 2)
+    for reading in said[:taken_over]:
+        old.add(*reading, now=now, catching_up=True)
+        before += closed(old.due_of_backlog(now, drained=False))
+    new = Assembler(example.bundle.manifest, grace_s=GRACE_S)
+    new.take_over(old)
+    plain = Assembler(example.bundle.manifest, grace_s=GRACE_S)
+    assert before + catch_up(new, said[taken_over:], now) == uninterrupted(plain, readings(0, 6), now)
+    assert not any(new.counters.refused.values())
+
+
+def test_an_assembler_that_takes_over_goes_on_by_the_time_of_the_sensors(example):
+    said = readings(0, 8)
+    plain, old, new = (Assembler(example.bundle.manifest, grace_s=GRACE_S) for _ in range(3))
+
+    def take(assembler, part):
+        found = []
+        for reading in part:
+            assembler.add(*reading, now=None)
+            found += closed(assembler.due_by_sensors())
+        return found
+
+    before = take(old, said[:33])
+    new.take_over(old)
+    assert before + take(new, said[33:]) == take(plain, said)
+    assert (new.time, new.behind_s(START)) == (plain.time, plain.behind_s(START))
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_gateways_may_bring_the_backlogs_of_their_sensors_in_any_order(shared_example, data):

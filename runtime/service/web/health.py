@@ -69,8 +69,8 @@ def warnings(status: Status) -> list[str]:
             )
     if status.not_taken is not None:
         found.append(f"the last reload has failed: {status.not_taken}")
-    if status.lost and status.running_s < LOST_S:
-        found.append(f"restored in part {_duration(status.running_s)} ago: {'; '.join(status.lost)}")
+    if status.lost and status.lost_s < LOST_S:
+        found.append(f"restored in part {_duration(status.lost_s)} ago: {'; '.join(status.lost)}")
     recent = status.deliveries.read()
     refused = recent.refused.total()
     if refused > REFUSED_SHARE * recent.number:

@@ -176,7 +176,9 @@ def _gauges(statuses: list[Status]) -> Iterator[Metric]:
         lambda status: status.not_taken is not None,
     )
     yield gauge(
-        "stunet_restored_in_part", "1 where the start could not restore everything", lambda status: bool(status.lost)
+        "stunet_restored_in_part",
+        "1 where the start or a new bundle could not restore everything",
+        lambda status: bool(status.lost),
     )
     yield gauge(
         "stunet_delivery_age_seconds",

@@ -62,6 +62,22 @@ def test_while_the_broker_is_away_nothing_is_closed_and_that_is_said(example, tm
     assert site.close() == []
 
 
+def test_a_new_bundle_within_an_outage_waits_for_every_sensor_as_the_old_one_did(example, build_example, tmp_path):
+    site = Site(example.bundle, tmp_path, single=True)
+    site.go_on(3)
+    site.settle()
+    other = build_example((2, 1), (3,)).bundle
+    site.line.cut()
+    site.running.wait_for(lambda status: status.connected is False)
+    site.reload(other)
+    site.go_on_by_sensor(HOUR)
+    site.line.mend()
+    site.settle()
+    site.go_on(1.3)
+    site.settle()
+    assert site.close() == []
+
+
 class Process:
     """A service in a process of its own, and what is sent to it through a broker."""
 

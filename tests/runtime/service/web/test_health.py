@@ -76,13 +76,13 @@ def test_health_knows_each_trouble(serving):
 
 def test_a_reload_that_failed_and_a_start_that_lost_something_are_warned_of(serving, read, metrics):
     running = serving(39)
-    running.service.workers[0].not_taken = "no such bundle"
+    running.service.workers[0].offers.not_taken = "no such bundle"
     assert read(running, "/healthz")["streams"]["ring"]["warnings"] == ["the last reload has failed: no such bundle"]
     assert metrics(running)["stunet_reload_failed"] == {(("stream", "ring"),): 1}
     status = replace(running.service.statuses()[0], not_taken=None, age_s=100.0)
-    lost = replace(status, lost=("snapshot 3 not used",), running_s=90.0)
+    lost = replace(status, lost=("snapshot 3 not used",), lost_s=90.0)
     assert health.warnings(lost) == ["restored in part 90 s ago: snapshot 3 not used"]
-    assert health.warnings(replace(lost, running_s=100_000.0)) == []
+    assert health.warnings(replace(lost, lost_s=100_000.0)) == []
     assert health.problems(lost) == []
 
 
