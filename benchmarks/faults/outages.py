@@ -122,6 +122,7 @@ class Site:
         self._bundle, self._folder, self._single = bundle, folder, single
         self._lines: list[list[str]] = []  # of each service
         self._refused: Counter[str] = Counter()
+        self._redelivered = 0
         self._sent = 0
         self._sender = Peer(self.broker, "sender", STATUS)
         self._intervals: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -147,8 +148,9 @@ class Site:
         if self.running is not None:
             status = self.running.close()
             counters = status.counters[("assembler" if self._single else "stream")]
-            self._refused = Counter(counters["refused"])  # it goes on over restarts
-            self._refused["late"] -= status.counters["service"]["redelivered"]
+            self._redelivered += status.counters["service"]["redelivered"]
+            self._refused = Counter(counters["refused"])  # it goes on over restarts, unlike that of the service
+            self._refused["late"] -= self._redelivered
             self._lines.append(self.running.lines)
             self.running = None
 
