@@ -137,7 +137,7 @@ class Assembler:
         self.counters.readings += 1
         self._watermark.see(accepted.node, accepted.seconds)
 
-    def due(self, now: float) -> Iterator[Record]:
+    def due(self, now: float, *, until: float | None = None) -> Iterator[Record]:
         """Close the intervals that ended ``grace_s`` ago, oldest first, as they are to be pushed.
 
         Ask at least once an interval: then an interval in which nothing was heard is closed as well, all unobserved.
@@ -146,9 +146,10 @@ class Assembler:
 
         Args:
             now: the controller's clock in seconds since the epoch.
+            until: what it showed when all had come that is known to have come; now by default.
         """
         self._follow(now)
-        yield from self._over(now)
+        yield from self._over(now if until is None else until)
 
     def due_by_sensors(self) -> Iterator[Record]:
         """Close intervals as :meth:`due` does, but by the time that most of the sensors have reached.
@@ -171,7 +172,7 @@ class Assembler:
             self._watermark.forget(farthest)
             yield record
 
-    def due_of_backlog(self, now: float, *, drained: bool) -> Iterator[Record]:
+    def due_of_backlog(self, now: float, *, drained: bool, until: float | None = None) -> Iterator[Record]:
         """Close intervals of a backlog, which are over by the clock while their readings still come, oldest first.
 
         An interval is closed when every sensor that was heard of late has gone past its end and ``grace_s``: not before
@@ -181,9 +182,10 @@ class Assembler:
         Args:
             now: the controller's clock in seconds since the epoch.
             drained: whether all of the backlog has come, so that nothing is waited for.
+            until: see :meth:`due`.
         """
         self._follow(now)
-        newest = self._newest_over(now)
+        newest = self._newest_over(now if until is None else until)
         while starts := [start for start in self._open if start <= newest]:
             start = min(starts)
             if self._closed is not None and start - self._closed <= self._longest_gap_s:

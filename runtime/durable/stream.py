@@ -125,7 +125,7 @@ class DurableStream:
             self._append(accepted)
         return accepted
 
-    def due(self, now: float) -> Iterator[Forecast]:
+    def due(self, now: float, *, until: float | None = None) -> Iterator[Forecast]:
         """Push the intervals that are due and yield their forecasts; see :meth:`runtime.aggregation.Assembler.due`.
 
         An interval is pushed when the forecast of the one before has been used: only the last forecast is known after
@@ -134,7 +134,7 @@ class DurableStream:
         Raises:
             BackendError: if the backend fails; the stream then starts from zero.
         """
-        yield from self._push_all(self._assembling().due(now), lambda: now)
+        yield from self._push_all(self._assembling().due(now, until=until), lambda: now)
 
     def due_by_sensors(self) -> Iterator[Forecast]:
         """Do the same by the time of the readings; see :meth:`runtime.aggregation.Assembler.due_by_sensors`.
@@ -145,13 +145,13 @@ class DurableStream:
         assembler = self._assembling()
         yield from self._push_all(assembler.due_by_sensors(), lambda: assembler.time)
 
-    def due_of_backlog(self, now: float, *, drained: bool) -> Iterator[Forecast]:
+    def due_of_backlog(self, now: float, *, drained: bool, until: float | None = None) -> Iterator[Forecast]:
         """Do the same for a backlog; see :meth:`runtime.aggregation.Assembler.due_of_backlog`.
 
         Raises:
             BackendError: as :meth:`due`.
         """
-        yield from self._push_all(self._assembling().due_of_backlog(now, drained=drained), lambda: now)
+        yield from self._push_all(self._assembling().due_of_backlog(now, drained=drained, until=until), lambda: now)
 
     def _push_all(self, records: Iterator[Record], now: Callable[[], float]) -> Iterator[Forecast]:
         for record in records:

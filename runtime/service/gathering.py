@@ -91,16 +91,17 @@ class Gathering:
         asked = self._backlog.answered()
         if asked is None:
             return
+        now = self._clock()  # it may have gone on since then, and readings of later intervals may have come
         drained = self._backlog.drain()
         if drained is not None:
-            yield from durable.due_of_backlog(asked, drained=True)
+            yield from durable.due_of_backlog(now, drained=True, until=asked)
             said = f"{drained.readings:,} readings that were kept came in {drained.seconds:.0f} s"
             if drained.in_vain:
                 late = "late readings are refused from now on; look whether the clocks are right, or raise grace_s"
                 self._log.again("not caught up", f"{said}, and as late at the end as before: {late}")
             else:
                 self._log.info(f"caught up: {said}")
-        yield from durable.due(asked)
+        yield from durable.due(now, until=asked)
 
     def end(self, durable: DurableStream, assembler: Assembler) -> Iterator[Forecast]:
         """Yield the forecasts of intervals that wait for more readings, when no more will come.

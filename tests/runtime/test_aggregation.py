@@ -337,3 +337,19 @@ def test_options_out_of_range_are_refused(manifest, options):
 def test_rules_that_are_none_are_refused(arguments):
     with pytest.raises(ConfigError, match="rule"):
         Rule(*arguments)
+
+
+@pytest.mark.parametrize("way", ["due", "due_of_backlog"])
+def test_what_came_while_an_answer_was_waited_for_is_not_ahead_of_the_clock(manifest, way):
+    assembler = Assembler(manifest, grace_s=0)
+    assembler.add("s0", START, {"speed": 50.0}, now=START)
+    asked = START + 300
+    for later in range(1, 4):
+        assembler.add("s0", START + 300 * later, {"speed": 50.0 + later}, now=START + 300 * later)
+    options = {"drained": True} if way == "due_of_backlog" else {}
+
+    records = list(getattr(assembler, way)(START + 900, until=asked, **options))
+
+    assert [record.timestamp for record in records] == [START]
+    assert assembler.counters.dropped == 0
+    assert len(list(assembler.due(START + 1200))) == 3
