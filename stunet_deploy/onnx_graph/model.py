@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stunet_deploy.errors import shown
+from stunet_deploy.limits import MOST_AXES
 from stunet_deploy.onnx_graph.messages import ATTRIBUTE_FIELDS, KEYS, MODEL
 from stunet_deploy.onnx_graph.wire import MalformedError, read_message
 
@@ -17,7 +18,6 @@ from stunet_deploy.onnx_graph.wire import MalformedError, read_message
 IR_VERSIONS, OPSETS = range(8, 11), range(18, 21)
 #: Nodes of a step: one that is rolled out has some thousand. For twice as many ONNX Runtime may load for minutes.
 MOST_NODES = 1 << 14
-MOST_AXES = 8
 #: Types of elements by their numbers, and the bytes of each: float32, int8, int32, int64, bool, float16, bfloat16.
 ELEMENT_BYTES = {1: 4, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 16: 2}
 _INT64 = 7

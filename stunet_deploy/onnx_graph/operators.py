@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stunet_deploy.onnx_graph.model import MOST_AXES, Node, Shape, Tensor
+from stunet_deploy.limits import MOST_AXES
+from stunet_deploy.onnx_graph.model import Node, Shape, Tensor
 from stunet_deploy.onnx_graph.wire import MalformedError
 
 
